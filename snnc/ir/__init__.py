@@ -1,1 +1,50 @@
-"""snnc.ir."""
+"""The typed graph: a thin façade over onnx_ir, the only package that imports onnx and onnx_ir.
+
+Everything above works on these objects; names, types and shapes are those of onnx_ir.
+"""
+
+from onnx_ir import Attr, DataType, Function, Graph, Model, Node, Shape, Tensor, Value, tensor
+
+from snnc.ir.edit import (
+    attributes,
+    constant,
+    consumers_of,
+    initializer,
+    insert_node,
+    make_node,
+    replace_with,
+    static_shape,
+    unique_name,
+)
+from snnc.ir.files import AI_SNNC, load, model_digest, save, to_bytes
+from snnc.ir.shapes import infer_shapes
+from snnc.ir.text import to_text
+
+__all__ = [
+    "AI_SNNC",
+    "Attr",
+    "DataType",
+    "Function",
+    "Graph",
+    "Model",
+    "Node",
+    "Shape",
+    "Tensor",
+    "Value",
+    "attributes",
+    "constant",
+    "consumers_of",
+    "infer_shapes",
+    "initializer",
+    "insert_node",
+    "load",
+    "make_node",
+    "model_digest",
+    "replace_with",
+    "save",
+    "static_shape",
+    "tensor",
+    "to_bytes",
+    "to_text",
+    "unique_name",
+]

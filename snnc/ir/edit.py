@@ -1,0 +1,216 @@
+"""Reading and rewriting a graph: constants, attributes, new nodes and initializers with unique names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+__all__ = [
+    "attributes",
+    "constant",
+    "consumers_of",
+    "initializer",
+    "insert_node",
+    "make_node",
+    "replace_with",
+    "static_shape",
+    "unique_name",
+]
+
+
+def constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
+    """Return the array a value always holds, read-only, or None if it is not an initializer or Constant.
+
+    A graph input that has a default value is not constant: the caller may override it.
+    """
+    if value is None:
+        return None
+    if value.is_initializer() and not value.is_graph_input() and value.const_value is not None:
+        array = value.const_value.numpy()
+    else:
+        producer = value.producer()
+        if producer is None or producer.op_type != "Constant" or producer.domain not in ("", "ai.onnx"):
+            return None
+        array = _constant_node_array(producer)
+        if array is None:
+            return None
+    view = np.asarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
+def _constant_node_array(node: ir.Node) -> npt.NDArray[Any] | None:
+    for name, dtype in (
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+    ):
+        if name in node.attributes:
+            return np.asarray(node.attributes[name].value, dtype=dtype)
+    if "value" in node.attributes:
+        return np.asarray(node.attributes["value"].as_tensor().numpy())
+    return None
+
+
+def attributes(node: ir.Node) -> dict[str, Any]:
+    """Return a node's attributes as plain Python values (int, float, str, list, ndarray)."""
+    result: dict[str, Any] = {}
+    for name, attr in node.attributes.items():
+        value = attr.value
+        if attr.type == ir.AttributeType.TENSOR:
+            value = np.asarray(value.numpy())
+        elif isinstance(value, tuple):
+            value = list(value)
+        result[name] = value
+    return result
+
+
+def unique_name(graph: ir.Graph, stem: str) -> str:
+    """Return ``stem``, or ``stem_1``, ``stem_2``… so that no value or node of the graph has the name.
+
+    Names given out are remembered in ``graph.meta``, so repeated calls stay linear in the graph's size.
+    """
+    taken: set[str] | None = graph.meta.get("snnc.names")
+    if taken is None:
+        taken = {value.name for value in graph.inputs if value.name}
+        taken |= set(graph.initializers)
+        for node in graph:
+            if node.name:
+                taken.add(node.name)
+            taken |= {value.name for value in node.outputs if value.name}
+        graph.meta["snnc.names"] = taken
+    name, count = stem, 0
+    while name in taken or name in graph.initializers:
+        count += 1
+        name = f"{stem}_{count}"
+    taken.add(name)
+    return name
+
+
+def initializer(graph: ir.Graph, stem: str, array: npt.NDArray[Any]) -> ir.Value:
+    """Add a new initializer with a unique name derived from ``stem``.
+
+    Args:
+        graph: The graph that gets it.
+        stem: Wished name.
+        array: Its content; copied, C-contiguous.
+    """
+    name = unique_name(graph, stem)
+    content = np.array(array, order="C", copy=True)
+    tensor = ir.tensor(content, name=name)
+    value = ir.Value(
+        name=name, shape=ir.Shape(content.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+    )
+    graph.register_initializer(value)
+    return value
+
+
+def make_node(
+    graph: ir.Graph,
+    op_type: str,
+    inputs: Sequence[ir.Value | None],
+    attrs: Mapping[str, Any] | None = None,
+    *,
+    domain: str = "",
+    name: str,
+    output: str | None = None,
+    dtype: ir.DataType | None = None,
+    shape: ir.Shape | None = None,
+    source: ir.Node | None = None,
+) -> ir.Node:
+    """Make a one-output node (not yet in the graph) with unique names.
+
+    Args:
+        graph: The graph that will hold it (for unique names and opset imports).
+        op_type: Operator.
+        inputs: Input values.
+        attrs: Attributes as plain Python values.
+        domain: Operator domain.
+        name: Wished node name.
+        output: Wished output name; default ``name``.
+        dtype: Element type of the output, if known.
+        shape: Shape of the output, if known.
+        source: Node whose metadata (provenance) the new node inherits.
+    """
+    node = ir.node(
+        op_type,
+        inputs,
+        attributes=dict(attrs or {}),
+        domain=domain,
+        num_outputs=1,
+        name=unique_name(graph, name),
+    )
+    out = node.outputs[0]
+    out.name = unique_name(graph, output or name)
+    if dtype is not None:
+        out.type = ir.TensorType(dtype)
+    if shape is not None:
+        out.shape = shape
+    if source is not None:
+        node.metadata_props.update(source.metadata_props)
+        node.metadata_props.setdefault("snnc.source", source.name or "")
+    if domain:
+        graph.opset_imports.setdefault(domain, 1)
+    return node
+
+
+def insert_node(graph: ir.Graph, before: ir.Node, node: ir.Node) -> ir.Value:
+    """Put ``node`` into the graph in front of ``before`` and return its output."""
+    graph.insert_before(before, node)
+    return node.outputs[0]
+
+
+def replace_with(graph: ir.Graph, old: ir.Value, new: ir.Value, *, keep_name: bool = True) -> None:
+    """Let all consumers of ``old`` read ``new``, graph outputs included.
+
+    Args:
+        graph: The graph of both.
+        old: Value that loses its consumers.
+        new: Value that takes them over.
+        keep_name: ``new`` takes the name of ``old`` (always done for graph outputs, whose names are the user's).
+    """
+    is_output = any(value is old for value in graph.outputs)
+    old.replace_all_uses_with(new)
+    if is_output:
+        for index, value in enumerate(graph.outputs):
+            if value is old:
+                graph.outputs[index] = new
+        if new.shape is None:
+            new.shape = old.shape
+    if keep_name or is_output:
+        name = old.name
+        old.name = unique_name(graph, f"{name}_replaced")
+        new.name = name
+
+
+def consumers_of(value: ir.Value) -> list[ir.Node]:
+    """Return the nodes that read a value, each once, in a deterministic order."""
+    seen: dict[int, ir.Node] = {}
+    for node, _ in value.uses():
+        seen.setdefault(id(node), node)
+    return list(seen.values())
+
+
+def static_shape(value: ir.Value, batch: int | None = None) -> tuple[int, ...] | None:
+    """Return a value's shape as integers, or None if some dimension is unknown.
+
+    Args:
+        value: The value.
+        batch: Number that stands in for a symbolic first dimension.
+    """
+    if value.shape is None:
+        return None
+    dims: list[int] = []
+    for axis, dim in enumerate(value.shape):
+        if isinstance(dim, int):
+            dims.append(dim)
+        elif axis == 0 and batch is not None:
+            dims.append(batch)
+        else:
+            return None
+    return tuple(dims)
