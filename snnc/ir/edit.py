@@ -35,9 +35,10 @@ def constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
         producer = value.producer()
         if producer is None or producer.op_type != "Constant" or producer.domain not in ("", "ai.onnx"):
             return None
-        array = _constant_node_array(producer)
-        if array is None:
+        held = _constant_node_array(producer)
+        if held is None:
             return None
+        array = held
     view = np.asarray(array).view()
     view.flags.writeable = False
     return view
@@ -172,7 +173,7 @@ def replace_with(graph: ir.Graph, old: ir.Value, new: ir.Value, *, keep_name: bo
         graph: The graph of both.
         old: Value that loses its consumers.
         new: Value that takes them over.
-        keep_name: ``new`` takes the name of ``old`` (always done for graph outputs, whose names are the user's).
+        keep_name: ``new`` takes the name of ``old``; always done for graph outputs, whose names are the user's.
     """
     is_output = any(value is old for value in graph.outputs)
     old.replace_all_uses_with(new)

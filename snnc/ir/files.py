@@ -151,7 +151,7 @@ def to_bytes(model: ir.Model) -> bytes:
     size = sum(len(init.raw_data) for init in proto.graph.initializer)
     if size > _MAX_PROTO_BYTES - 2**20:
         raise EnvironmentFailure("SNN602", f"{size} bytes of weights exceed one ONNX file (2 GiB)")
-    return proto.SerializeToString(deterministic=True)
+    return bytes(proto.SerializeToString(deterministic=True))
 
 
 def model_digest(model: ir.Model) -> str:
