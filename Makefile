@@ -1,0 +1,47 @@
+# snnc: `make demo` shows what it does, `make test` checks everything. Both make their own .venv.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint .ci/constraints.txt
+JOBS ?= 2
+
+# One thread per process: the tests run in $(JOBS) processes, and more threads than cores are slower, not faster.
+export OMP_NUM_THREADS := 1
+export PYTHONHASHSEED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint slow clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 8
+
+$(VENV)/core: pyproject.toml .ci/constraints.txt
+	@echo "Making $(VENV) with $(PYTHON) and installing snnc (no torch) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "snnc needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/full: $(VENV)/core
+	@echo "Installing the test tools and torch ..."
+	@$(PIP) --editable '.[test,torch]'
+	@touch $@
+
+demo: $(VENV)/core ## convert a trained network, run it in three ways, verify and measure it
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
+
+lint: $(VENV)/full ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint ## lint, then every test that is not marked slow
+	$(BIN)/python -m pytest --numprocesses $(JOBS) $(PYTEST)
+
+slow: $(VENV)/full ## the tests that take minutes: full test sets; PYTEST="-k name" selects
+	$(BIN)/python -m pytest -m slow $(PYTEST)
+
+clean: ## remove .venv and everything made by a run
+	rm -rf $(VENV) out .mypy_cache .pytest_cache .ruff_cache .hypothesis
