@@ -1,0 +1,325 @@
+"""Reading and writing arrays: ``.npy``, ``.npz`` and folders of ``.npy``, from files nobody vouches for.
+
+Nothing is unpickled, no size in a header is trusted, and values that are not finite are refused.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from snnc.errors import InputError, UsageError, Where
+from snnc.files import atomic_write, open_regular
+
+__all__ = [
+    "Array",
+    "InputSpec",
+    "load_samples",
+    "match_inputs",
+    "read_arrays",
+    "sample_count",
+    "write_arrays",
+]
+
+Array = NDArray[Any]
+
+#: A compressed file may grow this many times; above, it is taken for a bomb (only beyond _BOMB_FLOOR bytes).
+_BOMB_RATIO = 200
+_BOMB_FLOOR = 64 << 20
+_LARGEST = 16 << 30
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a model input expects.
+
+    Attributes:
+        name: Name of the input.
+        dtype: numpy data type of its elements.
+        shape: Its shape, with ``None`` for a free dimension; axis 0 counts samples.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | None, ...]
+
+    def __str__(self) -> str:
+        sizes = ", ".join("?" if size is None else str(size) for size in self.shape)
+        return f"{self.name}: {self.dtype}[{sizes}]"
+
+
+def read_arrays(path: str | os.PathLike[str], *, finite: bool = True) -> dict[str, Array]:
+    """Read named arrays from an ``.npz`` file, an ``.npy`` file or a folder of ``.npy`` files.
+
+    Args:
+        path: File or folder. A single ``.npy`` gives one array under the key ``""``.
+        finite: Whether NaN and infinite values are refused.
+
+    Returns:
+        Arrays by name, in the order of the file (folders: sorted by name).
+
+    Raises:
+        InputError: SNN301 missing or not a regular file; SNN331 not such a file, pickled, or
+            damaged; SNN332 larger than it may be; SNN333 values that are not finite; SNN334 no arrays.
+        EnvironmentFailure: SNN601, if it may not be read.
+    """
+    source = Path(path)
+    if source.is_dir():
+        files = sorted(entry for entry in source.iterdir() if entry.suffix == ".npy")
+        arrays = {entry.stem: _read_npy_file(entry) for entry in files}
+    else:
+        with open_regular(path) as stream:
+            magic = stream.read(6)
+            stream.seek(0)
+            if magic[:4] == b"PK\x03\x04":
+                arrays = _read_npz(stream, source)
+            elif magic == b"\x93NUMPY":
+                arrays = {"": _read_npy(stream, os.fstat(stream.fileno()).st_size, source, None)}
+            else:
+                raise _damaged(source, "neither an .npy nor an .npz file", hint=_what_it_is(magic))
+    if not arrays:
+        raise InputError("SNN334", "holds no arrays", where=Where(file=str(source)))
+    if finite:
+        for name, array in arrays.items():
+            _refuse_not_finite(array, Where(file=str(source), tensor=name or None))
+    return arrays
+
+
+def match_inputs(
+    arrays: Mapping[str, Array], inputs: Sequence[InputSpec], *, file: str | None = None
+) -> dict[str, Array]:
+    """Bring arrays into the form that a model's inputs expect: names, shapes, data types, equal counts.
+
+    The first axis counts samples and may have any length. A model with one input takes the only array
+    whatever its key. Integers and float64 are cast to a float input's type; no other cast happens.
+
+    Args:
+        arrays: Arrays by name.
+        inputs: What the model expects, in the model's order.
+        file: Name of the data file, for messages.
+
+    Returns:
+        Arrays by input name, in the model's order, each of shape ``(samples, *spec.shape[1:])``.
+
+    Raises:
+        InputError: SNN335 wrong keys; SNN336 wrong shape; SNN337 wrong data type; SNN338 counts differ
+            or no samples.
+    """
+    expected = "expected " + "; ".join(str(spec) for spec in inputs)
+    if len(inputs) == 1 and len(arrays) == 1:
+        arrays = {inputs[0].name: next(iter(arrays.values()))}
+    missing = [spec.name for spec in inputs if spec.name not in arrays]
+    if missing:
+        raise InputError(
+            "SNN335",
+            f"lacks {', '.join(map(repr, missing))}; it holds {', '.join(map(repr, arrays)) or 'nothing'}",
+            where=Where(file=file),
+            hint=expected,
+        )
+    matched = {spec.name: _match_one(arrays[spec.name], spec, file) for spec in inputs}
+    counts = {name: len(array) for name, array in matched.items()}
+    if len(set(counts.values())) > 1:
+        raise InputError("SNN338", f"sample counts differ: {counts}", where=Where(file=file))
+    if not all(counts.values()):
+        raise InputError("SNN338", "holds no samples", where=Where(file=file))
+    return matched
+
+
+def load_samples(source: str, inputs: Sequence[InputSpec], *, seed: int = 0) -> dict[str, Array]:
+    """Load samples for a model from what the user typed: a file, a folder, or ``random:N``.
+
+    Args:
+        source: Path, or ``random:N`` for N standard-normal samples.
+        inputs: What the model expects.
+        seed: Seed of ``random:N``.
+
+    Returns:
+        Arrays by input name, shape ``(samples, *spec.shape[1:])``.
+
+    Raises:
+        UsageError: SNN232, if ``random:N`` is malformed or an input has free dimensions.
+        InputError: see :func:`read_arrays` and :func:`match_inputs`.
+    """
+    if not source.startswith("random:"):
+        return match_inputs(read_arrays(source), inputs, file=source)
+    count_text = source.removeprefix("random:")
+    if not count_text.isdecimal() or not 0 < int(count_text) <= 1_000_000:
+        raise UsageError("SNN232", f"expected random:N with 1 <= N <= 1000000, found {source!r}")
+    count = int(count_text)
+    generator = np.random.default_rng(seed)
+    samples: dict[str, Array] = {}
+    for spec in inputs:
+        if None in spec.shape[1:]:
+            raise UsageError("SNN232", f"random samples need known sizes, but the input is {spec}")
+        sizes = (count, *(size for size in spec.shape[1:] if size is not None))
+        if math.prod(sizes) * spec.dtype.itemsize > _LARGEST:
+            raise UsageError("SNN232", f"{count} random samples of {spec} do not fit into memory")
+        samples[spec.name] = generator.standard_normal(sizes).astype(spec.dtype)
+    return samples
+
+
+def sample_count(arrays: Mapping[str, Array]) -> int:
+    """Return the number of samples in matched arrays (the length of their common first axis)."""
+    return len(next(iter(arrays.values())))
+
+
+def write_arrays(
+    path: str | os.PathLike[str],
+    arrays: Mapping[str, Array],
+    *,
+    force: bool = False,
+    inputs: Iterable[str | os.PathLike[str]] = (),
+) -> None:
+    """Write arrays atomically as ``.npz``, or one array as ``.npy``; equal arrays give equal bytes.
+
+    Args:
+        path: Output; its suffix chooses the format.
+        arrays: Arrays by name.
+        force: Whether an existing file may be replaced.
+        inputs: Files that must not be replaced.
+
+    Raises:
+        UsageError: SNN230 or SNN231 (see :func:`snnc.files.check_output`); SNN233, if the suffix is
+            neither or several arrays are to go into one ``.npy``.
+        EnvironmentFailure: SNN603, if the place cannot be written.
+    """
+    suffix = Path(path).suffix
+    where = Where(file=os.fspath(path))
+    if suffix not in {".npy", ".npz"}:
+        raise UsageError("SNN233", "array files end in .npy or .npz", where=where)
+    if suffix == ".npy" and len(arrays) != 1:
+        raise UsageError(
+            "SNN233", f"an .npy holds one array, but there are {len(arrays)}", where=where, hint="use .npz"
+        )
+
+    def write(stream: BinaryIO) -> None:
+        if suffix == ".npy":
+            npy_format.write_array(stream, np.asarray(next(iter(arrays.values()))), allow_pickle=False)
+            return
+        # numpy.savez takes names as keyword arguments, so an output called "file" would break it.
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+            for name, array in arrays.items():
+                info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+                with archive.open(info, "w", force_zip64=True) as member:
+                    npy_format.write_array(member, np.asarray(array), allow_pickle=False)
+
+    atomic_write(path, write, force=force, inputs=inputs)
+
+
+def _match_one(array: Array, spec: InputSpec, file: str | None) -> Array:
+    where = Where(file=file, tensor=spec.name)
+    # One sample without its sample axis is a common slip with an unambiguous meaning only when it is
+    # refused with the right words; guessing would hide real shape errors.
+    if array.ndim != len(spec.shape) or any(
+        want is not None and have != want for have, want in zip(array.shape[1:], spec.shape[1:], strict=True)
+    ):
+        found = ", ".join(map(str, array.shape))
+        raise InputError(
+            "SNN336",
+            f"expected {spec} (axis 0: samples), found shape [{found}]",
+            where=where,
+            hint="add the sample axis: x[None]" if array.ndim == len(spec.shape) - 1 else None,
+        )
+    if array.dtype == spec.dtype:
+        return array
+    if spec.dtype.kind == "f" and array.dtype.kind in "fiu":
+        cast = array.astype(spec.dtype)
+        _refuse_not_finite(cast, where)
+        return cast
+    raise InputError("SNN337", f"expected {spec.dtype}, found {array.dtype}", where=where)
+
+
+def _read_npy_file(path: Path) -> Array:
+    with open_regular(path) as stream:
+        return _read_npy(stream, os.fstat(stream.fileno()).st_size, path, None)
+
+
+def _read_npz(stream: BinaryIO, path: Path) -> dict[str, Array]:
+    packed = os.fstat(stream.fileno()).st_size
+    arrays: dict[str, Array] = {}
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            members = archive.infolist()
+            unpacked = sum(member.file_size for member in members)
+            if unpacked > _LARGEST or (unpacked > _BOMB_FLOOR and unpacked > _BOMB_RATIO * packed):
+                raise InputError(
+                    "SNN332",
+                    f"{packed} bytes would unpack to {unpacked} bytes",
+                    where=Where(file=str(path)),
+                    hint="store real data, or save it uncompressed with numpy.savez",
+                )
+            for member in members:
+                name = member.filename.removesuffix(".npy")
+                if name == member.filename or name in arrays:
+                    raise _damaged(path, f"unexpected or repeated member {member.filename!r}")
+                with archive.open(member) as content:
+                    arrays[name] = _read_npy(content, member.file_size, path, name)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zipfile.LargeZipFile) as error:
+        raise _damaged(path, f"damaged archive: {error}") from error
+    return arrays
+
+
+def _read_npy(stream: IO[bytes], size: int, path: Path, name: str | None) -> Array:
+    """Read one array of a stream that holds ``size`` bytes; the header must agree with that size."""
+    try:
+        version = npy_format.read_magic(stream)
+        reader = {
+            (1, 0): npy_format.read_array_header_1_0,
+            (2, 0): npy_format.read_array_header_2_0,
+        }.get(version)
+        if reader is None:
+            raise _damaged(path, f"npy format {version} is not read", name)
+        shape, fortran, dtype = reader(stream)
+    except (ValueError, EOFError, SyntaxError, UnicodeDecodeError) as error:
+        raise _damaged(path, f"damaged npy header: {error}", name) from error
+    if dtype.hasobject:
+        raise _damaged(
+            path, "holds pickled Python objects, which are never loaded", name, hint="save plain numbers"
+        )
+    if dtype.kind not in "biufc" or dtype.itemsize == 0:
+        raise _damaged(path, f"holds {dtype}, expected numbers", name)
+    count = math.prod(shape)
+    header = stream.tell()
+    if header + count * dtype.itemsize != size:
+        raise InputError(
+            "SNN332",
+            f"the header promises {count * dtype.itemsize} bytes, the file has {max(size - header, 0)}",
+            where=Where(file=str(path), tensor=name),
+        )
+    content = stream.read(count * dtype.itemsize)
+    if len(content) != count * dtype.itemsize:
+        raise _damaged(path, "ends early", name)
+    array = np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if fortran else "C")
+    return array.astype(dtype.newbyteorder("="), order="C", copy=False)
+
+
+def _refuse_not_finite(array: Array, where: Where) -> None:
+    if array.dtype.kind not in "fc":
+        return
+    wrong = ~np.isfinite(array)
+    count = int(np.count_nonzero(wrong))
+    if count:
+        first = np.unravel_index(int(np.argmax(wrong)), array.shape)
+        position = ", ".join(str(int(axis)) for axis in first)
+        raise InputError("SNN333", f"{count} values are not finite, the first at [{position}]", where=where)
+
+
+def _damaged(path: Path, message: str, name: str | None = None, hint: str | None = None) -> InputError:
+    return InputError("SNN331", message, where=Where(file=str(path), tensor=name), hint=hint)
+
+
+def _what_it_is(magic: bytes) -> str:
+    known = {b"\x80": "a Python pickle; save with numpy.savez", b"\x1f\x8b": "a gzip file; unpack it first"}
+    for start, text in known.items():
+        if magic.startswith(start):
+            return f"this looks like {text}"
+    return "save the samples with numpy.savez(path, INPUT_NAME=array)"

@@ -1,0 +1,110 @@
+"""A digest of a graph: decides whether a pass changed anything, whatever the pass says."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from snnc.ir import Attr, Graph, Model, Node, Value
+
+__all__ = ["GraphDigest", "node_count"]
+
+
+class GraphDigest:
+    """Computes digests of successive states of one model.
+
+    The content of a weight is hashed once for as long as the graph keeps the same tensor object: passes
+    make new arrays instead of writing into old ones. ``remember=False`` hashes everything every time and
+    so catches a pass that breaks this rule.
+
+    Args:
+        remember: Whether hashes of unchanged tensor objects are kept.
+    """
+
+    def __init__(self, *, remember: bool = True) -> None:
+        self._remember = remember
+        self._seen: dict[int, tuple[object, str]] = {}
+        self._current: dict[int, tuple[object, str]] = {}
+
+    def __call__(self, model: Model) -> str:
+        """Return the SHA-256 of everything that gives the model its meaning.
+
+        Names, order, types, shapes, attributes, weights, functions and metadata count; onnx_ir's private
+        notes (``meta``) do not.
+
+        Args:
+            model: The model.
+
+        Returns:
+            64 hexadecimal digits.
+        """
+        digest = hashlib.sha256()
+        self._current = {}
+        for line in self._model(model):
+            digest.update(line.encode("utf-8", "surrogatepass"))
+            digest.update(b"\n")
+        # Only tensors that are still in the graph are kept alive by the cache.
+        self._seen = self._current if self._remember else {}
+        return digest.hexdigest()
+
+    def _model(self, model: Model) -> Iterable[str]:
+        yield f"model {sorted(model.metadata_props.items())}"
+        yield from self._graph(model.graph)
+        for identifier, function in sorted(model.functions.items(), key=lambda item: str(item[0])):
+            yield f"function {identifier} {sorted(function.opset_imports.items())}"
+            yield f"attributes {sorted((name, _plain(attr)) for name, attr in function.attributes.items())}"
+            yield f"in {[value.name for value in function.inputs]}"
+            for node in function:
+                yield from self._node(node)
+            yield f"out {[value.name for value in function.outputs]}"
+
+    def _graph(self, graph: Graph) -> Iterable[str]:
+        yield f"graph {graph.name!r} {sorted(graph.opset_imports.items())}"
+        yield from (f"in {_typed(value)}" for value in graph.inputs)
+        for name, value in sorted(graph.initializers.items()):
+            content = self._tensor(value.const_value) if value.const_value is not None else "nothing"
+            yield f"weight {name!r} {_typed(value)} {content}"
+        for node in graph:
+            yield from self._node(node)
+        yield from (f"out {_typed(value)}" for value in graph.outputs)
+
+    def _node(self, node: Node) -> Iterable[str]:
+        inputs = [None if value is None else value.name for value in node.inputs]
+        yield f"node {node.domain!r} {node.op_type!r} {node.overload!r} {node.name!r} {inputs}"
+        yield from (f"gives {_typed(value)}" for value in node.outputs)
+        yield f"metadata {sorted(node.metadata_props.items())}"
+        for name, attr in sorted(node.attributes.items()):
+            if isinstance(attr.value, Graph):
+                yield f"subgraph {name!r}"
+                yield from self._graph(attr.value)
+            elif hasattr(attr.value, "numpy"):
+                yield f"attribute {name!r} {self._tensor(attr.value)}"
+            else:
+                yield f"attribute {name!r} {_plain(attr)}"
+
+    def _tensor(self, tensor: Any) -> str:
+        known = self._seen.get(id(tensor)) or self._current.get(id(tensor))
+        if known is None or known[0] is not tensor:
+            array = np.ascontiguousarray(tensor.numpy())
+            # Object arrays (strings) have no stable bytes; their text has.
+            content = repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes()
+            text = f"{tensor.dtype} {list(array.shape)} {hashlib.sha256(content).hexdigest()}"
+            known = (tensor, text)
+        self._current[id(tensor)] = known
+        return known[1]
+
+
+def node_count(model: Model) -> int:
+    """Return the number of nodes of the main graph."""
+    return len(model.graph)
+
+
+def _typed(value: Value) -> str:
+    return f"{value.name!r} {value.dtype} {value.shape}"
+
+
+def _plain(attr: Attr) -> str:
+    return f"{attr.type} {attr.ref_attr_name if attr.is_ref() else attr.value!r}"
