@@ -176,13 +176,9 @@ def replace_with(graph: ir.Graph, old: ir.Value, new: ir.Value, *, keep_name: bo
         keep_name: ``new`` takes the name of ``old``; always done for graph outputs, whose names are the user's.
     """
     is_output = any(value is old for value in graph.outputs)
-    old.replace_all_uses_with(new)
-    if is_output:
-        for index, value in enumerate(graph.outputs):
-            if value is old:
-                graph.outputs[index] = new
-        if new.shape is None:
-            new.shape = old.shape
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    if is_output and new.shape is None:
+        new.shape = old.shape
     if keep_name or is_output:
         name = old.name
         old.name = unique_name(graph, f"{name}_replaced")

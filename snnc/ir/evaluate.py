@@ -1,0 +1,124 @@
+"""Evaluating single nodes on constants, with numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
+
+__all__ = ["dequantise_linear", "evaluate", "integer_range", "quantise_linear"]
+
+Array = npt.NDArray[Any]
+
+_RANGES = {
+    ir.DataType.INT2: (-2, 1),
+    ir.DataType.UINT2: (0, 3),
+    ir.DataType.INT4: (-8, 7),
+    ir.DataType.UINT4: (0, 15),
+    ir.DataType.INT8: (-128, 127),
+    ir.DataType.UINT8: (0, 255),
+    ir.DataType.INT16: (-(2**15), 2**15 - 1),
+    ir.DataType.UINT16: (0, 2**16 - 1),
+    ir.DataType.INT32: (-(2**31), 2**31 - 1),
+}
+
+
+def integer_range(dtype: ir.DataType | None) -> tuple[int, int] | None:
+    """Return the smallest and largest value of an integer type of up to 32 bits, None for other types."""
+    return _RANGES.get(dtype) if dtype is not None else None
+
+
+def _along(parameter: Array, rank: int, axis: int) -> Array:
+    """Bring a scale or zero point into a shape that broadcasts against a tensor of that rank."""
+    if parameter.ndim == 0 or parameter.size == 1:
+        return parameter.reshape(())
+    if parameter.ndim != 1:
+        raise ValueError("blocked quantisation: the scale is neither per tensor nor per channel")
+    shape = [1] * rank
+    shape[axis] = parameter.size
+    return parameter.reshape(shape)
+
+
+def quantise_linear(x: Array, scale: Array, zero: Array, bounds: tuple[int, int], axis: int) -> Array:
+    """Evaluate QuantizeLinear: ``saturate(round_half_even(x / scale) + zero)``, the division in float32.
+
+    Args:
+        x: float32 tensor.
+        scale: float32, () or (channels,).
+        zero: Integers, () or (channels,).
+        bounds: Smallest and largest value of the integer type.
+        axis: Channel axis of ``x``.
+
+    Returns:
+        int32, shape of ``x``; not yet in the narrow type.
+
+    Raises:
+        ValueError: The quantisation is blocked.
+    """
+    ratio = x.astype(np.float32) / _along(scale.astype(np.float32), x.ndim, axis)
+    shifted = np.rint(ratio).astype(np.float64) + _along(zero.astype(np.float64), x.ndim, axis)
+    return np.clip(shifted, *bounds).astype(np.int32)
+
+
+def dequantise_linear(q: Array, scale: Array, zero: Array, axis: int) -> Array:
+    """Evaluate DequantizeLinear: ``(q - zero) * scale``, rounded once to float32.
+
+    Args:
+        q: Integers of any width up to 32 bits.
+        scale: float32, () or (channels,).
+        zero: Integers, () or (channels,).
+        axis: Channel axis of ``q``.
+
+    Returns:
+        float32, shape of ``q``.
+
+    Raises:
+        ValueError: The quantisation is blocked.
+    """
+    shifted = q.astype(np.int64) - _along(zero.astype(np.int64), q.ndim, axis)
+    scales = _along(scale.astype(np.float32), q.ndim, axis)
+    # As the runtimes do: the integer becomes float32 first (a rounding only above 2^24), then one product.
+    return np.asarray(shifted.astype(np.float32) * scales, dtype=np.float32)
+
+
+def evaluate(node: ir.Node, inputs: Sequence[Array | None], opsets: Mapping[str, int]) -> list[Array]:
+    """Compute the outputs of one standard node from constant inputs, with onnx's reference evaluator.
+
+    Args:
+        node: A node without subgraphs.
+        inputs: Its inputs, in order; None for an absent one.
+        opsets: Opset versions of the model.
+
+    Returns:
+        One array per output.
+
+    Raises:
+        ValueError: The evaluator cannot run this node.
+    """
+    present = {
+        value.name: array
+        for value, array in zip(node.inputs, inputs, strict=True)
+        if value is not None and value.name and array is not None
+    }
+    proto = ir.to_proto(node)
+    infos = [
+        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in present.items()
+    ]
+    outs = [onnx.helper.make_empty_tensor_value_info(value.name or "") for value in node.outputs]
+    graph = onnx.helper.make_graph([proto], "node", infos, outs)
+    imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+    model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
+    try:
+        with np.errstate(all="ignore"):
+            results = ReferenceEvaluator(model).run(None, dict(present))
+    except Exception as error:  # noqa: BLE001 (the evaluator raises whatever numpy raises)
+        raise ValueError(f"cannot be evaluated: {type(error).__name__}") from error
+    if not isinstance(results, list) or not all(isinstance(entry, np.ndarray | np.generic) for entry in results):
+        raise ValueError("does not give tensors")
+    return [np.asarray(entry) for entry in results]

@@ -1,0 +1,62 @@
+"""Whole-model clean-up that onnx_ir does for us: inlining, sorting, dead code, default values of inputs."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from snnc.errors import InputError
+
+__all__ = ["drop_unused", "has_subgraph", "inline_functions", "sort_graph"]
+
+
+def inline_functions(model: ir.Model, keep_domain: str) -> None:
+    """Replace calls of model-local functions by their bodies and drop the functions.
+
+    Args:
+        model: Changed in place.
+        keep_domain: Functions of this domain stay as they are.
+
+    Raises:
+        InputError: SNN305, functions call each other in a circle or disagree with the model's opsets.
+    """
+    try:
+        common.InlinePass(criteria=lambda function: function.domain != keep_domain)(model)
+    except Exception as error:
+        cause = error.__cause__ or error
+        first = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+        raise InputError("SNN305", f"functions of the file cannot be inlined: {first}") from error
+
+
+def sort_graph(model: ir.Model) -> bool:
+    """Sort the nodes topologically, keeping the order of the file where it is one already.
+
+    Args:
+        model: Changed in place.
+
+    Returns:
+        Whether the order changed.
+
+    Raises:
+        InputError: SNN306, the graph has a cycle.
+    """
+    before = [id(node) for node in model.graph]
+    try:
+        model.graph.sort()
+    except ValueError as error:
+        raise InputError("SNN306", "the graph has a cycle") from error
+    return before != [id(node) for node in model.graph]
+
+
+def drop_unused(model: ir.Model) -> None:
+    """Remove nodes, initializers, functions and opset imports that reach no output, in place."""
+    common.RemoveUnusedNodesPass()(model)
+    common.RemoveUnusedFunctionsPass()(model)
+    common.RemoveUnusedOpsetsPass()(model)
+
+
+def has_subgraph(node: ir.Node) -> bool:
+    """Return whether a node holds graphs (If, Loop, Scan)."""
+    return any(
+        attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in node.attributes.values()
+    )
