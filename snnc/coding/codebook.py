@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from snnc.coding import grid
+from snnc.coding.arguments import MOST_TIMESTEPS, check_bounds, check_partition, check_signed, integer
+from snnc.coding.breakpoints import BreakPoint, Ties, closed_flags, closed_thresholds
 from snnc.coding.grid import Partition
+from snnc.coding.patterns import IllegalCode, code_of, row_of
 from snnc.coding.serial import fire_serially
-from snnc.errors import InputError, UsageError
+from snnc.errors import UsageError
 
-__all__ = ["BreakPoint", "CodeBook", "IllegalCode", "Ties"]
-
-Ties = Literal["away", "up", "even"]
-
-_MOST_TIMESTEPS = 16
-
-
-class IllegalCode(InputError, ValueError):
-    """Data hold a code or a spike pattern that the code book does not admit."""
-
-
-@dataclass(frozen=True)
-class BreakPoint:
-    """Where one code gives way to the next, in units of the step.
-
-    Attributes:
-        twice_midpoint: Sum of the two codes, that is twice the break point: an integer, so exact.
-        closed: Whether the point itself belongs to the upper code (u >= point) or not (u > point).
-    """
-
-    twice_midpoint: int
-    closed: bool
+__all__ = ["CodeBook"]
 
 
 @dataclass(frozen=True, init=False)
@@ -97,43 +78,19 @@ class CodeBook:
             UsageError: SNN201 timesteps, SNN202 groups, SNN203 partition, SNN204 signed, SNN205 smallest or
                 largest: out of range, of the wrong type, or (smallest, largest) not a code of the book.
         """
-        timesteps = _integer("SNN201", "timesteps", timesteps)
-        if not 1 <= timesteps <= _MOST_TIMESTEPS:
-            raise UsageError("SNN201", f"timesteps must be 1 to {_MOST_TIMESTEPS}, not {timesteps}")
-        groups = _integer("SNN202", "groups", groups)
-        if not 1 <= groups <= timesteps:
-            raise UsageError("SNN202", f"groups must be 1 to {timesteps} (timesteps), not {groups}")
-        if partition not in get_args(Partition):
-            raise UsageError("SNN203", f"partition must be one of {get_args(Partition)}, not {partition!r}")
-        if not isinstance(signed, bool | np.bool_):
-            raise UsageError("SNN204", f"signed must be True or False, not {signed!r}")
-        codes = grid.magnitudes(timesteps, groups, partition)
-        magnitude = int(codes[-1])
-        bounds = []
-        for name, value, default in (
-            ("smallest", smallest, -magnitude if signed else 0),
-            ("largest", largest, magnitude),
-        ):
-            bound = default if value is None else _integer("SNN205", name, value)
-            row = int(np.searchsorted(codes, abs(bound)))
-            if (bound < 0 and not signed) or row == codes.size or int(codes[row]) != abs(bound):
-                raise UsageError(
-                    "SNN205",
-                    f"{name} must be a code of the {'signed' if signed else 'unsigned'} {partition} book "
-                    f"T={timesteps}, G={groups}, which {bound} is not",
-                )
-            bounds.append(bound)
-        if bounds[0] > bounds[1]:
-            raise UsageError("SNN205", f"smallest ({bounds[0]}) must not exceed largest ({bounds[1]})")
-        for field, content in (
-            ("timesteps", timesteps),
-            ("groups", groups),
-            ("partition", partition),
-            ("signed", bool(signed)),
-            ("smallest", bounds[0]),
-            ("largest", bounds[1]),
-        ):
-            object.__setattr__(self, field, content)  # the class is frozen
+        timesteps = integer("SNN201", "timesteps", timesteps, least=1, most=MOST_TIMESTEPS)
+        groups = integer("SNN202", "groups", groups, least=1, most=timesteps)
+        check_partition(partition)
+        check_signed(signed)
+        magnitudes = grid.magnitudes(timesteps, groups, partition)
+        smallest, largest = check_bounds(magnitudes, signed, smallest, largest)
+        # The class is frozen, so its own fields are set through the back door.
+        object.__setattr__(self, "timesteps", timesteps)
+        object.__setattr__(self, "groups", groups)
+        object.__setattr__(self, "partition", partition)
+        object.__setattr__(self, "signed", bool(signed))
+        object.__setattr__(self, "smallest", smallest)
+        object.__setattr__(self, "largest", largest)
 
     @classmethod
     def uniform(cls, smallest: int, largest: int) -> CodeBook:
@@ -149,15 +106,10 @@ class CodeBook:
         Raises:
             UsageError: SNN205, if the range is empty or needs more than 16 time-steps.
         """
-        smallest = _integer("SNN205", "smallest", smallest)
-        largest = _integer("SNN205", "largest", largest)
-        reach = max(abs(smallest), abs(largest))
-        timesteps = max(1, reach.bit_length())
-        if timesteps > _MOST_TIMESTEPS:
-            name = "smallest" if abs(smallest) == reach else "largest"
-            raise UsageError(
-                "SNN205", f"{name} must be at most {2**_MOST_TIMESTEPS - 1} in magnitude, not {reach}"
-            )
+        reach = 2**MOST_TIMESTEPS - 1
+        smallest = integer("SNN205", "smallest", smallest, least=-reach, most=reach)
+        largest = integer("SNN205", "largest", largest, least=-reach, most=reach)
+        timesteps = max(1, abs(smallest).bit_length(), abs(largest).bit_length())
         return cls(timesteps, timesteps, "interleaved", smallest < 0, smallest, largest)
 
     @classmethod
@@ -309,26 +261,16 @@ class CodeBook:
         Raises:
             UsageError: SNN208, if ``ties`` is unknown, or ``"even"`` on codes that are not consecutive.
         """
-        if ties == "up":
-            return np.ones(self.levels - 1, np.bool_)
-        if ties == "away":
-            # Zero is never a mid-point: between two codes of opposite sign lies the code 0.
-            return self.twice_midpoints > 0
-        if ties != "even":
-            raise UsageError("SNN208", f"ties must be one of {get_args(Ties)}, not {ties!r}")
-        if not self.is_uniform:
-            raise UsageError("SNN208", f"ties='even' needs consecutive codes, which {self} has not")
-        return np.equal(self.codes[1:] % 2, 0)
+        return closed_flags(self.codes, ties)
 
     def break_points(self, ties: Ties = "away") -> tuple[BreakPoint, ...]:
         """Return the ``levels - 1`` break points, ascending; see `closed` for ``ties`` and errors."""
         return _break_points(self, ties)
 
     def thresholds(self, ties: Ties = "away") -> npt.NDArray[np.float64]:
-        """Return closed float64 thresholds, in units of the step, that decide every float64 as the book does.
+        """Return float64 thresholds, in units of the step, that ``u >= threshold`` decides as the book does.
 
-        An open break point becomes the next float64 above it, so that ``u >= threshold`` serves for both
-        kinds. Mid-points of codes of 17 bits are exact.
+        An open break point becomes the next float64 above it.
 
         Args:
             ties: See `closed`.
@@ -339,8 +281,7 @@ class CodeBook:
         Raises:
             UsageError: SNN208, see `closed`.
         """
-        middle = self.twice_midpoints / 2.0
-        return np.where(self.closed(ties), middle, np.nextafter(middle, np.inf))
+        return _thresholds(self, ties)
 
     def nearest(self, u: npt.ArrayLike, ties: Ties = "away") -> npt.NDArray[np.int32]:
         """Return the nearest code of each number; outside the book, the first or the last.
@@ -373,14 +314,9 @@ class CodeBook:
             IllegalCode: SNN310, if an element is not an admitted code or not an integer.
         """
         wanted = np.asarray(codes)
-        if wanted.dtype.kind not in "iu":
-            raise IllegalCode("SNN310", f"codes must be integers, not {wanted.dtype}")
-        table = self._tables.rows
-        inside = (wanted >= self.smallest) & (wanted <= self.largest)
-        offset = np.where(inside, wanted, self.smallest).astype(np.int64) - self.smallest
-        found = np.where(inside, table[offset], -1).astype(np.int32)
-        if (found < 0).any():
-            raise IllegalCode("SNN310", f"{wanted[found < 0].flat[0]} is not a code of {self}")
+        found, illegal = row_of(wanted, self._tables.rows, self.smallest)
+        if illegal.any():
+            raise IllegalCode("SNN310", f"{wanted[illegal].flat[0]} is not a code of {self}")
         return found
 
     def encode(self, codes: npt.ArrayLike) -> npt.NDArray[np.int8]:
@@ -409,27 +345,12 @@ class CodeBook:
         Raises:
             IllegalCode: SNN311, if the first axis is not T long, or a pattern is not in the book.
         """
-        spikes = np.asarray(patterns)
-        if spikes.ndim == 0 or spikes.shape[0] != self.timesteps or spikes.dtype.kind not in "iu":
+        codes = code_of(np.asarray(patterns), self.timesteps)
+        _, illegal = row_of(codes, self._tables.rows, self.smallest)
+        if illegal.any():
             raise IllegalCode(
-                "SNN311",
-                f"patterns must be integers with {self.timesteps} steps along axis 0, "
-                f"not {spikes.dtype} {spikes.shape}",
+                "SNN311", f"a pattern adds up to {codes[illegal].flat[0]}, not a code of {self}"
             )
-        if ((spikes < -1) | (spikes > 1)).any():
-            raise IllegalCode("SNN311", "patterns must hold only -1, 0 and 1")
-        codes = np.zeros(spikes.shape[1:], np.int32)
-        magnitudes = np.zeros(spikes.shape[1:], np.int32)
-        for step in spikes.astype(np.int32):
-            codes = 2 * codes + step
-            magnitudes = 2 * magnitudes + np.abs(step)
-        # Spikes of both signs would alias another pattern's code.
-        if (np.abs(codes) != magnitudes).any():
-            raise IllegalCode("SNN311", "a pattern holds spikes of both signs")
-        try:
-            self.rows(codes)
-        except IllegalCode as error:
-            raise IllegalCode("SNN311", f"patterns hold an illegal one: {error.message}") from error
         return codes
 
     def spike_count(self, codes: npt.ArrayLike) -> npt.NDArray[np.uint8]:
@@ -469,16 +390,9 @@ class CodeBook:
             Semantics note 1.6.
         """
         if isinstance(thresholds, Sequence) and all(isinstance(item, BreakPoint) for item in thresholds):
-            points = cast(Sequence[BreakPoint], thresholds)
-            middle = np.array([point.twice_midpoint for point in points], np.float64) / 2
-            closed = np.array([point.closed for point in points], np.bool_)
-            limits: npt.NDArray[Any] = np.where(closed, middle, np.nextafter(middle, np.inf))
+            limits: npt.NDArray[Any] = closed_thresholds(cast(Sequence[BreakPoint], thresholds))
         else:
             limits = np.asarray(thresholds)
-        if limits.ndim == 0 or limits.shape[0] != self.levels - 1:
-            raise UsageError(
-                "SNN209", f"thresholds must number {self.levels - 1} along axis 0, not shape {limits.shape}"
-            )
         return fire_serially(self.codes, self.timesteps, np.asarray(potential), limits).patterns
 
 
@@ -488,10 +402,8 @@ def _break_points(book: CodeBook, ties: Ties) -> tuple[BreakPoint, ...]:
     return tuple(BreakPoint(twice_midpoint, closed) for twice_midpoint, closed in pairs)
 
 
-def _integer(code: str, name: str, value: object) -> int:
-    try:
-        if isinstance(value, bool | np.bool_):
-            raise TypeError
-        return operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise UsageError(code, f"{name} must be an integer, not {value!r}") from None
+@lru_cache(maxsize=64)
+def _thresholds(book: CodeBook, ties: Ties) -> npt.NDArray[np.float64]:
+    limits = closed_thresholds(_break_points(book, ties))
+    limits.setflags(write=False)
+    return limits

@@ -9,9 +9,10 @@ from typing import Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Partition", "Tables", "group_of_step", "magnitudes", "tables"]
+__all__ = ["Int32Array", "Partition", "Tables", "group_of_step", "magnitudes", "tables"]
 
 Partition = Literal["interleaved", "contiguous"]
+Int32Array = npt.NDArray[np.int32]
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from snnc.errors import UsageError
+
 __all__ = ["Firing", "fire_serially"]
 
 
@@ -44,12 +46,27 @@ def fire_serially(
     Returns:
         Patterns and the number of comparisons made, at most T (plus one where both signs are admitted).
 
+    Raises:
+        UsageError: SNN209, if the thresholds are not ``levels - 1`` or do not broadcast.
+
     Source:
         Semantics note 1.6.
     """
     levels = codes.size
     shape = potential.shape
-    table = thresholds if thresholds.ndim == 1 else np.broadcast_to(thresholds, (levels - 1, *shape))
+    if thresholds.ndim == 0 or thresholds.shape[0] != levels - 1:
+        raise UsageError(
+            "SNN209", f"thresholds must number {levels - 1} along axis 0, not shape {thresholds.shape}"
+        )
+    if not _broadcasts(thresholds.shape[1:], shape):
+        raise UsageError(
+            "SNN209", f"thresholds of shape {thresholds.shape} do not broadcast to potentials {shape}"
+        )
+    table = thresholds
+    if thresholds.ndim > 1:
+        padding = (1,) * (len(shape) - thresholds.ndim + 1)
+        aligned = thresholds.reshape(levels - 1, *padding, *thresholds.shape[1:])
+        table = np.broadcast_to(aligned, (levels - 1, *shape))
     comparisons = np.zeros(shape, np.uint8)
 
     def reaches(row: npt.NDArray[np.int64], undecided: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -68,7 +85,7 @@ def fire_serially(
     both_signs = np.full(shape, 0 < first_positive < levels)
     positive = reaches(np.full(shape, first_positive), both_signs) | (first_positive == 0)
     low = np.where(positive, first_positive, low)
-    high = np.where(positive, high, min(first_positive, levels))
+    high = np.where(positive, high, first_positive)
 
     patterns = np.zeros((timesteps, *shape), np.int8)
     for step in range(timesteps):
@@ -77,9 +94,17 @@ def fire_serially(
         count = before[high] - before[low]
         middle = np.where(positive, high - count, low + count)
         undecided = (low < middle) & (middle < high)
-        upper = np.where(undecided, reaches(middle, undecided), middle == low)
+        upper = reaches(middle, undecided)
         spike = np.where(undecided, upper == positive, count > 0)
         patterns[step] = np.where(spike, np.where(positive, 1, -1), 0)
         low = np.where(undecided & upper, middle, low)
         high = np.where(undecided & ~upper, middle, high)
     return Firing(patterns, comparisons)
+
+
+def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether numpy can stretch ``shape`` to ``target`` without stretching ``target``."""
+    if len(shape) > len(target):
+        return False
+    ends = target[len(target) - len(shape) :]
+    return all(size in (1, end) for size, end in zip(shape, ends, strict=True))
