@@ -1,0 +1,92 @@
+"""Measuring a spike model: run it in batches, count on the tapped tensors, add up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from snnc.cost.layer import LayerCost
+from snnc.cost.report import CostReport
+from snnc.cost.rules import RULES, Seen
+from snnc.errors import InternalError, UsageError, Where
+from snnc.ir import AI_SNNC, Model, Node
+
+__all__ = ["Runner", "count", "measure", "required_taps"]
+
+Array = npt.NDArray[Any]
+Runner = Callable[[Mapping[str, Array], Sequence[str]], Mapping[str, Array]]
+
+
+def _billed(model: Model) -> list[Node]:
+    nodes = [node for node in model.graph if node.domain == AI_SNNC]
+    for node in nodes:
+        if node.op_type not in RULES:
+            raise InternalError(
+                "SNN140", f"op {node.op_type!r} has no cost rule", where=Where(node=node.name)
+            )
+    return nodes
+
+
+def required_taps(model: Model) -> tuple[str, ...]:
+    """Return the names of the tensors that `count` must see, each once, in the order of the graph.
+
+    Raises:
+        InternalError: SNN140, an op has no cost rule.
+    """
+    names = [name for node in _billed(model) for name in RULES[node.op_type].taps(node)]
+    return tuple(dict.fromkeys(names))
+
+
+def count(model: Model, arrays: Mapping[str, Array]) -> tuple[LayerCost, ...]:
+    """Count what a spike model did, from the tensors of one run.
+
+    Args:
+        model: Model of the spike dialect.
+        arrays: The tensors of `required_taps`; codes as integers, all images in one array.
+
+    Returns:
+        One row per node that costs something, in the order of the graph; counts over all images.
+
+    Raises:
+        InternalError: SNN140 an op has no cost rule, SNN141 a tensor is missing, SNN142 spikes that
+            come from no neuron, SNN143 more spikes than the code allows.
+    """
+    rows = (RULES[node.op_type].count(Seen(node, arrays)) for node in _billed(model))
+    return tuple(row for row in rows if row is not None)
+
+
+def measure(
+    model: Model, inputs: Mapping[str, Array], run: Runner, *, batch: int = 64, data: str | None = None
+) -> CostReport:
+    """Run a spike model on images, batch by batch, and count.
+
+    Memory does not grow with the number of images: the tensors of a batch are dropped once counted.
+
+    Args:
+        model: Model of the spike dialect.
+        inputs: Input arrays by name; the first axis counts images.
+        run: Runs the model: called with the inputs of a batch and the names of tensors, returns these
+            tensors by name.
+        batch: Images per run.
+        data: What the images are, in words; default: their number.
+
+    Returns:
+        The report. It does not depend on ``batch``.
+
+    Raises:
+        UsageError: SNN245, no inputs or no images, or ``batch`` below 1.
+        InternalError: see `count`.
+    """
+    images = min((len(array) for array in inputs.values()), default=0)
+    if images < 1 or batch < 1:
+        raise UsageError("SNN245", f"needs at least one image and one per batch, not {images} and {batch}")
+    taps = required_taps(model)
+    total: tuple[LayerCost, ...] = ()
+    for start in range(0, images, batch):
+        stop = min(start + batch, images)
+        part = {name: array[start:stop] for name, array in inputs.items()}
+        rows = count(model, run(part, taps))
+        total = tuple(a + b for a, b in zip(total, rows, strict=True)) if total else rows
+    return CostReport(data or f"{images} images", images, total)

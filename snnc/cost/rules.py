@@ -1,0 +1,305 @@
+"""One cost rule per op of the spike dialect: which tensors it must see, and what it counts on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snnc.coding import CodeBook
+from snnc.cost.fanout import (
+    ConvGeometry,
+    MatMulGeometry,
+    spike_counts,
+    touched_outputs,
+    zero_skipping_operations,
+)
+from snnc.cost.layer import LayerCost
+from snnc.errors import InternalError, Where
+from snnc.ir import AI_SNNC, Node, Value, attributes, constant
+
+__all__ = ["RULES", "Rule", "Seen", "most_spikes_of"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One node with the tensors that a runtime produced for some images.
+
+    Attributes:
+        node: The node.
+        arrays: Tapped tensors by name; constants need not be among them.
+    """
+
+    node: Node
+    arrays: Mapping[str, Array]
+
+    def array(self, value: Value | None) -> Array:
+        """Return the content of a value.
+
+        Raises:
+            InternalError: SNN141, the runtime did not return the tap.
+        """
+        held = constant(value)
+        if held is not None:
+            return held
+        name = value.name if value is not None else None
+        if name is None or name not in self.arrays:
+            where = Where(node=self.node.name, tensor=name)
+            raise InternalError("SNN141", "the runtime returned no such tensor", where=where)
+        return self.arrays[name]
+
+    def input(self, index: int = 0) -> Array:
+        """Return the content of an input."""
+        return self.array(self.node.inputs[index])
+
+    def output(self) -> Array:
+        """Return the content of the output."""
+        return self.array(self.node.outputs[0])
+
+    def spikes(self, index: int = 0) -> Array:
+        """Return the number of spikes of each code of an input, which depends on the image.
+
+        Raises:
+            InternalError: SNN142, it is constant: the compiler has to fold what follows it.
+        """
+        value = self.node.inputs[index]
+        if constant(value) is not None:
+            where = Where(node=self.node.name, tensor=value.name if value is not None else None)
+            raise InternalError("SNN142", "constants arrive as spikes; they should be folded", where=where)
+        return spike_counts(self.input(index))
+
+    def row(self, kind: Any, **counts: Any) -> LayerCost:
+        """Return the row of this node."""
+        name = self.node.metadata_props.get("snnc.source") or self.node.name or self.node.op_type
+        return LayerCost(name=name, op=self.node.op_type, kind=kind, **counts)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one op is billed.
+
+    Attributes:
+        count: Makes the row from the tensors.
+        inputs: Positions of the inputs it must see.
+        output: Whether it must see the output.
+    """
+
+    count: Callable[[Seen], LayerCost | None]
+    inputs: tuple[int, ...] = ()
+    output: bool = False
+
+    def taps(self, node: Node) -> list[str]:
+        """Return the names of the tensors that a runtime must hand over for this node."""
+        values = [node.inputs[index] for index in self.inputs]
+        values += [node.outputs[0]] if self.output else []
+        return [
+            value.name for value in values if value is not None and value.name and constant(value) is None
+        ]
+
+
+def most_spikes_of(value: Value | None) -> int:
+    """Return the most spikes that one element of a code tensor can hold, from the code of its source."""
+    held = constant(value)
+    if held is not None:
+        return int(spike_counts(held).max(initial=0))
+    node = value.producer() if value is not None else None
+    if node is None:
+        where = Where(tensor=value.name if value is not None else None)
+        raise InternalError("SNN142", "a tensor consumed as spikes comes from no neuron", where=where)
+    if node.domain == AI_SNNC and node.op_type in {"ExpGIF", "Encode"}:
+        return int(CodeBook.from_attributes(attributes(node)).spikes.max())
+    if node.domain == AI_SNNC and node.op_type == "CodeSlice":
+        return min(most_spikes_of(node.inputs[0]), int(attributes(node)["bits"]))
+    sources = node.inputs if node.op_type == "Concat" else node.inputs[:1]
+    return max(most_spikes_of(source) for source in sources)
+
+
+def _neuron(kind: str) -> Callable[[Seen], LayerCost]:
+    def count(seen: Seen) -> LayerCost:
+        book = CodeBook.from_attributes(attributes(seen.node))
+        most = int(book.spikes.max())
+        spikes = spike_counts(seen.output())
+        histogram = np.bincount(spikes.reshape(-1), minlength=most + 1)
+        if histogram.size > most + 1:
+            where = Where(node=seen.node.name, tensor=seen.node.outputs[0].name)
+            raise InternalError("SNN143", f"a neuron emitted more than {most} spikes", where=where)
+        return seen.row(
+            kind,
+            timesteps=book.timesteps,
+            groups=most,
+            levels=book.levels,
+            signed=book.signed,
+            neurons=spikes.size,
+            spikes=int(spikes.sum(dtype=np.int64)),
+            histogram=tuple(histogram.tolist()),
+            comparisons=spikes.size * book.comparisons,
+        )
+
+    return count
+
+
+def _spike_conv(seen: Seen) -> LayerCost:
+    spikes = seen.spikes()
+    geometry = ConvGeometry.of(spikes.shape, _shape(seen, 1), attributes(seen.node))
+    sops = geometry.operations(spikes)
+    return seen.row(
+        "synapse",
+        groups=most_spikes_of(seen.node.inputs[0]),
+        spikes=int(spikes.sum(dtype=np.int64)),
+        sops=sops,
+        sops_zero_skipping=sops,
+        macs=geometry.dense_macs(spikes.shape[0]),
+        exact_macs=geometry.exact_macs(spikes.shape[0]),
+    )
+
+
+def _spike_matmul(seen: Seen) -> LayerCost:
+    spikes = seen.spikes()
+    geometry = MatMulGeometry.of(spikes.shape, _shape(seen, 1))
+    sops = geometry.operations(spikes)
+    return seen.row(
+        "synapse",
+        groups=most_spikes_of(seen.node.inputs[0]),
+        spikes=int(spikes.sum(dtype=np.int64)),
+        sops=sops,
+        sops_zero_skipping=sops,
+        macs=geometry.macs(),
+        exact_macs=geometry.macs(),
+    )
+
+
+def _spike_matmul_held(seen: Seen) -> LayerCost:
+    row = _spike_matmul(seen)
+    return LayerCost(
+        **{**row.__dict__, "sops_zero_skipping": zero_skipping_operations(seen.spikes(), seen.input(1))}
+    )
+
+
+def _host_conv(seen: Seen) -> LayerCost:
+    shape = seen.input().shape
+    geometry = ConvGeometry.of(shape, _shape(seen, 1), attributes(seen.node))
+    return seen.row(
+        "host",
+        macs=geometry.dense_macs(shape[0]),
+        exact_macs=geometry.exact_macs(shape[0]),
+        mac_planes=_planes(seen),
+    )
+
+
+def _host_matmul(seen: Seen) -> LayerCost:
+    macs = MatMulGeometry.of(seen.input().shape, _shape(seen, 1)).macs()
+    return seen.row("host", macs=macs, exact_macs=macs, mac_planes=_planes(seen))
+
+
+def _readout(seen: Seen) -> LayerCost:
+    # One multiplication and one addition per logit: a MAC of 32-bit numbers, 4 x 4 planes of 8 bits.
+    logits = seen.input().size
+    return seen.row("host", macs=logits, exact_macs=logits, mac_planes=16)
+
+
+def _planes(seen: Seen) -> int:
+    """Return the 8-bit by 8-bit products in one product of a fixed-point input and an integer weight."""
+    source = seen.node.inputs[0]
+    producer = source.producer() if source is not None else None
+    bits = int(attributes(producer).get("bits", 32)) if producer is not None else 32
+    weight = seen.input(1)
+    reach = max(int(weight.max(initial=0)), -int(weight.min(initial=0)) - 1, 1)
+    return math.ceil(bits / 8) * math.ceil((reach.bit_length() + 1) / 8)
+
+
+def _charge(seen: Seen) -> LayerCost:
+    spikes = int(seen.spikes().sum(dtype=np.int64))
+    return seen.row("other", spikes=spikes, additions=spikes)
+
+
+def _membrane_add(seen: Seen) -> LayerCost:
+    return seen.row("other", additions=seen.output().size)
+
+
+def _membrane_scale(seen: Seen) -> LayerCost:
+    # A constant multiplication is done by shifts and one addition for each further one in the multiplier.
+    multiplier = np.abs(seen.input(1).astype(np.int64))
+    ones = spike_counts(multiplier & 0xFFFF).astype(np.int64) + spike_counts(multiplier >> 16)
+    further = np.maximum(ones - 1, 0)
+    total = int(np.broadcast_to(further, seen.output().shape).sum(dtype=np.int64))
+    return seen.row("other", additions=total)
+
+
+def _membrane_sum(seen: Seen) -> LayerCost:
+    return seen.row("other", additions=seen.input().size - seen.output().size)
+
+
+def _membrane_round(seen: Seen) -> LayerCost | None:
+    if not attributes(seen.node).get("shift", 0):
+        return None
+    return seen.row("other", additions=seen.output().size)
+
+
+def _window_merges(seen: Seen) -> int:
+    """Return the two-operand steps of a pooling: real inputs of each window, less one."""
+    attrs, source, result = attributes(seen.node), seen.input().shape, seen.output().shape
+    kernel = attrs["kernel_shape"]
+    rank = len(kernel)
+    pads = attrs.get("pads", [0] * 2 * rank)
+    visited = math.prod(
+        int(
+            touched_outputs(
+                source[2 + axis],
+                kernel[axis],
+                stride=attrs.get("strides", [1] * rank)[axis],
+                pads=(pads[axis], pads[rank + axis]),
+                dilation=attrs.get("dilations", [1] * rank)[axis],
+                outputs=result[2 + axis],
+            ).sum()
+        )
+        for axis in range(rank)
+    )
+    return int(source[0] * source[1] * visited - math.prod(result))
+
+
+def _sum_pool(seen: Seen) -> LayerCost:
+    return seen.row("other", additions=_window_merges(seen))
+
+
+def _max_pool(seen: Seen) -> LayerCost:
+    return seen.row("other", comparisons=_window_merges(seen))
+
+
+def _free(_: Seen) -> None:
+    return None
+
+
+def _shape(seen: Seen, index: int) -> tuple[int, ...]:
+    return seen.input(index).shape
+
+
+#: The rule of each op that may appear in a spike model; layout ops of standard ONNX cost nothing.
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        "ExpGIF": Rule(_neuron("neuron"), output=True),
+        "Encode": Rule(_neuron("encoder"), output=True),
+        "SpikeConv": Rule(_spike_conv, inputs=(0,)),
+        "SpikeMatMul": Rule(_spike_matmul, inputs=(0,)),
+        "SpikeMatMulHeld": Rule(_spike_matmul_held, inputs=(0, 1)),
+        "HostConv": Rule(_host_conv, inputs=(0,)),
+        "HostMatMul": Rule(_host_matmul, inputs=(0,)),
+        "Readout": Rule(_readout, inputs=(0,)),
+        "Charge": Rule(_charge, inputs=(0,)),
+        "MembraneAdd": Rule(_membrane_add, output=True),
+        "MembraneScale": Rule(_membrane_scale, output=True),
+        "MembraneSum": Rule(_membrane_sum, inputs=(0,), output=True),
+        "MembraneRound": Rule(_membrane_round, output=True),
+        "MembraneSumPool": Rule(_sum_pool, inputs=(0,), output=True),
+        "MembraneMaxPool": Rule(_max_pool, inputs=(0,), output=True),
+        "SpikeMaxPool": Rule(_max_pool, inputs=(0,), output=True),
+        "CodeSlice": Rule(_free),
+        "FixedPointEncode": Rule(_free),
+    }
+)
