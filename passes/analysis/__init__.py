@@ -1,0 +1,33 @@
+"""Analyses that passes share: what every value of a quant-dialect graph is, exactly."""
+
+from snnc.passes.analysis.exact import ExactArray, as_exact, exact, same, through_layout, uniform_along
+from snnc.passes.analysis.kinds import (
+    Coded,
+    Constant,
+    Fixed,
+    FloatValue,
+    IntegerWeight,
+    Kind,
+    Membrane,
+    as_membrane,
+)
+from snnc.passes.analysis.typing import TypeAnalysis, analyse
+
+__all__ = [
+    "Coded",
+    "Constant",
+    "ExactArray",
+    "Fixed",
+    "FloatValue",
+    "IntegerWeight",
+    "Kind",
+    "Membrane",
+    "TypeAnalysis",
+    "analyse",
+    "as_exact",
+    "as_membrane",
+    "exact",
+    "same",
+    "through_layout",
+    "uniform_along",
+]

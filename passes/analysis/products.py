@@ -1,0 +1,132 @@
+"""Kinds of products: convolutions and matrix products of codes with weights or with codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, exact
+from snnc.passes.analysis.kinds import Coded, Constant, Fixed, FloatValue, IntegerWeight, Kind, Membrane
+
+__all__ = ["convolution", "matmul", "weight_range"]
+
+
+def _input_range(kind: Coded | Fixed) -> tuple[int, int]:
+    """Smallest and largest integer a spike input can carry; zero counts, because padding sends none."""
+    if isinstance(kind, Fixed):
+        return -kind.bound, kind.bound
+    return min(int(kind.book.codes[0]), 0), max(int(kind.book.codes[-1]), 0)
+
+
+def weight_range(
+    integers: npt.NDArray[Any], axes: tuple[int, ...], low: int, high: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Worst-case sums of integers times inputs in [low, high], summed over ``axes`` (kept as size 1)."""
+    wide = integers.astype(np.int64)
+    positive = np.maximum(wide, 0).sum(axis=axes, keepdims=True)
+    negative = np.minimum(wide, 0).sum(axis=axes, keepdims=True)
+    return positive * low + negative * high, positive * high + negative * low
+
+
+def convolution(
+    data: Kind, weight: Kind, bias: Kind | None, shape: tuple[int, ...], attrs: dict[str, Any]
+) -> Kind:
+    """Kind of Conv(data, weight, bias), data of the given shape (N, C, …)."""
+    if not isinstance(data, Coded | Fixed):
+        return FloatValue("the input of the convolution carries no code")
+    if not isinstance(weight, IntegerWeight):
+        return FloatValue("the weights of the convolution are not integers")
+    if bias is not None and not isinstance(bias, Constant):
+        return FloatValue("the bias of the convolution is not constant")
+    integers = weight.integers
+    outputs, inputs = int(integers.shape[0]), int(integers.shape[1])
+    groups = int(attrs.get("group", 1))
+    rank = len(shape)
+    if any(size != 1 for axis, size in enumerate(data.step.shape) if axis != 1):
+        return FloatValue("the input's step changes within a channel")
+    channel_steps = np.broadcast_to(data.step.reshape(-1), (shape[1],)).reshape(groups, 1, inputs)
+    per_weight = np.broadcast_to(channel_steps, (groups, outputs // groups, inputs)).reshape(outputs, inputs)
+    divisor = weight.denominator.reshape(weight.denominator.shape[0], -1)
+    if data.step.size == 1 and divisor.shape[1] == 1:
+        ratio: ExactArray = data.step.reshape(1, 1) / divisor
+    else:
+        ratio = collapse(np.asarray(per_weight / divisor, dtype=object))
+    if ratio.shape[1] != 1:
+        return FloatValue("the input's step differs between channels and the weights do not compensate it")
+    numerator = weight.numerator
+    if any(size != 1 for size in numerator.shape[1:]):
+        return FloatValue("the weight scale is not one per output channel")
+    step = collapse(numerator.reshape(-1) * ratio[:, 0])
+    low, high = weight_range(integers, tuple(range(1, integers.ndim)), *_input_range(data))
+    form = (1, -1) + (1,) * (rank - 2)
+    offset = as_exact(bias.array.reshape(-1)) if isinstance(bias, Constant) else exact(0, 1)
+    return Membrane(
+        step=step.reshape(form),
+        bias=offset.reshape(form),
+        low=low.reshape(form),
+        high=high.reshape(form),
+        host=isinstance(data, Fixed),
+    )
+
+
+def matmul(left: Kind, right: Kind, left_shape: tuple[int, ...], right_shape: tuple[int, ...]) -> Kind:
+    """Kind of MatMul(left, right)."""
+    if not isinstance(left, Coded | Fixed):
+        return FloatValue("the first operand of the matrix product carries no code")
+    if len(left_shape) < 2 or len(right_shape) < 2:
+        return FloatValue("a matrix product with a vector")
+    if isinstance(right, IntegerWeight):
+        return _matmul_weight(left, right, len(left_shape))
+    if isinstance(right, Coded) and isinstance(left, Coded):
+        return _matmul_codes(left, right, left_shape[-1])
+    return FloatValue("the second operand of the matrix product is neither integer weights nor a code")
+
+
+def _matmul_weight(left: Coded | Fixed, right: IntegerWeight, rank: int) -> Kind:
+    integers = right.integers
+    if integers.ndim > rank:
+        return FloatValue("the weights have more axes than the data")
+    if right.numerator.shape[-2] != 1:
+        return FloatValue("the weight scale is not one per output channel")
+    divisor = right.denominator
+    if left.step.shape[-1] == 1 and divisor.shape[-2] == 1:
+        step = left.step / divisor.reshape((1,) * (rank - divisor.ndim) + divisor.shape)
+    else:
+        if left.step.size != left.step.shape[-1]:
+            return FloatValue("the input's step changes along two axes")
+        ratio = collapse(np.asarray(left.step.reshape(-1, 1) / divisor, dtype=object))
+        if ratio.size != 1:
+            return FloatValue(
+                "the input's step differs between channels and the weights do not compensate it"
+            )
+        step = ratio.reshape((1,) * rank)
+    numerator = right.numerator.reshape((1,) * (rank - integers.ndim) + right.numerator.shape)
+    low, high = weight_range(integers, (integers.ndim - 2,), *_input_range(left))
+    form = (1,) * (rank - integers.ndim)
+    return Membrane(
+        step=collapse(np.asarray(step * numerator, dtype=object)),
+        bias=exact(0, rank),
+        low=low.reshape(form + low.shape),
+        high=high.reshape(form + high.shape),
+        host=isinstance(left, Fixed),
+    )
+
+
+def _matmul_codes(left: Coded, right: Coded, length: int) -> Kind:
+    if left.step.shape[-1] != 1 or right.step.shape[-2] != 1:
+        return FloatValue("a step changes along the summed axis of a product of two codes")
+    rank = max(left.step.ndim, right.step.ndim)
+    first = left.step.reshape((1,) * (rank - left.step.ndim) + left.step.shape)
+    second = right.step.reshape((1,) * (rank - right.step.ndim) + right.step.shape)
+    low_a, high_a = _input_range(left)
+    low_b, high_b = _input_range(right)
+    extremes = [low_a * low_b, low_a * high_b, high_a * low_b, high_a * high_b]
+    form = (1,) * rank
+    return Membrane(
+        step=collapse(np.asarray(first * second, dtype=object)),
+        bias=exact(0, rank),
+        low=np.full(form, length * min(extremes), dtype=np.int64),
+        high=np.full(form, length * max(extremes), dtype=np.int64),
+    )

@@ -1,0 +1,281 @@
+"""Kinds of sums, constant scalings and pools."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, exact, same
+from snnc.passes.analysis.kinds import Coded, Constant, Fixed, FloatValue, Kind, Membrane, as_membrane
+
+__all__ = [
+    "add",
+    "average_pool",
+    "concat",
+    "max_pool",
+    "pad",
+    "power_of_two",
+    "ranked",
+    "reduce",
+    "round_to",
+    "scale",
+    "scaled_range",
+]
+
+IntArray = npt.NDArray[np.int64]
+
+
+def ranked(kind: Kind, rank: int) -> Kind:
+    """Give a kind's arrays leading axes of size 1 up to ``rank``, as numpy broadcasting would."""
+
+    def pad(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return array.reshape((1,) * (rank - array.ndim) + array.shape) if array.ndim < rank else array
+
+    if isinstance(kind, Coded):
+        return Coded(kind.book, pad(kind.step))
+    if isinstance(kind, Fixed):
+        return Fixed(pad(kind.step), kind.bound)
+    if isinstance(kind, Constant):
+        return Constant(pad(kind.array))
+    if isinstance(kind, Membrane):
+        return Membrane(
+            pad(kind.step),
+            pad(kind.bias),
+            pad(kind.low),
+            pad(kind.high),
+            kind.host,
+            pad(kind.content) if kind.content is not None else None,
+        )
+    return kind
+
+
+def add(left: Kind, right: Kind, sign: int) -> Kind:
+    """Kind of left + sign · right."""
+    if isinstance(left, Constant) and isinstance(right, Constant):
+        return FloatValue("a sum of constants that was not folded")
+    if isinstance(right, Constant):
+        base = as_membrane(left)
+        if base is None:
+            return FloatValue("a constant added to a value without a code")
+        offset = as_exact(right.array)
+        return _shifted(base, base.bias + sign * offset)
+    if isinstance(left, Constant):
+        base = as_membrane(right)
+        if base is None:
+            return FloatValue("a constant added to a value without a code")
+        offset = as_exact(left.array)
+        moved = base if sign > 0 else Membrane(-base.step, -base.bias, base.low, base.high, base.host)
+        return _shifted(moved, moved.bias + offset)
+    first, second = as_membrane(left), as_membrane(right)
+    if first is None or second is None:
+        return FloatValue("a sum with a value that carries no code")
+    if first.host or second.host:
+        return FloatValue("a sum with an accumulator of the host that was not rounded to 32 bits")
+    if not same(first.step, second.step):
+        return FloatValue("a sum of two membranes with different steps")
+    low, high = (second.low, second.high) if sign > 0 else (-second.high, -second.low)
+    return Membrane(
+        step=collapse(np.asarray(first.step + 0 * second.step, dtype=object)),
+        bias=collapse(np.asarray(first.bias + sign * second.bias, dtype=object)),
+        low=first.low + low,
+        high=first.high + high,
+    )
+
+
+def _shifted(base: Membrane, bias: npt.NDArray[Any]) -> Membrane:
+    return Membrane(base.step, collapse(np.asarray(bias, dtype=object)), base.low, base.high, base.host)
+
+
+def scale(left: Kind, right: Kind, *, divide: bool) -> Kind:
+    """Kind of left · right or left / right, one of them constant."""
+    if isinstance(left, Constant) and not divide:
+        left, right = right, left
+    if isinstance(left, Constant) or not isinstance(right, Constant):
+        return FloatValue(
+            "a product of two run-time values" if not divide else "a division by a run-time value"
+        )
+    if divide and bool(np.any(right.array == 0)):
+        return FloatValue("a division by zero")
+    factor = as_exact(right.array)
+    if divide:
+        factor = 1 / factor
+    if isinstance(left, Coded) and bool(np.all(factor > 0)):
+        return Coded(left.book, collapse(np.asarray(left.step * factor, dtype=object)))
+    base = as_membrane(left)
+    if base is None:
+        return FloatValue("a scaled value without a code")
+    return Membrane(
+        collapse(np.asarray(base.step * factor, dtype=object)),
+        collapse(np.asarray(base.bias * factor, dtype=object)),
+        base.low,
+        base.high,
+        base.host,
+    )
+
+
+def reduce(kind: Kind, shape: tuple[int, ...], axes: list[int], keep: bool, *, mean: bool) -> Kind:
+    """Kind of ReduceMean or ReduceSum over ``axes`` of a tensor of the given shape."""
+    base = as_membrane(kind)
+    if base is None:
+        return FloatValue("a mean of a value without a code")
+    if 0 in axes:
+        return FloatValue("a mean over the batch")
+    if any(base.step.shape[axis] != 1 for axis in axes):
+        return FloatValue("a mean over an axis along which the step changes")
+    count = prod(shape[axis] for axis in axes)
+
+    def total(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        result = array
+        for axis in axes:
+            if result.shape[axis] == 1:
+                result = result * shape[axis]
+            else:
+                result = np.asarray(result.sum(axis=axis, keepdims=True), dtype=array.dtype)
+        return result
+
+    step, bias = base.step, total(base.bias)
+    if mean:
+        step, bias = step / count, bias / count
+    arrays = [step, bias, total(base.low), total(base.high)]
+    if not keep:
+        arrays = [
+            array.reshape([n for axis, n in enumerate(array.shape) if axis not in axes]) for array in arrays
+        ]
+    return Membrane(arrays[0], arrays[1], arrays[2], arrays[3])
+
+
+def average_pool(kind: Kind, shape: tuple[int, ...], output: tuple[int, ...], attrs: dict[str, Any]) -> Kind:
+    """Kind of AveragePool; positions at the border have a step of their own where padding is not counted."""
+    base = as_membrane(kind)
+    if base is None:
+        return FloatValue("an average pool of a value without a code")
+    spatial = len(shape) - 2
+    if any(size != 1 for size in base.step.shape[2:]) or any(size != 1 for size in base.bias.shape[2:]):
+        return FloatValue("an average pool over positions with different steps")
+    kernel = [int(size) for size in attrs["kernel_shape"]]
+    pads = [int(size) for size in attrs.get("pads", [0] * (2 * spatial))]
+    if attrs.get("ceil_mode", 0) or attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        return FloatValue("an average pool with ceil_mode or auto_pad")
+    area = prod(kernel)
+    counted = np.full((1, 1) + (1,) * spatial, area, dtype=object)
+    if any(pads):
+        if attrs.get("count_include_pad", 0):
+            if not same(base.bias, exact(0, 1)):
+                return FloatValue("an average pool that counts padding beside a biased membrane")
+        else:
+            counted = _window_counts(shape, output, kernel, pads, attrs)
+    ratio = np.vectorize(lambda n: Fraction(1, int(n)), otypes=[object])(counted)
+    zero = np.minimum(base.low, 0) if any(pads) else base.low
+    top = np.maximum(base.high, 0) if any(pads) else base.high
+    return Membrane(collapse(np.asarray(base.step * ratio, dtype=object)), base.bias, zero * area, top * area)
+
+
+def _window_counts(
+    shape: tuple[int, ...], output: tuple[int, ...], kernel: list[int], pads: list[int], attrs: dict[str, Any]
+) -> npt.NDArray[Any]:
+    """Number of real (not padded) inputs under each window, shape (1, 1, …)."""
+    spatial = len(kernel)
+    strides = attrs.get("strides", [1] * spatial)
+    counts = np.ones((1, 1) + (1,) * spatial, dtype=np.int64)
+    for axis in range(spatial):
+        start = np.arange(output[2 + axis]) * strides[axis] - pads[axis]
+        inside = np.minimum(start + kernel[axis], shape[2 + axis]) - np.maximum(start, 0)
+        form = [1] * (2 + spatial)
+        form[2 + axis] = -1
+        counts = counts * inside.reshape(form)
+    return counts.astype(object)
+
+
+def max_pool(kind: Kind) -> Kind:
+    """Kind of MaxPool: codes and membranes with one positive step per channel keep theirs."""
+    if isinstance(kind, Coded):
+        if any(size != 1 for size in kind.step.shape[2:]):
+            return FloatValue("a maximum over positions with different steps")
+        return kind
+    if isinstance(kind, Membrane):
+        if any(size != 1 for size in (*kind.step.shape[2:], *kind.bias.shape[2:])):
+            return FloatValue("a maximum over positions with different steps")
+        if bool(np.any(kind.step <= 0)):
+            return FloatValue("a maximum over a membrane with a negative step")
+        return kind
+    return FloatValue("a maximum of values without a code")
+
+
+def scaled_range(kind: Membrane, factor: IntArray) -> tuple[IntArray, IntArray]:
+    """Range of a membrane's integers after multiplication by integer constants."""
+    one, two = kind.low * factor, kind.high * factor
+    return np.minimum(one, two), np.maximum(one, two)
+
+
+def power_of_two(ratio: Fraction) -> int | None:
+    """Return k where ratio = 2^k, or None."""
+    top, bottom = ratio.numerator, ratio.denominator
+    if top <= 0 or top & (top - 1) or bottom & (bottom - 1):
+        return None
+    return top.bit_length() - bottom.bit_length()
+
+
+def round_to(kind: Kind, step: ExactArray, rank: int) -> Kind:
+    """Kind of a value rounded (half up) to multiples of ``step``."""
+    if isinstance(kind, Constant):
+        values = as_exact(kind.array, rank)
+        quotient = np.asarray(values / step, dtype=object)
+        content = np.vectorize(lambda q: int((2 * q + 1) // 2), otypes=[np.int64])(quotient)
+        return Membrane(step, exact(0, rank), content, content, content=content)
+    if not isinstance(kind, Membrane):
+        return FloatValue("a rounded value without a membrane")
+    if not same(kind.bias, exact(0, rank)):
+        return FloatValue("a rounded membrane that carries a bias")
+    ratios = {power_of_two(ratio) for ratio in np.asarray(step / kind.step, dtype=object).reshape(-1)}
+    shift = ratios.pop() if len(ratios) == 1 else None
+    if shift is None or shift < 0:
+        return FloatValue("a membrane rounded by other than one power of two")
+    half = (1 << shift) >> 1
+    return Membrane(step, kind.bias, (kind.low + half) >> shift, (kind.high + half) >> shift)
+
+
+def concat(kinds: list[Kind], shapes: list[tuple[int, ...]], axis: int) -> Kind:
+    """Kind of Concat: codes of one book stay codes, anything else becomes a membrane with its own steps."""
+
+    def joined(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        # Every axis but the concatenated one keeps size 1 unless some part depends on it.
+        rank = len(shapes[0])
+        full = [max(array.shape[k] for array in arrays) for k in range(rank)]
+        parts = []
+        for array, shape in zip(arrays, shapes, strict=True):
+            target = list(full)
+            target[axis] = shape[axis]
+            parts.append(np.broadcast_to(array, target))
+        return collapse(np.concatenate(parts, axis=axis))
+
+    if all(isinstance(kind, Coded) for kind in kinds):
+        coded = [kind for kind in kinds if isinstance(kind, Coded)]
+        if all(kind.book == coded[0].book for kind in coded):
+            return Coded(coded[0].book, joined([kind.step for kind in coded]))
+    bases = [as_membrane(kind) for kind in kinds]
+    if any(base is None for base in bases):
+        return FloatValue("a concatenation with a value that carries no code")
+    parts = [base for base in bases if base is not None]
+    if any(base.host for base in parts):
+        return FloatValue("a concatenation with an accumulator of the host that was not rounded to 32 bits")
+    return Membrane(
+        joined([base.step for base in parts]),
+        joined([base.bias for base in parts]),
+        joined([base.low for base in parts]),
+        joined([base.high for base in parts]),
+    )
+
+
+def pad(kind: Kind) -> Kind:
+    """Kind of Pad with constant 0: allowed where the integer 0 stands for the value 0."""
+    if isinstance(kind, Coded):
+        if any(size != 1 for axis, size in enumerate(kind.step.shape) if axis > 1):
+            return FloatValue("padding of a value whose step changes within a channel")
+        return kind if 0 in kind.book.codes else FloatValue("padding with zero, which is no admitted code")
+    if isinstance(kind, Fixed):
+        return kind
+    return FloatValue("padding of a value without a code")

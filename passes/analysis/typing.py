@@ -1,0 +1,296 @@
+"""Type analysis of a quant-dialect graph: the exact kind of every value, in one forward walk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+
+from snnc.coding import CodeBook
+from snnc.errors import InternalError, UnsupportedError, Where
+from snnc.ir import AI_SNNC, Model, Node, Value, attributes, concrete_shapes, constant
+from snnc.passes.analysis import products, sums
+from snnc.passes.analysis.exact import as_exact, collapse, exact, same, through_layout
+from snnc.passes.analysis.kinds import (
+    Coded,
+    Constant,
+    Fixed,
+    FloatValue,
+    IntegerWeight,
+    Kind,
+    Membrane,
+    as_membrane,
+)
+from snnc.passes.analysis.layout import LAYOUT_OPS, layout_functions
+
+__all__ = ["TypeAnalysis", "analyse"]
+
+# Elementwise float operations that every runtime computes to the same bits.
+_HOST_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Cast", "Clip", "Relu", "Pad", "Concat"})
+
+
+class TypeAnalysis:
+    """The kinds of all values of a graph, with their shapes for batch 1 and batch 2.
+
+    Args:
+        model: A model in the quant dialect, or on its way into it; not changed.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.shapes = concrete_shapes(model, 1)
+        self.shapes_of_two = concrete_shapes(model, 2)
+        self._kinds: dict[str, Kind] = {}
+        for value in model.graph.inputs:
+            self._kinds[_name(value)] = FloatValue("the network input carries no code", from_input=True)
+
+    def kind(self, value: Value | None) -> Kind:
+        """Return the kind of a value that lies before the node being asked about."""
+        if value is None:
+            return Constant(np.zeros((), dtype=np.float32))
+        known = self._kinds.get(_name(value))
+        if known is not None:
+            return known
+        array = constant(value)
+        if array is not None:
+            return Constant(array)
+        return FloatValue("it is not computed by any node that was seen")
+
+    def set_kind(self, value: Value, kind: Kind) -> None:
+        """Record the kind of a value, for passes that insert nodes while they walk."""
+        self._kinds[_name(value)] = kind
+
+    def set_shape(self, value: Value, shape: tuple[int, ...]) -> None:
+        """Record the shape (at batch 1) of a value that a pass has made or renamed."""
+        self.shapes[_name(value)] = shape
+
+    def shape(self, value: Value) -> tuple[int, ...]:
+        """Return the shape of a value at batch 1.
+
+        Raises:
+            UnsupportedError: SNN405, a dimension other than the batch is unknown.
+        """
+        known = self.shapes.get(_name(value))
+        if known is None:
+            array = constant(value)
+            if array is not None:
+                return array.shape
+            raise UnsupportedError(
+                "SNN405",
+                "its shape is not static",
+                where=Where(tensor=value.name),
+                hint="export the model with fixed sizes for every dimension but the batch",
+            )
+        return known
+
+    def visit(self, node: Node) -> None:
+        """Type the outputs of a node whose inputs have been typed."""
+        if node.domain not in ("", "ai.onnx", AI_SNNC):
+            kinds: list[Kind] = [FloatValue(f"operator {node.domain}::{node.op_type} is not known")]
+        elif node.op_type in LAYOUT_OPS:
+            kinds = self._layout(node)
+        else:
+            rule = _RULES.get(node.op_type)
+            kinds = (
+                [rule(self, node)] if rule else [FloatValue(f"operator {node.op_type} has no integer form")]
+            )
+        host = self._host(node)
+        for position, value in enumerate(node.outputs):
+            kind = kinds[position] if position < len(kinds) else FloatValue("an output without a rule")
+            if isinstance(kind, FloatValue) and host:
+                kind = FloatValue(kind.reason, from_input=True)
+            self._kinds[_name(value)] = kind
+
+    def _host(self, node: Node) -> bool:
+        """Whether a float node belongs to the elementwise part between the network input and its encoder."""
+        if node.op_type not in _HOST_ELEMENTWISE | LAYOUT_OPS or node.domain not in ("", "ai.onnx"):
+            return False
+        kinds = [self.kind(value) for value in node.inputs if value is not None]
+        return any(isinstance(kind, FloatValue) for kind in kinds) and all(
+            isinstance(kind, Constant) or (isinstance(kind, FloatValue) and kind.from_input) for kind in kinds
+        )
+
+    def _layout(self, node: Node) -> list[Kind]:
+        source = node.inputs[0]
+        kind = self.kind(source)
+        if isinstance(kind, FloatValue | IntegerWeight) or source is None:
+            return [FloatValue(f"{node.op_type} of a value without a code")] * len(node.outputs)
+        if isinstance(kind, Constant):
+            return [FloatValue("a constant that was not folded")] * len(node.outputs)
+        shape = self.shape(source)
+        functions = layout_functions(node, shape, [self.shape(value) for value in node.outputs])
+        if isinstance(functions, str):
+            return [FloatValue(functions)] * len(node.outputs)
+        result: list[Kind] = []
+        for move in functions:
+            if isinstance(kind, Coded):
+                result.append(Coded(kind.book, through_layout(kind.step, shape, move)))
+            elif isinstance(kind, Fixed):
+                rank = move(np.broadcast_to(np.zeros((), dtype=np.int8), shape)).ndim
+                result.append(Fixed(kind.step.reshape((1,) * rank), kind.bound))
+            else:
+                result.append(
+                    Membrane(
+                        step=through_layout(kind.step, shape, move),
+                        bias=through_layout(kind.bias, shape, move),
+                        low=through_layout(kind.low, shape, move),
+                        high=through_layout(kind.high, shape, move),
+                        host=kind.host,
+                        content=move(kind.content) if kind.content is not None else None,
+                    )
+                )
+        return result
+
+    def _quantise(self, node: Node) -> Kind:
+        step = constant(node.inputs[1])
+        if step is None:
+            return FloatValue("the step of its quantiser is not constant")
+        book = CodeBook.from_attributes(attributes(node))
+        assert node.inputs[0] is not None
+        return Coded(book, as_exact(step, len(self.shape(node.inputs[0]))))
+
+    def _weight(self, node: Node) -> Kind:
+        integers, numerator, denominator = (constant(value) for value in node.inputs)
+        if integers is None or numerator is None or denominator is None:
+            return FloatValue("a weight that is not constant")
+        rank = integers.ndim
+        return IntegerWeight(integers, as_exact(numerator, rank), as_exact(denominator, rank))
+
+    def _fixed_point(self, node: Node) -> Kind:
+        attrs = attributes(node)
+        assert node.inputs[0] is not None
+        rank = len(self.shape(node.inputs[0]))
+        return Fixed(
+            exact(Fraction(1, 2 ** int(attrs["fraction_bits"])), rank), 2 ** (int(attrs["bits"]) - 1) - 1
+        )
+
+    def _product(self, node: Node) -> Kind:
+        left, right = self.kind(node.inputs[0]), self.kind(node.inputs[1])
+        bias = self.kind(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
+        if node.op_type == "Conv":
+            return products.convolution(left, right, bias, self.shape(node.inputs[0]), attributes(node))  # type: ignore[arg-type]
+        return products.matmul(left, right, self.shape(node.inputs[0]), self.shape(node.inputs[1]))  # type: ignore[arg-type]
+
+    def _add(self, node: Node) -> Kind:
+        sign = -1 if node.op_type == "Sub" else 1
+        rank = len(self.shape(node.outputs[0]))
+        left, right = (sums.ranked(self.kind(value), rank) for value in node.inputs)
+        return sums.add(left, right, sign)
+
+    def _scale(self, node: Node) -> Kind:
+        rank = len(self.shape(node.outputs[0]))
+        left, right = (sums.ranked(self.kind(value), rank) for value in node.inputs)
+        return sums.scale(left, right, divide=node.op_type == "Div")
+
+    def _negate(self, node: Node) -> Kind:
+        kind = as_membrane(self.kind(node.inputs[0]))
+        if kind is None:
+            return FloatValue("a negated value without a code")
+        return Membrane(-kind.step, -kind.bias, kind.low, kind.high, kind.host)
+
+    def _pool(self, node: Node) -> Kind:
+        assert node.inputs[0] is not None
+        return sums.average_pool(
+            self.kind(node.inputs[0]),
+            self.shape(node.inputs[0]),
+            self.shape(node.outputs[0]),
+            attributes(node),
+        )
+
+    def _reduce(self, node: Node) -> Kind:
+        assert node.inputs[0] is not None
+        shape = self.shape(node.inputs[0])
+        attrs = attributes(node)
+        if node.op_type == "GlobalAveragePool":
+            axes, keep = list(range(2, len(shape))), True
+        else:
+            given = constant(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else None
+            listed = given.tolist() if given is not None else attrs.get("axes")
+            axes = [axis % len(shape) for axis in (listed if listed else range(len(shape)))]
+            keep = bool(attrs.get("keepdims", 1))
+        return sums.reduce(self.kind(node.inputs[0]), shape, axes, keep, mean=node.op_type != "ReduceSum")
+
+    def _concat(self, node: Node) -> Kind:
+        shapes = [self.shape(value) for value in node.inputs if value is not None]
+        axis = int(attributes(node)["axis"]) % len(shapes[0])
+        if axis == 0:
+            return FloatValue("a concatenation along the batch")
+        return sums.concat([self.kind(value) for value in node.inputs], shapes, axis)
+
+    def _pad(self, node: Node) -> Kind:
+        attrs = attributes(node)
+        fill = constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
+        value = float(fill.reshape(-1)[0]) if fill is not None else float(attrs.get("value", 0.0))
+        if attrs.get("mode", "constant") != "constant" or value != 0.0:
+            return FloatValue("padding with other than the constant 0")
+        return sums.pad(self.kind(node.inputs[0]))
+
+    def _max_pool(self, node: Node) -> Kind:
+        assert node.inputs[0] is not None
+        return sums.max_pool(self.kind(node.inputs[0]))
+
+    def _rescale(self, node: Node) -> Kind:
+        kind = as_membrane(self.kind(node.inputs[0]))
+        multiplier, step, source = (constant(value) for value in node.inputs[1:4])
+        if kind is None or multiplier is None or step is None or source is None:
+            return FloatValue("a rescaled value without a code")
+        rank = kind.step.ndim
+        factor = as_exact(multiplier, rank)
+        if not same(as_exact(source, rank), kind.step):
+            # The source step is stored in float64 for the dump's arithmetic; the exact one is the kind's.
+            nearby = np.abs((as_exact(source, rank) - kind.step).astype(np.float64))
+            if bool(np.any(nearby > 1e-12 * np.abs(kind.step.astype(np.float64)))):
+                raise InternalError(
+                    "SNN110", "the step of a rescaled membrane changed", where=Where(node=node.name)
+                )
+        new = as_exact(step, rank)
+        ratio = collapse(factor * new / kind.step)
+        integers = factor.astype(object)
+        low, high = sums.scaled_range(kind, np.asarray(integers.astype(np.int64)))
+        return Membrane(new, collapse(kind.bias * ratio), low, high, kind.host)
+
+    def _round(self, node: Node) -> Kind:
+        step = constant(node.inputs[1])
+        kind = self.kind(node.inputs[0])
+        if step is None:
+            return FloatValue("its rounding step is not constant")
+        rank = len(self.shape(node.outputs[0]))
+        return sums.round_to(kind, as_exact(step, rank), rank)
+
+
+def analyse(model: Model) -> TypeAnalysis:
+    """Type every value of a model."""
+    analysis = TypeAnalysis(model)
+    for node in model.graph:
+        analysis.visit(node)
+    return analysis
+
+
+def _name(value: Value) -> str:
+    if value.name is None:
+        raise InternalError("SNN111", "a value without a name")
+    return value.name
+
+
+_RULES: dict[str, Callable[[TypeAnalysis, Node], Kind]] = {
+    "Quantise": TypeAnalysis._quantise,
+    "Weight": TypeAnalysis._weight,
+    "FixedPoint": TypeAnalysis._fixed_point,
+    "Rescale": TypeAnalysis._rescale,
+    "RoundMembrane": TypeAnalysis._round,
+    "Conv": TypeAnalysis._product,
+    "MatMul": TypeAnalysis._product,
+    "Add": TypeAnalysis._add,
+    "Sub": TypeAnalysis._add,
+    "Mul": TypeAnalysis._scale,
+    "Div": TypeAnalysis._scale,
+    "Neg": TypeAnalysis._negate,
+    "AveragePool": TypeAnalysis._pool,
+    "GlobalAveragePool": TypeAnalysis._reduce,
+    "ReduceMean": TypeAnalysis._reduce,
+    "ReduceSum": TypeAnalysis._reduce,
+    "MaxPool": TypeAnalysis._max_pool,
+    "Concat": TypeAnalysis._concat,
+    "Pad": TypeAnalysis._pad,
+}

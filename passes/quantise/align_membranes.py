@@ -1,0 +1,152 @@
+"""Bring membranes that are added to each other onto one step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from snnc.errors import UnsupportedError, Where
+from snnc.ir import AI_SNNC, DataType, Graph, Model, Node, initializer, insert_node, make_node
+from snnc.passes.analysis import Membrane, TypeAnalysis, as_membrane, same
+from snnc.passes.analysis.exact import ExactArray, collapse
+from snnc.passes.analysis.sums import power_of_two, ranked
+from snnc.pipeline.contract import PassResult, Rewrite, Semantics
+
+__all__ = ["AlignMembranes"]
+
+_BITS = 30
+
+
+@dataclass(frozen=True)
+class AlignMembranes:
+    """Multiply membranes by integer constants so that both sides of a join count in the same step.
+
+    Where the steps are a power of two apart (the rule for weights that snnc quantised itself) this is an
+    exact shift. Elsewhere, in models that came with their own scales, the ratio of the steps is rounded
+    to an integer of ``precision`` bits or as many as 32-bit membranes leave room for; the multiplication by
+    a constant lowers to shift-adds.
+
+    Matches: Add and Sub of two values that carry integers with different steps.
+    Leaves alone: joins whose steps agree.
+    Keeps: names and shapes.
+
+    Attributes:
+        precision: Bits of the rounded ratio of two steps.
+    """
+
+    precision: int = 16
+
+    name: ClassVar[str] = "align-membranes"
+    requires: ClassVar[frozenset[str]] = frozenset()
+    establishes: ClassVar[frozenset[str]] = frozenset()
+    invalidates: ClassVar[frozenset[str]] = frozenset()
+    semantics: ClassVar[Semantics] = "approximate"
+
+    def run(self, model: Model) -> PassResult:
+        """Insert ``Rescale`` nodes; the result notes each ratio that was not exact."""
+        analysis = TypeAnalysis(model)
+        result = PassResult()
+        for node in list(model.graph):
+            if node.op_type in ("Add", "Sub") and node.domain == "":
+                self._align(model.graph, node, analysis, result)
+            analysis.visit(node)
+        return result
+
+    def _align(self, graph: Graph, node: Node, analysis: TypeAnalysis, result: PassResult) -> None:
+        rank = len(analysis.shape(node.outputs[0]))
+        sides = [as_membrane(ranked(analysis.kind(value), rank)) for value in node.inputs]
+        left, right = sides
+        if left is None or right is None or left.host or right.host or same(left.step, right.step):
+            return
+        for precision in range(self.precision, 5, -1):
+            step, factors = _common_step(left.step, right.step, precision)
+            bound = sum(
+                int((np.maximum(np.abs(side.low), np.abs(side.high)) * np.abs(factor)).max())
+                for side, factor in zip((left, right), factors, strict=True)
+            )
+            if bound < 2**_BITS:
+                break
+        else:
+            raise UnsupportedError(
+                "SNN408",
+                "the two membranes added here have steps so far apart that 32 bits do not hold both",
+                where=Where(node=node.name, pass_name=self.name),
+                hint="use fewer weight bits, or put a quantiser on one of the two branches",
+            )
+        for position, (side, factor) in enumerate(zip((left, right), factors, strict=True)):
+            if bool(np.all(factor == 1)) and same(side.step, step):
+                continue
+            self._insert(graph, node, position, side, factor, step, analysis, result)
+
+    def _insert(
+        self,
+        graph: Graph,
+        node: Node,
+        position: int,
+        side: Membrane,
+        factor: npt.NDArray[np.int64],
+        step: ExactArray,
+        analysis: TypeAnalysis,
+        result: PassResult,
+    ) -> None:
+        source = node.inputs[position]
+        assert source is not None
+        stem = f"{source.name}_aligned"
+        made = make_node(
+            graph, "Rescale",
+            [
+                source,
+                initializer(graph, f"{stem}_multiplier", factor.astype(np.int32)),
+                initializer(graph, f"{stem}_step", step.astype(np.float64)),
+                initializer(graph, f"{stem}_source_step", side.step.astype(np.float64)),
+            ],
+            domain=AI_SNNC, name=stem, dtype=DataType.FLOAT, shape=source.shape, source=node,
+        )  # fmt: skip
+        shape = analysis.shape(source)
+        node.replace_input_with(position, insert_node(graph, node, made))
+        analysis.set_shape(made.outputs[0], shape)
+        analysis.visit(made)
+        result.rewrites.append(Rewrite("align a membrane", (), (made.name or "",)))
+        error = np.abs((factor * step / side.step - 1).astype(np.float64)).max()
+        if error > 0:
+            result.notes.append(f"{node.name}: {source.name} is scaled by 1 ± {error:.1e}")
+
+
+def _common_step(
+    left: ExactArray, right: ExactArray, precision: int
+) -> tuple[ExactArray, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """Choose a step, and the integer multiples of it that stand for two steps.
+
+    Args:
+        left: Exact steps of one side, non-zero.
+        right: Exact steps of the other.
+        precision: Bits of the rounded ratio where it is not a power of two.
+
+    Returns:
+        The common step (exactly representable in float64) and both integer factors.
+    """
+    first, second = np.broadcast_arrays(left, right)
+    steps = np.empty(first.shape, dtype=object)
+    factors = (np.empty(first.shape, dtype=np.int64), np.empty(first.shape, dtype=np.int64))
+    for index in np.ndindex(first.shape):
+        step = _one_step(Fraction(first[index]), Fraction(second[index]), precision)
+        steps[index] = step
+        factors[0][index] = round(Fraction(first[index]) / step)
+        factors[1][index] = round(Fraction(second[index]) / step)
+    return collapse(steps), (collapse(factors[0]), collapse(factors[1]))
+
+
+def _one_step(left: Fraction, right: Fraction, precision: int) -> Fraction:
+    """Choose the common step of two numbers, representable in float64."""
+    fine, coarse = sorted((abs(left), abs(right)))
+    if fine == 0:
+        return Fraction(float(coarse)) if coarse else Fraction(1)
+    if power_of_two(coarse / fine) is not None and Fraction(float(fine)) == fine:
+        return fine
+    room = max(0, precision + 1 - ceil(coarse / fine).bit_length())
+    return Fraction(float(fine / 2**room))

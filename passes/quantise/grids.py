@@ -1,0 +1,102 @@
+"""Integer grids for weights: eight bits or fewer, or as fine as float32 sums stay exact."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from snnc.errors import UnsupportedError, UsageError
+
+__all__ = ["EXACT_FLOAT32", "WeightFormat", "integer_grid", "smallest_integer_type"]
+
+EXACT_FLOAT32 = 2**24
+# A channel whose weights are tiny gets a step at most this much finer than the coarsest channel of its layer,
+# so that aligning the two on one membrane costs few bits.
+_FINEST_SHIFT = 6
+
+
+@dataclass(frozen=True)
+class WeightFormat:
+    """How weights become integers.
+
+    Attributes:
+        text: ``int2`` … ``int16`` or ``wide``.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if self.text == "float":
+            raise UnsupportedError(
+                "SNN406",
+                "float weights give no proof of equality and are not supported",
+                hint="use --weights wide: 12 to 15 signed bits, lossless in practice, with the proof",
+            )
+        if self.text != "wide" and not (re.fullmatch(r"int\d+", self.text) and 2 <= int(self.text[3:]) <= 16):
+            raise UsageError("SNN204", f"{self.text!r} is no weight format", hint="use int2 … int16, or wide")
+
+    @property
+    def largest(self) -> int | None:
+        """Largest magnitude of a weight, or None where only the exactness of float32 sums limits it."""
+        return None if self.text == "wide" else 2 ** (int(self.text[3:]) - 1) - 1
+
+
+def integer_grid(
+    charge: npt.NDArray[np.float64],
+    axes: tuple[int, ...],
+    form: WeightFormat,
+    input_bound: int,
+    *,
+    powers_of_two: bool,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Put the membrane charge of every weight on an integer grid, one step per output channel.
+
+    Args:
+        charge: What one unit of the input code adds to the membrane through each weight, i.e. weight times
+            input step; float64.
+        axes: Axes summed over for one output channel.
+        form: Weight format.
+        input_bound: Largest magnitude of the input integer, for the ``wide`` format.
+        powers_of_two: Use powers of two as steps, so that membranes can be joined by shifts.
+
+    Returns:
+        Integers (int64, shape of ``charge``) and steps (float64, size 1 along ``axes``) with
+        charge ≈ integers · step; the nearest integer is taken, ties to even.
+    """
+    magnitude = np.abs(charge)
+    if form.largest is None:
+        count = int(np.prod([charge.shape[axis] for axis in axes]))
+        room = EXACT_FLOAT32 - 1 - input_bound * ((count + 1) // 2)
+        if room <= input_bound:
+            raise UnsupportedError(
+                "SNN407",
+                f"{count} weights per output leave no room for exact float32 sums",
+                hint="use --weights int8",
+            )
+        step = magnitude.sum(axis=axes, keepdims=True) * input_bound / room
+    else:
+        step = magnitude.max(axis=axes, keepdims=True) / form.largest
+    largest = float(step.max())
+    if largest == 0.0:
+        return np.zeros(charge.shape, dtype=np.int64), np.ones(step.shape, dtype=np.float64)
+    step = np.maximum(step, largest * 2.0**-_FINEST_SHIFT)
+    if powers_of_two:
+        mantissa, exponent = np.frexp(step)
+        step = np.ldexp(1.0, np.where(mantissa == 0.5, exponent - 1, exponent))
+    integers = np.rint(charge / step)
+    if form.largest is not None:
+        integers = np.clip(integers, -form.largest, form.largest)
+    return integers.astype(np.int64), step
+
+
+def smallest_integer_type(integers: npt.NDArray[np.int64]) -> npt.DTypeLike:
+    """Return the narrowest signed integer type that holds all values."""
+    low, high = int(integers.min(initial=0)), int(integers.max(initial=0))
+    for dtype in (np.int8, np.int16, np.int32):
+        limits = np.iinfo(dtype)
+        if limits.min <= low and high <= limits.max:
+            return dtype
+    return np.int64
