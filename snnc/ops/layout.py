@@ -1,0 +1,273 @@
+"""Standard ONNX ops that move integers without changing them, and int64 arithmetic on shapes.
+
+A spike train is moved one time-step at a time: the wires move, the spikes on them do not change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from snnc.coding import CodeBook
+from snnc.errors import InternalError
+from snnc.ops.schema import Array, Attributes, integer, integers
+from snnc.ops.signal import Signal, SpikeTrain
+from snnc.ops.types import numpy_dtype
+
+__all__ = ["LAYOUT", "LayoutOp"]
+
+Run = Callable[[Sequence[Array | None], Attributes, int], list[Array]]
+
+
+@dataclass(frozen=True)
+class LayoutOp:
+    """One standard op that the spike dialect admits.
+
+    Attributes:
+        name: Operator type of the ONNX standard.
+        moves: Whether spikes may pass through: ``"all"`` inputs, the ``"first"`` input, or ``"none"``.
+        run: Evaluation on arrays: inputs (None if absent), attributes, number of outputs.
+    """
+
+    name: str
+    moves: str
+    run: Run
+
+    def packed(self, inputs: Sequence[Array | None], attrs: Attributes, outputs: int = 1) -> list[Array]:
+        """Evaluate on arrays.
+
+        Args:
+            inputs: Inputs, None where absent.
+            attrs: Attributes as plain Python values.
+            outputs: Number of outputs.
+        """
+        return self.run(inputs, attrs, outputs)
+
+    def timestep(self, inputs: Sequence[Signal | None], attrs: Attributes, outputs: int = 1) -> list[Signal]:
+        """Evaluate on spike trains, one step at a time, or on arrays.
+
+        Raises:
+            InternalError: SNN112, spikes arrive where they may not.
+        """
+        moved = len(inputs) if self.moves == "all" else 1 if self.moves == "first" else 0
+        trains = [signal for signal in inputs if isinstance(signal, SpikeTrain)]
+        if not trains:
+            return list(self.run([_array(signal) for signal in inputs], attrs, outputs))
+        if self.name in {"Shape", "Size"}:
+            return list(self.run([np.broadcast_to(np.int8(0), trains[0].shape)], attrs, outputs))
+        if len(trains) != moved:
+            raise InternalError("SNN112", f"{self.name} mixes spikes and held values")
+        trains = _on_one_clock(trains)
+        rest = [_array(signal) for signal in inputs[moved:]]
+        steps = [
+            self.run([*(train.patterns[t] for train in trains), *rest], attrs, outputs)
+            for t in range(len(trains[0].patterns))
+        ]
+        book, dtype = trains[0].book, trains[0].dtype
+        return [SpikeTrain(np.stack([step[i] for step in steps]), book, dtype) for i in range(outputs)]
+
+
+def _array(signal: Signal | None) -> Array | None:
+    if isinstance(signal, SpikeTrain):
+        raise InternalError("SNN112", "a spike train arrives where a held value is needed")
+    return signal
+
+
+def _on_one_clock(trains: Sequence[SpikeTrain]) -> list[SpikeTrain]:
+    """Let trains of different codes share one window: shorter ones start later, so that weights agree."""
+    books = {train.book for train in trains}
+    if len(books) == 1:
+        return list(trains)
+    steps = max(book.timesteps for book in books)
+    joint = CodeBook(steps, steps, "interleaved", any(book.signed for book in books))
+    result = []
+    for train in trains:
+        silent = np.zeros((steps - train.book.timesteps, *train.shape), dtype=np.int8)
+        result.append(SpikeTrain(np.concatenate([silent, train.patterns]), joint, train.dtype))
+    return result
+
+
+def _need(inputs: Sequence[Array | None], index: int) -> Array:
+    array = inputs[index] if index < len(inputs) else None
+    if array is None:
+        raise InternalError("SNN115", f"input {index} is missing")
+    return array
+
+
+def _optional(inputs: Sequence[Array | None], index: int) -> tuple[int, ...] | None:
+    array = inputs[index] if index < len(inputs) else None
+    return None if array is None else tuple(int(item) for item in np.atleast_1d(array))
+
+
+def _reshape(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    data, shape = _need(inputs, 0), [int(item) for item in _need(inputs, 1)]
+    if not integer(attrs, "allowzero", 0):
+        shape = [data.shape[axis] if extent == 0 else extent for axis, extent in enumerate(shape)]
+    return [data.reshape(shape)]
+
+
+def _transpose(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    return [np.transpose(_need(inputs, 0), attrs.get("perm"))]
+
+
+def _flatten(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    data = _need(inputs, 0)
+    axis = integer(attrs, "axis", 1)
+    axis = axis + data.ndim if axis < 0 else axis
+    rows = int(np.prod(data.shape[:axis], dtype=np.int64))
+    return [data.reshape(rows, int(np.prod(data.shape[axis:], dtype=np.int64)))]
+
+
+def _squeeze(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    return [np.squeeze(_need(inputs, 0), axis=_optional(inputs, 1))]
+
+
+def _unsqueeze(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    return [np.expand_dims(_need(inputs, 0), _optional(inputs, 1) or ())]
+
+
+def _concat(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    parts = [_need(inputs, index) for index in range(len(inputs))]
+    return [np.concatenate(parts, axis=integer(attrs, "axis"))]
+
+
+def _split(inputs: Sequence[Array | None], attrs: Attributes, outputs: int) -> list[Array]:
+    data, axis = _need(inputs, 0), integer(attrs, "axis", 0)
+    sizes = _optional(inputs, 1)
+    if sizes is None:
+        chunk = -(-data.shape[axis] // outputs)
+        sizes = tuple(min(chunk, max(0, data.shape[axis] - chunk * index)) for index in range(outputs))
+    return list(np.split(data, np.cumsum(sizes)[:-1], axis=axis))
+
+
+def _slice(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    data = _need(inputs, 0)
+    starts, ends = _optional(inputs, 1) or (), _optional(inputs, 2) or ()
+    axes = _optional(inputs, 3) or tuple(range(len(starts)))
+    steps = _optional(inputs, 4) or (1,) * len(starts)
+    index: list[Any] = [slice(None)] * data.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        extent = data.shape[axis]
+        # Going backwards, an end before the first element cannot be written as an index from the end.
+        stop: int | None = None if step < 0 and end < -extent else end
+        index[axis] = slice(start, stop, step)
+    return [data[tuple(index)]]
+
+
+def _gather(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    return [np.take(_need(inputs, 0), _need(inputs, 1), axis=integer(attrs, "axis", 0))]
+
+
+def _expand(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    data, shape = _need(inputs, 0), tuple(int(item) for item in _need(inputs, 1))
+    return [np.broadcast_to(data, np.broadcast_shapes(data.shape, shape))]
+
+
+def _pad(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    data, pads = _need(inputs, 0), _optional(inputs, 1) or ()
+    fill = inputs[2] if len(inputs) > 2 else None
+    if attrs.get("mode", "constant") != "constant" or (fill is not None and np.any(fill != 0)):
+        raise InternalError("SNN115", "the spike dialect pads with zeros only")
+    axes = _optional(inputs, 3) or tuple(range(data.ndim))
+    margins = [(0, 0)] * data.ndim
+    for position, axis in enumerate(axes):
+        margins[axis] = (pads[position], pads[position + len(axes)])
+    crop = tuple(slice(max(0, -begin), -end if end < 0 else None) for begin, end in margins)
+    return [np.pad(data[crop], [(max(0, begin), max(0, end)) for begin, end in margins])]
+
+
+def _identity(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    return [_need(inputs, 0)]
+
+
+def _shape(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    extents = _need(inputs, 0).shape[integer(attrs, "start", 0) : attrs.get("end")]
+    return [np.asarray(extents, dtype=np.int64)]
+
+
+def _size(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    return [np.asarray(_need(inputs, 0).size, dtype=np.int64)]
+
+
+def _constant(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    if "value" in attrs:
+        return [np.asarray(attrs["value"])]
+    name = "value_int" if "value_int" in attrs else "value_ints"
+    if name not in attrs:
+        raise InternalError("SNN115", "a Constant of the spike dialect holds integers or a tensor")
+    return [np.asarray(attrs[name], dtype=np.int64)]
+
+
+def _constant_of_shape(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    value = np.asarray(attrs.get("value", np.zeros(1, dtype=np.float32)))
+    return [np.full(integers({"shape": _need(inputs, 0)}, "shape"), value.reshape(()), dtype=value.dtype)]
+
+
+def _cast(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    return [_need(inputs, 0).astype(numpy_dtype(integer(attrs, "to")))]
+
+
+def _div(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    a, b = _need(inputs, 0), _need(inputs, 1)
+    # ONNX integer division truncates towards zero.
+    return [np.asarray(np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)]
+
+
+def _range(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    start, limit, delta = (_need(inputs, index) for index in range(3))
+    return [np.arange(int(start), int(limit), int(delta), dtype=start.dtype)]
+
+
+def _where(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    return [np.where(_need(inputs, 0), _need(inputs, 1), _need(inputs, 2))]
+
+
+def _reduce_prod(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    axes = attrs.get("axes")
+    over = tuple(axes) if axes is not None else _optional(inputs, 1)
+    keep = bool(integer(attrs, "keepdims", 1))
+    data = _need(inputs, 0)
+    return [np.asarray(np.prod(data, axis=over, keepdims=keep, dtype=data.dtype))]
+
+
+def _binary(function: Callable[[Array, Array], Array]) -> Run:
+    def run(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+        return [np.asarray(function(_need(inputs, 0), _need(inputs, 1)))]
+
+    return run
+
+
+_ALL = (
+    LayoutOp("Reshape", "first", _reshape),
+    LayoutOp("Transpose", "first", _transpose),
+    LayoutOp("Flatten", "first", _flatten),
+    LayoutOp("Squeeze", "first", _squeeze),
+    LayoutOp("Unsqueeze", "first", _unsqueeze),
+    LayoutOp("Concat", "all", _concat),
+    LayoutOp("Split", "first", _split),
+    LayoutOp("Slice", "first", _slice),
+    LayoutOp("Gather", "first", _gather),
+    LayoutOp("Expand", "first", _expand),
+    LayoutOp("Pad", "first", _pad),
+    LayoutOp("Identity", "first", _identity),
+    LayoutOp("Shape", "first", _shape),
+    LayoutOp("Size", "first", _size),
+    LayoutOp("Constant", "none", _constant),
+    LayoutOp("ConstantOfShape", "none", _constant_of_shape),
+    LayoutOp("Cast", "none", _cast),
+    LayoutOp("Add", "none", _binary(np.add)),
+    LayoutOp("Sub", "none", _binary(np.subtract)),
+    LayoutOp("Mul", "none", _binary(np.multiply)),
+    LayoutOp("Div", "none", _div),
+    LayoutOp("Equal", "none", _binary(np.equal)),
+    LayoutOp("Range", "none", _range),
+    LayoutOp("Where", "none", _where),
+    LayoutOp("ReduceProd", "none", _reduce_prod),
+)
+
+LAYOUT: Mapping[str, LayoutOp] = MappingProxyType({op.name: op for op in _ALL})
+"""Standard ops that the spike dialect admits, by name."""

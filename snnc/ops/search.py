@@ -1,0 +1,127 @@
+"""Finding the code of a potential: counting thresholds (packed), or bit by bit (time-stepped)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snnc.coding import fire_serially
+
+__all__ = ["SEARCH_BODY", "count_reached", "fire"]
+
+Array = npt.NDArray[Any]
+
+_FEW_THRESHOLDS = 31  # up to here one vectorised comparison per threshold beats a binary search over gathers
+_BLOCK = 1 << 16  # elements per block of the binary search, so that its temporaries stay in cache
+
+# Shared by ExpGIF (v, thresholds int32) and Encode (x, thresholds float32); the input is called v in both.
+# A Loop, because the number of rounds is an attribute; branch-free, so that every element does the same.
+SEARCH_BODY = """\
+  codes64 = Constant<value_ints: ints = @codes>()
+  table = Cast<to: int = @code_type>(codes64)
+  trips = Constant<value_int: int = @depth>()
+  trips_u = Cast<to = 13>(trips)
+  one_u = Constant<value = uint64 {1}>()
+  size_u = BitShift<direction = "LEFT">(one_u, trips_u)
+  size = Cast<to = 6>(size_u)
+  one = Constant<value = int32 {1}>()
+  two = Constant<value = int32 {2}>()
+  width = Sub(size, one)
+  half0 = Div(size, two)
+  minus = Constant<value_ints: ints = [-1]>()
+  flat = Reshape(thresholds, minus)
+  first = Mul(rows, width)
+  shape = Shape(v)
+  begin = Expand(first, shape)
+  yes = Constant<value = bool {1}>()
+  place, half_last = Loop(trips, yes, begin, half0) <body = round
+      (int64 i, bool go, int32[] p, int32 half) => (bool go_on, int32[] p_next, int32 half_next) {
+      go_on = Identity(go)
+      one_i = Constant<value = int32 {1}>()
+      two_i = Constant<value = int32 {2}>()
+      ahead = Sub(half, one_i)
+      index = Add(p, ahead)
+      threshold = Gather(flat, index)
+      reached = GreaterOrEqual(v, threshold)
+      gate = Cast<to = 6>(reached)
+      move = Mul(gate, half)
+      p_next = Add(p, move)
+      half_next = Div(half, two_i)
+  }>
+  k = Sub(place, begin)
+  code = Gather(table, k)"""
+
+
+def count_reached(values: Array, thresholds: Array, rows: Array) -> npt.NDArray[np.int32]:
+    """Count the thresholds that each value has reached.
+
+    Args:
+        values: Potentials, any shape.
+        thresholds: Ascending along the last axis, shape (R, K), same element type as ``values``.
+        rows: Row of each value, int32, broadcastable to ``values``.
+
+    Returns:
+        k = #{j : value >= thresholds[row, j]}, int32, shape of ``values``.
+    """
+    count = thresholds.shape[1]
+    if count == 0:
+        return np.zeros(values.shape, dtype=np.int32)
+    if count <= _FEW_THRESHOLDS:
+        small = np.zeros(values.shape, dtype=np.uint8)
+        for column in thresholds.T:
+            small += values >= column[rows]
+        return small.astype(np.int32)
+    return _binary_search(values, thresholds, rows)
+
+
+def _binary_search(values: Array, thresholds: Array, rows: Array) -> npt.NDArray[np.int32]:
+    count = thresholds.shape[1]
+    depth = count.bit_length()
+    width = (1 << depth) - 1
+    if width != count:
+        last = np.repeat(_unreachable(thresholds.dtype), width - count)
+        thresholds = np.concatenate([thresholds, np.broadcast_to(last, (len(thresholds), width - count))], 1)
+    flat = np.ascontiguousarray(thresholds).reshape(-1)
+    potential = np.ascontiguousarray(values).reshape(-1)
+    shared = len(thresholds) == 1
+    first = None if shared else np.broadcast_to(rows.astype(np.intp) * width, values.shape).reshape(-1)
+    result = np.empty(potential.shape, dtype=np.int32)
+    for start in range(0, potential.size, _BLOCK):
+        part = potential[start : start + _BLOCK]
+        begin = np.zeros(part.shape, dtype=np.intp) if first is None else first[start : start + _BLOCK]
+        place = begin.copy()
+        half = 1 << depth >> 1
+        while half:
+            place += (part >= flat.take(place + (half - 1))) * np.intp(half)
+            half >>= 1
+        result[start : start + _BLOCK] = place - begin
+    return result
+
+
+def _unreachable(dtype: np.dtype[Any]) -> Array:
+    top = np.inf if dtype.kind == "f" else np.iinfo(dtype).max
+    return np.asarray([top], dtype=dtype)
+
+
+def fire(
+    values: Array, thresholds: Array, rows: Array, codes: Sequence[int], timesteps: int
+) -> npt.NDArray[np.int8]:
+    """Fire bit by bit: at most one comparison per time-step, plus one for the sign (semantics 1.6).
+
+    Args:
+        values: Potentials, any shape.
+        thresholds: Ascending, shape (R, K); threshold j is where code index j + 1 begins, and those beyond
+            the last code are padding.
+        rows: Row of each value, int32, broadcastable to ``values``.
+        codes: Ascending codes, at most K + 1.
+        timesteps: T.
+
+    Returns:
+        Spikes, int8, shape (T, *values.shape).
+    """
+    used = thresholds[:, : len(codes) - 1]
+    limits = used[0] if len(used) == 1 else np.moveaxis(used[rows], -1, 0)
+    return fire_serially(np.asarray(codes, dtype=np.int32), timesteps, values, limits).patterns
