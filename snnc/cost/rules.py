@@ -22,6 +22,7 @@ from snnc.cost.fanout import (
 from snnc.cost.layer import LayerCost
 from snnc.errors import InternalError, Where
 from snnc.ir import AI_SNNC, Node, Value, attributes, constant
+from snnc.ops import LAYOUT
 
 __all__ = ["RULES", "Rule", "Seen", "most_spikes_of"]
 
@@ -117,8 +118,8 @@ def most_spikes_of(value: Value | None) -> int:
         return int(CodeBook.from_attributes(attributes(node)).spikes.max())
     if node.domain == AI_SNNC and node.op_type == "CodeSlice":
         return min(most_spikes_of(node.inputs[0]), int(attributes(node)["bits"]))
-    sources = node.inputs if node.op_type == "Concat" else node.inputs[:1]
-    return max(most_spikes_of(source) for source in sources)
+    joins = node.domain != AI_SNNC and node.op_type in LAYOUT and LAYOUT[node.op_type].moves == "all"
+    return max(most_spikes_of(source) for source in (node.inputs if joins else node.inputs[:1]))
 
 
 def _neuron(kind: str) -> Callable[[Seen], LayerCost]:

@@ -106,7 +106,7 @@ def summary_rows(report: CostReport) -> list[tuple[str, str]]:
         ("neurons", quantity(report.neurons)),
         (
             "spikes",
-            f"{quantity(report.spikes)}: {report.spikes_per_neuron:.3f} a neuron, at most {report.most_spikes}",
+            f"{quantity(report.spikes)}; {report.spikes_per_neuron:.3f} a neuron, most {report.most_spikes}",
         ),
         ("firing rate", f"{report.firing_rate:.4f} (spikes per neuron and time-step)"),
         ("SOPs", f"{quantity(report.sops)}; {share} G*MACs = {quantity(report.sop_bound)}"),
