@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from snnc.errors import EnvironmentFailure, SnncError, UsageError, Where
 from snnc.files import atomic_write
 from snnc.ir import Model, save, to_text
+from snnc.ops import attach_functions
 from snnc.pipeline.contract import Pass, options_of
 from snnc.pipeline.manager import Instrument, PassRecord
 from snnc.pipeline.spec import format_pass
@@ -127,7 +128,7 @@ class Dump(Instrument):
         return "\n".join(lines) + "\n"
 
     def _model(self, stem: str, model: Model) -> None:
-        save(model, self._folder / f"{stem}.onnx")
+        _save_runnable(model, self._folder / f"{stem}.onnx")
         self._text(f"{stem}.txt", to_text(model))
         self._last = stem
 
@@ -165,6 +166,19 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def _save_runnable(model: Model, path: Path) -> None:
+    """Save a model with the bodies of the ``ai.snnc`` operators it uses, and leave it as it was."""
+    functions, imports = dict(model.functions), dict(model.graph.opset_imports)
+    try:
+        attach_functions(model)
+        save(model, path)
+    finally:
+        model.functions.clear()
+        model.functions.update(functions)
+        model.graph.opset_imports.clear()
+        model.graph.opset_imports.update(imports)
 
 
 def _is_own(entry: Path) -> bool:

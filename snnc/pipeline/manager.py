@@ -226,7 +226,7 @@ def _check_report(step: Pass, report: PassResult, *, changed: bool) -> None:
     if report.rewrites and not changed:
         raise InternalError(
             "SNN101",
-            f"reported {len(report.rewrites)} rewrites, {report.rewrites[0].rule!r} first, but changed nothing",
+            f"reported {len(report.rewrites)} rewrites ({report.rewrites[0].rule!r}) but changed nothing",
             where=where,
         )
 

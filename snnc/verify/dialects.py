@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from snnc.coding import CodeBook, IllegalCode
 from snnc.errors import Problem, SnncError, Where
 from snnc.ir import AI_SNNC, DataType, Model, Node, Value, attributes, constant
+from snnc.ops import OPS
 from snnc.verify.invariants import Invariant
 
 __all__ = ["ANN", "CODES", "DIALECTS", "LAYOUT", "QUANT", "SHAPE_ARITHMETIC", "SPIKE", "Dialect"]
@@ -105,29 +106,8 @@ _QUANT_ARITHMETIC = frozenset(
         "Sub",
     }
 )
-_QUANT_OWN = frozenset({"FixedPoint", "Quantise", "Rescale", "RoundMembrane", "Weight"})
-_SPIKE_OWN = frozenset(
-    {
-        "Charge",
-        "CodeSlice",
-        "Encode",
-        "ExpGIF",
-        "FixedPointEncode",
-        "HostConv",
-        "HostMatMul",
-        "MembraneAdd",
-        "MembraneMaxPool",
-        "MembraneRound",
-        "MembraneScale",
-        "MembraneSum",
-        "MembraneSumPool",
-        "Readout",
-        "SpikeConv",
-        "SpikeMatMul",
-        "SpikeMatMulHeld",
-        "SpikeMaxPool",
-    }
-)
+_QUANT_OWN = frozenset(name for name, op in OPS.items() if op.dialect == "quant")
+_SPIKE_OWN = frozenset(OPS) - _QUANT_OWN
 #: Operators with float outputs that may stand between the network input and its encoder.
 _HOST_FLOAT = frozenset({"Add", "Cast", "Clip", "Div", "Mul", "Neg", "Relu", "Sub"})
 
@@ -204,13 +184,17 @@ def _misfit(node: Node, source: Node | None, message: str) -> Problem:
 
 
 def _code_attributes(model: Model) -> list[Problem]:
-    """Attributes that are derived from a code book must agree with it."""
+    """Nodes of ``ai.snnc`` have the attributes of their operator; derived ones agree with the code book."""
     problems = []
     for node in model.graph:
-        if node.domain != AI_SNNC or "timesteps" not in node.attributes:
+        if node.domain != AI_SNNC or node.op_type not in OPS:
             continue
         attrs = attributes(node)
         where = Where(node=node.name)
+        faults = OPS[node.op_type].problems(len(node.inputs), attrs)
+        problems += [Problem(fault, where) for fault in faults]
+        if faults or "timesteps" not in attrs:
+            continue
         try:
             book = CodeBook.from_attributes(attrs)
         except (SnncError, IllegalCode, KeyError, ValueError) as error:

@@ -42,7 +42,11 @@ def test_run_log_tells_each_pass(toys, tmp_path):
     log = json.loads((tmp_path / "run.json").read_text())
     assert log["pipeline"] == ["remove-identity", "scale-weights", "scale-weights{factor=2.0}"]
     assert [entry["changed"] for entry in log["passes"]] == [True, False, True]
-    assert [(entry["nodes_before"], entry["nodes_after"]) for entry in log["passes"]] == [(4, 3), (3, 3), (3, 3)]
+    assert [(entry["nodes_before"], entry["nodes_after"]) for entry in log["passes"]] == [
+        (4, 3),
+        (3, 3),
+        (3, 3),
+    ]
     assert log["passes"][2]["notes"] == ["w times 2.0"]
     assert log["failed"] is None
     assert [entry["name"] for entry in log["timing"]["passes"]] == [entry["name"] for entry in log["passes"]]
@@ -92,7 +96,7 @@ def test_failure_leaves_a_reproducer_that_replays(toys, tmp_path):
 def test_only_own_files_are_deleted(toys, tmp_path):
     (tmp_path / "004-old-pass.onnx").write_bytes(b"old dump")
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UsageError, match="1 other files, such as 'thesis.tex'") as caught:
+    with pytest.raises(UsageError, match=r"1 other files, such as 'thesis\.tex'") as caught:
         run(toys, tmp_path)
     assert caught.value.code == "SNN234"
     assert (tmp_path / "004-old-pass.onnx").exists()
@@ -101,7 +105,9 @@ def test_only_own_files_are_deleted(toys, tmp_path):
     assert not (tmp_path / "004-old-pass.onnx").exists()
 
 
-@pytest.mark.parametrize("name", ["input.onnx", "00-input.onnx", "001-Pass.onnx", "001-pass.onnx.bak", "run.json~"])
+@pytest.mark.parametrize(
+    "name", ["input.onnx", "00-input.onnx", "001-Pass.onnx", "001-pass.onnx.bak", "run.json~"]
+)
 def test_near_misses_of_own_names_are_foreign(toys, tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(UsageError):

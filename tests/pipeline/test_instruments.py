@@ -14,7 +14,9 @@ def run(toys, stream, live, steps=None):
     steps = steps or [toys.RemoveIdentity(), toys.ScaleWeights()]
     timing = Timing()
     instruments = [Progress(stream, live=live), timing]
-    run_pipeline(toys.make(), steps, given={"sorted"}, instruments=instruments, clock=lambda: float(next(ticks)))
+    run_pipeline(
+        toys.make(), steps, given={"sorted"}, instruments=instruments, clock=lambda: float(next(ticks))
+    )
     return timing
 
 

@@ -149,7 +149,10 @@ def test_approximate_cost_is_measured(toys, model):
 def test_probe_that_forgets_an_output_is_our_bug(toys, model):
     with pytest.raises(InternalError, match="no result for the outputs"):
         run_pipeline(
-            model, [toys.RemoveIdentity()], given={"sorted"}, probe=lambda model: {"t": np.zeros(3, np.float32)}
+            model,
+            [toys.RemoveIdentity()],
+            given={"sorted"},
+            probe=lambda model: {"t": np.zeros(3, np.float32)},
         )
 
 

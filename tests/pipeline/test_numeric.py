@@ -49,7 +49,7 @@ def test_cost_of_known_errors():
     signal = np.array([[3.0, 4.0], [0.0, 0.0]])
     (same,) = measure_cost({"y": signal}, {"y": signal})
     assert (same.sqnr_db, same.max_abs, same.agreement) == (math.inf, 0.0, 1.0)
-    (cost,) = measure_cost({"y": signal}, {"y": signal + [[0.3, -0.4], [0.0, 0.0]]})
+    (cost,) = measure_cost({"y": signal}, {"y": np.add(signal, [[0.3, -0.4], [0.0, 0.0]])})
     assert cost.sqnr_db == pytest.approx(20.0)
     assert cost.max_abs == pytest.approx(0.4)
     (swapped,) = measure_cost({"y": signal}, {"y": signal[:, ::-1]})

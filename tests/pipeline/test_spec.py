@@ -66,7 +66,10 @@ def test_text_round_trip(step):
 
 
 def test_defaults_are_not_written():
-    assert format_pipeline([Tune(), Tune(axes=(1, 2), mode="slow")]) == "tune-steps,tune-steps{axes=[1,2],mode='slow'}"
+    assert (
+        format_pipeline([Tune(), Tune(axes=(1, 2), mode="slow")])
+        == "tune-steps,tune-steps{axes=[1,2],mode='slow'}"
+    )
 
 
 def test_bare_words_hyphens_and_blanks():
