@@ -26,7 +26,7 @@ def _expg_if_in_time(inputs: Sequence[Signal], attrs: Attributes) -> Signal:
     book = book_of(attrs)
     dtype = numpy_dtype(integer(attrs, "code_type"))
     if all(low < high for low, high in pairwise(codes)):
-        return SpikeTrain(fire(v, thresholds, rows, codes, book.timesteps), book, dtype)
+        return SpikeTrain(fire(v, thresholds, rows, codes, book), book, dtype)
     # A table that does not ascend has no bit-serial form: the interval is looked up first (semantics 6.2).
     return SpikeTrain(book.encode(np.asarray(codes)[count_reached(v, thresholds, rows)]), book, dtype)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from snnc.coding import fire_serially
+from snnc.coding import CodeBook
 
 __all__ = ["SEARCH_BODY", "count_reached", "fire"]
 
@@ -98,7 +99,7 @@ def _binary_search(values: Array, thresholds: Array, rows: Array) -> npt.NDArray
             place += (part >= flat.take(place + (half - 1))) * np.intp(half)
             half >>= 1
         result[start : start + _BLOCK] = place - begin
-    return result
+    return result.reshape(values.shape)
 
 
 def _unreachable(dtype: np.dtype[Any]) -> Array:
@@ -106,22 +107,68 @@ def _unreachable(dtype: np.dtype[Any]) -> Array:
     return np.asarray([top], dtype=dtype)
 
 
+@lru_cache(maxsize=64)
+def _tree(book: CodeBook, codes: tuple[int, ...]) -> tuple[Array, list[Array]]:
+    """Prepare the bit-serial search over ascending codes.
+
+    Before each step the codes that are still possible form an interval of indices, known by its first one.
+
+    Returns:
+        Patterns, int8 (T, levels), and for the sign test and then each step, by first index of the interval,
+        the index at which the decision changes; 0 where there is nothing to decide.
+    """
+    patterns = book.encode(np.asarray(codes, dtype=np.int32))
+    intervals = [(0, len(codes))]
+    changes: list[Array] = []
+    for decisive in (np.asarray(codes) >= 0, *(patterns != 0)):
+        change = np.zeros(len(codes), dtype=np.intp)
+        following: list[tuple[int, int]] = []
+        for low, high in intervals:
+            # Below zero codes ascend while their magnitudes descend: there those that spike come first.
+            middle = low + int(np.count_nonzero(decisive[low:high] == decisive[low]))
+            if middle < high:
+                change[low] = middle
+                following += [(low, middle), (middle, high)]
+            else:
+                following.append((low, high))
+        intervals = following
+        changes.append(change)
+    return patterns, changes
+
+
 def fire(
-    values: Array, thresholds: Array, rows: Array, codes: Sequence[int], timesteps: int
+    values: Array, thresholds: Array, rows: Array, codes: Sequence[int], book: CodeBook
 ) -> npt.NDArray[np.int8]:
     """Fire bit by bit: at most one comparison per time-step, plus one for the sign (semantics 1.6).
 
     Args:
         values: Potentials, any shape.
-        thresholds: Ascending, shape (R, K); threshold j is where code index j + 1 begins, and those beyond
-            the last code are padding.
+        thresholds: Ascending, shape (R, K), same element type as ``values``; threshold j is where code index
+            j + 1 begins, and those beyond the last code are padding.
         rows: Row of each value, int32, broadcastable to ``values``.
-        codes: Ascending codes, at most K + 1.
-        timesteps: T.
+        codes: Ascending codes of the book, at most K + 1.
+        book: Gives their patterns.
 
     Returns:
         Spikes, int8, shape (T, *values.shape).
     """
-    used = thresholds[:, : len(codes) - 1]
-    limits = used[0] if len(used) == 1 else np.moveaxis(used[rows], -1, 0)
-    return fire_serially(np.asarray(codes, dtype=np.int32), timesteps, values, limits).patterns
+    patterns, changes = _tree(book, tuple(codes))
+    levels = len(codes)
+    # Column i is where code index i begins; nothing reaches column 0, which stands for "nothing to decide".
+    never = np.full((len(thresholds), 1), _unreachable(thresholds.dtype)[0])
+    limits = np.concatenate([never, thresholds[:, : levels - 1]], axis=1).reshape(-1)
+    potential = np.ascontiguousarray(values).reshape(-1)
+    shared = len(thresholds) == 1
+    first = None if shared else np.broadcast_to(rows.astype(np.intp) * levels, values.shape).reshape(-1)
+    spikes = np.empty((book.timesteps, potential.size), dtype=np.int8)
+    for start in range(0, potential.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        part = potential[block]
+        low = np.zeros(part.shape, dtype=np.intp)
+        for step, change in enumerate(changes):
+            middle = change.take(low)
+            column = middle if first is None else middle + first[block]
+            low = np.where((part >= limits.take(column)), middle, low)
+            if step:
+                spikes[step - 1, block] = patterns[step - 1].take(low)
+    return spikes.reshape(book.timesteps, *values.shape)
