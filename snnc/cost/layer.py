@@ -23,12 +23,14 @@ class LayerCost:
         kind: ``neuron`` (ExpG-IF), ``encoder`` (input coded by the host), ``synapse`` (fed by spikes),
             ``host`` (multiplies on the host), or ``other`` (membrane arithmetic, pooling).
         timesteps: T of the code that a neuron emits; 0 elsewhere.
-        groups: Most spikes per window: of the emitted code for neurons, of the consumed one for synapses.
+        groups: G of that code; 0 elsewhere.
+        limit: Most spikes per window that the code allows: of the emitted code for neurons, of the consumed
+            one for synapses.
         levels: Codes a neuron can emit; 0 elsewhere.
         signed: Whether emitted spikes have a sign.
         neurons: Neurons that were evaluated (one image evaluates each neuron once).
         spikes: Spikes they emitted, or, for synapses, spikes they received.
-        histogram: Neurons that emitted 0, 1, 2... spikes; its length is ``groups + 1``. Empty elsewhere.
+        histogram: Neurons that emitted 0, 1, 2... spikes; its length is ``limit + 1``. Empty elsewhere.
         comparisons: Comparisons with thresholds, or of pooled values.
         sops: Synaptic operations: spikes times fan-out, padding left out.
         sops_zero_skipping: The same without those that meet a held zero; equal to ``sops`` where the other
@@ -44,6 +46,7 @@ class LayerCost:
     kind: Kind
     timesteps: int = 0
     groups: int = 0
+    limit: int = 0
     levels: int = 0
     signed: bool = False
     neurons: int = 0
@@ -80,8 +83,8 @@ class LayerCost:
 
     @property
     def sop_bound(self) -> int:
-        """Most synaptic operations possible: groups * multiplications without padding."""
-        return self.groups * self.exact_macs if self.kind == "synapse" else 0
+        """Most synaptic operations possible: limit * multiplications without padding."""
+        return self.limit * self.exact_macs if self.kind == "synapse" else 0
 
     @property
     def energy(self) -> float:

@@ -134,7 +134,8 @@ def _neuron(kind: str) -> Callable[[Seen], LayerCost]:
         return seen.row(
             kind,
             timesteps=book.timesteps,
-            groups=most,
+            groups=book.groups,
+            limit=most,
             levels=book.levels,
             signed=book.signed,
             neurons=spikes.size,
@@ -152,7 +153,7 @@ def _spike_conv(seen: Seen) -> LayerCost:
     sops = geometry.operations(spikes)
     return seen.row(
         "synapse",
-        groups=most_spikes_of(seen.node.inputs[0]),
+        limit=most_spikes_of(seen.node.inputs[0]),
         spikes=int(spikes.sum(dtype=np.int64)),
         sops=sops,
         sops_zero_skipping=sops,
@@ -167,7 +168,7 @@ def _spike_matmul(seen: Seen) -> LayerCost:
     sops = geometry.operations(spikes)
     return seen.row(
         "synapse",
-        groups=most_spikes_of(seen.node.inputs[0]),
+        limit=most_spikes_of(seen.node.inputs[0]),
         spikes=int(spikes.sum(dtype=np.int64)),
         sops=sops,
         sops_zero_skipping=sops,

@@ -51,7 +51,9 @@ def _energy(picojoules: float) -> str:
 
 
 def _code(layer: LayerCost) -> str:
-    return f"T{layer.timesteps} ≤{layer.groups}{'±' if layer.signed else ''}" if layer.timesteps else ""
+    if not layer.timesteps:
+        return ""
+    return f"T{layer.timesteps}G{layer.groups}{'±' if layer.signed else ''}"
 
 
 def _row(layer: LayerCost, images: int) -> list[str]:

@@ -58,7 +58,7 @@ def test_neuron_rows(report: CostReport, values: dict[str, Any], name: str) -> N
     assert layer.most_spikes == per_neuron.max()
     assert layer.comparisons == 4 * layer.neurons  # nine levels
     assert layer.firing_rate == pytest.approx(np.mean(patterns != 0), rel=1e-12)
-    assert (layer.timesteps, layer.groups, layer.levels, layer.signed) == (4, 2, 9, False)
+    assert (layer.timesteps, layer.groups, layer.limit, layer.levels, layer.signed) == (4, 2, 2, 9, False)
 
 
 def spike_sum(values: dict[str, Any], name: str) -> int:
@@ -122,8 +122,8 @@ def test_totals(report: CostReport) -> None:
 def test_energy_by_hand() -> None:
     layers = (
         LayerCost("stem", "HostConv", "host", macs=2000, exact_macs=1900, mac_planes=3),
-        LayerCost("a", "ExpGIF", "neuron", 4, 2, 9, False, 200, 300, (0, 100, 100), comparisons=800),
-        LayerCost("c", "SpikeConv", "synapse", groups=2, spikes=300, sops=5000, macs=9000, exact_macs=8000),
+        LayerCost("a", "ExpGIF", "neuron", 4, 2, 2, 9, False, 200, 300, (0, 100, 100), comparisons=800),
+        LayerCost("c", "SpikeConv", "synapse", limit=2, spikes=300, sops=5000, macs=9000, exact_macs=8000),
         LayerCost("join", "MembraneAdd", "other", additions=400),
     )
     energy = CostReport("two images", 2, layers).energy
@@ -213,7 +213,7 @@ def test_attention(builder: Any, tmp_path: Path, evaluate: Evaluate) -> None:
     assert 0 < scores.sops_zero_skipping == skipping < scores.sops
     assert report.sops_zero_skipping == report.sops - (scores.sops - skipping) / 6
     # The slice of one step and Exp-IF have at most one spike each.
-    assert (scores.groups, out.groups) == (2, 1)
+    assert (scores.limit, out.limit) == (2, 1)
     assert out.sops == np.count_nonzero(values["both"]) * 7
     assert row(report, "q").signed
     assert report.data == "6 images"

@@ -9,12 +9,14 @@ from snnc.cost.text import quantity
 
 LAYERS = (
     LayerCost("/stem/Conv", "HostConv", "host", macs=2_000_000, exact_macs=1_900_000, mac_planes=3),
-    LayerCost("/stem/act", "ExpGIF", "neuron", 4, 2, 9, False, 20_000, 30_000, (0, 10_000, 10_000), 80_000),
+    LayerCost(
+        "/stem/act", "ExpGIF", "neuron", 4, 2, 2, 9, False, 20_000, 30_000, (0, 10_000, 10_000), 80_000
+    ),
     LayerCost(
         "/blocks/blocks.0/a_rather_long_module_name/conv1/Conv",
         "SpikeConv",
         "synapse",
-        groups=2,
+        limit=2,
         spikes=30_000,
         sops=5_400_000,
         sops_zero_skipping=5_400_000,
@@ -52,6 +54,7 @@ def test_rows_are_per_image() -> None:
     assert all(len(row) == len(COLUMNS) for row in rows)
     names = [heading for heading, _ in COLUMNS]
     neuron = dict(zip(names, rows[1], strict=True))
+    assert neuron["code"] == "T4G2"
     assert neuron["neurons"] == "2 k"
     assert neuron["spikes/neuron"] == "1.500"
     assert neuron["rate"] == "0.375"
