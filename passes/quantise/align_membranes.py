@@ -98,15 +98,20 @@ class AlignMembranes:
         assert source is not None
         stem = f"{source.name}_aligned"
         made = make_node(
-            graph, "Rescale",
+            graph,
+            "Rescale",
             [
                 source,
                 initializer(graph, f"{stem}_multiplier", factor.astype(np.int32)),
                 initializer(graph, f"{stem}_step", step.astype(np.float64)),
                 initializer(graph, f"{stem}_source_step", side.step.astype(np.float64)),
             ],
-            domain=AI_SNNC, name=stem, dtype=DataType.FLOAT, shape=source.shape, source=node,
-        )  # fmt: skip
+            domain=AI_SNNC,
+            name=stem,
+            dtype=DataType.FLOAT,
+            shape=source.shape,
+            source=node,
+        )
         shape = analysis.shape(source)
         node.replace_input_with(position, insert_node(graph, node, made))
         analysis.set_shape(made.outputs[0], shape)

@@ -66,7 +66,7 @@ class FixedPointInput:
                     result.rewrites.append(Rewrite("read the input as fixed point", (), (fixed.name or "",)))
                     reach = 2 ** (self.bits - 1 - self.fraction_bits)
                     result.notes.append(
-                        f"input {name!r}: rounded to multiples of 2^-{self.fraction_bits}, saturates at ±{reach}"
+                        f"input {name!r}: multiples of 2^-{self.fraction_bits}, saturates at ±{reach}"
                     )
                 node.replace_input_with(0, done[name])  # type: ignore[arg-type]
             analysis.visit(node)

@@ -36,7 +36,7 @@ class WeightFormat:
                 hint="use --weights wide: 12 to 15 signed bits, lossless in practice, with the proof",
             )
         if self.text != "wide" and not (re.fullmatch(r"int\d+", self.text) and 2 <= int(self.text[3:]) <= 16):
-            raise UsageError("SNN204", f"{self.text!r} is no weight format", hint="use int2 … int16, or wide")
+            raise UsageError("SNN221", f"{self.text!r} is no weight format", hint="use int2 … int16, or wide")
 
     @property
     def largest(self) -> int | None:

@@ -34,9 +34,20 @@ __all__ = ["IntegerWeights"]
 _PLANE_BOUND = 255
 _HOST_MEMBRANE_BITS = 26
 _ON_THE_WAY_TO_A_JOIN = LAYOUT_OPS | {
-    "Add", "Sub", "Mul", "Div", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "MaxPool",
-    "Relu", "Clip", "Concat", "BatchNormalization",
-}  # fmt: skip
+    "Add",
+    "Sub",
+    "Mul",
+    "Div",
+    "AveragePool",
+    "GlobalAveragePool",
+    "ReduceMean",
+    "ReduceSum",
+    "MaxPool",
+    "Relu",
+    "Clip",
+    "Concat",
+    "BatchNormalization",
+}
 
 
 @dataclass(frozen=True)
@@ -109,9 +120,15 @@ class IntegerWeights:
             initializer(graph, f"{stem}_denominator", divisor),
         ]
         made = make_node(
-            graph, "Weight", inputs, domain=AI_SNNC, name=f"{stem}_quantised", dtype=DataType.FLOAT,
-            shape=node.inputs[1].shape if node.inputs[1] else None, source=node,
-        )  # fmt: skip
+            graph,
+            "Weight",
+            inputs,
+            domain=AI_SNNC,
+            name=f"{stem}_quantised",
+            dtype=DataType.FLOAT,
+            shape=node.inputs[1].shape if node.inputs[1] else None,
+            source=node,
+        )
         node.replace_input_with(1, insert_node(graph, node, made))
         analysis.visit(made)
         error = integers * step / divisor - array
@@ -170,9 +187,15 @@ def _round_host(graph: Graph, node: Node, analysis: TypeAnalysis, result: PassRe
     shift = max(0, kind.bound.bit_length() - _HOST_MEMBRANE_BITS)
     step = initializer(graph, f"{node.name}_rounding_step", kind.step.astype(np.float64) * 2.0**shift)
     rounded = make_node(
-        graph, "RoundMembrane", [output, step], domain=AI_SNNC, name=f"{node.name}_rounded",
-        dtype=DataType.FLOAT, shape=output.shape, source=node,
-    )  # fmt: skip
+        graph,
+        "RoundMembrane",
+        [output, step],
+        domain=AI_SNNC,
+        name=f"{node.name}_rounded",
+        dtype=DataType.FLOAT,
+        shape=output.shape,
+        source=node,
+    )
     added = [rounded]
     array = constant(bias)
     if array is not None:

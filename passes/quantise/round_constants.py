@@ -59,11 +59,15 @@ class RoundConstants:
             step = np.broadcast_to(exact_step.astype(np.float64), exact_step.shape)
             stem = f"{node.name}_constant"
             made = make_node(
-                graph, "RoundMembrane",
+                graph,
+                "RoundMembrane",
                 [initializer(graph, stem, array), initializer(graph, f"{stem}_step", np.abs(step))],
-                domain=AI_SNNC, name=f"{stem}_rounded", dtype=DataType.FLOAT,
-                shape=Shape(array.shape), source=node,
-            )  # fmt: skip
+                domain=AI_SNNC,
+                name=f"{stem}_rounded",
+                dtype=DataType.FLOAT,
+                shape=Shape(array.shape),
+                source=node,
+            )
             node.replace_input_with(position, insert_node(graph, node, made))
             analysis.set_shape(made.outputs[0], array.shape)
             analysis.visit(made)

@@ -1,0 +1,152 @@
+"""Threshold folding: scale, bias and quantiser become integer break points (semantics 1.7, 6.2).
+
+A membrane holds the integer v and stands for u = step · v + bias. A neuron reaches its k-th code when
+u ≥ p_k (closed) or u > p_k (open), with p_k the k-th mid-point in units of the output step. Solved for the
+integer v this is v ≥ τ_k, computed here in exact rational arithmetic, so no rounding is left to disagree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from snnc.coding import CodeBook, Ties
+from snnc.errors import InternalError, UnsupportedError
+from snnc.passes.analysis import ExactArray, Membrane
+from snnc.passes.analysis.exact import collapse
+
+__all__ = ["INT32_MAX", "ThresholdTable", "fold", "fold_float", "integer_threshold"]
+
+INT32_MAX = 2**31 - 1
+_LARGEST_TABLE = 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class ThresholdTable:
+    """Break points of one neuron layer.
+
+    Attributes:
+        thresholds: (R, K) with K = 2^depth - 1, ascending along K, padded at the end with a value that no
+            potential reaches; int32 for membranes, float32 for an encoder.
+        rows: Row used at each position, int32, broadcastable to the potential.
+        depth: Rounds of the binary search, ⌈log2 levels⌉.
+    """
+
+    thresholds: npt.NDArray[np.int32] | npt.NDArray[np.float32]
+    rows: npt.NDArray[np.int32]
+    depth: int
+
+
+def integer_threshold(point: Fraction, step: Fraction, bias: Fraction, *, closed: bool) -> int:
+    """Return the smallest integer v with step · v + bias ≥ point (closed) or > point (open), step > 0."""
+    x = (point - bias) / step
+    return -(-x.numerator // x.denominator) if closed else x.numerator // x.denominator + 1
+
+
+def fold(membrane: Membrane, book: CodeBook, output_step: ExactArray, ties: Ties) -> ThresholdTable:
+    """Compute the integer break points of a neuron.
+
+    Args:
+        membrane: What the neuron reads; its steps must not be negative.
+        book: Admitted output codes.
+        output_step: Exact step of the output code, broadcastable to the tensor.
+        ties: Rule at mid-points.
+
+    Returns:
+        Thresholds clamped to the reachable potentials, one row for each distinct combination of steps,
+        bias and range.
+
+    Raises:
+        UnsupportedError: SNN409, the table would need more than 2^24 thresholds.
+    """
+    parts = np.broadcast_arrays(membrane.step, membrane.bias, output_step, membrane.low, membrane.high)
+    size, depth = _size(book)
+    numbers: dict[tuple[object, ...], int] = {}
+    rows = np.empty(parts[0].shape, dtype=np.int32)
+    for index in np.ndindex(rows.shape):
+        key = tuple(part[index] for part in parts)
+        rows[index] = numbers.setdefault(key, len(numbers))
+    _check_size(len(numbers), size)
+    points = [(point.twice_midpoint, point.closed) for point in book.break_points(ties)]
+    table = np.full((len(numbers), size), INT32_MAX, dtype=np.int32)
+    for (step, bias, output, low, high), row in numbers.items():
+        table[row, : len(points)] = _row(points, step, bias, output, int(low), int(high))  # type: ignore[arg-type,call-overload]
+    return ThresholdTable(table, collapse(rows), depth)
+
+
+def _size(book: CodeBook) -> tuple[int, int]:
+    depth = max(1, (book.levels - 1).bit_length())
+    return 2**depth - 1, depth
+
+
+def _check_size(rows: int, size: int) -> None:
+    if rows * size > _LARGEST_TABLE:
+        raise UnsupportedError(
+            "SNN409",
+            f"a threshold table of {rows} rows with {size} thresholds each is too large",
+            hint="use fewer time-steps or groups, or one step per tensor",
+        )
+
+
+def _row(
+    points: list[tuple[int, bool]], step: Fraction, bias: Fraction, output: Fraction, low: int, high: int
+) -> list[int]:
+    """Break points of one channel; v lies in [low, high], so thresholds are clamped to [low, high + 1]."""
+    if low < -INT32_MAX or high >= INT32_MAX:
+        raise InternalError("SNN112", f"a membrane in [{low}, {high}] reached a neuron")
+    if step == 0:
+        return [low if _reached(bias, point, output, closed) else high + 1 for point, closed in points]
+    if step < 0:
+        raise InternalError("SNN113", "a membrane with a negative step reached a neuron")
+    # v ≥ (point·output/2 − bias)/step, all over one denominator: plain integers in the loop.
+    slope, offset = output / (2 * step), bias / step
+    slope_top, offset_top = slope.numerator * offset.denominator, offset.numerator * slope.denominator
+    bottom = slope.denominator * offset.denominator
+    result = []
+    for point, closed in points:
+        top = point * slope_top - offset_top
+        threshold = -(-top // bottom) if closed else top // bottom + 1
+        result.append(min(max(threshold, low), high + 1))
+    return result
+
+
+def _reached(value: Fraction, twice_midpoint: int, output: Fraction, closed: bool) -> bool:
+    point = twice_midpoint * output / 2
+    return value >= point if closed else value > point
+
+
+def fold_float(book: CodeBook, output_step: ExactArray, ties: Ties) -> ThresholdTable:
+    """Compute the float32 break points of an encoder that reads the network input itself.
+
+    Args:
+        book: Admitted codes.
+        output_step: Exact step of the code, broadcastable to the input.
+        ties: Rule at mid-points.
+
+    Returns:
+        For every break point the smallest float32 that reaches it in exact arithmetic; padding is +inf.
+    """
+    size, depth = _size(book)
+    numbers: dict[Fraction, int] = {}
+    rows = np.empty(output_step.shape, dtype=np.int32)
+    for index in np.ndindex(rows.shape):
+        rows[index] = numbers.setdefault(output_step[index], len(numbers))  # type: ignore[arg-type]
+    _check_size(len(numbers), size)
+    table = np.full((len(numbers), size), np.inf, dtype=np.float32)
+    for step, row in numbers.items():
+        for k, point in enumerate(book.break_points(ties)):
+            table[row, k] = _smallest_float(point.twice_midpoint * step / 2, closed=point.closed)
+    return ThresholdTable(table, collapse(rows), depth)
+
+
+def _smallest_float(point: Fraction, *, closed: bool) -> np.float32:
+    """Return the smallest float32 that is ≥ point (closed) or > point (open)."""
+    value = np.float32(float(point))
+    while Fraction(float(value)) > point or (closed and Fraction(float(value)) == point):
+        value = np.nextafter(value, np.float32(-np.inf))
+    while Fraction(float(value)) < point or (not closed and Fraction(float(value)) == point):
+        value = np.nextafter(value, np.float32(np.inf))
+    return value

@@ -1,0 +1,280 @@
+"""Builds the spiking graph beside the quantised one, value by value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snnc.errors import InternalError, UnsupportedError, Where
+from snnc.ir import AI_SNNC, DataType, Model, Node, Shape, Value, initializer, make_node
+from snnc.passes.analysis import Coded, Fixed, Kind, Membrane, TypeAnalysis, as_membrane
+from snnc.passes.analysis.exact import collapse
+
+__all__ = ["SpikeBuilder", "data_type", "magnitude"]
+
+_OPSET = 17
+_INT32 = 2**31 - 1
+
+
+def data_type(dtype: npt.DTypeLike) -> DataType:
+    """Return the element type of the graph for a numpy type."""
+    return DataType.from_numpy(np.dtype(dtype))
+
+
+class SpikeBuilder:
+    """Holds what the encoding rules share: the analysis, and the integer value of every quantised one.
+
+    Args:
+        model: Model in the quant dialect; new nodes are appended to its graph.
+        analysis: Its complete type analysis.
+    """
+
+    def __init__(self, model: Model, analysis: TypeAnalysis) -> None:
+        self.graph = model.graph
+        self.notes: list[str] = []
+        self._analysis = analysis
+        self._values: dict[int, Value] = {}
+        self._membranes: dict[int, Value] = {}
+        self._constants: dict[tuple[str, bytes, tuple[int, ...]], Value] = {}
+        self._kinds: dict[int, Kind] = {}
+        self._shapes: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        self._names: dict[int, str] = {}
+        self._outputs = list(self.graph.outputs)
+        self._input_ids = {id(value) for value in self.graph.inputs}
+        values = [*self.graph.inputs, *(value for node in self.graph for value in node.outputs)]
+        for value in values:
+            name = value.name or ""
+            one = analysis.shapes.get(name)
+            two = analysis.shapes_of_two.get(name, one)
+            self._kinds[id(value)] = analysis.kind(value)
+            self._names[id(value)] = name
+            if one is not None and two is not None:
+                self._shapes[id(value)] = (one, two)
+        for value in self.graph.inputs:
+            self._values[id(value)] = value
+        # The new values take over the old names.
+        for node in self.graph:
+            for value in node.outputs:
+                value.name = f"{value.name} (quantised)"
+        self.graph.meta.pop("snnc.names", None)
+
+    def kind(self, value: Value | None) -> Kind:
+        """Return the kind of a quantised value or constant."""
+        if value is not None and id(value) in self._kinds:
+            return self._kinds[id(value)]
+        return self._analysis.kind(value)
+
+    def shape(self, value: Value) -> tuple[int, ...]:
+        """Return a value's shape at batch 1.
+
+        Raises:
+            UnsupportedError: SNN405, some dimension but the batch is unknown.
+        """
+        if id(value) in self._shapes:
+            return self._shapes[id(value)][0]
+        return self._analysis.shape(value)
+
+    def target(self, value: Value) -> list[int]:
+        """Return a Reshape target for a value: its shape, with -1 for the axis that grows with the batch."""
+        one, two = self._shapes.get(id(value)) or (self.shape(value), self.shape(value))
+        grown = [axis for axis, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
+        if len(grown) > 1:
+            raise UnsupportedError(
+                "SNN410",
+                "more than one axis grows with the batch",
+                where=Where(tensor=self._names.get(id(value))),
+            )
+        return [-1 if axis in grown else size for axis, size in enumerate(one)]
+
+    def symbolic_shape(self, value: Value) -> Shape:
+        """Return a value's shape with a symbol for the axis that grows with the batch."""
+        return Shape(
+            [f"batch_{axis}" if size == -1 else size for axis, size in enumerate(self.target(value))]
+        )
+
+    def name(self, value: Value) -> str:
+        """Return the name a value had in the quantised graph."""
+        return self._names.get(id(value)) or value.name or "value"
+
+    def get(self, value: Value | None) -> Value:
+        """Return the integer value (spikes or membrane) that stands for a quantised one."""
+        if value is None or id(value) not in self._values:
+            raise InternalError("SNN114", f"no integer value for {value.name if value else None!r}")
+        return self._values[id(value)]
+
+    def put(self, value: Value, integers: Value) -> None:
+        """Record which integer value stands for a quantised one."""
+        self._values[id(value)] = integers
+
+    def membrane(self, value: Value, source: Node) -> tuple[Value, Membrane]:
+        """Return a value as an int32 membrane, accumulating its spikes first where it is coded."""
+        kind = self.kind(value)
+        if isinstance(kind, Membrane):
+            return self.get(value), kind
+        seen = as_membrane(kind)
+        if seen is None:
+            raise InternalError("SNN115", f"{value.name!r} is neither spikes nor membrane")
+        if id(value) not in self._membranes:
+            self._membranes[id(value)] = self.emit(
+                "Charge",
+                [self.get(value)],
+                {},
+                f"{self.name(value)}_charge",
+                DataType.INT32,
+                source,
+                like=value,
+            )
+        return self._membranes[id(value)], seen
+
+    def emit(
+        self,
+        op: str,
+        inputs: Sequence[Value],
+        attrs: Mapping[str, Any],
+        name: str,
+        dtype: DataType,
+        source: Node,
+        *,
+        like: Value | None = None,
+        domain: str = AI_SNNC,
+    ) -> Value:
+        """Append one node and return its output.
+
+        Args:
+            op: Operator.
+            inputs: Integer values.
+            attrs: Attributes.
+            name: Wished name of node and output.
+            dtype: Element type of the output.
+            source: Quantised node it stems from.
+            like: Quantised value whose shape the output has.
+            domain: Operator domain.
+        """
+        node = make_node(
+            self.graph,
+            op,
+            inputs,
+            attrs,
+            domain=domain,
+            name=f"{name}/{op}",
+            output=name,
+            dtype=dtype,
+            shape=self.symbolic_shape(like) if like is not None else None,
+            source=source,
+        )
+        node.metadata_props["snnc.source"] = source.name or ""
+        self.graph.append(node)
+        return node.outputs[0]
+
+    def constant(self, array: npt.NDArray[Any], name: str) -> Value:
+        """Return an initializer with this content, shared between equal ones."""
+        content = np.ascontiguousarray(array)
+        key = (content.dtype.str, content.tobytes(), content.shape)
+        if key not in self._constants:
+            self._constants[key] = initializer(self.graph, name, content)
+        return self._constants[key]
+
+    def check_range(self, kind: Kind, node: Node) -> None:
+        """Refuse an accumulator that worst-case codes would drive out of 32 bits.
+
+        Raises:
+            UnsupportedError: SNN411, with the proved bound.
+        """
+        if isinstance(kind, Membrane) and not kind.host and kind.bound >= _INT32:
+            raise UnsupportedError(
+                "SNN411",
+                f"its accumulator can reach ±{kind.bound}, beyond 32 bits",
+                where=Where(node=node.name),
+                hint="use fewer time-steps or weight bits",
+            )
+
+    def upright(self, value: Value, kind: Membrane, name: str, source: Node) -> tuple[Value, Membrane]:
+        """Mirror the channels of a membrane whose step is negative."""
+        if not bool(np.any(kind.step < 0)):
+            return value, kind
+        sign = np.where(kind.step < 0, -1, 1).astype(np.int64)
+        one, two = kind.low * sign, kind.high * sign
+        mirrored = self.emit(
+            "MembraneScale",
+            [value, self.constant(sign.astype(np.int32), f"{name}_sign")],
+            {},
+            f"{name}_mirrored",
+            DataType.INT32,
+            source,
+        )
+        mirrored.shape = value.shape
+        flipped = Membrane(
+            step=np.asarray(kind.step * sign.astype(object), dtype=object),
+            bias=kind.bias,
+            low=np.minimum(one, two),
+            high=np.maximum(one, two),
+        )
+        return mirrored, flipped
+
+    def readouts(self) -> list[Value]:
+        """Emit the readout of every graph output: float32(v) · scale + bias, in that order."""
+        outputs = []
+        for value in self._outputs:
+            producer = value.producer()
+            if producer is None:
+                raise UnsupportedError(
+                    "SNN412", "an output that is an input", where=Where(tensor=self.name(value))
+                )
+            integers, kind = self.membrane(value, producer)
+            rank = len(self.shape(value))
+            scale = _float32(kind.step, rank)
+            bias = _float32(kind.bias, rank)
+            name = self.name(value)
+            result = self.emit(
+                "Readout",
+                [integers, self.constant(scale, f"{name}_scale"), self.constant(bias, f"{name}_bias")],
+                {},
+                f"{name}_readout",
+                DataType.FLOAT,
+                producer,
+                like=value,
+            )
+            outputs.append(result)
+        return outputs
+
+    def finish(self, old: Sequence[Node], outputs: Sequence[Value]) -> None:
+        """Drop the quantised nodes and give the outputs their names, types and shapes."""
+        names = [self.name(value) for value in self._outputs]
+        shapes = [value.shape for value in self._outputs]
+        self.graph.outputs.clear()
+        for node in reversed(old):
+            self.graph.remove(node, safe=True)
+        taken = {value.name: value for node in self.graph for value in node.outputs}
+        for name, shape, value in zip(names, shapes, outputs, strict=True):
+            if name in taken:
+                taken[name].name = (
+                    f"{name}_membrane" if f"{name}_membrane" not in taken else f"{name}_integers"
+                )
+            value.name = name
+            if shape is not None:
+                value.shape = shape
+            self.graph.outputs.append(value)
+        _drop_unused_initializers(self)
+        self.graph.opset_imports.clear()
+        self.graph.opset_imports.update({"": _OPSET, AI_SNNC: 1})
+        self.graph.meta.pop("snnc.names", None)
+
+
+def _drop_unused_initializers(builder: SpikeBuilder) -> None:
+    graph = builder.graph
+    used = {id(value) for node in graph for value in node.inputs if value is not None}
+    for name in [name for name, value in graph.initializers.items() if id(value) not in used]:
+        del graph.initializers[name]
+
+
+def _float32(exact_numbers: npt.NDArray[Any], rank: int) -> npt.NDArray[np.float32]:
+    array = collapse(exact_numbers).astype(np.float64).astype(np.float32)
+    return array.reshape((1,) * (rank - array.ndim) + array.shape) if array.ndim < rank else array
+
+
+def magnitude(kind: Coded | Fixed) -> int:
+    """Return the largest magnitude of the integers a value carries."""
+    return kind.bound if isinstance(kind, Fixed) else kind.book.max_abs

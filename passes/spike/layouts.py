@@ -1,0 +1,180 @@
+"""Encoding rules of operators that move elements: written as opset-17 Reshape, Transpose, Slice, Gather."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from snnc.errors import InternalError, UnsupportedError, Where
+from snnc.ir import DataType, Node, Value, attributes, constant
+from snnc.passes.analysis import Coded, FloatValue, Membrane
+from snnc.passes.analysis.layout import LAYOUT_OPS
+from snnc.passes.spike.builder import SpikeBuilder, data_type
+
+__all__ = ["MOVES", "expand", "move", "pad"]
+
+MOVES = LAYOUT_OPS
+_RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
+
+
+def _dtype(builder: SpikeBuilder, value: Value | None) -> DataType:
+    kind = builder.kind(value)
+    if isinstance(kind, Coded):
+        return data_type(kind.book.dtype)
+    if isinstance(kind, FloatValue):
+        return DataType.FLOAT
+    return DataType.INT64 if isinstance(kind, Membrane) and kind.host else DataType.INT32
+
+
+def move(builder: SpikeBuilder, node: Node) -> None:
+    """Move spikes, membranes or host values as the quantised node moves floats."""
+    source = node.inputs[0]
+    if source is None:
+        raise InternalError("SNN116", "a layout of nothing", where=Where(node=node.name))
+    integers, op = builder.get(source), node.op_type
+    if op in _RESHAPES:
+        output = node.outputs[0]
+        same = builder.shape(output) == builder.shape(source)
+        builder.put(output, integers if same else _reshape(builder, node, integers, output))
+    elif op == "Split":
+        _split(builder, node, integers)
+    elif op in ("DepthToSpace", "SpaceToDepth"):
+        _blocks(builder, node, integers)
+    elif op == "Expand":
+        builder.put(node.outputs[0], expand(builder, node, integers, node.outputs[0]))
+    else:
+        _direct(builder, node, integers)
+
+
+def _reshape(builder: SpikeBuilder, node: Node, integers: Value, output: Value) -> Value:
+    target = builder.constant(np.array(builder.target(output), dtype=np.int64), "shape")
+    return builder.emit(
+        "Reshape",
+        [integers, target],
+        {},
+        builder.name(output),
+        _dtype(builder, node.inputs[0]),
+        node,
+        like=output,
+        domain="",
+    )
+
+
+def expand(builder: SpikeBuilder, node: Node, integers: Value, output: Value) -> Value:
+    """Repeat a value along axes of size 1, the batch left as it is."""
+    target = [1 if size == -1 else size for size in builder.target(output)]
+    shape = builder.constant(np.array(target, dtype=np.int64), "shape")
+    dtype = integers.dtype if integers.dtype is not None else DataType.INT32
+    return builder.emit(
+        "Expand", [integers, shape], {}, builder.name(output), dtype, node, like=output, domain=""
+    )
+
+
+def _direct(builder: SpikeBuilder, node: Node, integers: Value) -> None:
+    """Transpose, Gather and Slice keep their form; their parameters become opset-17 inputs."""
+    output, attrs = node.outputs[0], attributes(node)
+    inputs = [integers]
+    if node.op_type == "Gather":
+        indices = constant(node.inputs[1])
+        if indices is None:
+            raise UnsupportedError(
+                "SNN416", "Gather with indices that are not constant", where=Where(node=node.name)
+            )
+        inputs.append(builder.constant(indices, "indices"))
+    elif node.op_type == "Slice" and "starts" in attrs:
+        axes = attrs.pop("axes", list(range(len(attrs["starts"]))))
+        for bound in (attrs.pop("starts"), attrs.pop("ends"), axes):
+            inputs.append(builder.constant(np.array(bound, dtype=np.int64), "bound"))
+    elif node.op_type == "Slice":
+        for value in node.inputs[1:]:
+            array = constant(value)
+            if value is not None and array is None:
+                raise UnsupportedError(
+                    "SNN416", "Slice with bounds that are not constant", where=Where(node=node.name)
+                )
+            if array is None:
+                raise UnsupportedError("SNN416", "Slice with an absent input", where=Where(node=node.name))
+            inputs.append(builder.constant(array, "bound"))
+    made = builder.emit(
+        node.op_type,
+        inputs,
+        attrs,
+        builder.name(output),
+        _dtype(builder, node.inputs[0]),
+        node,
+        like=output,
+        domain="",
+    )
+    builder.put(output, made)
+
+
+def _split(builder: SpikeBuilder, node: Node, integers: Value) -> None:
+    rank = len(builder.shape(node.outputs[0]))
+    axis = int(attributes(node).get("axis", 0)) % rank
+    start = 0
+    for output in node.outputs:
+        end = start + builder.shape(output)[axis]
+        bounds = [
+            builder.constant(np.array([bound], dtype=np.int64), "bound") for bound in (start, end, axis)
+        ]
+        made = builder.emit(
+            "Slice",
+            [integers, *bounds],
+            {},
+            builder.name(output),
+            _dtype(builder, node.inputs[0]),
+            node,
+            like=output,
+            domain="",
+        )
+        builder.put(output, made)
+        start = end
+
+
+def _blocks(builder: SpikeBuilder, node: Node, integers: Value) -> None:
+    """DepthToSpace and SpaceToDepth as Reshape, Transpose, Reshape, which every runtime has for integers."""
+    source, output = node.inputs[0], node.outputs[0]
+    if source is None:
+        raise InternalError("SNN116", "a layout of nothing", where=Where(node=node.name))
+    attrs = attributes(node)
+    size = int(attrs["blocksize"])
+    _, channels, height, width = builder.shape(source)
+    if node.op_type == "SpaceToDepth":
+        first, perm = [channels, height // size, size, width // size, size], [0, 3, 5, 1, 2, 4]
+    elif attrs.get("mode", "DCR") == "CRD":
+        first, perm = [channels // size**2, size, size, height, width], [0, 1, 4, 2, 5, 3]
+    else:
+        first, perm = [size, size, channels // size**2, height, width], [0, 3, 4, 1, 5, 2]
+    dtype = _dtype(builder, source)
+    name = builder.name(output)
+    shape = builder.constant(np.array([builder.target(source)[0], *first], dtype=np.int64), "shape")
+    blocks = builder.emit("Reshape", [integers, shape], {}, f"{name}_blocks", dtype, node, domain="")
+    turned = builder.emit("Transpose", [blocks], {"perm": perm}, f"{name}_turned", dtype, node, domain="")
+    builder.put(output, _reshape(builder, node, turned, output))
+
+
+def pad(builder: SpikeBuilder, node: Node) -> None:
+    """Pad spikes with silence."""
+    source, output = node.inputs[0], node.outputs[0]
+    if source is None:
+        raise InternalError("SNN116", "padding of nothing", where=Where(node=node.name))
+    attrs = attributes(node)
+    given = constant(node.inputs[1]) if len(node.inputs) > 1 else np.asarray(attrs["pads"])
+    axes = constant(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] is not None else None
+    if given is None or (len(node.inputs) > 3 and node.inputs[3] is not None and axes is None):
+        raise UnsupportedError("SNN416", "Pad with widths that are not constant", where=Where(node=node.name))
+    rank = len(builder.shape(source))
+    widths = np.zeros((2, rank), dtype=np.int64)
+    listed = [int(axis) % rank for axis in axes] if axes is not None else list(range(rank))
+    widths[:, listed] = np.asarray(given, dtype=np.int64).reshape(2, -1)
+    shape = builder.constant(widths.reshape(-1), "pads")
+    made = builder.emit(
+        "Pad",
+        [builder.get(source), shape],
+        {"mode": "constant"},
+        builder.name(output),
+        _dtype(builder, source),
+        node,
+        like=output,
+        domain="",
+    )
+    builder.put(output, made)

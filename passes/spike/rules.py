@@ -1,0 +1,334 @@
+"""Encoding rules: what each operator of the quant dialect becomes in the spike dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from snnc.coding import CodeBook
+from snnc.errors import InternalError, UnsupportedError, Where
+from snnc.ir import DataType, Node, Value, attributes, constant
+from snnc.passes.analysis import Coded, Constant, FloatValue, Membrane
+from snnc.passes.analysis.exact import as_exact
+from snnc.passes.analysis.sums import power_of_two
+from snnc.passes.fold.thresholds import fold, fold_float
+from snnc.passes.quantise.grids import EXACT_FLOAT32
+from snnc.passes.spike import layouts, products
+from snnc.passes.spike.builder import SpikeBuilder, data_type
+
+__all__ = ["RULES"]
+
+
+def _quantise(builder: SpikeBuilder, node: Node) -> None:
+    """Quantise → ExpG-IF with folded thresholds; directly on the network input → Encode."""
+    source, output = node.inputs[0], node.outputs[0]
+    step = constant(node.inputs[1])
+    if source is None or step is None:
+        raise InternalError("SNN116", "an untyped quantiser was encoded", where=Where(node=node.name))
+    attrs = attributes(node)
+    book = CodeBook.from_attributes(attrs)
+    ties = attrs["ties"]
+    name = builder.name(output)
+    rank = len(builder.shape(source))
+    steps = as_exact(step, rank)
+    common: dict[str, Any] = {
+        **book.to_attributes(),
+        "codes": book.codes.tolist(),
+        "code_type": int(data_type(book.dtype)),
+    }
+    if isinstance(builder.kind(source), FloatValue):
+        table, op, potential = fold_float(book, steps, ties), "Encode", builder.get(source)
+    else:
+        membrane, kind = builder.membrane(source, node)
+        builder.check_range(kind, node)
+        potential, kind = builder.upright(membrane, kind, name, node)
+        table, op = fold(kind, book, steps, ties), "ExpGIF"
+    inputs = [
+        potential,
+        builder.constant(table.thresholds, f"{name}_thresholds"),
+        builder.constant(table.rows, f"{name}_rows"),
+    ]
+    spikes = builder.emit(
+        op, inputs, {**common, "depth": table.depth}, name, data_type(book.dtype), node, like=output
+    )
+    builder.put(output, spikes)
+
+
+def _fixed_point(builder: SpikeBuilder, node: Node) -> None:
+    output = node.outputs[0]
+    integers = builder.emit(
+        "FixedPointEncode",
+        [builder.get(node.inputs[0])],
+        attributes(node),
+        builder.name(output),
+        DataType.INT32,
+        node,
+        like=output,
+    )
+    builder.put(output, integers)
+
+
+def _nothing(builder: SpikeBuilder, node: Node) -> None:
+    """Weights are read by the products that use them."""
+
+
+def _host(builder: SpikeBuilder, node: Node) -> bool:
+    """Copy an elementwise float node between the network input and its encoder."""
+    output = node.outputs[0]
+    if not isinstance(builder.kind(output), FloatValue):
+        return False
+    inputs = [
+        value if value is None or isinstance(builder.kind(value), Constant) else builder.get(value)
+        for value in node.inputs
+    ]
+    made = builder.emit(
+        node.op_type,
+        inputs,
+        attributes(node),
+        builder.name(output),
+        DataType.FLOAT,
+        node,  # type: ignore[arg-type]
+        like=output,
+        domain="",
+    )
+    builder.put(output, made)
+    return True
+
+
+def _sum(builder: SpikeBuilder, node: Node) -> None:
+    """Add, Sub: a constant goes into the bias, two membranes are added."""
+    if _host(builder, node):
+        return
+    output = node.outputs[0]
+    kinds = [builder.kind(value) for value in node.inputs]
+    constants = [isinstance(kind, Constant) for kind in kinds]
+    if any(constants):
+        variable = node.inputs[constants.index(False)]
+        _alias_membrane(builder, node, variable)
+        return
+    builder.check_range(builder.kind(output), node)
+    sides = [_addend(builder, node, value) for value in node.inputs]
+    if node.op_type == "Sub":
+        minus = builder.constant(np.full((1,) * len(builder.shape(output)), -1, dtype=np.int32), "minus_one")
+        sides[1] = builder.emit(
+            "MembraneScale",
+            [sides[1], minus],
+            {},
+            f"{builder.name(output)}_minus",
+            DataType.INT32,
+            node,
+            like=node.inputs[1],
+        )
+    made = builder.emit("MembraneAdd", sides, {}, builder.name(output), DataType.INT32, node, like=output)
+    builder.put(output, made)
+
+
+def _addend(builder: SpikeBuilder, node: Node, value: Value | None) -> Value:
+    if value is None:
+        raise InternalError("SNN116", "a sum with an absent operand", where=Where(node=node.name))
+    return builder.membrane(value, node)[0]
+
+
+def _alias_membrane(builder: SpikeBuilder, node: Node, value: Value | None) -> None:
+    """An affine change of value: the integers stay, step and bias are the compiler's business."""
+    output = node.outputs[0]
+    if value is None:
+        raise InternalError("SNN116", "an untyped sum was encoded", where=Where(node=node.name))
+    if isinstance(builder.kind(output), Coded):
+        builder.put(output, builder.get(value))
+        return
+    integers = builder.membrane(value, node)[0]
+    if builder.shape(value) != builder.shape(output):
+        integers = layouts.expand(builder, node, integers, output)
+    builder.put(output, integers)
+
+
+def _scale(builder: SpikeBuilder, node: Node) -> None:
+    if _host(builder, node):
+        return
+    constants = [isinstance(builder.kind(value), Constant) for value in node.inputs]
+    _alias_membrane(builder, node, node.inputs[constants.index(False)])
+
+
+def _negate(builder: SpikeBuilder, node: Node) -> None:
+    if not _host(builder, node):
+        _alias_membrane(builder, node, node.inputs[0])
+
+
+def _rescale(builder: SpikeBuilder, node: Node) -> None:
+    source, output = node.inputs[0], node.outputs[0]
+    multiplier = constant(node.inputs[1])
+    if source is None or multiplier is None:
+        raise InternalError("SNN116", "an untyped rescaling was encoded", where=Where(node=node.name))
+    builder.check_range(builder.kind(output), node)
+    integers = builder.membrane(source, node)[0]
+    if bool(np.any(multiplier != 1)):
+        factor = builder.constant(multiplier.astype(np.int32), f"{builder.name(output)}_multiplier")
+        integers = builder.emit(
+            "MembraneScale", [integers, factor], {}, builder.name(output), DataType.INT32, node, like=output
+        )
+    builder.put(output, integers)
+
+
+def _round(builder: SpikeBuilder, node: Node) -> None:
+    source, output = node.inputs[0], node.outputs[0]
+    kind = builder.kind(output)
+    if not isinstance(kind, Membrane) or source is None:
+        raise InternalError("SNN116", "an untyped rounding was encoded", where=Where(node=node.name))
+    name = builder.name(output)
+    if kind.content is not None:
+        builder.put(output, builder.constant(kind.content.astype(np.int32), name))
+        return
+    builder.check_range(kind, node)
+    integers, before = builder.membrane(source, node)
+    ratio = np.asarray(kind.step / before.step, dtype=object).reshape(-1)[0]
+    shift = power_of_two(ratio)
+    made = builder.emit(
+        "MembraneRound", [integers], {"shift": shift}, name, DataType.INT32, node, like=output
+    )
+    builder.put(output, made)
+
+
+def _reduce(builder: SpikeBuilder, node: Node) -> None:
+    """Means and sums over axes: the sum of the integers; the division is part of the step."""
+    source, output = node.inputs[0], node.outputs[0]
+    if source is None:
+        raise InternalError("SNN116", "a mean of nothing", where=Where(node=node.name))
+    rank = len(builder.shape(source))
+    attrs = attributes(node)
+    if node.op_type == "GlobalAveragePool":
+        axes, keep = list(range(2, rank)), 1
+    else:
+        given = constant(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else None
+        listed = given.tolist() if given is not None else attrs.get("axes")
+        axes = sorted(axis % rank for axis in (listed if listed else range(rank)))
+        keep = int(attrs.get("keepdims", 1))
+    builder.check_range(builder.kind(output), node)
+    made = builder.emit(
+        "MembraneSum",
+        [builder.membrane(source, node)[0]],
+        {"axes": axes, "keepdims": keep},
+        builder.name(output),
+        DataType.INT32,
+        node,
+        like=output,
+    )
+    builder.put(output, made)
+
+
+def _average_pool(builder: SpikeBuilder, node: Node) -> None:
+    source, output = node.inputs[0], node.outputs[0]
+    if source is None:
+        raise InternalError("SNN116", "a pool of nothing", where=Where(node=node.name))
+    attrs = attributes(node)
+    spatial = len(attrs["kernel_shape"])
+    _check_float_exact(builder, node, output)
+    window = {
+        "kernel_shape": attrs["kernel_shape"],
+        "strides": attrs.get("strides", [1] * spatial),
+        "pads": attrs.get("pads", [0] * (2 * spatial)),
+    }
+    made = builder.emit(
+        "MembraneSumPool",
+        [builder.membrane(source, node)[0]],
+        window,
+        builder.name(output),
+        DataType.INT32,
+        node,
+        like=output,
+    )
+    builder.put(output, made)
+
+
+def _max_pool(builder: SpikeBuilder, node: Node) -> None:
+    source, output = node.inputs[0], node.outputs[0]
+    kind = builder.kind(output)
+    attrs = attributes(node)
+    spatial = len(attrs["kernel_shape"])
+    if attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or len(node.outputs) > 1:
+        raise UnsupportedError("SNN413", "MaxPool with auto_pad or indices", where=Where(node=node.name))
+    window = {
+        "kernel_shape": attrs["kernel_shape"],
+        "strides": attrs.get("strides", [1] * spatial),
+        "pads": attrs.get("pads", [0] * (2 * spatial)),
+        "dilations": attrs.get("dilations", [1] * spatial),
+        "ceil_mode": int(attrs.get("ceil_mode", 0)),
+    }
+    integers = builder.get(source)
+    if isinstance(kind, Coded):
+        op, dtype = "SpikeMaxPool", data_type(kind.book.dtype)
+    else:
+        _check_float_exact(builder, node, output)
+        op, dtype = "MembraneMaxPool", DataType.INT32
+    builder.put(output, builder.emit(op, [integers], window, builder.name(output), dtype, node, like=output))
+
+
+def _check_float_exact(builder: SpikeBuilder, node: Node, value: Value) -> None:
+    kind = builder.kind(value)
+    if isinstance(kind, Membrane) and kind.bound >= EXACT_FLOAT32:
+        raise UnsupportedError(
+            "SNN415",
+            f"it pools a membrane that can reach ±{kind.bound}; sums and maxima are exact below 2^24",
+            where=Where(node=node.name),
+            hint="put the quantiser in front of the pool",
+        )
+
+
+def _concat(builder: SpikeBuilder, node: Node) -> None:
+    if _host(builder, node):
+        return
+    output = node.outputs[0]
+    kind = builder.kind(output)
+    if isinstance(kind, Coded):
+        parts, dtype = [builder.get(value) for value in node.inputs], data_type(kind.book.dtype)
+    else:
+        parts, dtype = [_addend(builder, node, value) for value in node.inputs], DataType.INT32
+    axis = int(attributes(node)["axis"]) % len(builder.shape(output))
+    made = builder.emit(
+        "Concat", parts, {"axis": axis}, builder.name(output), dtype, node, like=output, domain=""
+    )
+    builder.put(output, made)
+
+
+def _layout(builder: SpikeBuilder, node: Node) -> None:
+    layouts.move(builder, node)
+
+
+def _pad(builder: SpikeBuilder, node: Node) -> None:
+    if not _host(builder, node):
+        layouts.pad(builder, node)
+
+
+def _host_only(builder: SpikeBuilder, node: Node) -> None:
+    if not _host(builder, node):
+        raise InternalError("SNN116", f"{node.op_type} has no integer form", where=Where(node=node.name))
+
+
+Rule = Callable[[SpikeBuilder, Node], None]
+RULES: Mapping[str, Rule] = {
+    "Quantise": _quantise,
+    "FixedPoint": _fixed_point,
+    "Weight": _nothing,
+    "Rescale": _rescale,
+    "RoundMembrane": _round,
+    "Conv": products.convolution,
+    "MatMul": products.matmul,
+    "Add": _sum,
+    "Sub": _sum,
+    "Mul": _scale,
+    "Div": _scale,
+    "Neg": _negate,
+    "Cast": _host_only,
+    "Clip": _host_only,
+    "Relu": _host_only,
+    "ReduceMean": _reduce,
+    "ReduceSum": _reduce,
+    "GlobalAveragePool": _reduce,
+    "AveragePool": _average_pool,
+    "MaxPool": _max_pool,
+    "Concat": _concat,
+    "Pad": _pad,
+    **dict.fromkeys(layouts.MOVES, _layout),
+}
