@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx_ir as ir
+from onnx_ir.convenience import convert_attribute
 from onnx_ir.passes import common
 
 from snnc.errors import InputError
 
-__all__ = ["drop_unused", "has_subgraph", "inline_functions", "sort_graph"]
+__all__ = ["drop_unused", "has_subgraph", "inline_functions", "set_attribute", "sort_graph"]
 
 
 def inline_functions(model: ir.Model, keep_domain: str) -> None:
@@ -51,7 +54,7 @@ def sort_graph(model: ir.Model) -> bool:
 def drop_unused(model: ir.Model) -> None:
     """Remove nodes, initializers, functions and opset imports that reach no output, in place."""
     common.RemoveUnusedNodesPass()(model)
-    common.RemoveUnusedFunctionsPass()(model)
+    common.RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
     common.RemoveUnusedOpsetsPass()(model)
 
 
@@ -60,3 +63,8 @@ def has_subgraph(node: ir.Node) -> bool:
     return any(
         attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attr in node.attributes.values()
     )
+
+
+def set_attribute(node: ir.Node, name: str, value: Any) -> None:
+    """Set an attribute of a node from a plain Python value (int, float, str, or a list of one of them)."""
+    node.attributes[name] = convert_attribute(name, value)
