@@ -1,0 +1,165 @@
+"""onnxruntime: executes any ONNX file; snnc's ops through the function bodies that the file carries."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any, Literal
+
+import numpy as np
+
+from snnc.arrays import InputSpec
+from snnc.errors import EnvironmentFailure, UnsupportedError, Where
+from snnc.ir import Model, load, to_bytes
+from snnc.ir.taps import tensor_names, with_outputs
+from snnc.runtimes.common import DEFAULT_BATCH, Array, check_inputs, check_taps, run_in_batches
+
+__all__ = ["OnnxRuntime", "Optimisation"]
+
+Optimisation = Literal["none", "basic", "extended", "all"]
+
+_LEVELS: Mapping[str, str] = {
+    "none": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+_TYPES: Mapping[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int8)": np.int8,
+    "tensor(int16)": np.int16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(uint8)": np.uint8,
+    "tensor(uint16)": np.uint16,
+    "tensor(uint32)": np.uint32,
+    "tensor(uint64)": np.uint64,
+    "tensor(bool)": np.bool_,
+}
+
+
+def _import_onnxruntime() -> ModuleType:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EnvironmentFailure(
+            "SNN610", f"onnxruntime cannot be imported: {error}", hint="pip install onnxruntime"
+        ) from error
+    module: ModuleType = onnxruntime
+    return module
+
+
+class OnnxRuntime:
+    """Runs a model in onnxruntime on the CPU.
+
+    Args:
+        model_or_path: A model, or the path of an ONNX file (needed for external data).
+        optimisation: Graph optimisation level of the session. Converted models give the same bits at every
+            level; a *source* model is to be run at ``"none"``, because onnxruntime's optimiser changes
+            quantised graphs.
+        stock: Whether only onnxruntime's own kernels may run. A native library of kernels for snnc's ops
+            would be registered otherwise; there is none yet, so both settings do the same.
+        threads: Threads of one operator; None lets onnxruntime choose.
+        batch_size: Samples evaluated together where the model leaves the batch free.
+
+    Raises:
+        EnvironmentFailure: SNN610, onnxruntime is not installed.
+        UnsupportedError: SNN423, onnxruntime refuses the model; SNN421, a bad input.
+    """
+
+    def __init__(
+        self,
+        model_or_path: Model | str | os.PathLike[str],
+        optimisation: Optimisation = "all",
+        stock: bool = True,
+        *,
+        threads: int | None = None,
+        batch_size: int = DEFAULT_BATCH,
+    ) -> None:
+        self._source = model_or_path
+        self._optimisation = optimisation
+        self._stock = stock
+        self._threads = threads
+        self._batch_size = batch_size
+        self._session = self._open(
+            to_bytes(model_or_path) if isinstance(model_or_path, Model) else os.fspath(model_or_path)
+        )
+        self._tapped: dict[tuple[str, ...], Any] = {}
+        self._inputs = tuple(_spec(entry) for entry in self._session.get_inputs())
+        self._outputs = tuple(entry.name for entry in self._session.get_outputs())
+
+    def _open(self, model: bytes | str) -> Any:
+        onnxruntime = _import_onnxruntime()
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = getattr(
+            onnxruntime.GraphOptimizationLevel, _LEVELS[self._optimisation]
+        )
+        options.log_severity_level = 3
+        if self._threads is not None:
+            options.intra_op_num_threads = self._threads
+        try:
+            return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            file = model if isinstance(model, str) else None
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UnsupportedError(
+                "SNN423", f"onnxruntime refuses the model: {first}", where=Where(file=file)
+            ) from error
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """What the model expects, in its order."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the model's outputs, in its order."""
+        return self._outputs
+
+    def run(self, inputs: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
+        """Evaluate the model on any number of samples; see `Runtime.run`.
+
+        Args:
+            inputs: Arrays by input name, shape (samples, ...).
+            taps: Names of inner tensors wanted as well; spikes come as codes. They become outputs of a copy
+                of the model, in a second session.
+
+        Returns:
+            Outputs by name, then taps, shape (samples, ...).
+
+        Raises:
+            InputError: SNN335 to SNN338, names, shapes, types or counts are wrong; SNN333, NaN.
+            UsageError: SNN250, a tap names no tensor of the model.
+            UnsupportedError: SNN423, onnxruntime refuses the model with the taps.
+        """
+        extra = tuple(tap for tap in dict.fromkeys(taps) if tap not in self._outputs)
+        session = self._with_taps(extra) if extra else self._session
+        wanted = [*self._outputs, *extra]
+
+        def execute(feeds: dict[str, Array]) -> dict[str, Array]:
+            results = session.run(wanted, {name: np.ascontiguousarray(a) for name, a in feeds.items()})
+            return dict(zip(wanted, results, strict=True))
+
+        return run_in_batches(check_inputs(inputs, self._inputs), self._inputs, execute, self._batch_size)
+
+    def _with_taps(self, taps: tuple[str, ...]) -> Any:
+        if taps not in self._tapped:
+            model = self._source if isinstance(self._source, Model) else load(self._source)
+            check_taps(taps, tensor_names(model))
+            self._tapped[taps] = self._open(with_outputs(model, taps))
+        return self._tapped[taps]
+
+
+def _spec(entry: Any) -> InputSpec:
+    dtype = _TYPES.get(entry.type)
+    if dtype is None or not entry.shape:
+        raise UnsupportedError(
+            "SNN421",
+            f"the input of type {entry.type} needs an array type, a shape and a sample axis",
+            where=Where(tensor=entry.name),
+        )
+    shape = tuple(dim if isinstance(dim, int) else None for dim in entry.shape)
+    return InputSpec(entry.name, np.dtype(dtype), shape)

@@ -1,0 +1,495 @@
+"""The quantised network itself, evaluated as real numbers: what every spiking runtime must equal.
+
+It reads the quant-dialect graph, not the emitted file, and knows nothing of folded thresholds: every value
+is kept as integers with an exact rational scale and bias, and a quantiser compares the real number with
+the real mid-points. Comparisons run in float64; wherever that could be in doubt they are repeated with
+exact rationals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snnc.coding import CodeBook
+from snnc.errors import UnsupportedError, Where
+from snnc.ir import Model, Node, Value, attributes, constant
+from snnc.ops import LAYOUT
+from snnc.ops.exact import integer_conv, integer_matmul, pool_geometry
+
+__all__ = ["QuantisedOracle"]
+
+Array = npt.NDArray[Any]
+Exact = npt.NDArray[np.object_]
+# Float64 comparisons closer than this (relative to the magnitudes involved) are repeated exactly.
+_DOUBT = 2.0**-48
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A tensor of real numbers: scale · integers + bias, with exact rationals that broadcast against it."""
+
+    integers: Array
+    scale: Exact
+    bias: Exact
+    codes: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class WeightGrid:
+    """Weights: integers · numerator / denominator."""
+
+    integers: Array
+    numerator: Exact
+    denominator: Exact
+
+
+Item = Grid | WeightGrid | Array
+
+
+def _fractions(array: Array, rank: int) -> Exact:
+    flat = np.empty(array.size, dtype=object)
+    flat[:] = [Fraction(number) for number in array.reshape(-1).tolist()]
+    return flat.reshape((1,) * (rank - array.ndim) + array.shape)
+
+
+def _zero(rank: int) -> Exact:
+    return _fractions(np.zeros((1,) * rank), rank)
+
+
+def _wide(array: Exact, rank: int) -> Exact:
+    return array.reshape((1,) * (rank - array.ndim) + array.shape)
+
+
+class QuantisedOracle:
+    """Runs a quant-dialect model in exact arithmetic.
+
+    Args:
+        model: A model that the ``encode`` pass accepts; not changed.
+    """
+
+    name = "oracle"
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._nodes = list(model.graph)
+        self._last_use: dict[str, int] = {}
+        for position, node in enumerate(self._nodes):
+            for value in node.inputs:
+                if value is not None and value.name is not None:
+                    self._last_use[value.name] = position
+
+    def run_batch(self, inputs: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
+        """Evaluate one batch.
+
+        Args:
+            inputs: Network inputs, float32.
+            taps: Names of coded tensors wanted besides the outputs.
+
+        Returns:
+            Outputs as float32, ``float32(integers) · float32(scale) + float32(bias)`` in that order; tapped
+            tensors as int32 codes.
+        """
+        state: dict[str, Item] = {name: np.asarray(array) for name, array in inputs.items()}
+        results: dict[str, Array] = {}
+        wanted = set(taps)
+        outputs = {value.name for value in self._model.graph.outputs}
+        for position, node in enumerate(self._nodes):
+            made = _evaluate(node, [self._item(state, value) for value in node.inputs])
+            for value, item in zip(node.outputs, made, strict=False):
+                name = value.name or ""
+                state[name] = item
+                if name in wanted and isinstance(item, Grid):
+                    results[name] = item.integers.astype(np.int32)
+            for used in node.inputs:
+                name = used.name or "" if used is not None else ""
+                if self._last_use.get(name) == position and name not in outputs:
+                    state.pop(name, None)
+        for value in self._model.graph.outputs:
+            item = state[value.name or ""]
+            results[value.name or ""] = _readout(item) if isinstance(item, Grid) else np.asarray(item)
+        return results
+
+    def _item(self, state: Mapping[str, Item], value: Value | None) -> Item | None:
+        if value is None:
+            return None
+        held = state.get(value.name or "")
+        return held if held is not None else constant(value)
+
+
+def _readout(grid: Grid) -> Array:
+    scale = grid.scale.astype(np.float64).astype(np.float32)
+    bias = grid.bias.astype(np.float64).astype(np.float32)
+    scaled = grid.integers.astype(np.float32) * scale
+    return np.asarray(scaled + bias, dtype=np.float32)
+
+
+def _evaluate(node: Node, inputs: list[Any]) -> list[Item]:
+    rule = _RULES.get(node.op_type)
+    attrs = attributes(node)
+    if rule is not None and any(isinstance(item, Grid | WeightGrid) for item in inputs):
+        return [rule(inputs, attrs, node)]
+    if node.op_type in _SOURCES:
+        return [_SOURCES[node.op_type](inputs, attrs)]
+    if node.op_type in LAYOUT:
+        return _move(node, inputs, attrs)
+    if node.op_type in _FLOAT:
+        return [_FLOAT[node.op_type](*inputs)]
+    raise UnsupportedError(
+        "SNN417", f"the oracle has no rule for {node.op_type}", where=Where(node=node.name)
+    )
+
+
+def _move(node: Node, inputs: list[Any], attrs: dict[str, Any]) -> list[Item]:
+    grids = [item for item in inputs if isinstance(item, Grid)]
+    op = LAYOUT[node.op_type]
+    count = len(node.outputs)
+    if not grids:
+        return list(op.packed(inputs, attrs, count))
+    if node.op_type == "Concat":
+        return [_concat(inputs, attrs)]
+    first = grids[0]
+    moved = op.packed([first.integers, *inputs[1:]], attrs, count)
+    scales = _moved_labels(op.packed, first.scale, first.integers.shape, inputs, attrs, count)
+    biases = _moved_labels(op.packed, first.bias, first.integers.shape, inputs, attrs, count)
+    return [
+        Grid(integers, scale, bias, first.codes)
+        for integers, scale, bias in zip(moved, scales, biases, strict=True)
+    ]
+
+
+def _moved_labels(
+    run: Callable[..., list[Array]],
+    numbers: Exact,
+    shape: tuple[int, ...],
+    inputs: list[Any],
+    attrs: dict[str, Any],
+    count: int,
+) -> list[Exact]:
+    """Move scales or biases with their elements, as labels of the numbers."""
+    flat = numbers.reshape(-1)
+    labels = np.broadcast_to(np.arange(flat.size, dtype=np.int32).reshape(numbers.shape), shape)
+    result = []
+    for moved in run([labels, *inputs[1:]], attrs, count):
+        for axis in range(moved.ndim):
+            if moved.shape[axis] > 1 and bool(np.all(moved == moved.take([0], axis=axis))):
+                moved = moved.take([0], axis=axis)  # noqa: PLW2901
+        result.append(np.asarray(flat[moved], dtype=object).reshape(moved.shape))
+    return result
+
+
+def _concat(inputs: list[Any], attrs: dict[str, Any]) -> Grid:
+    grids = [item for item in inputs if isinstance(item, Grid)]
+    axis = int(attrs["axis"])
+    batch = grids[0].integers.shape[0]
+    parts = [np.broadcast_to(g.integers, (batch, *g.integers.shape[1:])) for g in grids]
+    scales = [np.broadcast_to(g.scale, (1, *g.integers.shape[1:])) for g in grids]
+    biases = [np.broadcast_to(g.bias, (1, *g.integers.shape[1:])) for g in grids]
+    return Grid(
+        np.concatenate(parts, axis=axis),
+        np.concatenate(scales, axis=axis),
+        np.concatenate(biases, axis=axis),
+        all(g.codes for g in grids),
+    )
+
+
+def _quantise(inputs: list[Any], attrs: dict[str, Any]) -> Grid:
+    source, step = inputs[0], inputs[1]
+    book = CodeBook.from_attributes(attrs)
+    ties = attrs["ties"]
+    grid = source if isinstance(source, Grid) else None
+    integers = grid.integers if grid is not None else np.asarray(source, dtype=np.float32)
+    rank = integers.ndim
+    steps = _fractions(np.asarray(step), rank)
+    scale = (grid.scale if grid is not None else _fractions(np.ones(1), rank)) / steps
+    bias = (grid.bias if grid is not None else _zero(rank)) / steps
+    return Grid(_nearest(integers, scale, bias, book, ties), steps, _zero(rank), codes=True)
+
+
+def _nearest(integers: Array, scale: Exact, bias: Exact, book: CodeBook, ties: Any) -> Array:
+    """Codes nearest to scale · integers + bias, in units of the step."""
+    points = book.break_points(ties)
+    middles = np.array([point.twice_midpoint / 2 for point in points], dtype=np.float64)
+    scaled = integers.astype(np.float64) * scale.astype(np.float64)
+    offset = bias.astype(np.float64)
+    number = scaled + offset
+    index = np.searchsorted(middles, number, side="right")
+    # The nearest mid-point is the one just passed or the one just ahead.
+    doubt = np.zeros(number.shape, dtype=bool)
+    margin = _DOUBT * (np.abs(scaled) + np.abs(offset) + 1.0)
+    for neighbour in (index - 1, index):
+        inside = (neighbour >= 0) & (neighbour < len(middles))
+        distance = np.abs(number - middles[np.clip(neighbour, 0, len(middles) - 1)])
+        doubt |= inside & (distance <= margin)
+    if doubt.any():
+        index[doubt] = _exactly(integers, scale, bias, points, index, doubt)
+    return np.asarray(book.codes[index], dtype=np.int64)
+
+
+def _exactly(
+    integers: Array, scale: Exact, bias: Exact, points: Sequence[Any], index: Array, doubt: Array
+) -> Array:
+    """Repeat the comparisons at the marked positions with exact rationals."""
+    positions = np.flatnonzero(doubt)
+    scales = np.broadcast_to(scale, doubt.shape).reshape(-1)
+    biases = np.broadcast_to(bias, doubt.shape).reshape(-1)
+    numbers = integers.reshape(-1)
+    starts = index.reshape(-1)
+    result = np.empty(len(positions), dtype=index.dtype)
+    known: dict[tuple[int, int, Any], int] = {}
+    for row, position in enumerate(positions):
+        number = numbers[position].item()
+        key = (id(scales[position]), id(biases[position]), number)
+        if key not in known:
+            value = scales[position] * Fraction(number) + biases[position]
+            known[key] = _count(value, points, int(starts[position]))
+        result[row] = known[key]
+    return result
+
+
+def _count(value: Fraction, points: Sequence[Any], start: int) -> int:
+    """Number of break points reached by a number that lies near break point ``start``."""
+    k = start
+    while k > 0 and not _reached(value, points[k - 1]):
+        k -= 1
+    while k < len(points) and _reached(value, points[k]):
+        k += 1
+    return k
+
+
+def _reached(value: Fraction, point: Any) -> bool:
+    middle = Fraction(point.twice_midpoint, 2)
+    return value >= middle if point.closed else value > middle
+
+
+def _fixed_point(inputs: list[Any], attrs: dict[str, Any]) -> Grid:
+    x = np.asarray(inputs[0], dtype=np.float32).astype(np.float64)
+    limit = 2 ** (int(attrs["bits"]) - 1) - 1
+    integers = np.clip(np.rint(x * 2.0 ** int(attrs["fraction_bits"])), -limit, limit).astype(np.int64)
+    rank = integers.ndim
+    return Grid(integers, _fractions(np.full(1, 2.0 ** -int(attrs["fraction_bits"])), rank), _zero(rank))
+
+
+def _weight(inputs: list[Any], attrs: dict[str, Any]) -> WeightGrid:
+    integers, numerator, denominator = inputs
+    rank = integers.ndim
+    return WeightGrid(integers, _fractions(numerator, rank), _fractions(denominator, rank))
+
+
+def _conv(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
+    data, weight = inputs[0], inputs[1]
+    integers = integer_conv(
+        data.integers,
+        weight.integers,
+        strides=attrs.get("strides"),
+        pads=attrs.get("pads"),
+        dilations=attrs.get("dilations"),
+        group=int(attrs.get("group", 1)),
+        dtype=np.int64,
+    )
+    rank = integers.ndim
+    # One input channel stands for all: that they agree is checked, not assumed.
+    count = weight.integers.shape[1]
+    groups = int(attrs.get("group", 1))
+    steps = np.broadcast_to(data.scale, (1, count * groups) + (1,) * (rank - 2)).reshape(groups, 1, count)
+    outputs = weight.integers.shape[0]
+    per_weight = np.broadcast_to(steps, (groups, outputs // groups, count)).reshape(outputs, count)
+    ratio = per_weight / weight.denominator.reshape(weight.denominator.shape[0], -1)
+    ratio = np.broadcast_to(ratio, (outputs, count))
+    if not bool(np.all(ratio == ratio[:, :1])):
+        raise UnsupportedError(
+            "SNN418", "input channels of different steps are summed", where=Where(node=node.name)
+        )
+    scale = (weight.numerator.reshape(-1) * ratio[:, 0]).reshape((1, -1) + (1,) * (rank - 2))
+    bias = _zero(rank)
+    if len(inputs) > 2 and inputs[2] is not None:
+        bias = _fractions(np.asarray(inputs[2]).reshape((1, -1) + (1,) * (rank - 2)), rank)
+    return Grid(integers, scale, bias)
+
+
+def _matmul(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
+    left, right = inputs
+    integers = integer_matmul(left.integers, right.integers, dtype=np.int64)
+    rank = integers.ndim
+    if isinstance(right, WeightGrid):
+        columns = _wide(right.numerator, rank)
+        ratio = left.scale.swapaxes(-1, -2) / _wide(right.denominator, rank)
+    else:
+        columns = _wide(right.scale, rank)
+        ratio = _wide(left.scale, rank).swapaxes(-1, -2)
+    length = left.integers.shape[-1]
+    ratio = np.broadcast_to(ratio, (*ratio.shape[:-2], length, ratio.shape[-1]))
+    if not bool(np.all(ratio == ratio[..., :1, :])) or columns.shape[-2] != 1:
+        raise UnsupportedError("SNN418", "summed elements have different steps", where=Where(node=node.name))
+    scale = ratio[..., :1, :].swapaxes(-1, -2) * columns
+    return Grid(integers, scale, _zero(rank))
+
+
+def _sum(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
+    sign = -1 if node.op_type == "Sub" else 1
+    rank = max(item.integers.ndim if isinstance(item, Grid) else np.ndim(item) for item in inputs)
+    left, right = inputs
+    if not isinstance(right, Grid):
+        return Grid(left.integers, left.scale, left.bias + sign * _fractions(np.asarray(right), rank))
+    if not isinstance(left, Grid):
+        return Grid(
+            right.integers, sign * right.scale, sign * right.bias + _fractions(np.asarray(left), rank)
+        )
+    if not bool(np.all(left.scale == right.scale)):
+        raise UnsupportedError("SNN418", "summands have different steps", where=Where(node=node.name))
+    return Grid(
+        left.integers + sign * right.integers,
+        left.scale + 0 * right.scale,
+        left.bias + sign * right.bias,
+    )
+
+
+def _scale(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
+    left, right = inputs if isinstance(inputs[0], Grid) else inputs[::-1]
+    factor = _fractions(np.asarray(right), left.integers.ndim)
+    if node.op_type == "Div":
+        factor = 1 / factor
+    positive = bool(np.all(factor > 0))
+    return Grid(left.integers, left.scale * factor, left.bias * factor, left.codes and positive)
+
+
+def _negate(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
+    return Grid(inputs[0].integers, -inputs[0].scale, -inputs[0].bias)
+
+
+def _rescale(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
+    grid, multiplier, step = inputs[0], inputs[1], inputs[2]
+    rank = grid.integers.ndim
+    new = _fractions(np.asarray(step), rank)
+    ratio = _fractions(np.asarray(multiplier), rank) * new / grid.scale
+    return Grid(grid.integers * multiplier.astype(np.int64), new, grid.bias * ratio)
+
+
+def _round(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
+    grid, step = inputs[0], np.asarray(inputs[1])
+    rank = grid.integers.ndim
+    steps = _fractions(step, rank)
+    ratio = np.asarray(steps / grid.scale, dtype=object)
+    if not bool(np.all(grid.bias == 0)) or any(item.denominator != 1 for item in ratio.reshape(-1)):
+        raise UnsupportedError(
+            "SNN418", "a rounding that is no division of integers", where=Where(node=node.name)
+        )
+    divisor = ratio.astype(np.int64)
+    return Grid((2 * grid.integers + divisor) // (2 * divisor), steps, grid.bias)
+
+
+def _round_constant(inputs: list[Any], attrs: dict[str, Any]) -> Grid:
+    values, step = np.asarray(inputs[0]), np.asarray(inputs[1])
+    rank = max(values.ndim, step.ndim)
+    steps = _fractions(step, rank)
+    quotient = np.asarray(_fractions(values, rank) / steps, dtype=object)
+    integers = np.array([int((2 * q + 1) // 2) for q in quotient.reshape(-1)], dtype=np.int64)
+    return Grid(integers.reshape(quotient.shape), steps, _zero(rank))
+
+
+def _average_pool(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
+    grid = inputs[0]
+    shape = grid.integers.shape
+    kernel = [int(size) for size in attrs["kernel_shape"]]
+    ones = np.ones((shape[1], 1, *kernel), dtype=np.int64)
+    window = {"strides": attrs.get("strides"), "pads": attrs.get("pads"), "group": shape[1]}
+    total = integer_conv(grid.integers, ones, **window, dtype=np.int64)
+    if attrs.get("count_include_pad", 0):
+        count = np.full((1, 1) + (1,) * len(kernel), prod(kernel))
+    else:
+        inside = np.ones((1, 1, *shape[2:]), dtype=np.int64)
+        count = integer_conv(inside, ones[:1], **{**window, "group": 1}, dtype=np.int64)
+    return Grid(total, grid.scale / _fractions(count, total.ndim), grid.bias)
+
+
+def _reduce(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
+    grid = inputs[0]
+    rank = grid.integers.ndim
+    if node.op_type == "GlobalAveragePool":
+        axes, keep = tuple(range(2, rank)), True
+    else:
+        listed = (
+            np.asarray(inputs[1]).tolist() if len(inputs) > 1 and inputs[1] is not None else attrs.get("axes")
+        )
+        axes = tuple(axis % rank for axis in (listed if listed else range(rank)))
+        keep = bool(attrs.get("keepdims", 1))
+    count = prod(grid.integers.shape[axis] for axis in axes)
+    bias = np.asarray(np.broadcast_to(grid.bias, (1, *grid.integers.shape[1:])).sum(axis=axes, keepdims=True))
+    scale = grid.scale
+    if any(scale.shape[axis] != 1 for axis in axes):
+        raise UnsupportedError("SNN418", "summed elements have different steps", where=Where(node=node.name))
+    if node.op_type != "ReduceSum":
+        scale, bias = scale / count, bias / count
+    total = grid.integers.sum(axis=axes, keepdims=True)
+    if not keep:
+        total, scale, bias = (np.squeeze(array, axis=axes) for array in (total, scale, bias))
+    return Grid(total, np.asarray(scale, dtype=object), np.asarray(bias, dtype=object))
+
+
+def _max_pool(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
+    grid = inputs[0]
+    kernel = [int(size) for size in attrs["kernel_shape"]]
+    out, step, spacing, padding = pool_geometry(
+        grid.integers.shape[2:],
+        kernel,
+        attrs.get("strides"),
+        attrs.get("pads"),
+        attrs.get("dilations"),
+        bool(attrs.get("ceil_mode", 0)),
+    )
+    lowest = np.iinfo(np.int64).min
+    padded = np.pad(grid.integers, [(0, 0), (0, 0), *padding], constant_values=lowest)
+    views = np.lib.stride_tricks.sliding_window_view(
+        padded,
+        tuple((size - 1) * gap + 1 for size, gap in zip(kernel, spacing, strict=True)),
+        axis=tuple(range(2, padded.ndim)),
+    )
+    spatial = len(kernel)
+    at = tuple(slice(0, (count - 1) * stride + 1, stride) for count, stride in zip(out, step, strict=True))
+    inside = tuple(slice(None, None, gap) for gap in spacing)
+    seen = views[(slice(None), slice(None), *at, *inside)]
+    return Grid(seen.max(axis=tuple(range(-spatial, 0))), grid.scale, grid.bias, grid.codes)
+
+
+Rule = Callable[[list[Any], dict[str, Any], Node], Grid]
+_RULES: Mapping[str, Rule] = {
+    "Quantise": lambda inputs, attrs, node: _quantise(inputs, attrs),
+    "Conv": _conv,
+    "MatMul": _matmul,
+    "Add": _sum,
+    "Sub": _sum,
+    "Mul": _scale,
+    "Div": _scale,
+    "Neg": _negate,
+    "Rescale": _rescale,
+    "RoundMembrane": _round,
+    "AveragePool": _average_pool,
+    "GlobalAveragePool": _reduce,
+    "ReduceMean": _reduce,
+    "ReduceSum": _reduce,
+    "MaxPool": _max_pool,
+}
+_SOURCES: Mapping[str, Callable[[list[Any], dict[str, Any]], Grid | WeightGrid]] = {
+    "Quantise": _quantise,
+    "FixedPoint": _fixed_point,
+    "Weight": _weight,
+    "RoundMembrane": _round_constant,
+}
+_FLOAT: Mapping[str, Callable[..., Array]] = {
+    "Add": lambda a, b: np.asarray(np.add(a, b), dtype=np.float32),
+    "Sub": lambda a, b: np.asarray(np.subtract(a, b), dtype=np.float32),
+    "Mul": lambda a, b: np.asarray(np.multiply(a, b), dtype=np.float32),
+    "Div": lambda a, b: np.asarray(np.divide(a, b), dtype=np.float32),
+    "Neg": lambda a: np.asarray(np.negative(a), dtype=np.float32),
+    "Relu": lambda a: np.maximum(a, np.float32(0)),
+    "Cast": lambda a: np.asarray(a, dtype=np.float32),
+    "Clip": lambda a, low=None, high=None: np.clip(
+        a, low if low is not None else -np.inf, high if high is not None else np.inf
+    ).astype(np.float32),
+}
