@@ -142,7 +142,7 @@ def _evaluate(node: Node, inputs: list[Any]) -> list[Item]:
     if node.op_type in _FLOAT:
         return [_FLOAT[node.op_type](*inputs)]
     raise UnsupportedError(
-        "SNN417", f"the oracle has no rule for {node.op_type}", where=Where(node=node.name)
+        "SNN447", f"the oracle has no rule for {node.op_type}", where=Where(node=node.name)
     )
 
 
@@ -304,7 +304,7 @@ def _conv(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
     ratio = np.broadcast_to(ratio, (outputs, count))
     if not bool(np.all(ratio == ratio[:, :1])):
         raise UnsupportedError(
-            "SNN418", "input channels of different steps are summed", where=Where(node=node.name)
+            "SNN448", "input channels of different steps are summed", where=Where(node=node.name)
         )
     scale = (weight.numerator.reshape(-1) * ratio[:, 0]).reshape((1, -1) + (1,) * (rank - 2))
     bias = _zero(rank)
@@ -326,7 +326,7 @@ def _matmul(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
     length = left.integers.shape[-1]
     ratio = np.broadcast_to(ratio, (*ratio.shape[:-2], length, ratio.shape[-1]))
     if not bool(np.all(ratio == ratio[..., :1, :])) or columns.shape[-2] != 1:
-        raise UnsupportedError("SNN418", "summed elements have different steps", where=Where(node=node.name))
+        raise UnsupportedError("SNN448", "summed elements have different steps", where=Where(node=node.name))
     scale = ratio[..., :1, :].swapaxes(-1, -2) * columns
     return Grid(integers, scale, _zero(rank))
 
@@ -342,7 +342,7 @@ def _sum(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
             right.integers, sign * right.scale, sign * right.bias + _fractions(np.asarray(left), rank)
         )
     if not bool(np.all(left.scale == right.scale)):
-        raise UnsupportedError("SNN418", "summands have different steps", where=Where(node=node.name))
+        raise UnsupportedError("SNN448", "summands have different steps", where=Where(node=node.name))
     return Grid(
         left.integers + sign * right.integers,
         left.scale + 0 * right.scale,
@@ -378,7 +378,7 @@ def _round(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
     ratio = np.asarray(steps / grid.scale, dtype=object)
     if not bool(np.all(grid.bias == 0)) or any(item.denominator != 1 for item in ratio.reshape(-1)):
         raise UnsupportedError(
-            "SNN418", "a rounding that is no division of integers", where=Where(node=node.name)
+            "SNN448", "a rounding that is no division of integers", where=Where(node=node.name)
         )
     divisor = ratio.astype(np.int64)
     return Grid((2 * grid.integers + divisor) // (2 * divisor), steps, grid.bias)
@@ -423,7 +423,7 @@ def _reduce(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
     bias = np.asarray(np.broadcast_to(grid.bias, (1, *grid.integers.shape[1:])).sum(axis=axes, keepdims=True))
     scale = grid.scale
     if any(scale.shape[axis] != 1 for axis in axes):
-        raise UnsupportedError("SNN418", "summed elements have different steps", where=Where(node=node.name))
+        raise UnsupportedError("SNN448", "summed elements have different steps", where=Where(node=node.name))
     if node.op_type != "ReduceSum":
         scale, bias = scale / count, bias / count
     total = grid.integers.sum(axis=axes, keepdims=True)

@@ -69,7 +69,7 @@ class TypeAnalysis:
         """Return the shape of a value at batch 1.
 
         Raises:
-            UnsupportedError: SNN405, a dimension other than the batch is unknown.
+            UnsupportedError: SNN435, a dimension other than the batch is unknown.
         """
         known = self.shapes.get(_name(value))
         if known is None:
@@ -77,12 +77,17 @@ class TypeAnalysis:
             if array is not None:
                 return array.shape
             raise UnsupportedError(
-                "SNN405",
+                "SNN435",
                 "its shape is not static",
                 where=Where(tensor=value.name),
                 hint="export the model with fixed sizes for every dimension but the batch",
             )
         return known
+
+    def adopt(self, node: Node, shape: tuple[int, ...]) -> None:
+        """Type a node that a pass has just made, whose output has the given shape at batch 1."""
+        self.set_shape(node.outputs[0], shape)
+        self.visit(node)
 
     def visit(self, node: Node) -> None:
         """Type the outputs of a node whose inputs have been typed."""
@@ -242,7 +247,7 @@ class TypeAnalysis:
             nearby = np.abs((as_exact(source, rank) - kind.step).astype(np.float64))
             if bool(np.any(nearby > 1e-12 * np.abs(kind.step.astype(np.float64)))):
                 raise InternalError(
-                    "SNN110", "the step of a rescaled membrane changed", where=Where(node=node.name)
+                    "SNN150", "the step of a rescaled membrane changed", where=Where(node=node.name)
                 )
         new = as_exact(step, rank)
         ratio = collapse(factor * new / kind.step)
@@ -269,7 +274,7 @@ def analyse(model: Model) -> TypeAnalysis:
 
 def _name(value: Value) -> str:
     if value.name is None:
-        raise InternalError("SNN111", "a value without a name")
+        raise InternalError("SNN151", "a value without a name")
     return value.name
 
 

@@ -56,13 +56,16 @@ def fold(membrane: Membrane, book: CodeBook, output_step: ExactArray, ties: Ties
         ties: Rule at mid-points.
 
     Returns:
-        Thresholds clamped to the reachable potentials, one row for each distinct combination of steps,
-        bias and range.
+        Thresholds clamped to the reachable potentials, one row for each distinct combination of
+        step, bias and output step.
 
     Raises:
-        UnsupportedError: SNN409, the table would need more than 2^24 thresholds.
+        UnsupportedError: SNN439, the table would need more than 2^24 thresholds.
     """
-    parts = np.broadcast_arrays(membrane.step, membrane.bias, output_step, membrane.low, membrane.high)
+    parts = np.broadcast_arrays(membrane.step, membrane.bias, output_step)
+    low, high = int(membrane.low.min()), int(membrane.high.max())
+    if low < -INT32_MAX or high >= INT32_MAX:
+        raise InternalError("SNN152", f"a membrane in [{low}, {high}] reached a neuron")
     size, depth = _size(book)
     numbers: dict[tuple[object, ...], int] = {}
     rows = np.empty(parts[0].shape, dtype=np.int32)
@@ -72,8 +75,8 @@ def fold(membrane: Membrane, book: CodeBook, output_step: ExactArray, ties: Ties
     _check_size(len(numbers), size)
     points = [(point.twice_midpoint, point.closed) for point in book.break_points(ties)]
     table = np.full((len(numbers), size), INT32_MAX, dtype=np.int32)
-    for (step, bias, output, low, high), row in numbers.items():
-        table[row, : len(points)] = _row(points, step, bias, output, int(low), int(high))  # type: ignore[arg-type,call-overload]
+    for (step, bias, output), row in numbers.items():
+        table[row, : len(points)] = _row(points, step, bias, output, low, high)  # type: ignore[arg-type]
     return ThresholdTable(table, collapse(rows), depth)
 
 
@@ -85,7 +88,7 @@ def _size(book: CodeBook) -> tuple[int, int]:
 def _check_size(rows: int, size: int) -> None:
     if rows * size > _LARGEST_TABLE:
         raise UnsupportedError(
-            "SNN409",
+            "SNN439",
             f"a threshold table of {rows} rows with {size} thresholds each is too large",
             hint="use fewer time-steps or groups, or one step per tensor",
         )
@@ -95,12 +98,10 @@ def _row(
     points: list[tuple[int, bool]], step: Fraction, bias: Fraction, output: Fraction, low: int, high: int
 ) -> list[int]:
     """Break points of one channel; v lies in [low, high], so thresholds are clamped to [low, high + 1]."""
-    if low < -INT32_MAX or high >= INT32_MAX:
-        raise InternalError("SNN112", f"a membrane in [{low}, {high}] reached a neuron")
     if step == 0:
         return [low if _reached(bias, point, output, closed) else high + 1 for point, closed in points]
     if step < 0:
-        raise InternalError("SNN113", "a membrane with a negative step reached a neuron")
+        raise InternalError("SNN153", "a membrane with a negative step reached a neuron")
     # v ≥ (point·output/2 − bias)/step, all over one denominator: plain integers in the loop.
     slope, offset = output / (2 * step), bias / step
     slope_top, offset_top = slope.numerator * offset.denominator, offset.numerator * slope.denominator

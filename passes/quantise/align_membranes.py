@@ -73,7 +73,7 @@ class AlignMembranes:
                 break
         else:
             raise UnsupportedError(
-                "SNN408",
+                "SNN438",
                 "the two membranes added here have steps so far apart that 32 bits do not hold both",
                 where=Where(node=node.name, pass_name=self.name),
                 hint="use fewer weight bits, or put a quantiser on one of the two branches",
@@ -114,8 +114,7 @@ class AlignMembranes:
         )
         shape = analysis.shape(source)
         node.replace_input_with(position, insert_node(graph, node, made))
-        analysis.set_shape(made.outputs[0], shape)
-        analysis.visit(made)
+        analysis.adopt(made, shape)
         result.rewrites.append(Rewrite("align a membrane", (), (made.name or "",)))
         error = np.abs((factor * step / side.step - 1).astype(np.float64)).max()
         if error > 0:
@@ -135,14 +134,15 @@ def _common_step(
     Returns:
         The common step (exactly representable in float64) and both integer factors.
     """
-    first, second = np.broadcast_arrays(left, right)
+    first, second = (np.asarray(side, dtype=object) for side in np.broadcast_arrays(left, right))
     steps = np.empty(first.shape, dtype=object)
     factors = (np.empty(first.shape, dtype=np.int64), np.empty(first.shape, dtype=np.int64))
-    for index in np.ndindex(first.shape):
-        step = _one_step(Fraction(first[index]), Fraction(second[index]), precision)
-        steps[index] = step
-        factors[0][index] = round(Fraction(first[index]) / step)
-        factors[1][index] = round(Fraction(second[index]) / step)
+    for position, (a, b) in enumerate(
+        zip(first.reshape(-1).tolist(), second.reshape(-1).tolist(), strict=True)
+    ):
+        step = _one_step(a, b, precision)
+        steps.flat[position] = step
+        factors[0].flat[position], factors[1].flat[position] = round(a / step), round(b / step)
     return collapse(steps), (collapse(factors[0]), collapse(factors[1]))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from snnc.ir import AI_SNNC, DataType, Model, insert_node, make_node
+from snnc.ir import AI_SNNC, DataType, Model, Value, insert_node, make_node
 from snnc.passes.analysis import FloatValue, TypeAnalysis
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
 
@@ -42,7 +42,7 @@ class FixedPointInput:
         """Insert the nodes; the result notes step and range."""
         graph = model.graph
         analysis = TypeAnalysis(model)
-        done: dict[str, object] = {}
+        done: dict[str, Value] = {}
         result = PassResult()
         for node in list(graph):
             data = node.inputs[0] if node.inputs else None
@@ -63,11 +63,12 @@ class FixedPointInput:
                         source=node,
                     )
                     done[name] = insert_node(graph, node, fixed)
+                    analysis.adopt(fixed, analysis.shape(data))
                     result.rewrites.append(Rewrite("read the input as fixed point", (), (fixed.name or "",)))
                     reach = 2 ** (self.bits - 1 - self.fraction_bits)
                     result.notes.append(
                         f"input {name!r}: multiples of 2^-{self.fraction_bits}, saturates at ±{reach}"
                     )
-                node.replace_input_with(0, done[name])  # type: ignore[arg-type]
+                node.replace_input_with(0, done[name])
             analysis.visit(node)
         return result

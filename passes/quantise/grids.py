@@ -31,12 +31,12 @@ class WeightFormat:
     def __post_init__(self) -> None:
         if self.text == "float":
             raise UnsupportedError(
-                "SNN406",
+                "SNN436",
                 "float weights give no proof of equality and are not supported",
                 hint="use --weights wide: 12 to 15 signed bits, lossless in practice, with the proof",
             )
         if self.text != "wide" and not (re.fullmatch(r"int\d+", self.text) and 2 <= int(self.text[3:]) <= 16):
-            raise UsageError("SNN221", f"{self.text!r} is no weight format", hint="use int2 … int16, or wide")
+            raise UsageError("SNN260", f"{self.text!r} is no weight format", hint="use int2 … int16, or wide")
 
     @property
     def largest(self) -> int | None:
@@ -72,7 +72,7 @@ def integer_grid(
         room = EXACT_FLOAT32 - 1 - input_bound * ((count + 1) // 2)
         if room <= input_bound:
             raise UnsupportedError(
-                "SNN407",
+                "SNN437",
                 f"{count} weights per output leave no room for exact float32 sums",
                 hint="use --weights int8",
             )

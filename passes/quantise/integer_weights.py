@@ -22,6 +22,7 @@ from snnc.ir import (
     insert_node,
     make_node,
     replace_with,
+    unique_name,
 )
 from snnc.passes.analysis import Coded, Constant, Fixed, IntegerWeight, Membrane, TypeAnalysis
 from snnc.passes.analysis.layout import LAYOUT_OPS
@@ -130,7 +131,7 @@ class IntegerWeights:
             source=node,
         )
         node.replace_input_with(1, insert_node(graph, node, made))
-        analysis.visit(made)
+        analysis.adopt(made, array.shape)
         error = integers * step / divisor - array
         result.rewrites.append(Rewrite("integer weights", (), (made.name or "",)))
         result.notes.append(f"{name}: {_width(integers)} weights, {_decibel(array, error)}")
@@ -213,12 +214,11 @@ def _round_host(graph: Graph, node: Node, analysis: TypeAnalysis, result: PassRe
             )
         )
     replace_with(graph, output, added[-1].outputs[0])
+    output.name = unique_name(graph, f"{node.name}_accumulator")
     rounded.replace_input_with(0, output)
     graph.insert_after(node, added)
-    for value in (output, *(item.outputs[0] for item in added)):
-        analysis.set_shape(value, shape)
     for item in (node, *added):
-        analysis.visit(item)
+        analysis.adopt(item, shape)
     result.rewrites.append(
         Rewrite("round the first layer's accumulator", (), tuple(n.name or "" for n in added))
     )

@@ -69,8 +69,7 @@ class RoundConstants:
                 source=node,
             )
             node.replace_input_with(position, insert_node(graph, node, made))
-            analysis.set_shape(made.outputs[0], array.shape)
-            analysis.visit(made)
+            analysis.adopt(made, array.shape)
             result.rewrites.append(Rewrite("round a constant", (), (made.name or "",)))
             result.notes.append(
                 f"{node.name}: constant rounded to multiples of {float(np.abs(step).max()):.3g}"

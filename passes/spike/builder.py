@@ -71,7 +71,7 @@ class SpikeBuilder:
         """Return a value's shape at batch 1.
 
         Raises:
-            UnsupportedError: SNN405, some dimension but the batch is unknown.
+            UnsupportedError: SNN435, some dimension but the batch is unknown.
         """
         if id(value) in self._shapes:
             return self._shapes[id(value)][0]
@@ -83,7 +83,7 @@ class SpikeBuilder:
         grown = [axis for axis, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
         if len(grown) > 1:
             raise UnsupportedError(
-                "SNN410",
+                "SNN440",
                 "more than one axis grows with the batch",
                 where=Where(tensor=self._names.get(id(value))),
             )
@@ -102,7 +102,7 @@ class SpikeBuilder:
     def get(self, value: Value | None) -> Value:
         """Return the integer value (spikes or membrane) that stands for a quantised one."""
         if value is None or id(value) not in self._values:
-            raise InternalError("SNN114", f"no integer value for {value.name if value else None!r}")
+            raise InternalError("SNN154", f"no integer value for {value.name if value else None!r}")
         return self._values[id(value)]
 
     def put(self, value: Value, integers: Value) -> None:
@@ -116,7 +116,7 @@ class SpikeBuilder:
             return self.get(value), kind
         seen = as_membrane(kind)
         if seen is None:
-            raise InternalError("SNN115", f"{value.name!r} is neither spikes nor membrane")
+            raise InternalError("SNN155", f"{value.name!r} is neither spikes nor membrane")
         if id(value) not in self._membranes:
             self._membranes[id(value)] = self.emit(
                 "Charge",
@@ -181,11 +181,11 @@ class SpikeBuilder:
         """Refuse an accumulator that worst-case codes would drive out of 32 bits.
 
         Raises:
-            UnsupportedError: SNN411, with the proved bound.
+            UnsupportedError: SNN441, with the proved bound.
         """
         if isinstance(kind, Membrane) and not kind.host and kind.bound >= _INT32:
             raise UnsupportedError(
-                "SNN411",
+                "SNN441",
                 f"its accumulator can reach ±{kind.bound}, beyond 32 bits",
                 where=Where(node=node.name),
                 hint="use fewer time-steps or weight bits",
@@ -221,7 +221,7 @@ class SpikeBuilder:
             producer = value.producer()
             if producer is None:
                 raise UnsupportedError(
-                    "SNN412", "an output that is an input", where=Where(tensor=self.name(value))
+                    "SNN442", "an output that is an input", where=Where(tensor=self.name(value))
                 )
             integers, kind = self.membrane(value, producer)
             rank = len(self.shape(value))

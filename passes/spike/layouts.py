@@ -29,7 +29,7 @@ def move(builder: SpikeBuilder, node: Node) -> None:
     """Move spikes, membranes or host values as the quantised node moves floats."""
     source = node.inputs[0]
     if source is None:
-        raise InternalError("SNN116", "a layout of nothing", where=Where(node=node.name))
+        raise InternalError("SNN156", "a layout of nothing", where=Where(node=node.name))
     integers, op = builder.get(source), node.op_type
     if op in _RESHAPES:
         output = node.outputs[0]
@@ -77,7 +77,7 @@ def _direct(builder: SpikeBuilder, node: Node, integers: Value) -> None:
         indices = constant(node.inputs[1])
         if indices is None:
             raise UnsupportedError(
-                "SNN416", "Gather with indices that are not constant", where=Where(node=node.name)
+                "SNN446", "Gather with indices that are not constant", where=Where(node=node.name)
             )
         inputs.append(builder.constant(indices, "indices"))
     elif node.op_type == "Slice" and "starts" in attrs:
@@ -89,10 +89,10 @@ def _direct(builder: SpikeBuilder, node: Node, integers: Value) -> None:
             array = constant(value)
             if value is not None and array is None:
                 raise UnsupportedError(
-                    "SNN416", "Slice with bounds that are not constant", where=Where(node=node.name)
+                    "SNN446", "Slice with bounds that are not constant", where=Where(node=node.name)
                 )
             if array is None:
-                raise UnsupportedError("SNN416", "Slice with an absent input", where=Where(node=node.name))
+                raise UnsupportedError("SNN446", "Slice with an absent input", where=Where(node=node.name))
             inputs.append(builder.constant(array, "bound"))
     made = builder.emit(
         node.op_type,
@@ -134,7 +134,7 @@ def _blocks(builder: SpikeBuilder, node: Node, integers: Value) -> None:
     """DepthToSpace and SpaceToDepth as Reshape, Transpose, Reshape, which every runtime has for integers."""
     source, output = node.inputs[0], node.outputs[0]
     if source is None:
-        raise InternalError("SNN116", "a layout of nothing", where=Where(node=node.name))
+        raise InternalError("SNN156", "a layout of nothing", where=Where(node=node.name))
     attrs = attributes(node)
     size = int(attrs["blocksize"])
     _, channels, height, width = builder.shape(source)
@@ -156,12 +156,12 @@ def pad(builder: SpikeBuilder, node: Node) -> None:
     """Pad spikes with silence."""
     source, output = node.inputs[0], node.outputs[0]
     if source is None:
-        raise InternalError("SNN116", "padding of nothing", where=Where(node=node.name))
+        raise InternalError("SNN156", "padding of nothing", where=Where(node=node.name))
     attrs = attributes(node)
     given = constant(node.inputs[1]) if len(node.inputs) > 1 else np.asarray(attrs["pads"])
     axes = constant(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] is not None else None
     if given is None or (len(node.inputs) > 3 and node.inputs[3] is not None and axes is None):
-        raise UnsupportedError("SNN416", "Pad with widths that are not constant", where=Where(node=node.name))
+        raise UnsupportedError("SNN446", "Pad with widths that are not constant", where=Where(node=node.name))
     rank = len(builder.shape(source))
     widths = np.zeros((2, rank), dtype=np.int64)
     listed = [int(axis) % rank for axis in axes] if axes is not None else list(range(rank))

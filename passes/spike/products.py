@@ -21,11 +21,11 @@ def convolution(builder: SpikeBuilder, node: Node) -> None:
     weight = builder.kind(node.inputs[1])
     data = builder.kind(node.inputs[0])
     if not isinstance(weight, IntegerWeight) or not isinstance(data, Coded | Fixed):
-        raise InternalError("SNN116", "an untyped convolution was encoded", where=Where(node=node.name))
+        raise InternalError("SNN156", "an untyped convolution was encoded", where=Where(node=node.name))
     attrs = attributes(node)
     spatial = weight.integers.ndim - 2
     if attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        raise UnsupportedError("SNN413", "auto_pad is not resolved to pads", where=Where(node=node.name))
+        raise UnsupportedError("SNN443", "auto_pad is not resolved to pads", where=Where(node=node.name))
     geometry = {
         "strides": [int(n) for n in attrs.get("strides", [1] * spatial)],
         "pads": [int(n) for n in attrs.get("pads", [0] * (2 * spatial))],
@@ -46,7 +46,7 @@ def matmul(builder: SpikeBuilder, node: Node) -> None:
         _weighted(builder, node, left, right, load, ("SpikeMatMul", "HostMatMul"), {})
         return
     if not isinstance(left, Coded) or not isinstance(right, Coded) or node.inputs[0] is None:
-        raise InternalError("SNN116", "an untyped matrix product was encoded", where=Where(node=node.name))
+        raise InternalError("SNN156", "an untyped matrix product was encoded", where=Where(node=node.name))
     length = builder.shape(node.inputs[0])[-1]
     held = builder.get(node.inputs[1])
     _charged(builder, node, left, length * right.book.max_abs, "SpikeMatMulHeld", held, {})
@@ -112,7 +112,7 @@ def _charged(
     bits = (max(EXACT_FLOAT32 - 1, 0) // max(load, 1) + 1).bit_length() - 1
     if bits < 1:
         raise UnsupportedError(
-            "SNN414",
+            "SNN444",
             f"weights that sum to {load} leave no room for exact float32 sums",
             where=Where(node=node.name),
             hint="use fewer weight bits",
@@ -153,7 +153,7 @@ def _charged(
             )
         )
     if total is None:
-        raise InternalError("SNN117", "a product without time-steps", where=Where(node=node.name))
+        raise InternalError("SNN157", "a product without time-steps", where=Where(node=node.name))
     kind = builder.kind(output)
     if isinstance(kind, Membrane):
         builder.notes.append(f"{node.name}: sums reach {kind.bound}, split into slices of {bits} time-steps")

@@ -26,7 +26,7 @@ def _quantise(builder: SpikeBuilder, node: Node) -> None:
     source, output = node.inputs[0], node.outputs[0]
     step = constant(node.inputs[1])
     if source is None or step is None:
-        raise InternalError("SNN116", "an untyped quantiser was encoded", where=Where(node=node.name))
+        raise InternalError("SNN156", "an untyped quantiser was encoded", where=Where(node=node.name))
     attrs = attributes(node)
     book = CodeBook.from_attributes(attrs)
     ties = attrs["ties"]
@@ -80,16 +80,19 @@ def _host(builder: SpikeBuilder, node: Node) -> bool:
     if not isinstance(builder.kind(output), FloatValue):
         return False
     inputs = [
-        value if value is None or isinstance(builder.kind(value), Constant) else builder.get(value)
+        value if isinstance(builder.kind(value), Constant) else builder.get(value)
         for value in node.inputs
+        if value is not None
     ]
+    if len(inputs) != len(node.inputs):
+        raise UnsupportedError("SNN434", "a host operator with an absent input", where=Where(node=node.name))
     made = builder.emit(
         node.op_type,
         inputs,
         attributes(node),
         builder.name(output),
         DataType.FLOAT,
-        node,  # type: ignore[arg-type]
+        node,
         like=output,
         domain="",
     )
@@ -127,7 +130,7 @@ def _sum(builder: SpikeBuilder, node: Node) -> None:
 
 def _addend(builder: SpikeBuilder, node: Node, value: Value | None) -> Value:
     if value is None:
-        raise InternalError("SNN116", "a sum with an absent operand", where=Where(node=node.name))
+        raise InternalError("SNN156", "a sum with an absent operand", where=Where(node=node.name))
     return builder.membrane(value, node)[0]
 
 
@@ -135,7 +138,7 @@ def _alias_membrane(builder: SpikeBuilder, node: Node, value: Value | None) -> N
     """An affine change of value: the integers stay, step and bias are the compiler's business."""
     output = node.outputs[0]
     if value is None:
-        raise InternalError("SNN116", "an untyped sum was encoded", where=Where(node=node.name))
+        raise InternalError("SNN156", "an untyped sum was encoded", where=Where(node=node.name))
     if isinstance(builder.kind(output), Coded):
         builder.put(output, builder.get(value))
         return
@@ -161,7 +164,7 @@ def _rescale(builder: SpikeBuilder, node: Node) -> None:
     source, output = node.inputs[0], node.outputs[0]
     multiplier = constant(node.inputs[1])
     if source is None or multiplier is None:
-        raise InternalError("SNN116", "an untyped rescaling was encoded", where=Where(node=node.name))
+        raise InternalError("SNN156", "an untyped rescaling was encoded", where=Where(node=node.name))
     builder.check_range(builder.kind(output), node)
     integers = builder.membrane(source, node)[0]
     if bool(np.any(multiplier != 1)):
@@ -176,7 +179,7 @@ def _round(builder: SpikeBuilder, node: Node) -> None:
     source, output = node.inputs[0], node.outputs[0]
     kind = builder.kind(output)
     if not isinstance(kind, Membrane) or source is None:
-        raise InternalError("SNN116", "an untyped rounding was encoded", where=Where(node=node.name))
+        raise InternalError("SNN156", "an untyped rounding was encoded", where=Where(node=node.name))
     name = builder.name(output)
     if kind.content is not None:
         builder.put(output, builder.constant(kind.content.astype(np.int32), name))
@@ -195,7 +198,7 @@ def _reduce(builder: SpikeBuilder, node: Node) -> None:
     """Means and sums over axes: the sum of the integers; the division is part of the step."""
     source, output = node.inputs[0], node.outputs[0]
     if source is None:
-        raise InternalError("SNN116", "a mean of nothing", where=Where(node=node.name))
+        raise InternalError("SNN156", "a mean of nothing", where=Where(node=node.name))
     rank = len(builder.shape(source))
     attrs = attributes(node)
     if node.op_type == "GlobalAveragePool":
@@ -221,7 +224,7 @@ def _reduce(builder: SpikeBuilder, node: Node) -> None:
 def _average_pool(builder: SpikeBuilder, node: Node) -> None:
     source, output = node.inputs[0], node.outputs[0]
     if source is None:
-        raise InternalError("SNN116", "a pool of nothing", where=Where(node=node.name))
+        raise InternalError("SNN156", "a pool of nothing", where=Where(node=node.name))
     attrs = attributes(node)
     spatial = len(attrs["kernel_shape"])
     _check_float_exact(builder, node, output)
@@ -248,7 +251,7 @@ def _max_pool(builder: SpikeBuilder, node: Node) -> None:
     attrs = attributes(node)
     spatial = len(attrs["kernel_shape"])
     if attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or len(node.outputs) > 1:
-        raise UnsupportedError("SNN413", "MaxPool with auto_pad or indices", where=Where(node=node.name))
+        raise UnsupportedError("SNN443", "MaxPool with auto_pad or indices", where=Where(node=node.name))
     window = {
         "kernel_shape": attrs["kernel_shape"],
         "strides": attrs.get("strides", [1] * spatial),
@@ -269,7 +272,7 @@ def _check_float_exact(builder: SpikeBuilder, node: Node, value: Value) -> None:
     kind = builder.kind(value)
     if isinstance(kind, Membrane) and kind.bound >= EXACT_FLOAT32:
         raise UnsupportedError(
-            "SNN415",
+            "SNN445",
             f"it pools a membrane that can reach ±{kind.bound}; sums and maxima are exact below 2^24",
             where=Where(node=node.name),
             hint="put the quantiser in front of the pool",
@@ -303,7 +306,7 @@ def _pad(builder: SpikeBuilder, node: Node) -> None:
 
 def _host_only(builder: SpikeBuilder, node: Node) -> None:
     if not _host(builder, node):
-        raise InternalError("SNN116", f"{node.op_type} has no integer form", where=Where(node=node.name))
+        raise InternalError("SNN156", f"{node.op_type} has no integer form", where=Where(node=node.name))
 
 
 Rule = Callable[[SpikeBuilder, Node], None]

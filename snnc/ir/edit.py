@@ -21,6 +21,9 @@ __all__ = [
     "unique_name",
 ]
 
+# Separates the names of nodes from those of values in one set; no name in a file holds a NUL.
+_NODE = "\0"
+
 
 def constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
     """Return the array a value always holds, read-only, or None if it is not an initializer or Constant.
@@ -71,10 +74,15 @@ def attributes(node: ir.Node) -> dict[str, Any]:
     return result
 
 
-def unique_name(graph: ir.Graph, stem: str) -> str:
-    """Return ``stem``, or ``stem_1``, ``stem_2``… so that no value or node of the graph has the name.
+def unique_name(graph: ir.Graph, stem: str, *, of_node: bool = False) -> str:
+    """Return ``stem``, or ``stem_1``, ``stem_2``… so that no other value (or node) of the graph has the name.
 
     Names given out are remembered in ``graph.meta``, so repeated calls stay linear in the graph's size.
+
+    Args:
+        graph: The graph.
+        stem: Wished name.
+        of_node: The name is for a node; values and nodes are named independently.
     """
     taken: set[str] | None = graph.meta.get("snnc.names")
     if taken is None:
@@ -82,14 +90,15 @@ def unique_name(graph: ir.Graph, stem: str) -> str:
         taken |= set(graph.initializers)
         for node in graph:
             if node.name:
-                taken.add(node.name)
+                taken.add(_NODE + node.name)
             taken |= {value.name for value in node.outputs if value.name}
         graph.meta["snnc.names"] = taken
+    space = _NODE if of_node else ""
     name, count = stem, 0
-    while name in taken or name in graph.initializers:
+    while space + name in taken or (not of_node and name in graph.initializers):
         count += 1
         name = f"{stem}_{count}"
-    taken.add(name)
+    taken.add(space + name)
     return name
 
 
@@ -144,7 +153,7 @@ def make_node(
         attributes=dict(attrs or {}),
         domain=domain,
         num_outputs=1,
-        name=unique_name(graph, name),
+        name=unique_name(graph, name, of_node=True),
     )
     out = node.outputs[0]
     out.name = unique_name(graph, output or name)
