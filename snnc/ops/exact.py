@@ -23,7 +23,8 @@ Array = npt.NDArray[Any]
 _FLOAT32_EXACT = 2**24
 _FLOAT64_EXACT = 2**53
 _INT64_EXACT = 2**63
-_COLUMN_BUDGET = 1 << 20  # elements of one im2col buffer: 4 MiB of float32, about a core's share of cache
+_COLUMN_BUDGET = 1 << 19  # elements of one im2col buffer: 2 MiB of float32
+_SHIFT_BUDGET = 1 << 16  # elements of one depthwise buffer: 256 KiB of float32; several are touched in turn
 
 
 def max_abs(array: Array) -> int:
@@ -176,7 +177,7 @@ def integer_conv(
     result = np.empty((batch, weights.shape[0], *out), dtype=dtype)
     depthwise = group == channels and weights.shape[0] == channels
     per_sample = channels * prod(out) * (1 if depthwise else prod(kernel))
-    block = max(1, _COLUMN_BUDGET // max(1, per_sample))
+    block = max(1, (_SHIFT_BUDGET if depthwise else _COLUMN_BUDGET) // max(1, per_sample))
     matrix = weights.astype(work).reshape(group, weights.shape[0] // group, -1)
     for start in range(0, batch, block):
         part = x[start : start + block].astype(work)

@@ -16,8 +16,10 @@ __all__ = ["EXPG_IF"]
 
 
 def _expg_if(inputs: Sequence[Array], attrs: Attributes) -> Array:
+    v, thresholds, rows = inputs
     table = np.asarray(integers(attrs, "codes")).astype(numpy_dtype(integer(attrs, "code_type")))
-    return np.asarray(table[count_reached(*inputs)])
+    # Thresholds beyond the last code are padding.
+    return np.asarray(table.take(count_reached(v, thresholds[:, : len(table) - 1], rows)))
 
 
 def _expg_if_in_time(inputs: Sequence[Signal], attrs: Attributes) -> Signal:

@@ -71,11 +71,26 @@ def count_reached(values: Array, thresholds: Array, rows: Array) -> npt.NDArray[
     if count == 0:
         return np.zeros(values.shape, dtype=np.int32)
     if count <= _FEW_THRESHOLDS:
-        small = np.zeros(values.shape, dtype=np.uint8)
-        for column in thresholds.T:
-            small += values >= column[rows]
-        return small.astype(np.int32)
+        return _compare_with_each(values, thresholds, rows)
     return _binary_search(values, thresholds, rows)
+
+
+def _compare_with_each(values: Array, thresholds: Array, rows: Array) -> npt.NDArray[np.int32]:
+    potential = np.atleast_1d(values)
+    counts = np.empty(potential.shape, dtype=np.int32)
+    columns = [column[rows] for column in thresholds.T]
+    # Where rows do not depend on the sample, samples go in blocks that stay in cache.
+    same_rows = rows.ndim < potential.ndim or rows.shape[0] == 1
+    size = max(1, _BLOCK * len(potential) // max(1, potential.size)) if same_rows else len(potential)
+    for start in range(0, len(potential), max(1, size)):
+        part = potential[start : start + size]
+        small = np.zeros(part.shape, dtype=np.uint8)
+        reached = np.empty(part.shape, dtype=np.bool_)
+        for column in columns:
+            np.greater_equal(part, column, out=reached)
+            small += reached
+        counts[start : start + size] = small
+    return counts.reshape(values.shape)
 
 
 def _binary_search(values: Array, thresholds: Array, rows: Array) -> npt.NDArray[np.int32]:
