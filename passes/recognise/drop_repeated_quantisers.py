@@ -1,0 +1,85 @@
+"""Pass ``drop-repeated-quantisers``: quantising what is on the grid already changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from snnc.coding import CodeBook
+from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant
+from snnc.passes.editing import Editor, is_standard
+from snnc.pipeline.contract import PassResult, Semantics
+
+__all__ = ["DropRepeatedQuantisers"]
+
+#: Ops whose results are among the elements of their input (and not zeros that they add).
+_SELECTING = (
+    "MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather",
+    "Identity", "Expand", "DepthToSpace", "SpaceToDepth", "Relu",
+)  # fmt: skip
+
+
+def _is_quantise(node: Node | None) -> bool:
+    return node is not None and node.domain == AI_SNNC and node.op_type == "Quantise"
+
+
+def _scalar_step(node: Node) -> float | None:
+    """Return the step of a quantiser, None if it is not one constant number."""
+    step = constant(node.inputs[1])
+    return float(step.reshape(())) if step is not None and step.size == 1 else None
+
+
+def _first(value: Value | None) -> Node | None:
+    """Return the quantiser whose values a tensor holds, looking through selecting ops."""
+    while value is not None:
+        node = value.producer()
+        if node is None or _is_quantise(node):
+            return node
+        if not is_standard(node, *_SELECTING):
+            return None
+        value = node.inputs[0]
+    return None
+
+
+@dataclass(frozen=True)
+class DropRepeatedQuantisers:
+    """Remove a quantiser whose input holds values of an earlier one of the same step, all of them its levels.
+
+    Tools that put a quantiser on every edge make such pairs around MaxPool and Reshape. A level is its own
+    nearest level: no code changes.
+
+    Matches:
+        Quantise after Quantise, with MaxPool, Relu or ops that only move elements between them, of equal
+        scalar steps, where every code of the first is a code of the second.
+    Leaves alone:
+        "its step differs from the step before"; "it drops codes that arrive".
+    Keeps:
+        The name of the result where the graph returns it.
+    """
+
+    name: ClassVar[str] = "drop-repeated-quantisers"
+    requires: ClassVar[frozenset[str]] = frozenset({"sorted", "constants-folded", "unique-names"})
+    establishes: ClassVar[frozenset[str]] = frozenset()
+    invalidates: ClassVar[frozenset[str]] = frozenset()
+    semantics: ClassVar[Semantics] = "exact"
+
+    def run(self, model: Model) -> PassResult:
+        """Drop; see the class."""
+        editor = Editor(model)
+        for node in [entry for entry in model.graph if _is_quantise(entry)]:
+            first = _first(node.inputs[0])
+            if first is None:
+                continue
+            if _scalar_step(first) is None or _scalar_step(first) != _scalar_step(node):
+                editor.fail("its step differs from the step before", node)
+                continue
+            before, after = (CodeBook.from_attributes(attributes(entry)) for entry in (first, node))
+            if not np.isin(before.codes, after.codes).all():
+                editor.fail("it drops codes that arrive", node)
+                continue
+            source = node.inputs[0]
+            if source is None or not editor.replace("drop-repeated-quantiser", node.outputs[0], source):
+                editor.fail("its result is an output of the graph and so is its input", node)
+        return editor.result()
