@@ -1,6 +1,12 @@
 """snnc: a compiler from artificial to spiking neural networks."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from snnc.frontends.torch_export import export
 
 if Path(__file__).with_name("passes").is_file():
     raise ImportError(
@@ -9,4 +15,21 @@ if Path(__file__).with_name("passes").is_file():
     )
 
 __version__ = "0.1.0"
-__all__ = ["__version__"]
+__all__ = ["__version__", "export"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is first asked for: ``import snnc`` works without torch."""
+    if name != "export":
+        raise AttributeError(f"module 'snnc' has no attribute {name!r}")
+    try:
+        from snnc.frontends.torch_export import export
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in ("torch", "onnxscript"):
+            raise
+        from snnc.errors import EnvironmentFailure
+
+        raise EnvironmentFailure(
+            "SNN604", f"snnc.export needs the package {error.name!r}", hint="pip install 'snnc[torch]'"
+        ) from error
+    return export

@@ -1,1 +1,1 @@
-"""snnc.frontends."""
+"""From other ecosystems to ONNX files that snnc reads; each module names what it needs."""

@@ -1,0 +1,197 @@
+"""The training loop that both examples share: float training, ExpG fine-tuning, export, bookkeeping."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from data import DataError, augment, fashion_mnist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What distinguishes one example from the other.
+
+    Attributes:
+        name: Stem of the file names, such as ``fashion_cnn``.
+        float_network: Makes the float network.
+        spiking_network: Makes the network with ExpG quantisers from ``(timesteps, groups)``.
+        example_input: Makes one input for the export.
+        float_rate: Peak learning rate of float training.
+        fine_tune_rate: Peak learning rate when a checkpoint is given.
+    """
+
+    name: str
+    float_network: Callable[[], nn.Module]
+    spiking_network: Callable[[int, int], nn.Module]
+    example_input: Callable[[], Tensor]
+    float_rate: float
+    fine_tune_rate: float
+
+
+def arguments(name: str) -> argparse.Namespace:
+    """Parse the command line of an example's ``train.py``."""
+    parser = argparse.ArgumentParser(description=f"Train {name} on Fashion-MNIST and export it to ONNX.")
+    parser.add_argument(
+        "--data", type=Path, help="folder of the idx .gz files (default: torchvision or Debian)"
+    )
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--timesteps", type=int, default=4, help="T of every code")
+    parser.add_argument("--groups", type=int, default=4, help="G of every code: at most G spikes per neuron")
+    parser.add_argument("--float", action="store_true", dest="is_float", help="train the float network")
+    parser.add_argument("--init", type=Path, help="checkpoint (.pt) to start from")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rate", type=float, help="peak learning rate")
+    parser.add_argument("--limit", type=int, help="use only so many training images")
+    parser.add_argument(
+        "--bfloat16", action="store_true", help="train in bfloat16 autocast; evaluation is float32"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs"), help="folder for .pt, .onnx and RESULTS.json"
+    )
+    return parser.parse_args()
+
+
+def as_input(images: Tensor) -> Tensor:
+    """Turn uint8 images into the float32 input in [0, 1] that the networks take."""
+    return (images.float() / 255).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def accuracy(module: nn.Module, images: Tensor, labels: Tensor, batch: int = 250) -> float:
+    """Return top-1 accuracy in percent, evaluated in float32."""
+    module.eval()
+    right = 0
+    for start in range(0, len(images), batch):
+        logits = module(as_input(images[start : start + batch]))
+        right += int((logits.argmax(1) == labels[start : start + batch]).sum())
+    return 100.0 * right / len(images)
+
+
+def _optimiser(module: nn.Module, rate: float) -> torch.optim.Optimizer:
+    decayed = [p for p in module.parameters() if p.ndim > 1]
+    plain = [p for p in module.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99))
+
+
+def fit(module: nn.Module, images: Tensor, labels: Tensor, options: argparse.Namespace, rate: float) -> None:
+    """Train in place: AdamW, linear warm-up, cosine decay, ExpG schedule of semantics 1.4.
+
+    Args:
+        module: Network.
+        images: uint8 ``(N, 1, 28, 28)``.
+        labels: int64 ``(N,)``.
+        options: ``epochs``, ``batch``, ``seed``, ``bfloat16``.
+        rate: Peak learning rate.
+    """
+    from snnc.nn import Schedule
+
+    generator = torch.Generator().manual_seed(options.seed)
+    optimiser = _optimiser(module, rate)
+    schedule = Schedule(module, options.epochs)
+    steps = len(images) // options.batch
+    total = options.epochs * steps
+    warm = max(1, min(200, total // 10))
+    for epoch in range(options.epochs):
+        module.train()
+        start, running = time.perf_counter(), 0.0
+        order = torch.randperm(len(images), generator=generator)
+        for step in range(steps):
+            done = epoch * steps + step
+            schedule.set(done / steps)
+            factor = min(1.0, (done + 1) / warm) * 0.5 * (1 + math.cos(math.pi * done / total))
+            for group in optimiser.param_groups:
+                group["lr"] = rate * factor
+            chosen = order[step * options.batch : (step + 1) * options.batch]
+            inputs = as_input(augment(images[chosen], generator))
+            with torch.autocast("cpu", torch.bfloat16, enabled=options.bfloat16):
+                logits = module(inputs)
+            loss = nn.functional.cross_entropy(logits.float(), labels[chosen])
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(module.parameters(), 5.0)
+            optimiser.step()
+            running += float(loss.detach())
+        seconds = time.perf_counter() - start
+        print(f"epoch {epoch + 1}/{options.epochs} loss {running / steps:.4f} {seconds:.0f} s", flush=True)
+
+
+def record(folder: Path, name: str, result: dict[str, Any]) -> None:
+    """Add ``result`` under ``name`` to ``folder/RESULTS.json``."""
+    path = folder / "RESULTS.json"
+    table = json.loads(path.read_text()) if path.is_file() else {}
+    # A run without epochs only exports again: it keeps what the training run recorded.
+    table[name] = {**table.get(name, {}), **result} if result.get("epochs") == 0 else result
+    if result.get("epochs") == 0 and "epochs" in table[name]:
+        table[name]["epochs"] = table[name].get("trained_epochs", 0)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(table, indent=2, sort_keys=True) + "\n")
+    temporary.replace(path)
+
+
+def main(recipe: Recipe) -> int:
+    """Train, re-estimate BatchNorm, evaluate, export and record; returns the exit status."""
+    options = arguments(recipe.name)
+    torch.manual_seed(options.seed)
+    torch.set_num_threads(options.threads)
+    try:
+        images, labels = fashion_mnist(options.data, "train")
+        test_images, test_labels = fashion_mnist(options.data, "test")
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.limit:
+        images, labels = images[: options.limit], labels[: options.limit]
+    from snnc.nn import reestimate_batch_norm
+
+    network = (
+        recipe.float_network()
+        if options.is_float
+        else recipe.spiking_network(options.timesteps, options.groups)
+    )
+    rate = options.rate or recipe.float_rate
+    if options.init:
+        state = torch.load(options.init, weights_only=True)
+        # The float checkpoint has no thresholds: those come from the first batch.
+        network.load_state_dict(state, strict=False)
+        rate = options.rate or recipe.fine_tune_rate
+    network = network.to(memory_format=torch.channels_last)
+    started = time.perf_counter()
+    fit(network, images, labels, options, rate)
+    if options.epochs:
+        batches = (as_input(images[i : i + 500]) for i in range(0, min(len(images), 20_000), 500))
+        reestimate_batch_norm(network, batches)
+    name = recipe.name + ("_float" if options.is_float else f"_t{options.timesteps}g{options.groups}")
+    result = {
+        "accuracy": round(accuracy(network, test_images, test_labels), 2),
+        "command": shlex.join(["python", *sys.argv]),
+        "epochs": options.epochs,
+        "init": options.init.name if options.init else None,
+        "minutes": round((time.perf_counter() - started) / 60, 1),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "seed": options.seed,
+        "test_images": len(test_images),
+        "torch": torch.__version__,
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    torch.save(network.state_dict(), options.out / f"{name}.pt")
+    print(f"{name}: {result['accuracy']:.2f} % of {len(test_images)} test images", flush=True)
+    record(options.out, name, result)
+    import snnc
+
+    example = recipe.example_input()
+    snnc.export(network.to(memory_format=torch.contiguous_format), example, options.out / f"{name}.onnx")
+    return 0
