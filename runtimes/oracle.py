@@ -293,6 +293,8 @@ def _conv(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
         group=int(attrs.get("group", 1)),
         dtype=np.int64,
     )
+    if not bool(np.all(data.bias == 0)):
+        raise UnsupportedError("SNN448", "a biased membrane is convolved", where=Where(node=node.name))
     rank = integers.ndim
     # One input channel stands for all: that they agree is checked, not assumed.
     count = weight.integers.shape[1]
@@ -315,6 +317,8 @@ def _conv(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
 
 def _matmul(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
     left, right = inputs
+    if not bool(np.all(left.bias == 0)) or (isinstance(right, Grid) and not bool(np.all(right.bias == 0))):
+        raise UnsupportedError("SNN448", "a biased membrane is multiplied", where=Where(node=node.name))
     integers = integer_matmul(left.integers, right.integers, dtype=np.int64)
     rank = integers.ndim
     if isinstance(right, WeightGrid):

@@ -9,7 +9,9 @@ from snnc.passes.analysis.kinds import (
     IntegerWeight,
     Kind,
     Membrane,
+    Merged,
     as_membrane,
+    integer_range,
 )
 from snnc.passes.analysis.typing import TypeAnalysis, analyse
 
@@ -22,11 +24,13 @@ __all__ = [
     "IntegerWeight",
     "Kind",
     "Membrane",
+    "Merged",
     "TypeAnalysis",
     "analyse",
     "as_exact",
     "as_membrane",
     "exact",
+    "integer_range",
     "same",
     "through_layout",
     "uniform_along",

@@ -16,7 +16,18 @@ import numpy.typing as npt
 from snnc.coding import CodeBook
 from snnc.passes.analysis.exact import ExactArray, exact
 
-__all__ = ["Coded", "Constant", "Fixed", "FloatValue", "IntegerWeight", "Kind", "Membrane", "as_membrane"]
+__all__ = [
+    "Coded",
+    "Constant",
+    "Fixed",
+    "FloatValue",
+    "IntegerWeight",
+    "Kind",
+    "Membrane",
+    "Merged",
+    "as_membrane",
+    "integer_range",
+]
 
 IntArray = npt.NDArray[np.int64]
 
@@ -32,6 +43,23 @@ class Coded:
 
     book: CodeBook
     step: ExactArray
+
+
+@dataclass(frozen=True, eq=False)
+class Merged:
+    """Merged spike trains: value = step · integer, the integer a sum of codes of one book.
+
+    A pool in front of a synapse needs no neuron: the spikes of its window arrive together.
+
+    Attributes:
+        step: Exact step, broadcastable to the tensor, positive.
+        low: Smallest integer any input can cause.
+        high: Largest such integer.
+    """
+
+    step: ExactArray
+    low: int
+    high: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,20 +137,31 @@ class FloatValue:
     from_input: bool = False
 
 
-Kind = Coded | Fixed | Membrane | IntegerWeight | Constant | FloatValue
+Kind = Coded | Merged | Fixed | Membrane | IntegerWeight | Constant | FloatValue
 
 
 def as_membrane(kind: Kind) -> Membrane | None:
     """See a value as a membrane: a membrane itself, or spikes accumulated with weight one."""
     if isinstance(kind, Membrane):
         return kind
-    if isinstance(kind, Coded):
+    if isinstance(kind, Coded | Merged):
         rank = kind.step.ndim
-        codes = kind.book.codes
+        low, high = (
+            (kind.low, kind.high) if isinstance(kind, Merged) else (kind.book.smallest, kind.book.largest)
+        )
         return Membrane(
             step=kind.step,
             bias=exact(0, rank),
-            low=np.full((1,) * rank, int(codes[0]), dtype=np.int64),
-            high=np.full((1,) * rank, int(codes[-1]), dtype=np.int64),
+            low=np.full((1,) * rank, low, dtype=np.int64),
+            high=np.full((1,) * rank, high, dtype=np.int64),
         )
     return None
+
+
+def integer_range(kind: Coded | Merged | Fixed) -> tuple[int, int]:
+    """Return the smallest and largest integer on a wire; zero counts, because padding sends nothing."""
+    if isinstance(kind, Fixed):
+        return -kind.bound, kind.bound
+    if isinstance(kind, Merged):
+        return min(kind.low, 0), max(kind.high, 0)
+    return min(int(kind.book.codes[0]), 0), max(int(kind.book.codes[-1]), 0)

@@ -8,16 +8,19 @@ import numpy as np
 import numpy.typing as npt
 
 from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, exact
-from snnc.passes.analysis.kinds import Coded, Constant, Fixed, FloatValue, IntegerWeight, Kind, Membrane
+from snnc.passes.analysis.kinds import (
+    Coded,
+    Constant,
+    Fixed,
+    FloatValue,
+    IntegerWeight,
+    Kind,
+    Membrane,
+    Merged,
+    integer_range,
+)
 
 __all__ = ["convolution", "matmul", "weight_range"]
-
-
-def _input_range(kind: Coded | Fixed) -> tuple[int, int]:
-    """Smallest and largest integer a spike input can carry; zero counts, because padding sends none."""
-    if isinstance(kind, Fixed):
-        return -kind.bound, kind.bound
-    return min(int(kind.book.codes[0]), 0), max(int(kind.book.codes[-1]), 0)
 
 
 def weight_range(
@@ -34,7 +37,7 @@ def convolution(
     data: Kind, weight: Kind, bias: Kind | None, shape: tuple[int, ...], attrs: dict[str, Any]
 ) -> Kind:
     """Kind of Conv(data, weight, bias), data of the given shape (N, C, …)."""
-    if not isinstance(data, Coded | Fixed):
+    if not isinstance(data, Coded | Merged | Fixed):
         return FloatValue("the input of the convolution carries no code")
     if not isinstance(weight, IntegerWeight):
         return FloatValue("the weights of the convolution are not integers")
@@ -59,7 +62,7 @@ def convolution(
     if any(size != 1 for size in numerator.shape[1:]):
         return FloatValue("the weight scale is not one per output channel")
     step = collapse(numerator.reshape(-1) * ratio[:, 0])
-    low, high = weight_range(integers, tuple(range(1, integers.ndim)), *_input_range(data))
+    low, high = weight_range(integers, tuple(range(1, integers.ndim)), *integer_range(data))
     form = (1, -1) + (1,) * (rank - 2)
     offset = as_exact(bias.array.reshape(-1)) if isinstance(bias, Constant) else exact(0, 1)
     return Membrane(
@@ -73,7 +76,7 @@ def convolution(
 
 def matmul(left: Kind, right: Kind, left_shape: tuple[int, ...], right_shape: tuple[int, ...]) -> Kind:
     """Kind of MatMul(left, right)."""
-    if not isinstance(left, Coded | Fixed):
+    if not isinstance(left, Coded | Merged | Fixed):
         return FloatValue("the first operand of the matrix product carries no code")
     if len(left_shape) < 2 or len(right_shape) < 2:
         return FloatValue("a matrix product with a vector")
@@ -84,7 +87,7 @@ def matmul(left: Kind, right: Kind, left_shape: tuple[int, ...], right_shape: tu
     return FloatValue("the second operand of the matrix product is neither integer weights nor a code")
 
 
-def _matmul_weight(left: Coded | Fixed, right: IntegerWeight, rank: int) -> Kind:
+def _matmul_weight(left: Coded | Merged | Fixed, right: IntegerWeight, rank: int) -> Kind:
     integers = right.integers
     if integers.ndim > rank:
         return FloatValue("the weights have more axes than the data")
@@ -103,7 +106,7 @@ def _matmul_weight(left: Coded | Fixed, right: IntegerWeight, rank: int) -> Kind
             )
         step = ratio.reshape((1,) * rank)
     numerator = right.numerator.reshape((1,) * (rank - integers.ndim) + right.numerator.shape)
-    low, high = weight_range(integers, (integers.ndim - 2,), *_input_range(left))
+    low, high = weight_range(integers, (integers.ndim - 2,), *integer_range(left))
     form = (1,) * (rank - integers.ndim)
     return Membrane(
         step=collapse(np.asarray(step * numerator, dtype=object)),
@@ -120,8 +123,8 @@ def _matmul_codes(left: Coded, right: Coded, length: int) -> Kind:
     rank = max(left.step.ndim, right.step.ndim)
     first = left.step.reshape((1,) * (rank - left.step.ndim) + left.step.shape)
     second = right.step.reshape((1,) * (rank - right.step.ndim) + right.step.shape)
-    low_a, high_a = _input_range(left)
-    low_b, high_b = _input_range(right)
+    low_a, high_a = integer_range(left)
+    low_b, high_b = integer_range(right)
     extremes = [low_a * low_b, low_a * high_b, high_a * low_b, high_a * high_b]
     form = (1,) * rank
     return Membrane(

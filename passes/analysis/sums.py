@@ -10,7 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, exact, same
-from snnc.passes.analysis.kinds import Coded, Constant, Fixed, FloatValue, Kind, Membrane, as_membrane
+from snnc.passes.analysis.kinds import (
+    Coded,
+    Constant,
+    Fixed,
+    FloatValue,
+    Kind,
+    Membrane,
+    Merged,
+    as_membrane,
+    integer_range,
+)
 
 __all__ = [
     "add",
@@ -37,6 +47,8 @@ def ranked(kind: Kind, rank: int) -> Kind:
 
     if isinstance(kind, Coded):
         return Coded(kind.book, pad(kind.step))
+    if isinstance(kind, Merged):
+        return Merged(pad(kind.step), kind.low, kind.high)
     if isinstance(kind, Fixed):
         return Fixed(pad(kind.step), kind.bound)
     if isinstance(kind, Constant):
@@ -103,6 +115,8 @@ def scale(left: Kind, right: Kind, *, divide: bool) -> Kind:
     factor = as_exact(right.array)
     if divide:
         factor = 1 / factor
+    if isinstance(left, Merged) and bool(np.all(factor > 0)):
+        return Merged(collapse(np.asarray(left.step * factor, dtype=object)), left.low, left.high)
     if isinstance(left, Coded) and bool(np.all(factor > 0)):
         return Coded(left.book, collapse(np.asarray(left.step * factor, dtype=object)))
     base = as_membrane(left)
@@ -140,6 +154,10 @@ def reduce(kind: Kind, shape: tuple[int, ...], axes: list[int], keep: bool, *, m
     step, bias = base.step, total(base.bias)
     if mean:
         step, bias = step / count, bias / count
+    if isinstance(kind, Coded | Merged):
+        kept = step if keep else step.reshape([n for axis, n in enumerate(step.shape) if axis not in axes])
+        low, high = integer_range(kind)
+        return Merged(kept, low * count, high * count)
     arrays = [step, bias, total(base.low), total(base.high)]
     if not keep:
         arrays = [
@@ -169,6 +187,9 @@ def average_pool(kind: Kind, shape: tuple[int, ...], output: tuple[int, ...], at
         else:
             counted = _window_counts(shape, output, kernel, pads, attrs)
     ratio = np.vectorize(lambda n: Fraction(1, int(n)), otypes=[object])(counted)
+    if isinstance(kind, Coded | Merged):
+        low, high = integer_range(kind)
+        return Merged(collapse(np.asarray(base.step * ratio, dtype=object)), low * area, high * area)
     zero = np.minimum(base.low, 0) if any(pads) else base.low
     top = np.maximum(base.high, 0) if any(pads) else base.high
     return Membrane(collapse(np.asarray(base.step * ratio, dtype=object)), base.bias, zero * area, top * area)

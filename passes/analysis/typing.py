@@ -20,6 +20,7 @@ from snnc.passes.analysis.kinds import (
     IntegerWeight,
     Kind,
     Membrane,
+    Merged,
     as_membrane,
 )
 from snnc.passes.analysis.layout import LAYOUT_OPS, layout_functions
@@ -131,6 +132,8 @@ class TypeAnalysis:
         for move in functions:
             if isinstance(kind, Coded):
                 result.append(Coded(kind.book, through_layout(kind.step, shape, move)))
+            elif isinstance(kind, Merged):
+                result.append(Merged(through_layout(kind.step, shape, move), kind.low, kind.high))
             elif isinstance(kind, Fixed):
                 rank = move(np.broadcast_to(np.zeros((), dtype=np.int8), shape)).ndim
                 result.append(Fixed(kind.step.reshape((1,) * rank), kind.bound))

@@ -18,13 +18,23 @@ from snnc.ir import (
     attributes,
     constant,
     consumers_of,
+    drop_if_unused,
     initializer,
     insert_node,
     make_node,
     replace_with,
     unique_name,
 )
-from snnc.passes.analysis import Coded, Constant, Fixed, IntegerWeight, Membrane, TypeAnalysis
+from snnc.passes.analysis import (
+    Coded,
+    Constant,
+    Fixed,
+    IntegerWeight,
+    Membrane,
+    Merged,
+    TypeAnalysis,
+    integer_range,
+)
 from snnc.passes.analysis.layout import LAYOUT_OPS
 from snnc.passes.quantise.grids import WeightFormat, integer_grid, smallest_integer_type
 from snnc.pipeline.contract import NoMatch, PassResult, Rewrite, Semantics
@@ -96,7 +106,7 @@ class IntegerWeights:
         if isinstance(weight, IntegerWeight):
             result.not_matched.append(NoMatch("its weights are integers already", name))
             return
-        if not isinstance(weight, Constant) or not isinstance(data, Coded | Fixed):
+        if not isinstance(weight, Constant) or not isinstance(data, Coded | Merged | Fixed):
             result.not_matched.append(
                 NoMatch("its weights are not constant, or its input carries no code", name)
             )
@@ -106,7 +116,7 @@ class IntegerWeights:
         divisor = _input_steps(node, data, array.shape)
         summed = tuple(range(1, array.ndim)) if convolution else (array.ndim - 2,)
         host = isinstance(data, Fixed)
-        bound = _PLANE_BOUND if isinstance(data, Fixed) else data.book.max_abs
+        bound = _PLANE_BOUND if host else max(map(abs, integer_range(data)))
         integers, step = integer_grid(
             array * divisor,
             summed,
@@ -130,14 +140,16 @@ class IntegerWeights:
             shape=node.inputs[1].shape if node.inputs[1] else None,
             source=node,
         )
+        replaced = node.inputs[1]
         node.replace_input_with(1, insert_node(graph, node, made))
+        drop_if_unused(graph, replaced)
         analysis.adopt(made, array.shape)
         error = integers * step / divisor - array
         result.rewrites.append(Rewrite("integer weights", (), (made.name or "",)))
         result.notes.append(f"{name}: {_width(integers)} weights, {_decibel(array, error)}")
 
 
-def _input_steps(node: Node, data: Coded | Fixed, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+def _input_steps(node: Node, data: Coded | Merged | Fixed, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
     """Step of the input code that each weight reads, float64, broadcastable to the weight."""
     step = data.step.astype(np.float64)
     if step.size == 1:
@@ -179,6 +191,7 @@ def _round_host(graph: Graph, node: Node, analysis: TypeAnalysis, result: PassRe
         return
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None:
+        node.replace_input_with(2, None)
         node.resize_inputs(2)
         analysis.visit(node)
         kind = analysis.kind(output)
@@ -219,6 +232,7 @@ def _round_host(graph: Graph, node: Node, analysis: TypeAnalysis, result: PassRe
     graph.insert_after(node, added)
     for item in (node, *added):
         analysis.adopt(item, shape)
+    drop_if_unused(graph, bias)
     result.rewrites.append(
         Rewrite("round the first layer's accumulator", (), tuple(n.name or "" for n in added))
     )

@@ -7,7 +7,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from snnc.ir import AI_SNNC, DataType, Graph, Model, Node, Shape, initializer, insert_node, make_node
+from snnc.ir import (
+    AI_SNNC,
+    DataType,
+    Graph,
+    Model,
+    Node,
+    Shape,
+    drop_if_unused,
+    initializer,
+    insert_node,
+    make_node,
+)
 from snnc.passes.analysis import Constant, Membrane, TypeAnalysis, as_membrane
 from snnc.passes.analysis.exact import ExactArray, collapse
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
@@ -68,7 +79,9 @@ class RoundConstants:
                 shape=Shape(array.shape),
                 source=node,
             )
+            replaced = node.inputs[position]
             node.replace_input_with(position, insert_node(graph, node, made))
+            drop_if_unused(graph, replaced)
             analysis.adopt(made, array.shape)
             result.rewrites.append(Rewrite("round a constant", (), (made.name or "",)))
             result.notes.append(

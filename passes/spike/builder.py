@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from snnc.errors import InternalError, UnsupportedError, Where
 from snnc.ir import AI_SNNC, DataType, Model, Node, Shape, Value, initializer, make_node
-from snnc.passes.analysis import Coded, Fixed, Kind, Membrane, TypeAnalysis, as_membrane
+from snnc.passes.analysis import Kind, Membrane, TypeAnalysis, as_membrane
 from snnc.passes.analysis.exact import collapse
 
-__all__ = ["SpikeBuilder", "data_type", "magnitude"]
+__all__ = ["SpikeBuilder", "data_type"]
 
 _OPSET = 17
 _INT32 = 2**31 - 1
@@ -273,8 +273,3 @@ def _drop_unused_initializers(builder: SpikeBuilder) -> None:
 def _float32(exact_numbers: npt.NDArray[Any], rank: int) -> npt.NDArray[np.float32]:
     array = collapse(exact_numbers).astype(np.float64).astype(np.float32)
     return array.reshape((1,) * (rank - array.ndim) + array.shape) if array.ndim < rank else array
-
-
-def magnitude(kind: Coded | Fixed) -> int:
-    """Return the largest magnitude of the integers a value carries."""
-    return kind.bound if isinstance(kind, Fixed) else kind.book.max_abs

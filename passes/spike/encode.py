@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from snnc.errors import Problem, UnsupportedError, Where
-from snnc.ir import Model, Node
-from snnc.passes.analysis import FloatValue, TypeAnalysis, analyse
+from snnc.ir import Model
+from snnc.passes.analysis import analyse
 from snnc.passes.spike.builder import SpikeBuilder
 from snnc.passes.spike.rules import RULES
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
@@ -27,9 +26,6 @@ class Encode:
     Matches: the whole graph; every tensor must carry a code, be a membrane, or lie between the network
     input and its encoder.
     Keeps: names of inputs, outputs and coded tensors.
-
-    Raises (from ``run``):
-        UnsupportedError: SNN401 with all nodes that have no integer form.
     """
 
     name: ClassVar[str] = "encode"
@@ -41,7 +37,6 @@ class Encode:
     def run(self, model: Model) -> PassResult:
         """Build the spiking graph in place."""
         analysis = analyse(model)
-        _refuse_floats(model, analysis)
         old = list(model.graph)
         builder = SpikeBuilder(model, analysis)
         for node in old:
@@ -51,36 +46,3 @@ class Encode:
         builder.finish(old, outputs)
         result.notes.extend(builder.notes)
         return result
-
-
-def _refuse_floats(model: Model, analysis: TypeAnalysis) -> None:
-    """Collect every node that has no integer form though its inputs have one."""
-    problems = []
-    for node in model.graph:
-        for value in node.outputs:
-            kind = analysis.kind(value)
-            if isinstance(kind, FloatValue) and not kind.from_input and _is_root(node, analysis):
-                problems.append(Problem(f"{node.op_type}: {kind.reason}", Where(node=node.name)))
-                break
-    for value in model.graph.outputs:
-        kind = analysis.kind(value)
-        if isinstance(kind, FloatValue) and kind.from_input:
-            problems.append(
-                Problem("this output is computed in float from the input alone", Where(tensor=value.name))
-            )
-    if problems:
-        raise UnsupportedError(
-            "SNN401",
-            f"{len(problems)} node(s) have no integer form",
-            where=Where(pass_name=Encode.name),
-            problems=problems,
-            hint="every product needs a quantiser before it and every activation one behind it",
-        )
-
-
-def _is_root(node: Node, analysis: TypeAnalysis) -> bool:
-    return all(
-        not isinstance(kind := analysis.kind(value), FloatValue) or kind.from_input
-        for value in node.inputs
-        if value is not None
-    )

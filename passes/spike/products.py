@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from snnc.errors import InternalError, UnsupportedError, Where
 from snnc.ir import DataType, Node, Value, attributes
-from snnc.passes.analysis import Coded, Fixed, IntegerWeight, Membrane
+from snnc.passes.analysis import Coded, Fixed, IntegerWeight, Merged, integer_range
 from snnc.passes.quantise.grids import EXACT_FLOAT32, smallest_integer_type
-from snnc.passes.spike.builder import SpikeBuilder, magnitude
+from snnc.passes.spike.builder import SpikeBuilder
 
 __all__ = ["convolution", "matmul"]
 
@@ -20,7 +20,7 @@ def convolution(builder: SpikeBuilder, node: Node) -> None:
     """Conv of a code (or of the fixed-point input) with integer weights; thresholds take up the bias."""
     weight = builder.kind(node.inputs[1])
     data = builder.kind(node.inputs[0])
-    if not isinstance(weight, IntegerWeight) or not isinstance(data, Coded | Fixed):
+    if not isinstance(weight, IntegerWeight) or not isinstance(data, Coded | Merged | Fixed):
         raise InternalError("SNN156", "an untyped convolution was encoded", where=Where(node=node.name))
     attrs = attributes(node)
     spatial = weight.integers.ndim - 2
@@ -41,7 +41,7 @@ def convolution(builder: SpikeBuilder, node: Node) -> None:
 def matmul(builder: SpikeBuilder, node: Node) -> None:
     """MatMul of a code with integer weights, or of a code with a held code (semantics 3.4)."""
     left, right = builder.kind(node.inputs[0]), builder.kind(node.inputs[1])
-    if isinstance(right, IntegerWeight) and isinstance(left, Coded | Fixed):
+    if isinstance(right, IntegerWeight) and isinstance(left, Coded | Merged | Fixed):
         load = int(np.abs(right.integers.astype(np.int64)).sum(axis=-2).max())
         _weighted(builder, node, left, right, load, ("SpikeMatMul", "HostMatMul"), {})
         return
@@ -55,7 +55,7 @@ def matmul(builder: SpikeBuilder, node: Node) -> None:
 def _weighted(
     builder: SpikeBuilder,
     node: Node,
-    data: Coded | Fixed,
+    data: Coded | Merged | Fixed,
     weight: IntegerWeight,
     load: int,
     ops: tuple[str, str],
@@ -65,21 +65,17 @@ def _weighted(
     stem = (
         source.inputs[0].name if source is not None and source.inputs[0] is not None else None
     ) or node.name
-    weights = builder.constant(_narrow(weight.integers), f"{stem}_weights")
+    output = node.outputs[0]
     if isinstance(data, Fixed):
-        output = node.outputs[0]
-        made = builder.emit(
-            ops[1],
-            [builder.get(node.inputs[0]), weights],
-            attrs,
-            builder.name(output),
-            DataType.INT64,
-            node,
-            like=output,
-        )
+        weights = builder.constant(_narrow(weight.integers), f"{stem}_weights")
+        inputs = [builder.get(node.inputs[0]), weights]
+        made = builder.emit(ops[1], inputs, attrs, builder.name(output), DataType.INT64, node, like=output)
         builder.put(output, made)
-        return
-    _charged(builder, node, data, load, ops[0], weights, attrs)
+    elif isinstance(data, Merged):
+        _charged_in_planes(builder, node, data, weight, load, ops[0], attrs, f"{stem}_weights")
+    else:
+        weights = builder.constant(_narrow(weight.integers), f"{stem}_weights")
+        _charged(builder, node, data, load, ops[0], weights, attrs)
 
 
 def _narrow(integers: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -104,39 +100,88 @@ def _charged(
     builder.check_range(builder.kind(output), node)
     name = builder.name(output)
     spikes = builder.get(node.inputs[0])
-    largest = magnitude(data)
+    largest = max(map(abs, integer_range(data)))
     if largest * load < EXACT_FLOAT32:
-        made = builder.emit(op, [spikes, other], attrs, name, DataType.INT32, node, like=output)
-        builder.put(output, made)
+        builder.put(output, builder.emit(op, [spikes, other], attrs, name, DataType.INT32, node, like=output))
         return
-    bits = (max(EXACT_FLOAT32 - 1, 0) // max(load, 1) + 1).bit_length() - 1
+    bits = min(_bits_for(load, node), 16)
+    dtype = spikes.dtype if spikes.dtype is not None else DataType.INT16
+    parts = []
+    for shift in range(0, largest.bit_length(), bits):
+        window = {"shift": shift, "bits": bits}
+        steps = builder.emit(
+            "CodeSlice", [spikes], window, f"{name}_steps_{shift}", dtype, node, like=node.inputs[0]
+        )
+        part = builder.emit(
+            op, [steps, other], attrs, f"{name}_part_{shift}", DataType.INT32, node, like=output
+        )
+        parts.append((shift, part))
+    builder.put(output, _joined(builder, node, parts))
+    builder.notes.append(f"{node.name}: sums pass 2^24, split into slices of {bits} time-steps")
+
+
+def _charged_in_planes(
+    builder: SpikeBuilder,
+    node: Node,
+    data: Merged,
+    weight: IntegerWeight,
+    load: int,
+    op: str,
+    attrs: dict[str, Any],
+    stem: str,
+) -> None:
+    """Emit a product of merged spikes; where its sums would pass 2^24, split the weights by digits."""
+    output = node.outputs[0]
+    builder.check_range(builder.kind(output), node)
+    name = builder.name(output)
+    spikes = builder.get(node.inputs[0])
+    largest = max(map(abs, integer_range(data)))
+    integers = weight.integers.astype(np.int64)
+    if largest * load < EXACT_FLOAT32:
+        weights = builder.constant(_narrow(integers), stem)
+        builder.put(
+            output, builder.emit(op, [spikes, weights], attrs, name, DataType.INT32, node, like=output)
+        )
+        return
+    count = integers[0].size if op == "SpikeConv" else integers.shape[-2]
+    bits = _bits_for(largest * count, node)
+    parts = []
+    for shift in range(0, int(np.abs(integers).max()).bit_length(), bits):
+        digits = np.sign(integers) * ((np.abs(integers) >> shift) & ((1 << bits) - 1))
+        plane = builder.constant(_narrow(digits), f"{stem}_digits_{shift}")
+        part = builder.emit(
+            op, [spikes, plane], attrs, f"{name}_part_{shift}", DataType.INT32, node, like=output
+        )
+        parts.append((shift, part))
+    builder.put(output, _joined(builder, node, parts))
+    builder.notes.append(f"{node.name}: sums pass 2^24, weights split into digits of {bits} bits")
+
+
+def _bits_for(load: int, node: Node) -> int:
+    """Return how many bits a factor of ``load`` may have so that the product stays below 2^24."""
+    bits = ((EXACT_FLOAT32 - 1) // load + 1).bit_length() - 1
     if bits < 1:
         raise UnsupportedError(
             "SNN444",
-            f"weights that sum to {load} leave no room for exact float32 sums",
+            f"sums of {load} per unit leave no room for exact float32 sums",
             where=Where(node=node.name),
-            hint="use fewer weight bits",
+            hint="use fewer time-steps or weight bits",
         )
+    return bits
+
+
+def _joined(builder: SpikeBuilder, node: Node, parts: list[tuple[int, Value]]) -> Value:
+    """Add partial membranes, each shifted to its place."""
+    output = node.outputs[0]
+    name = builder.name(output)
     total: Value | None = None
-    dtype = spikes.dtype if spikes.dtype is not None else DataType.INT16
-    for shift in range(0, largest.bit_length(), bits):
-        part = builder.emit(
-            "CodeSlice",
-            [spikes],
-            {"shift": shift, "bits": min(bits, 16)},
-            f"{name}_steps_{shift}",
-            dtype,
-            node,
-            like=node.inputs[0],
-        )
-        charge = builder.emit(
-            op, [part, other], attrs, f"{name}_part_{shift}", DataType.INT32, node, like=output
-        )
+    for shift, charge in parts:
+        shifted = charge
         if shift:
             power = builder.constant(
                 np.full((1,) * len(builder.shape(output)), 1 << shift, np.int32), "power"
             )
-            charge = builder.emit(
+            shifted = builder.emit(
                 "MembraneScale",
                 [charge, power],
                 {},
@@ -146,15 +191,12 @@ def _charged(
                 like=output,
             )
         total = (
-            charge
+            shifted
             if total is None
             else builder.emit(
-                "MembraneAdd", [total, charge], {}, f"{name}_sum_{shift}", DataType.INT32, node, like=output
+                "MembraneAdd", [total, shifted], {}, f"{name}_sum_{shift}", DataType.INT32, node, like=output
             )
         )
     if total is None:
-        raise InternalError("SNN157", "a product without time-steps", where=Where(node=node.name))
-    kind = builder.kind(output)
-    if isinstance(kind, Membrane):
-        builder.notes.append(f"{node.name}: sums reach {kind.bound}, split into slices of {bits} time-steps")
-    builder.put(output, total)
+        raise InternalError("SNN157", "a product without parts", where=Where(node=node.name))
+    return total

@@ -10,7 +10,7 @@ import numpy as np
 from snnc.coding import CodeBook
 from snnc.errors import InternalError, UnsupportedError, Where
 from snnc.ir import DataType, Node, Value, attributes, constant
-from snnc.passes.analysis import Coded, Constant, FloatValue, Membrane
+from snnc.passes.analysis import Coded, Constant, FloatValue, Membrane, Merged, as_membrane
 from snnc.passes.analysis.exact import as_exact
 from snnc.passes.analysis.sums import power_of_two
 from snnc.passes.fold.thresholds import fold, fold_float
@@ -139,7 +139,7 @@ def _alias_membrane(builder: SpikeBuilder, node: Node, value: Value | None) -> N
     output = node.outputs[0]
     if value is None:
         raise InternalError("SNN156", "an untyped sum was encoded", where=Where(node=node.name))
-    if isinstance(builder.kind(output), Coded):
+    if isinstance(builder.kind(output), Coded | Merged):
         builder.put(output, builder.get(value))
         return
     integers = builder.membrane(value, node)[0]
@@ -209,9 +209,10 @@ def _reduce(builder: SpikeBuilder, node: Node) -> None:
         axes = sorted(axis % rank for axis in (listed if listed else range(rank)))
         keep = int(attrs.get("keepdims", 1))
     builder.check_range(builder.kind(output), node)
+    merged = isinstance(builder.kind(output), Merged)
     made = builder.emit(
-        "MembraneSum",
-        [builder.membrane(source, node)[0]],
+        "SpikeSum" if merged else "MembraneSum",
+        [builder.get(source) if merged else builder.membrane(source, node)[0]],
         {"axes": axes, "keepdims": keep},
         builder.name(output),
         DataType.INT32,
@@ -233,9 +234,10 @@ def _average_pool(builder: SpikeBuilder, node: Node) -> None:
         "strides": attrs.get("strides", [1] * spatial),
         "pads": attrs.get("pads", [0] * (2 * spatial)),
     }
+    merged = isinstance(builder.kind(output), Merged)
     made = builder.emit(
-        "MembraneSumPool",
-        [builder.membrane(source, node)[0]],
+        "SpikeSumPool" if merged else "MembraneSumPool",
+        [builder.get(source) if merged else builder.membrane(source, node)[0]],
         window,
         builder.name(output),
         DataType.INT32,
@@ -269,11 +271,11 @@ def _max_pool(builder: SpikeBuilder, node: Node) -> None:
 
 
 def _check_float_exact(builder: SpikeBuilder, node: Node, value: Value) -> None:
-    kind = builder.kind(value)
-    if isinstance(kind, Membrane) and kind.bound >= EXACT_FLOAT32:
+    seen = as_membrane(builder.kind(value))
+    if seen is not None and seen.bound >= EXACT_FLOAT32:
         raise UnsupportedError(
             "SNN445",
-            f"it pools a membrane that can reach ±{kind.bound}; sums and maxima are exact below 2^24",
+            f"it pools a membrane that can reach ±{seen.bound}; sums and maxima are exact below 2^24",
             where=Where(node=node.name),
             hint="put the quantiser in front of the pool",
         )

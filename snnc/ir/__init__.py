@@ -7,8 +7,10 @@ from onnx_ir import Attr, DataType, Function, Graph, Model, Node, Shape, Tensor,
 
 from snnc.ir.edit import (
     attributes,
+    clone,
     constant,
     consumers_of,
+    drop_if_unused,
     initializer,
     insert_node,
     make_node,
@@ -17,7 +19,7 @@ from snnc.ir.edit import (
     unique_name,
 )
 from snnc.ir.files import AI_SNNC, load, model_digest, save, to_bytes
-from snnc.ir.shapes import infer_shapes
+from snnc.ir.shapes import concrete_shapes, infer_shapes
 from snnc.ir.text import to_text
 
 __all__ = [
@@ -32,8 +34,11 @@ __all__ = [
     "Tensor",
     "Value",
     "attributes",
+    "clone",
+    "concrete_shapes",
     "constant",
     "consumers_of",
+    "drop_if_unused",
     "infer_shapes",
     "initializer",
     "insert_node",

@@ -11,8 +11,10 @@ import onnx_ir as ir
 
 __all__ = [
     "attributes",
+    "clone",
     "constant",
     "consumers_of",
+    "drop_if_unused",
     "initializer",
     "insert_node",
     "make_node",
@@ -23,6 +25,13 @@ __all__ = [
 
 # Separates the names of nodes from those of values in one set; no name in a file holds a NUL.
 _NODE = "\0"
+
+
+def clone(model: ir.Model) -> ir.Model:
+    """Return an independent copy of a model; weights, which nobody changes in place, are shared."""
+    copy = model.clone()
+    copy.graph.meta.pop("snnc.names", None)
+    return copy
 
 
 def constant(value: ir.Value | None) -> npt.NDArray[Any] | None:
@@ -169,6 +178,13 @@ def make_node(
     return node
 
 
+def drop_if_unused(graph: ir.Graph, value: ir.Value | None) -> None:
+    """Remove an initializer that nothing reads any more."""
+    if value is None or value.name not in graph.initializers or value.is_graph_output() or value.uses():
+        return
+    del graph.initializers[value.name]
+
+
 def insert_node(graph: ir.Graph, before: ir.Node, node: ir.Node) -> ir.Value:
     """Put ``node`` into the graph in front of ``before`` and return its output."""
     graph.insert_before(before, node)
@@ -182,7 +198,7 @@ def replace_with(graph: ir.Graph, old: ir.Value, new: ir.Value, *, keep_name: bo
         graph: The graph of both.
         old: Value that loses its consumers.
         new: Value that takes them over.
-        keep_name: ``new`` takes the name of ``old``; always done for graph outputs, whose names are the user's.
+        keep_name: ``new`` takes the name of ``old``; always so for graph outputs.
     """
     is_output = any(value is old for value in graph.outputs)
     old.replace_all_uses_with(new, replace_graph_outputs=True)

@@ -11,6 +11,7 @@ from snnc.ir.functions import parse_function
 from snnc.ops.host import ENCODE, FIXED_POINT_ENCODE, HOST_CONV, HOST_MATMUL
 from snnc.ops.layout import LAYOUT, LayoutOp
 from snnc.ops.membrane import MEMBRANE_ADD, MEMBRANE_ROUND, MEMBRANE_SCALE, MEMBRANE_SUM, READOUT
+from snnc.ops.merge import SPIKE_SUM, SPIKE_SUM_POOL
 from snnc.ops.neuron import EXPG_IF
 from snnc.ops.pool import MEMBRANE_MAX_POOL, MEMBRANE_SUM_POOL, SPIKE_MAX_POOL
 from snnc.ops.quantise import FIXED_POINT, QUANTISE, RESCALE, ROUND_MEMBRANE, WEIGHT
@@ -57,6 +58,8 @@ _ALL = (
     MEMBRANE_SUM_POOL,
     MEMBRANE_MAX_POOL,
     SPIKE_MAX_POOL,
+    SPIKE_SUM_POOL,
+    SPIKE_SUM,
     EXPG_IF,
     READOUT,
 )

@@ -11,15 +11,15 @@ from snnc.ops.schema import Array, Attribute, Attributes, OpDef, integer, intege
 from snnc.ops.signal import Signal, SpikeTrain
 from snnc.ops.synapse import spikes_of
 
-__all__ = ["MEMBRANE_MAX_POOL", "MEMBRANE_SUM_POOL", "SPIKE_MAX_POOL"]
+__all__ = ["MEMBRANE_MAX_POOL", "MEMBRANE_SUM_POOL", "SPIKE_MAX_POOL", "WINDOW", "sum_pool"]
 
-_WINDOW = (
+WINDOW = (
     Attribute("kernel_shape", "ints", "window extents"),
     Attribute("strides", "ints", "step of the window per spatial axis; default 1", required=False),
     Attribute("pads", "ints", "padding: begins, then ends; default 0", required=False),
 )
 _MAX_WINDOW = (
-    *_WINDOW,
+    *WINDOW,
     Attribute("dilations", "ints", "spacing of window elements; default 1", required=False),
     Attribute("ceil_mode", "int", "1 counts a last partial window", default=0, required=False),
 )
@@ -39,7 +39,8 @@ def _views(x: Array, attrs: Attributes, fill: int, *, ceil_mode: bool) -> list[A
     return [window(padded, offset, out, step, spacing) for offset in offsets(kernel)]
 
 
-def _sum_pool(inputs: Sequence[Array], attrs: Attributes) -> Array:
+def sum_pool(inputs: Sequence[Array], attrs: Attributes) -> Array:
+    """Return the int32 sums over each window; padding adds zeros."""
     total: Array | None = None
     for view in _views(inputs[0], attrs, 0, ceil_mode=False):
         total = view.astype(np.int32) if total is None else total + view
@@ -59,7 +60,7 @@ MEMBRANE_SUM_POOL = OpDef(
     """,
     inputs=("a",),
     output="y",
-    attributes=_WINDOW,
+    attributes=WINDOW,
     body="""\
   extents = Constant<value_ints: ints = @kernel_shape>()
   ones2 = Constant<value_ints: ints = [1, 1]>()
@@ -81,8 +82,8 @@ MEMBRANE_SUM_POOL = OpDef(
   out_spatial = Slice(sums_shape, two, far)
   out_dims = Concat<axis = 0>(batch, out_spatial)
   y = Reshape(sums, out_dims)""",
-    packed=_sum_pool,
-    timestep=same_in_time(_sum_pool),
+    packed=sum_pool,
+    timestep=same_in_time(sum_pool),
 )
 
 

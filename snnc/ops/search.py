@@ -133,20 +133,17 @@ def _tree(book: CodeBook, codes: tuple[int, ...]) -> tuple[Array, list[Array]]:
         the index at which the decision changes; 0 where there is nothing to decide.
     """
     patterns = book.encode(np.asarray(codes, dtype=np.int32))
-    intervals = [(0, len(codes))]
+    index = np.arange(len(codes), dtype=np.intp)
+    start = np.zeros_like(index)  # first index of the interval that each code is in
     changes: list[Array] = []
     for decisive in (np.asarray(codes) >= 0, *(patterns != 0)):
+        # Inside an interval the spike changes once at most: below zero codes ascend while their magnitudes
+        # descend, so those that spike come first; above zero they come last.
+        edge = np.flatnonzero((start[1:] == start[:-1]) & (decisive[1:] != decisive[:-1])) + 1
         change = np.zeros(len(codes), dtype=np.intp)
-        following: list[tuple[int, int]] = []
-        for low, high in intervals:
-            # Below zero codes ascend while their magnitudes descend: there those that spike come first.
-            middle = low + int(np.count_nonzero(decisive[low:high] == decisive[low]))
-            if middle < high:
-                change[low] = middle
-                following += [(low, middle), (middle, high)]
-            else:
-                following.append((low, high))
-        intervals = following
+        change[start[edge]] = edge
+        middle = change[start]
+        start = np.where((middle > 0) & (index >= middle), middle, start)
         changes.append(change)
     return patterns, changes
 

@@ -151,11 +151,15 @@ def _is(node: Node | None, *names: str) -> bool:
     return node is not None and node.domain == AI_SNNC and node.op_type in names
 
 
+#: Between a neuron and a synapse these merge wires; they need no neuron of their own.
+_POOLS = frozenset({"AveragePool", "Div", "GlobalAveragePool", "MaxPool", "Mul", "ReduceMean", "ReduceSum"})
+
+
 def _source(value: Value | None) -> Node | None:
     """Return the node that made a value, looking through operators that only move or select elements."""
     while value is not None:
         node = value.producer()
-        if node is None or node.domain == AI_SNNC or node.op_type not in LAYOUT | {"MaxPool"}:
+        if node is None or node.domain == AI_SNNC or node.op_type not in LAYOUT | _POOLS:
             return node
         value = node.inputs[0]
     return None
@@ -200,9 +204,13 @@ def _code_attributes(model: Model) -> list[Problem]:
         except (SnncError, IllegalCode, KeyError, ValueError) as error:
             problems.append(Problem(f"its code book is not legal: {error}", where))
             continue
-        if "codes" in attrs and [*attrs["codes"]] != book.codes.tolist():
-            problems.append(Problem("its codes are not those of its code book", where))
+        codes = book.codes.tolist()
+        # A neuron's table may repeat or reorder codes (a negative scale); a quantiser's may not.
+        if not set(attrs.get("codes", ())) <= set(codes):
+            problems.append(Problem("it emits codes that its code book does not have", where))
         if _is(node, "Quantise"):
+            if [*attrs["codes"]] != codes:
+                problems.append(Problem("its codes are not those of its code book", where))
             points = book.break_points(attrs.get("ties", "away"))
             listed = list(zip(attrs.get("twice_midpoints", ()), attrs.get("closed", ()), strict=False))
             if listed != [(point.twice_midpoint, int(point.closed)) for point in points]:

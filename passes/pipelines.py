@@ -1,0 +1,79 @@
+"""The pipelines snnc is made of, as explicit lists of passes in the order they run."""
+
+from __future__ import annotations
+
+from snnc.coding import CodeBook
+from snnc.ir import AI_SNNC, Model, attributes
+from snnc.passes.canonical.drop_dead_code import DropDeadCode
+from snnc.passes.canonical.evaluate_constants import EvaluateConstants
+from snnc.passes.canonical.fold_batch_norm import FoldBatchNorm
+from snnc.passes.canonical.fold_constants import FoldConstants
+from snnc.passes.canonical.fold_shapes import FoldShapes
+from snnc.passes.canonical.freeze_defaults import FreezeDefaults
+from snnc.passes.canonical.gemm_to_matmul import GemmToMatmul
+from snnc.passes.canonical.infer_shapes import InferShapes
+from snnc.passes.canonical.inline_functions import InlineFunctions
+from snnc.passes.canonical.lift_constants import LiftConstants
+from snnc.passes.canonical.name_nodes import NameNodes
+from snnc.passes.canonical.remove_identity import RemoveIdentity
+from snnc.passes.canonical.sort_nodes import SortNodes
+from snnc.passes.quantise.align_membranes import AlignMembranes
+from snnc.passes.quantise.fixed_point_input import FixedPointInput
+from snnc.passes.quantise.integer_weights import IntegerWeights
+from snnc.passes.quantise.require_integers import RequireIntegers
+from snnc.passes.quantise.round_constants import RoundConstants
+from snnc.pipeline.contract import Pass
+
+__all__ = ["front_end", "quantisers_of"]
+
+
+def canonical() -> tuple[Pass, ...]:
+    """Clean-up of any ONNX graph."""
+    return (
+        FreezeDefaults(),
+        NameNodes(),
+        SortNodes(),
+        InlineFunctions(),
+        LiftConstants(),
+        InferShapes(),
+        FoldShapes(),
+        FoldConstants(),
+        RemoveIdentity(),
+        DropDeadCode(),
+    )
+
+
+def front_end(timesteps: int | None, groups: int | None, partition: str, weights: str) -> tuple[Pass, ...]:
+    """Everything before the network is encoded: all approximations are made here.
+
+    Args:
+        timesteps: T asked for, or None.
+        groups: G asked for, or None.
+        partition: Partition of time-steps into groups.
+        weights: Weight format.
+    """
+    return (
+        *canonical(),
+        GemmToMatmul(),
+        FoldBatchNorm(),
+        FixedPointInput(),
+        IntegerWeights(weights),
+        RoundConstants(),
+        AlignMembranes(),
+        SortNodes(),
+        DropDeadCode(),
+        InferShapes(),
+        RequireIntegers(),
+    )
+
+
+def quantisers_of(model: Model) -> dict[str, CodeBook]:
+    """Return the code book of every coded tensor, by name."""
+    return {
+        node.outputs[0].name or "": CodeBook.from_attributes(attributes(node))
+        for node in model.graph
+        if node.domain == AI_SNNC and node.op_type in ("Quantise", "ExpGIF", "Encode")
+    }
+
+
+_ = EvaluateConstants

@@ -1,0 +1,232 @@
+"""The public compiler: a model in, a spiking model out, with a record of every pass."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from snnc.coding import CodeBook
+from snnc.errors import InputError, UnsupportedError, UsageError, Where
+from snnc.ir import Model, clone, load, model_digest
+from snnc.ops import attach_functions
+from snnc.passes import front_end, quantisers_of
+from snnc.passes.spike.encode import Encode
+from snnc.pipeline import Instrument, PassRecord, format_pipeline, run_pipeline
+from snnc.pipeline.contract import Pass
+
+__all__ = [
+    "FORMAT_VERSION",
+    "Conversion",
+    "ConvertOptions",
+    "convert",
+    "load_spiking",
+    "options_of_file",
+    "pipeline",
+    "quantise",
+]
+
+#: Version of the ``.snn.onnx`` format: readers accept older minor versions and refuse newer ones.
+FORMAT_VERSION = (1, 0)
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What the user may choose.
+
+    Attributes:
+        timesteps: T of every activation code; None keeps what the model's own quantisers imply.
+        groups: G of every activation code; None: as many as time-steps for uniform quantisers.
+        partition: ``interleaved`` or ``contiguous``.
+        weights: ``int2`` … ``int16``, or ``wide``.
+        calibrate: Calibration data as given by the user; a model with quantisers of its own needs none.
+        seed: Seed of everything random.
+    """
+
+    timesteps: int | None = None
+    groups: int | None = None
+    partition: str = "interleaved"
+    weights: str = "int8"
+    calibrate: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.partition not in ("interleaved", "contiguous"):
+            raise UsageError(
+                "SNN203", f"{self.partition!r} is no partition", hint="interleaved or contiguous"
+            )
+        timesteps = self.timesteps if self.timesteps is not None else 16
+        groups = self.groups if self.groups is not None else 1
+        CodeBook(timesteps, groups, self.partition)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A converted model.
+
+    Attributes:
+        model: The spiking model, functions attached, ready to be saved.
+        quantised: The same network in the quant dialect: the oracle's input.
+        records: One record a pass.
+        options: What was asked for.
+    """
+
+    model: Model
+    quantised: Model
+    records: tuple[PassRecord, ...]
+    options: ConvertOptions
+
+    @property
+    def approximations(self) -> tuple[PassRecord, ...]:
+        """The passes that changed values: everything between the source and the quantised network."""
+        return tuple(
+            record for record in self.records if record.semantics == "approximate" and record.changed
+        )
+
+
+class _Snapshot(Instrument):
+    """Keeps a copy of the model as it is before a pass."""
+
+    def __init__(self, before: str) -> None:
+        self._before = before
+        self.model: Model | None = None
+
+    def before(self, index: int, step: Pass, model: Model) -> None:
+        """Copy the model if this is the pass."""
+        if step.name == self._before:
+            self.model = clone(model)
+
+
+def pipeline(options: ConvertOptions) -> tuple[Pass, ...]:
+    """Return the passes of a conversion, in order."""
+    return (*front_end(options.timesteps, options.groups, options.partition, options.weights), Encode())
+
+
+def convert(
+    source: str | os.PathLike[str] | Model,
+    options: ConvertOptions | None = None,
+    *,
+    instruments: Sequence[Instrument] = (),
+) -> Conversion:
+    """Convert a quantised network into a spiking one that computes the same, bit for bit.
+
+    Args:
+        source: ONNX file or model; a model is not changed.
+        options: Choices; default all defaults.
+        instruments: Observers: progress, dumps.
+
+    Returns:
+        The spiking model with its record.
+
+    Raises:
+        InputError: SNN3xx, the file is refused.
+        UnsupportedError: SNN401 and others, with every node that cannot be converted.
+        UsageError: SNN2xx, the options are wrong.
+    """
+    options = options or ConvertOptions()
+    model, digest = _open(source)
+    steps = pipeline(options)
+    snapshot = _Snapshot(Encode.name)
+    result = run_pipeline(model, steps, instruments=[snapshot, *instruments])
+    if snapshot.model is None:
+        raise UnsupportedError("SNN449", "the pipeline ended before the network was encoded")
+    attach_functions(model)
+    _describe(model, options, steps, digest)
+    return Conversion(model, snapshot.model, result.records, options)
+
+
+def quantise(source: str | os.PathLike[str] | Model, options: ConvertOptions | None = None) -> Model:
+    """Return a network in the quant dialect: all approximations made, nothing encoded yet.
+
+    Args:
+        source: ONNX file or model; a model is not changed.
+        options: Choices; default all defaults.
+    """
+    options = options or ConvertOptions()
+    model, _ = _open(source)
+    run_pipeline(model, pipeline(options)[:-1])
+    return model
+
+
+def _open(source: str | os.PathLike[str] | Model) -> tuple[Model, str]:
+    model = clone(source) if isinstance(source, Model) else load(source)
+    name = None if isinstance(source, Model) else os.fspath(source)
+    if "snnc.format" in model.metadata_props:
+        options = model.metadata_props.get("snnc.options", "")
+        raise UnsupportedError(
+            "SNN402",
+            f"is already converted (snnc {model.metadata_props.get('snnc.version')}, {options})",
+            where=Where(file=name),
+            hint="give the model it was made from",
+        )
+    return model, model_digest(model)
+
+
+def _describe(model: Model, options: ConvertOptions, steps: Sequence[Pass], digest: str) -> None:
+    """Make the file self-describing."""
+    from snnc import __version__
+
+    chosen = {key: value for key, value in asdict(options).items() if key != "calibrate"}
+    books = {
+        name: f"T={book.timesteps} G={book.groups} {book.partition}{' signed' if book.signed else ''}"
+        for name, book in quantisers_of(model).items()
+    }
+    model.metadata_props.clear()
+    model.metadata_props.update(
+        {
+            "snnc.format": ".".join(map(str, FORMAT_VERSION)),
+            "snnc.version": __version__,
+            "snnc.options": json.dumps(chosen, sort_keys=True),
+            "snnc.pipeline": format_pipeline(steps),
+            "snnc.source": digest,
+            "snnc.codes": json.dumps(books, sort_keys=True),
+        }
+    )
+    model.producer_name = "snnc"
+    model.producer_version = __version__
+    model.doc_string = None
+    model.ir_version = 10
+
+
+def load_spiking(path: str | os.PathLike[str]) -> Model:
+    """Read a converted model.
+
+    Raises:
+        InputError: SNN305, the file was not made by ``snnc convert``; SNN306, its format is newer.
+    """
+    model = load(path)
+    options_of_file(model, os.fspath(path))
+    return model
+
+
+def options_of_file(model: Model, file: str | None = None) -> ConvertOptions:
+    """Return the options that a converted model was made with.
+
+    Raises:
+        InputError: SNN305, the model was not made by ``snnc convert``; SNN306, its format is newer.
+    """
+    props: Mapping[str, str] = model.metadata_props
+    where = Where(file=file)
+    if "snnc.format" not in props:
+        raise InputError(
+            "SNN305",
+            "is not a converted model",
+            where=where,
+            hint="convert it first: snnc convert MODEL.onnx",
+        )
+    try:
+        version = tuple(int(part) for part in props["snnc.format"].split("."))
+        content: dict[str, Any] = json.loads(props.get("snnc.options", "{}"))
+        known = {key: content[key] for key in content if key in ConvertOptions.__dataclass_fields__}
+    except (ValueError, TypeError):
+        raise InputError("SNN305", "its description is damaged", where=where) from None
+    if version > FORMAT_VERSION and version[0] != FORMAT_VERSION[0]:
+        raise InputError(
+            "SNN306",
+            f"has format {props['snnc.format']}, newer than {'.'.join(map(str, FORMAT_VERSION))}",
+            where=where,
+            hint="update snnc",
+        )
+    return ConvertOptions(**known)

@@ -1,0 +1,319 @@
+"""Comparing a converted network with its source, with the quantised oracle, and across all runtimes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snnc.arrays import sample_count
+from snnc.compile import load_spiking, options_of_file, quantise
+from snnc.errors import InputError, MismatchError, SnncError, Where
+from snnc.ir import AI_SNNC, Model, load
+from snnc.ops import attach_functions
+from snnc.runtimes import NumpyPacked, NumpyTimestep, OnnxRuntime, Runtime
+from snnc.runtimes.common import check_inputs
+from snnc.runtimes.oracle import QuantisedOracle
+
+__all__ = ["Agreement", "Comparison", "SourceDistance", "VerifyReport", "coded_tensors", "verify"]
+
+Array = npt.NDArray[Any]
+LEVELS = ("none", "basic", "extended", "all")
+_BATCH = 64
+
+
+@dataclass
+class Comparison:
+    """One tensor of one runtime against the oracle.
+
+    Attributes:
+        tensor: Name.
+        elements: Number of elements compared.
+        mismatches: Elements whose code (or whose 32 bits, for outputs) differ.
+        first: Index (sample first), expected and found value of the first difference.
+    """
+
+    tensor: str
+    elements: int = 0
+    mismatches: int = 0
+    first: tuple[tuple[int, ...], float, float] | None = None
+
+    def add(self, expected: Array, found: Array, offset: int) -> None:
+        """Compare one batch; ``offset`` is the number of its first sample."""
+        self.elements += expected.size
+        if expected.shape != found.shape:
+            self.mismatches += expected.size
+            return
+        if expected.dtype == np.float32:
+            differs = expected.view(np.int32) != np.ascontiguousarray(found, dtype=np.float32).view(np.int32)
+        else:
+            differs = expected.astype(np.int64) != found.astype(np.int64)
+        count = int(np.count_nonzero(differs))
+        if count and self.first is None:
+            index = tuple(int(i) for i in np.argwhere(differs)[0])
+            self.first = ((index[0] + offset, *index[1:]), float(expected[index]), float(found[index]))
+        self.mismatches += count
+
+
+@dataclass
+class Agreement:
+    """All tensors of one runtime against the oracle, in graph order, outputs last."""
+
+    runtime: str
+    tensors: dict[str, Comparison] = field(default_factory=dict)
+
+    @property
+    def mismatches(self) -> int:
+        """Number of differing codes and outputs."""
+        return sum(comparison.mismatches for comparison in self.tensors.values())
+
+    @property
+    def identical(self) -> bool:
+        """Whether every code and every output bit is the same."""
+        return self.mismatches == 0
+
+    @property
+    def first(self) -> Comparison | None:
+        """The first tensor, in graph order, that differs."""
+        return next((comparison for comparison in self.tensors.values() if comparison.mismatches), None)
+
+
+@dataclass
+class SourceDistance:
+    """How far one output of the quantised network lies from the source in float; a measurement.
+
+    Attributes:
+        output: Output name.
+        samples: Number of samples.
+        largest_error: Largest absolute difference.
+        signal: Sum of squares of the source's values.
+        noise: Sum of squared differences.
+        agreeing: Samples whose largest element is at the same place in both.
+    """
+
+    output: str
+    samples: int = 0
+    largest_error: float = 0.0
+    signal: float = 0.0
+    noise: float = 0.0
+    agreeing: int = 0
+
+    def add(self, source: Array, quantised: Array) -> None:
+        """Compare one batch."""
+        difference = quantised.astype(np.float64) - source.astype(np.float64)
+        self.samples += len(source)
+        self.largest_error = max(self.largest_error, float(np.abs(difference).max(initial=0.0)))
+        self.signal += float((source.astype(np.float64) ** 2).sum())
+        self.noise += float((difference**2).sum())
+        first, second = (array.reshape(len(array), -1).argmax(axis=1) for array in (source, quantised))
+        self.agreeing += int(np.count_nonzero(first == second))
+
+    @property
+    def decibel(self) -> float | None:
+        """Signal-to-noise ratio in dB; None where there is no noise or no signal."""
+        if self.noise == 0.0 or self.signal == 0.0:
+            return None
+        return float(10 * np.log10(self.signal / self.noise))
+
+
+@dataclass
+class VerifyReport:
+    """The outcome of ``snnc verify``.
+
+    Attributes:
+        samples: Number of samples compared.
+        agreements: One entry a runtime, against the quantised oracle.
+        distances: Oracle against the source in float; empty where the source cannot be run.
+        accuracy: Correct samples by name (``source``, ``oracle`` and each runtime), where labels were given.
+        notes: What was left out, and why.
+    """
+
+    samples: int
+    agreements: list[Agreement]
+    distances: list[SourceDistance]
+    accuracy: dict[str, int]
+    notes: list[str]
+
+    @property
+    def identical(self) -> bool:
+        """Whether every runtime equals the oracle in every code and every output bit."""
+        return all(agreement.identical for agreement in self.agreements)
+
+    def first_mismatch(self) -> MismatchError | None:
+        """Return the error that names the first differing tensor, index and both values, or None."""
+        for agreement in self.agreements:
+            comparison = agreement.first
+            if comparison is None:
+                continue
+            detail = ""
+            if comparison.first is not None:
+                index, expected, found = comparison.first
+                detail = f"; first at {index}: expected {expected:g}, found {found:g}"
+            return MismatchError(
+                "SNN510",
+                f"{agreement.runtime} differs from the quantised network in {comparison.mismatches} of "
+                f"{comparison.elements} elements{detail}",
+                where=Where(tensor=comparison.tensor),
+            )
+        return None
+
+
+def coded_tensors(model: Model) -> list[str]:
+    """Return the names of all spiking tensors that neurons and encoders emit, in graph order."""
+    return [
+        node.outputs[0].name or ""
+        for node in model.graph
+        if node.domain == AI_SNNC and node.op_type in ("ExpGIF", "Encode")
+    ]
+
+
+def verify(
+    source: str | os.PathLike[str],
+    converted: str | os.PathLike[str] | Model,
+    inputs: Mapping[str, Array],
+    labels: Array | None = None,
+    *,
+    runtimes: Mapping[str, Callable[[Model], Runtime]] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> VerifyReport:
+    """Compare source, quantised oracle and every runtime, tensor by tensor.
+
+    The quantised network is made again from the source with the options the converted file records, so
+    the oracle does not depend on the file that is being judged.
+
+    Args:
+        source: The ONNX file the model was converted from.
+        converted: The ``.snn.onnx`` file, or its model.
+        inputs: Data by input name, axis 0 counts samples; a single array may have any name.
+        labels: Class of every sample, for accuracies of the first output.
+        runtimes: What to compare; default numpy packed, numpy time-stepped, and onnxruntime at four
+            optimisation levels.
+        progress: Called with samples done and samples in all.
+
+    Returns:
+        The report; whether all is identical is for the caller to judge.
+
+    Raises:
+        InputError: SNN339, labels do not match the samples; others from reading the files.
+        MismatchError: SNN511, the file's spiking tensors are not those of the source's network.
+    """
+    model = load_spiking(converted) if not isinstance(converted, Model) else converted
+    quantised = quantise(source, options_of_file(model))
+    taps = coded_tensors(model)
+    _check_tensors(quantised, taps)
+    made = {name: make(model) for name, make in (runtimes or default_runtimes()).items()}
+    first = next(iter(made.values()))
+    arrays = check_inputs(inputs, first.inputs)
+    count = sample_count(arrays)
+    if labels is not None and len(labels) != count:
+        raise InputError("SNN339", f"there are {len(labels)} labels for {count} samples")
+    report = VerifyReport(count, [Agreement(name) for name in made], [], {}, [])
+    reference = _source_runtime(source, report)
+    oracle = QuantisedOracle(quantised)
+    fixed = first.inputs[0].shape[0]
+    for start, batch in _batches(arrays, count, fixed if isinstance(fixed, int) else None):
+        expected = _cut(oracle.run_batch(_fill(batch, fixed), taps), batch)
+        truth = labels[start : start + len(next(iter(batch.values())))] if labels is not None else None
+        _judge(report, "oracle", expected, first.outputs, truth)
+        for agreement, runtime in zip(report.agreements, made.values(), strict=True):
+            found = runtime.run(batch, taps)
+            for name in (*taps, *first.outputs):
+                agreement.tensors.setdefault(name, Comparison(name)).add(expected[name], found[name], start)
+            _judge(report, agreement.runtime, found, first.outputs, truth)
+        if reference is not None:
+            _measure_source(report, reference.run(batch), expected, first.outputs, truth)
+        if progress is not None:
+            progress(min(start + _BATCH, count), count)
+    return report
+
+
+def default_runtimes() -> dict[str, Callable[[Model], Runtime]]:
+    """Return every runtime that must agree: numpy twice, onnxruntime at four optimisation levels."""
+
+    def at(level: Any) -> Callable[[Model], Runtime]:
+        return lambda model: OnnxRuntime(model, optimisation=level)
+
+    return {
+        "numpy": NumpyPacked,
+        "numpy-timestep": NumpyTimestep,
+        **{f"onnxruntime ({level})": at(level) for level in LEVELS},
+    }
+
+
+def _check_tensors(quantised: Model, taps: Sequence[str]) -> None:
+    known = [
+        node.outputs[0].name or ""
+        for node in quantised.graph
+        if node.domain == AI_SNNC and node.op_type == "Quantise"
+    ]
+    missing = sorted(set(known) ^ set(taps))
+    if missing:
+        raise MismatchError(
+            "SNN511",
+            f"the spiking tensors are not those of the source's network: {', '.join(missing[:5])}",
+            hint="give the model the file was converted from, or convert it again",
+        )
+
+
+def _source_runtime(source: str | os.PathLike[str], report: VerifyReport) -> Runtime | None:
+    """Return the float source at optimisation level none, or None (with a note) where it cannot run."""
+    try:
+        model = load(source)
+        attach_functions(model)
+        return OnnxRuntime(model, optimisation="none")
+    except SnncError as error:
+        report.notes.append(
+            f"the source itself cannot be run, so its distance is not measured: {error.message}"
+        )
+        return None
+
+
+def _batches(
+    arrays: Mapping[str, Array], count: int, fixed: int | None
+) -> Iterator[tuple[int, dict[str, Array]]]:
+    step = fixed or _BATCH
+    for start in range(0, count, step):
+        yield start, {name: array[start : start + step] for name, array in arrays.items()}
+
+
+def _fill(batch: Mapping[str, Array], fixed: int | None) -> dict[str, Array]:
+    """Fill a batch up to the model's fixed size with its last sample."""
+    if fixed is None:
+        return dict(batch)
+    return {
+        name: np.concatenate([array, np.repeat(array[-1:], fixed - len(array), axis=0)])
+        for name, array in batch.items()
+    }
+
+
+def _cut(results: Mapping[str, Array], batch: Mapping[str, Array]) -> dict[str, Array]:
+    size = len(next(iter(batch.values())))
+    return {name: array[:size] for name, array in results.items()}
+
+
+def _judge(
+    report: VerifyReport, who: str, results: Mapping[str, Array], outputs: Sequence[str], truth: Array | None
+) -> None:
+    if truth is None:
+        return
+    scores = results[outputs[0]].reshape(len(truth), -1)
+    correct = int(np.count_nonzero(scores.argmax(axis=1) == truth))
+    report.accuracy[who] = report.accuracy.get(who, 0) + correct
+
+
+def _measure_source(
+    report: VerifyReport,
+    found: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    outputs: Sequence[str],
+    truth: Array | None,
+) -> None:
+    if not report.distances:
+        report.distances = [SourceDistance(name) for name in outputs]
+    for distance in report.distances:
+        distance.add(found[distance.output], expected[distance.output])
+    _judge(report, "source", found, outputs, truth)
