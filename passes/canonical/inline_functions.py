@@ -24,7 +24,7 @@ class InlineFunctions:
         Names, types and order of graph inputs and outputs.
 
     Raises:
-        InputError: SNN305, functions call each other in a circle or disagree with the model's opsets.
+        InputError: SNN320, functions call each other in a circle or disagree with the model's opsets.
     """
 
     name: ClassVar[str] = "inline-functions"

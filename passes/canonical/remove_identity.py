@@ -156,7 +156,7 @@ class RemoveIdentity:
         Names of graph inputs and outputs.
 
     Raises:
-        UnsupportedError: SNN402, an Identity or Dropout joins an output to an input, a weight or an output.
+        UnsupportedError: SNN460, an Identity or Dropout joins an output to an input, a weight or an output.
     """
 
     name: ClassVar[str] = "remove-identity"
@@ -181,7 +181,7 @@ class RemoveIdentity:
                 continue
             if node.op_type in ("Identity", "Dropout"):
                 raise UnsupportedError(
-                    "SNN402",
+                    "SNN460",
                     "passes an input of the graph, a weight or another output on to an output unchanged",
                     where=Where(node=node.name, tensor=node.outputs[0].name, pass_name=self.name),
                     hint="remove this output from the model",

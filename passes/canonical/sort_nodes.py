@@ -24,7 +24,7 @@ class SortNodes:
         Everything but the order.
 
     Raises:
-        InputError: SNN306, the graph has a cycle.
+        InputError: SNN321, the graph has a cycle.
     """
 
     name: ClassVar[str] = "sort-nodes"

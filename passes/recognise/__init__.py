@@ -1,1 +1,25 @@
-"""Passes: recognise."""
+"""Recognising passes: the quantisers that a trained model contains become ``ai.snnc`` nodes as they stand."""
+
+from __future__ import annotations
+
+from snnc.passes.recognise.absorb_activations import AbsorbActivations
+from snnc.passes.recognise.check_quantisers import CheckQuantisers
+from snnc.passes.recognise.drop_repeated_quantisers import DropRepeatedQuantisers
+from snnc.passes.recognise.recode import Recode
+from snnc.passes.recognise.recognise_quantisers import RecogniseQuantisers
+from snnc.passes.recognise.recognise_weights import RecogniseWeights
+from snnc.passes.recognise.refuse_unsupported import RefuseUnsupported
+from snnc.passes.recognise.remove_straight_through import RemoveStraightThrough
+from snnc.passes.recognise.require_quantised import RequireQuantised
+
+__all__ = [
+    "AbsorbActivations",
+    "CheckQuantisers",
+    "DropRepeatedQuantisers",
+    "Recode",
+    "RecogniseQuantisers",
+    "RecogniseWeights",
+    "RefuseUnsupported",
+    "RemoveStraightThrough",
+    "RequireQuantised",
+]

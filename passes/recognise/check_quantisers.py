@@ -49,7 +49,7 @@ class CheckQuantisers:
         Everything but those attributes.
 
     Raises:
-        InputError: SNN310, listing every node whose attributes, step or scales are not legal.
+        InputError: SNN322, listing every node whose attributes, step or scales are not legal.
     """
 
     name: ClassVar[str] = "check-quantisers"
@@ -68,7 +68,7 @@ class CheckQuantisers:
                 problems.append(Problem(fault, Where(node=node.name)))
         if problems:
             raise InputError(
-                "SNN310",
+                "SNN322",
                 f"{len(problems)} nodes of the domain ai.snnc are not legal",
                 where=Where(pass_name=self.name),
                 hint="export the model again with snnc.export",

@@ -62,7 +62,7 @@ class RemoveStraightThrough:
                 editor.fail("its result is an output of the graph and so is what it would become", node)
         if editor.rewrites:
             editor.notes.append(
-                f"{len(editor.rewrites)} sums x + (q - x) taken as q: equal in real arithmetic, and in float32 "
-                "up to the last bit"
+                f"{len(editor.rewrites)} sums x + (q - x) taken as q: equal in real arithmetic, and in "
+                "float32 up to the last bit"
             )
         return editor.result()

@@ -1,0 +1,61 @@
+"""Pass ``refuse-unsupported``: ops that no later pass can take end the conversion, all of them named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from snnc.errors import Problem, UnsupportedError, Where
+from snnc.ir import DataType, Model
+from snnc.passes.recognise.remedies import refusal
+from snnc.pipeline.contract import PassResult, Semantics
+
+__all__ = ["RefuseUnsupported"]
+
+
+@dataclass(frozen=True)
+class RefuseUnsupported:
+    """Refuse integer operators of other tools, control flow, recurrent layers and unknown domains early.
+
+    Without this pass they would fail later, in shape inference, with a worse message.
+
+    Matches:
+        Nothing: the graph does not change.
+    Leaves alone:
+        Every model without such nodes.
+    Keeps:
+        Everything.
+
+    Raises:
+        UnsupportedError: SNN461, listing every such node with the flag or the op to change.
+    """
+
+    name: ClassVar[str] = "refuse-unsupported"
+    requires: ClassVar[frozenset[str]] = frozenset({"no-functions"})
+    establishes: ClassVar[frozenset[str]] = frozenset()
+    invalidates: ClassVar[frozenset[str]] = frozenset()
+    semantics: ClassVar[Semantics] = "exact"
+
+    def run(self, model: Model) -> PassResult:
+        """Check; see the class."""
+        problems = [
+            Problem(
+                f"its type is {value.dtype.name if value.dtype else 'unknown'}, not float32: export the "
+                "model with a float32 input",
+                Where(tensor=value.name),
+            )
+            for value in model.graph.inputs
+            if value.dtype != DataType.FLOAT
+        ]
+        for node in model.graph:
+            reason = refusal(node)
+            if reason is not None:
+                problems.append(Problem(reason, Where(node=node.name)))
+        if problems:
+            raise UnsupportedError(
+                "SNN461",
+                f"{len(problems)} parts of the model cannot be converted",
+                where=Where(pass_name=self.name),
+                problems=problems,
+            )
+        return PassResult()

@@ -1,0 +1,135 @@
+"""What cannot be converted, and what its author can do: tables for the refusing passes."""
+
+from __future__ import annotations
+
+from snnc.ir import Node
+from snnc.passes.recognise.qonnx import QONNX_DOMAINS, QONNX_REFUSED
+
+__all__ = ["activation_remedy", "refusal"]
+
+_STATIC = (
+    "quantise with onnxruntime's quantize_static(..., quant_format=QuantFormat.QDQ): scales must not depend "
+    "on the data"
+)
+_QDQ = "quantise again with quant_format=QuantFormat.QDQ: the QOperator format has no float graph to read"
+_STEPS = "unroll it: export the module with a fixed number of iterations"
+
+#: Ops of the standard domain and of onnxruntime's that no later pass can take, and the remedy.
+_REFUSED: dict[str, str] = {
+    **dict.fromkeys(("DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"), _STATIC),
+    **dict.fromkeys(("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "DynamicQuantizeLSTM"), _STATIC),
+    **dict.fromkeys(("QLinearConv", "QLinearMatMul", "QGemm", "QLinearAdd", "QLinearMul"), _QDQ),
+    **dict.fromkeys(
+        ("QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearConcat", "QLinearWhere"), _QDQ
+    ),
+    **dict.fromkeys(("QLinearSigmoid", "QLinearSoftmax", "QLinearLeakyRelu", "QLinearReduceMean"), _QDQ),
+    **dict.fromkeys(("If", "Loop", "Scan"), _STEPS),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), "recurrent layers have no spiking form yet"),
+    **dict.fromkeys(
+        (
+            "RandomNormal",
+            "RandomUniform",
+            "RandomNormalLike",
+            "RandomUniformLike",
+            "Bernoulli",
+            "Multinomial",
+        ),
+        "a network that is run must not draw random numbers: export it in eval mode",
+    ),
+}
+
+_KNOWN_DOMAINS = ("", "ai.onnx", "ai.snnc", "com.microsoft")
+_MICROSOFT = ("QuantizeLinear", "DequantizeLinear")
+
+_QUANTISED_RELU = "put a quantiser (snnc.nn.ExpG, or a fake quantiser of 16 bits or fewer) behind it"
+_REPLACE = "train with ReLU or with snnc.nn.ExpG in its place"
+_BATCH_NORM = "train with batch normalisation in its place, which folds into the layer before it"
+
+#: Activation functions and normalisations by op type, with what to do.
+_ACTIVATIONS: dict[str, str] = {
+    **dict.fromkeys(("Relu", "Clip"), _QUANTISED_RELU),
+    **dict.fromkeys(
+        (
+            "Gelu",
+            "Sigmoid",
+            "Tanh",
+            "Elu",
+            "Selu",
+            "Celu",
+            "LeakyRelu",
+            "PRelu",
+            "HardSwish",
+            "HardSigmoid",
+            "Softplus",
+            "Softsign",
+            "Mish",
+            "Erf",
+            "Exp",
+            "Log",
+            "Sqrt",
+            "Pow",
+            "Abs",
+            "Sin",
+            "Cos",
+            "ThresholdedRelu",
+            "Shrink",
+            "Swish",
+        ),
+        _REPLACE,
+    ),
+    **dict.fromkeys(
+        ("Softmax", "LogSoftmax", "Hardmax"),
+        "if it only turns logits into probabilities, leave it out of the model; in attention, train with "
+        "snnc.nn.ExpG in its place",
+    ),
+    **dict.fromkeys(
+        (
+            "LayerNormalization",
+            "GroupNormalization",
+            "InstanceNormalization",
+            "RMSNormalization",
+            "LpNormalization",
+        ),
+        _BATCH_NORM,
+    ),
+    "BatchNormalization": "export the model in eval mode, with constant statistics",
+    "Round": "it is not part of a quantiser that snnc knows",
+    "Floor": "it is not part of a quantiser that snnc knows",
+    "Ceil": "rounding up has no form as rounding to nearest: use Round or Floor",
+    "QuantizeLinear": "it needs a DequantizeLinear behind it that alone reads its integers",
+    "DequantizeLinear": "its integers must come from QuantizeLinear or be constant",
+    "Attention": "export with opset_version=20, or train with snnc.nn.ExpG instead of softmax",
+    "ConvTranspose": "use nearest-neighbour resizing and Conv, or Conv and DepthToSpace",
+    "Resize": "use Conv and DepthToSpace",
+    "Einsum": "write it with MatMul and Transpose",
+}
+
+
+def refusal(node: Node) -> str | None:
+    """Return why a node can never be converted, whatever stands around it; None if it may be.
+
+    Args:
+        node: Any node of a model whose functions are inlined.
+
+    Returns:
+        The reason with the remedy.
+    """
+    if node.domain in QONNX_DOMAINS:
+        if node.op_type in ("Quant", "IntQuant", "BipolarQuant"):
+            return None
+        return f"{node.op_type} of QONNX is not supported: {QONNX_REFUSED.get(node.op_type, 'use Quant')}"
+    remedy = _REFUSED.get(node.op_type)
+    if remedy is not None:
+        return f"{node.op_type} is not supported: {remedy}"
+    known = node.domain in _KNOWN_DOMAINS and (node.domain != "com.microsoft" or node.op_type in _MICROSOFT)
+    if not known:
+        return (
+            f"{node.domain}::{node.op_type} is not known: write it with standard ops, or export it with its "
+            "function body"
+        )
+    return None
+
+
+def activation_remedy(op_type: str) -> str | None:
+    """Return what to do about an activation function or normalisation that was left over; None for others."""
+    return _ACTIVATIONS.get(op_type)

@@ -1,0 +1,183 @@
+"""Pass ``require-quantised``: whatever is still float where spikes must flow ends the conversion, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import ClassVar
+
+from snnc.errors import Problem, UnsupportedError, Where
+from snnc.ir import AI_SNNC, Model, Node, Value, constant
+from snnc.passes.recognise.remedies import activation_remedy
+from snnc.pipeline.contract import PassResult, Semantics
+
+__all__ = ["RequireQuantised"]
+
+_LAYOUT = frozenset(
+    (
+        "Reshape",
+        "Transpose",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+        "Concat",
+        "Split",
+        "Slice",
+        "Gather",
+        "Expand",
+        "Pad",
+        "Identity",
+        "DepthToSpace",
+        "SpaceToDepth",
+        "Tile",
+    )
+)
+_LINEAR = frozenset({"Add", "Sub", "Sum"})
+_SUMS = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"})
+_PRODUCTS = frozenset({"Conv", "MatMul"})
+
+
+class _Kind(Enum):
+    """What a tensor carries, as far as this check needs to know."""
+
+    INPUT = "the network input, changed at most elementwise"
+    CODED = "codes of a quantiser"
+    SUM = "sums of weighted codes"
+    CONSTANT = "constants"
+    SHAPE = "integers that describe shapes"
+
+
+@dataclass
+class _Walk:
+    """One forward walk over a graph that collects problems.
+
+    Attributes:
+        kinds: Kind of each value by identity.
+        problems: What was found, in graph order.
+    """
+
+    kinds: dict[int, _Kind] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def kind(self, value: Value | None) -> _Kind:
+        """Return the kind of a value; constants and absent inputs count as constants."""
+        if value is None or constant(value) is not None:
+            return _Kind.CONSTANT
+        return self.kinds.get(id(value), _Kind.SUM)
+
+    def complain(self, node: Node, message: str) -> None:
+        """Add a problem at a node."""
+        self.problems.append(Problem(message, Where(node=node.name)))
+
+    def visit(self, node: Node) -> None:
+        """Give the outputs of a node their kind."""
+        kind = self._own(node) if node.domain == AI_SNNC else self._standard(node)
+        for value in node.outputs:
+            self.kinds[id(value)] = kind
+
+    @staticmethod
+    def _own(node: Node) -> _Kind:
+        return _Kind.CONSTANT if node.op_type == "Weight" else _Kind.CODED
+
+    def _standard(self, node: Node) -> _Kind:
+        kinds = [self.kind(value) for value in node.inputs]
+        out = node.outputs[0].dtype
+        if out is not None and not out.is_floating_point() and node.op_type != "QuantizeLinear":
+            return _Kind.SHAPE
+        if node.domain not in ("", "ai.onnx"):
+            return self._left_over(node)
+        if node.op_type in _LAYOUT:
+            present = [kind for kind in kinds if kind not in (_Kind.SHAPE, _Kind.CONSTANT)]
+            return present[0] if len(set(present)) == 1 else (_Kind.SUM if present else _Kind.CONSTANT)
+        if node.op_type in _PRODUCTS:
+            return self._product(node, kinds)
+        if node.op_type in _LINEAR or node.op_type in ("Mul", "Div"):
+            return self._arithmetic(node, kinds)
+        if node.op_type == "MaxPool" and kinds[0] is not _Kind.INPUT:
+            return kinds[0]
+        if node.op_type in ("Relu", "Clip", "Neg", "Cast") and kinds[0] is _Kind.INPUT:
+            return _Kind.INPUT
+        if node.op_type == "Neg" or (node.op_type in _SUMS and kinds[0] is not _Kind.INPUT):
+            return _Kind.SUM
+        if node.op_type in _SUMS | {"MaxPool"}:
+            self.complain(node, f"{node.op_type} reads the network input: put a quantiser in front of it")
+            return _Kind.SUM
+        return self._left_over(node)
+
+    def _product(self, node: Node, kinds: list[_Kind]) -> _Kind:
+        for place, kind in zip(("data input", "second operand"), kinds, strict=False):
+            if kind is _Kind.SUM:
+                source = node.inputs[0 if place == "data input" else 1]
+                producer = source.producer() if source is not None else None
+                origin = f"{producer.op_type} {producer.name!r}" if producer is not None else "nowhere"
+                self.complain(
+                    node,
+                    f"the {place} of this {node.op_type} carries no code; it comes from {origin}: put a "
+                    "quantiser between them",
+                )
+        if all(kind in (_Kind.INPUT, _Kind.CONSTANT) for kind in kinds[:2]) and kinds[0] is kinds[1]:
+            self.complain(node, f"both operands of this {node.op_type} are {kinds[0].value}")
+        return _Kind.SUM
+
+    def _arithmetic(self, node: Node, kinds: list[_Kind]) -> _Kind:
+        variable = [kind for kind in kinds if kind is not _Kind.CONSTANT]
+        if all(kind is _Kind.INPUT for kind in variable):
+            return _Kind.INPUT
+        if node.op_type == "Div" and kinds[1] is not _Kind.CONSTANT:
+            self.complain(node, "divides by a computed value: only constants can divide")
+        elif node.op_type == "Mul" and len(variable) > 1:
+            self.complain(node, "multiplies two computed values: only a product with a constant is a scale")
+        elif _Kind.INPUT in variable:
+            self.complain(node, "mixes the network input with coded values: put a quantiser behind the input")
+        return _Kind.SUM
+
+    def _left_over(self, node: Node) -> _Kind:
+        remedy = activation_remedy(node.op_type) or "it has no form with spikes"
+        self.complain(node, f"{node.op_type} is left over: {remedy}")
+        # What reads it is judged as if this node had been fine: one cause, one message.
+        return _Kind.CODED
+
+
+@dataclass(frozen=True)
+class RequireQuantised:
+    """Check that every product reads codes, and that no activation function is left over.
+
+    The first layer may read the network input itself, changed at most elementwise.
+
+    Matches:
+        Nothing: the graph does not change.
+    Leaves alone:
+        Models in which every Conv and MatMul has a coded data input (or the network input).
+    Keeps:
+        Everything.
+
+    Raises:
+        UnsupportedError: SNN462, listing every node that stays float, with the remedy.
+    """
+
+    name: ClassVar[str] = "require-quantised"
+    requires: ClassVar[frozenset[str]] = frozenset({"sorted", "types-known", "no-functions"})
+    establishes: ClassVar[frozenset[str]] = frozenset()
+    invalidates: ClassVar[frozenset[str]] = frozenset()
+    semantics: ClassVar[Semantics] = "exact"
+
+    def run(self, model: Model) -> PassResult:
+        """Check; see the class."""
+        walk = _Walk()
+        for value in model.graph.inputs:
+            walk.kinds[id(value)] = _Kind.INPUT
+        for node in model.graph:
+            walk.visit(node)
+        if not walk.problems:
+            return PassResult()
+        quantised = any(node.domain == AI_SNNC and node.op_type == "Quantise" for node in model.graph)
+        raise UnsupportedError(
+            "SNN462",
+            f"{len(walk.problems)} parts of the model stay in float",
+            where=Where(pass_name=self.name),
+            hint=None
+            if quantised
+            else "the model holds no quantiser at all: train it with snnc.nn, or quantise it with a tool "
+            "that writes QuantizeLinear and DequantizeLinear",
+            problems=walk.problems,
+        )
