@@ -45,7 +45,8 @@ class Runtime(Protocol):
             Outputs by name, then taps, shape (samples, ...).
 
         Raises:
-            InputError: SNN335 to SNN338, names, shapes, types or counts are wrong; SNN333, NaN.
+            InputError: SNN335 to SNN338, names, shapes, types or counts are wrong; SNN333, values
+                that are not finite.
             UsageError: SNN250, a tap names no tensor of the model.
         """
         ...
@@ -62,16 +63,19 @@ def check_inputs(inputs: Mapping[str, Array], specs: Sequence[InputSpec]) -> dic
         Arrays by input name, in the model's order.
 
     Raises:
-        InputError: SNN335 to SNN338, names, shapes, types or counts are wrong; SNN333, NaN.
+        InputError: SNN335 to SNN338, names, shapes, types or counts are wrong; SNN333, values
+                that are not finite.
     """
     unknown = [name for name in inputs if name not in {spec.name for spec in specs}]
     if unknown and len(specs) > 1:
         raise InputError("SNN335", f"the model has no input {', '.join(map(repr, unknown))}")
     matched = match_inputs({name: np.asarray(array) for name, array in inputs.items()}, specs)
     for name, array in matched.items():
-        if array.dtype.kind == "f" and np.isnan(array).any():
-            place = tuple(int(i) for i in np.argwhere(np.isnan(array))[0])
-            raise InputError("SNN333", f"holds NaN, the first at index {place}", where=Where(tensor=name))
+        if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
+            place = [int(index) for index in np.argwhere(~finite)[0]]
+            raise InputError(
+                "SNN333", f"holds values that are not finite, the first at {place}", where=Where(tensor=name)
+            )
     return matched
 
 

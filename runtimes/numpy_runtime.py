@@ -105,7 +105,8 @@ class _NumpyRuntime:
             Outputs by name, then taps, shape (samples, ...).
 
         Raises:
-            InputError: SNN335 to SNN338, names, shapes, types or counts are wrong; SNN333, NaN.
+            InputError: SNN335 to SNN338, names, shapes, types or counts are wrong; SNN333, values
+                that are not finite.
             UsageError: SNN250, a tap names no tensor of the model.
         """
         check_taps(taps, [name for step in self._steps for name in step.outputs])
@@ -163,7 +164,10 @@ def _prepare(model: Model, outputs: set[str]) -> list[_Step]:
     for index, node in enumerate(nodes):
         where = Where(node=node.name)
         definition = _definition(node)
-        attrs = attributes(node)
+        attrs = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in attributes(node).items()
+        }
         if definition is None:
             domain = f"{node.domain}." if node.domain else ""
             problems.append(Problem(f"{domain}{node.op_type} is not of the spike dialect", where))

@@ -131,7 +131,8 @@ class OnnxRuntime:
             Outputs by name, then taps, shape (samples, ...).
 
         Raises:
-            InputError: SNN335 to SNN338, names, shapes, types or counts are wrong; SNN333, NaN.
+            InputError: SNN335 to SNN338, names, shapes, types or counts are wrong; SNN333, values
+                that are not finite.
             UsageError: SNN250, a tap names no tensor of the model.
             UnsupportedError: SNN423, onnxruntime refuses the model with the taps.
         """

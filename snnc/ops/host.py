@@ -20,9 +20,8 @@ from snnc.ops.schema import (
     integers,
     same_in_time,
 )
-from snnc.ops.search import SEARCH_BODY, count_reached
+from snnc.ops.search import SEARCH_BODY, code_table, count_reached
 from snnc.ops.signal import Signal, SpikeTrain, book_of
-from snnc.ops.types import numpy_dtype
 
 __all__ = ["ENCODE", "FIXED_POINT_ENCODE", "HOST_CONV", "HOST_MATMUL"]
 
@@ -138,8 +137,9 @@ HOST_MATMUL = OpDef(
 
 
 def _encode(inputs: Sequence[Array], attrs: Attributes) -> Array:
-    table = np.asarray(integers(attrs, "codes")).astype(numpy_dtype(integer(attrs, "code_type")))
-    return np.asarray(table[count_reached(*inputs)])
+    v, thresholds, rows = inputs
+    table = code_table(integers(attrs, "codes"), integer(attrs, "code_type"))
+    return np.asarray(table.take(count_reached(v, thresholds[:, : len(table) - 1], rows)))
 
 
 def _encode_in_time(inputs: Sequence[Signal], attrs: Attributes) -> Signal:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from snnc.ops.schema import BOOK_ATTRIBUTES, Array, Attribute, Attributes, OpDef, arrays, integer, integers
-from snnc.ops.search import SEARCH_BODY, count_reached, fire
+from snnc.ops.search import SEARCH_BODY, code_table, count_reached, fire
 from snnc.ops.signal import Signal, SpikeTrain, book_of
 from snnc.ops.types import numpy_dtype
 
@@ -17,7 +17,7 @@ __all__ = ["EXPG_IF"]
 
 def _expg_if(inputs: Sequence[Array], attrs: Attributes) -> Array:
     v, thresholds, rows = inputs
-    table = np.asarray(integers(attrs, "codes")).astype(numpy_dtype(integer(attrs, "code_type")))
+    table = code_table(integers(attrs, "codes"), integer(attrs, "code_type"))
     # Thresholds beyond the last code are padding.
     return np.asarray(table.take(count_reached(v, thresholds[:, : len(table) - 1], rows)))
 

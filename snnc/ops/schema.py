@@ -176,7 +176,8 @@ def integers(attrs: Attributes, name: str, default: Sequence[int] | None = None)
     value = attrs.get(name, default)
     if value is None:
         raise InternalError("SNN111", f"attribute '{name}' is missing")
-    return tuple(int(item) for item in value)
+    # Runtimes prepare tuples; a code table of 16 time-steps is too long to copy for each batch.
+    return value if isinstance(value, tuple) else tuple(int(item) for item in value)
 
 
 def arrays(inputs: Sequence[Signal]) -> list[Array]:

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from snnc.coding import CodeBook
+from snnc.ops.types import numpy_dtype
 
-__all__ = ["SEARCH_BODY", "count_reached", "fire"]
+__all__ = ["SEARCH_BODY", "code_table", "count_reached", "fire"]
 
 Array = npt.NDArray[Any]
 
@@ -54,6 +55,14 @@ SEARCH_BODY = """\
   }>
   k = Sub(place, begin)
   code = Gather(table, k)"""
+
+
+@lru_cache(maxsize=64)
+def code_table(codes: tuple[int, ...], code_type: int) -> Array:
+    """Return the code of each k as an array of an ONNX element type, read-only."""
+    table = np.asarray(codes).astype(numpy_dtype(code_type))
+    table.setflags(write=False)
+    return table
 
 
 def count_reached(values: Array, thresholds: Array, rows: Array) -> npt.NDArray[np.int32]:

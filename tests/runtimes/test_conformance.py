@@ -1,0 +1,531 @@
+"""Every op, in every runtime, at every optimisation level of onnxruntime: the same bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from snnc.coding import CodeBook
+from snnc.ops import OPS
+
+Array = npt.NDArray[Any]
+
+QUICK = settings(
+    max_examples=8,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+BOOKS = [
+    CodeBook(timesteps, groups, partition, signed)
+    for timesteps, groups in [
+        (1, 1),
+        (2, 1),
+        (3, 2),
+        (4, 1),
+        (4, 2),
+        (4, 3),
+        (4, 4),
+        (5, 2),
+        (7, 4),
+        (8, 2),
+        (8, 8),
+    ]
+    for partition in ("interleaved", "contiguous")
+    for signed in (False, True)
+    if partition == "interleaved" or 1 < groups < timesteps
+]
+BOOKS += [
+    CodeBook(8, 8, signed=True, smallest=-128, largest=127),
+    CodeBook(3, 3, largest=4),
+    CodeBook(4, 4, signed=True, smallest=-3, largest=12),
+    CodeBook(4, 2, signed=True, smallest=1),
+    CodeBook(4, 2, signed=True, largest=-1),
+    CodeBook(12, 3, signed=True),
+    CodeBook(16, 16),
+]
+SOME_BOOKS = [CodeBook(4, 2), CodeBook(4, 4, signed=True), CodeBook(8, 4), CodeBook(7, 7, signed=True)]
+
+
+def label(book: CodeBook) -> str:
+    bounds = f"_{book.smallest}..{book.largest}"
+    return f"T{book.timesteps}G{book.groups}{book.partition[0]}{'s' if book.signed else 'u'}{bounds}"
+
+
+@st.composite
+def windows(draw: st.DrawFn, rank: int) -> dict[str, list[int]]:
+    """Attributes of a sliding window that fits an input of at least 5 in each direction."""
+    kernel = [draw(st.integers(1, 3)) for _ in range(rank)]
+    return {
+        "kernel_shape": kernel,
+        "strides": [draw(st.integers(1, 3)) for _ in range(rank)],
+        "pads": [draw(st.integers(0, extent - 1)) for extent in [*kernel, *kernel]],
+        "dilations": [draw(st.integers(1, 2)) for _ in range(rank)],
+    }
+
+
+def levels_input(rng: np.random.Generator, book: CodeBook, shape: tuple[int, ...]) -> Array:
+    """Level indices, every one likely, some beyond both ends."""
+    return rng.integers(-2, book.levels + 2, shape, dtype=np.int32)
+
+
+@pytest.mark.parametrize("book", BOOKS, ids=label)
+def test_every_code_is_fired_and_decoded(builder: Any, everywhere: Any, book: CodeBook) -> None:
+    model = builder()
+    v = np.arange(-2, book.levels + 2, dtype=np.int32)[None]
+    model.input("v", np.int32, ["N", v.size])
+    spikes = model.spikes("v", book)
+    membrane = model.node("Charge", [spikes])
+    result = everywhere(model.proto({spikes: (book.dtype, 2), membrane: (np.int32, 2)}), {"v": v})
+    expected = book.codes[np.clip(v, 0, book.levels - 1)]
+    assert np.array_equal(result[membrane], expected)
+    assert np.array_equal(result[spikes], expected)
+
+
+@pytest.mark.parametrize("opset", [17, 21, 23])
+@pytest.mark.parametrize("book", SOME_BOOKS, ids=label)
+def test_thresholds_of_each_channel(
+    builder: Any, everywhere: Any, neuron: Any, padded: Any, book: CodeBook, opset: int
+) -> None:
+    rng = np.random.default_rng(1)
+    # Few distinct values, so that thresholds repeat (codes that are skipped) and potentials meet them.
+    limits = np.sort(rng.integers(-40, 40, (5, book.levels - 1), dtype=np.int32), axis=1)
+    limits[0, :] = -(2**31)
+    v = rng.integers(-45, 45, (3, 5, 4), dtype=np.int32)
+    v[0, 0] = [-(2**31), -(2**31) + 1, 0, 2**31 - 2]
+    model = builder(opset)
+    model.input("v", np.int32, ["N", 5, 4])
+    rows = model.constant(np.arange(5).reshape(5, 1), np.int32)
+    code = model.node("ExpGIF", ["v", model.constant(padded(book, limits)), rows], **neuron(book))
+    result = everywhere(model.proto({code: (book.dtype, 3)}), {"v": v})
+    count = (v[..., None] >= limits[:, None, :]).sum(axis=-1)
+    assert np.array_equal(result[code], book.codes[count])
+
+
+@pytest.mark.parametrize("book", SOME_BOOKS, ids=label)
+def test_encode(builder: Any, everywhere: Any, neuron: Any, padded: Any, book: CodeBook) -> None:
+    rng = np.random.default_rng(2)
+    limits = np.sort(rng.normal(size=(3, book.levels - 1)).astype(np.float32), axis=1)
+    v = rng.normal(size=(4, 3, 6)).astype(np.float32)
+    v[0, :, 0] = limits[:, 0]
+    v[1, :, :4] = [np.finfo(np.float32).max, np.finfo(np.float32).min, 0.0, -0.0]
+    v[2, :, 0] = np.nextafter(limits[:, 0], np.float32(-np.inf))
+    model = builder()
+    model.input("v", np.float32, ["N", 3, 6])
+    rows = model.constant(np.arange(3).reshape(1, 3, 1), np.int32)
+    code = model.node("Encode", ["v", model.constant(padded(book, limits)), rows], **neuron(book))
+    result = everywhere(model.proto({code: (book.dtype, 3)}), {"v": v})
+    assert np.array_equal(result[code], book.codes[(v[..., None] >= limits[:, None, :]).sum(axis=-1)])
+
+
+def test_a_table_that_does_not_ascend(builder: Any, everywhere: Any, padded: Any, neuron: Any) -> None:
+    book = CodeBook(4, 2)
+    attrs = neuron(book) | {"codes": [2, 1, 0, 1, 4, 6, 8, 9, 12]}
+    table = padded(book, np.arange(1, 9, dtype=np.int32)[None])
+    model = builder()
+    model.input("v", np.int32, ["N", 2])
+    code = model.node("ExpGIF", ["v", model.constant(table), model.constant(0, np.int32)], **attrs)
+    result = everywhere(
+        model.proto({code: (np.uint8, 2)}), {"v": np.arange(-1, 11, dtype=np.int32).reshape(6, 2)}
+    )
+    assert result[code].ravel().tolist() == [2, 2, 1, 0, 1, 4, 6, 8, 9, 12, 12, 12]
+
+
+@QUICK
+@given(data=st.data())
+@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize("book", SOME_BOOKS, ids=label)
+def test_convolution(builder: Any, everywhere: Any, book: CodeBook, rank: int, data: st.DataObject) -> None:
+    group = data.draw(st.sampled_from([1, 2, 4]))
+    per_group = data.draw(st.sampled_from([1, 3]))
+    multiplier = data.draw(st.sampled_from([1, 4]))
+    attrs = data.draw(windows(rank)) | {"group": group}
+    kernel = attrs.pop("kernel_shape")
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    extents = [data.draw(st.integers(5, 8)) for _ in range(rank)]
+    shape = (2, group * per_group, *extents)
+    model = builder()
+    model.input("v", np.int32, ["N", *shape[1:]])
+    weights = rng.integers(-128, 128, (group * multiplier, per_group, *kernel)).astype(np.int8)
+    y = model.node("SpikeConv", [model.spikes("v", book), model.constant(weights)], **attrs)
+    everywhere(model.proto({y: (np.int32, 2 + rank)}), {"v": levels_input(rng, book, shape)})
+
+
+@pytest.mark.parametrize("channels", [(16, 32), (8, 16), (32, 32)])
+@pytest.mark.parametrize("group", [1, 2, "depthwise"])
+def test_convolution_in_blocked_layouts(
+    builder: Any, everywhere: Any, channels: tuple[int, int], group: int | str
+) -> None:
+    """At level `all` onnxruntime rearranges channels into blocks of 8 or 16 and fuses pools and additions."""
+    book = CodeBook(4, 2)
+    rng = np.random.default_rng(3)
+    inside, outside = channels if group != "depthwise" else (channels[0], channels[0])
+    groups = inside if group == "depthwise" else int(group)
+    model = builder()
+    model.input("v", np.int32, ["N", inside, 9, 9])
+    weights = rng.integers(-128, 128, (outside, inside // groups, 3, 3)).astype(np.int8)
+    spikes = model.spikes("v", book)
+    first = model.node("SpikeConv", [spikes, model.constant(weights)], pads=[1] * 4, group=groups)
+    pooled = model.node("MembraneMaxPool", [first], kernel_shape=[2, 2], strides=[2, 2])
+    both = model.node("MembraneAdd", [pooled, pooled])
+    total = model.node("MembraneSum", [both], axes=[2, 3], keepdims=0)
+    scale = model.constant(0.0123, np.float32)
+    bias = model.constant(rng.normal(size=outside), np.float32)
+    y = model.node("Readout", [total, scale, bias])
+    feeds = {"v": levels_input(rng, book, (3, inside, 9, 9))}
+    everywhere(model.proto({y: (np.float32, 2)}), feeds)
+
+
+@pytest.mark.parametrize("op", ["SpikeConv", "SpikeMatMul"])
+def test_sums_up_to_the_bound(builder: Any, everywhere: Any, op: str) -> None:
+    """Sums just below 2^24 and odd, so that one lost bit would show."""
+    book = CodeBook(8, 8)
+    rng = np.random.default_rng(4)
+    count = 64
+    weights = rng.integers(0, 2, (8, count)) * 2 - 1
+    weights *= rng.integers(900, 1028, weights.shape)
+    assert np.abs(weights).sum(axis=1).max() * 255 < 2**24
+    v = rng.choice([254, 255], (6, count)).astype(np.int32)
+    v[0] = 255
+    weights[0] = np.abs(weights[0])
+    model = builder()
+    if op == "SpikeConv":
+        model.input("v", np.int32, ["N", 1, 8, 8])
+        kernel = model.constant(weights.reshape(8, 1, 8, 8), np.int16)
+        y = model.node(op, [model.spikes("v", book), kernel])
+        result = everywhere(model.proto({y: (np.int32, 4)}), {"v": v.reshape(6, 1, 8, 8)})
+    else:
+        model.input("v", np.int32, ["N", count])
+        y = model.node(op, [model.spikes("v", book), model.constant(weights.T, np.int16)])
+        result = everywhere(model.proto({y: (np.int32, 2)}), {"v": v})
+    expected = v.astype(np.int64) @ weights.T
+    assert np.array_equal(result[y].reshape(6, 8), expected)
+    assert np.abs(expected).max() > 2**23
+
+
+@QUICK
+@given(data=st.data())
+@pytest.mark.parametrize("book", SOME_BOOKS, ids=label)
+def test_matrix_products(builder: Any, everywhere: Any, book: CodeBook, data: st.DataObject) -> None:
+    size = st.integers(1, 6)
+    m, k, n = data.draw(size), data.draw(size), data.draw(size)
+    lead = data.draw(st.sampled_from([(), (2,), (2, 3)]))
+    batched = data.draw(st.booleans())
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    model = builder()
+    model.input("v", np.int32, ["N", *lead, m, k])
+    model.input("u", np.int32, ["N", *lead, k, n])
+    spikes, held = model.spikes("v", book), model.spikes("u", SOME_BOOKS[1])
+    weights = rng.integers(-127, 128, (*(lead if batched else ()), k, n)).astype(np.int8)
+    product = model.node("SpikeMatMul", [spikes, model.constant(weights)])
+    joint = model.node("SpikeMatMulHeld", [spikes, held])
+    rank = 3 + len(lead)
+    feeds = {
+        "v": levels_input(rng, book, (2, *lead, m, k)),
+        "u": levels_input(rng, SOME_BOOKS[1], (2, *lead, k, n)),
+    }
+    result = everywhere(model.proto({product: (np.int32, rank), joint: (np.int32, rank)}), feeds)
+    codes = {name: result[name].astype(np.int64) for name in (spikes, held)}
+    assert np.array_equal(result[product], codes[spikes] @ weights.astype(np.int64))
+    assert np.array_equal(result[joint], codes[spikes] @ codes[held])
+
+
+@pytest.mark.parametrize("book", [*SOME_BOOKS, CodeBook(12, 12, signed=True)], ids=label)
+@pytest.mark.parametrize(("shift", "bits"), [(0, 3), (2, 2), (3, 8), (0, 16), (14, 2)])
+def test_code_slice(builder: Any, everywhere: Any, book: CodeBook, shift: int, bits: int) -> None:
+    model = builder()
+    model.input("v", np.int32, ["N"])
+    spikes = model.spikes("v", book)
+    part = model.node("CodeSlice", [spikes], shift=shift, bits=bits)
+    charge = model.node("Charge", [part])
+    feeds = {"v": np.arange(book.levels, dtype=np.int32)}
+    result = everywhere(model.proto({part: (book.dtype, 1), charge: (np.int32, 1)}), feeds)
+    codes = book.codes.astype(np.int64)
+    assert np.array_equal(result[charge], np.sign(codes) * ((np.abs(codes) >> shift) % 2**bits))
+
+
+def test_slices_of_a_product_add_up(builder: Any, everywhere: Any) -> None:
+    """A product too large for one float32 sum, split by time-steps and joined by shifts."""
+    book = CodeBook(12, 12)
+    rng = np.random.default_rng(5)
+    weights = rng.integers(-2000, 2001, (40, 3)).astype(np.int16)
+    model = builder()
+    model.input("v", np.int32, ["N", 40])
+    spikes, held = model.spikes("v", book), model.constant(weights)
+    low = model.node("SpikeMatMul", [model.node("CodeSlice", [spikes], shift=0, bits=6), held])
+    high = model.node("SpikeMatMul", [model.node("CodeSlice", [spikes], shift=6, bits=6), held])
+    y = model.node("MembraneAdd", [model.node("MembraneScale", [high, model.constant(64, np.int32)]), low])
+    v = rng.integers(0, 4096, (5, 40), dtype=np.int32)
+    result = everywhere(model.proto({y: (np.int32, 2)}), {"v": v})
+    assert np.array_equal(result[y], v.astype(np.int64) @ weights)
+
+
+@QUICK
+@given(data=st.data())
+@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize("op", ["SpikeMaxPool", "MembraneMaxPool", "MembraneSumPool"])
+def test_pools(builder: Any, everywhere: Any, op: str, rank: int, data: st.DataObject) -> None:
+    attrs = data.draw(windows(rank))
+    attrs["pads"] = [
+        min(pad, extent // 2) for pad, extent in zip(attrs["pads"], attrs["kernel_shape"] * 2, strict=True)
+    ]
+    if op == "MembraneSumPool":
+        attrs.pop("dilations")
+    else:
+        attrs["ceil_mode"] = data.draw(st.integers(0, 1))
+    book = data.draw(st.sampled_from(SOME_BOOKS))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    shape = (2, 3, *(data.draw(st.integers(5, 8)) for _ in range(rank)))
+    model = builder()
+    model.input("v", np.int32, ["N", *shape[1:]])
+    if op == "SpikeMaxPool":
+        v = levels_input(rng, book, shape)
+        y = model.node(op, [model.spikes("v", book)], **attrs)
+        outputs = {y: (book.dtype, 2 + rank)}
+    else:
+        v = rng.integers(-(10**6), 10**6, shape, dtype=np.int32)
+        y = model.node(op, ["v"], **attrs)
+        outputs = {y: (np.int32, 2 + rank)}
+    # ONNX's shape inference (opset 17) counts ceil_mode windows that start in the padding; runtimes do not.
+    everywhere(model.proto(outputs), {"v": v}, full_check=not attrs.get("ceil_mode"))
+
+
+@pytest.mark.parametrize("shift", [0, 1, 7, 30])
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_membrane_round(builder: Any, everywhere: Any, shift: int, dtype: type[np.generic]) -> None:
+    rng = np.random.default_rng(6)
+    half = (1 << shift) >> 1
+    near = np.array([-3, -2, -1, 0, 1, 2, 3])[:, None] * half + [-1, 0, 1]
+    far = rng.integers(-(2**30), 2**30, (5, 3)) << (shift if dtype is np.int64 else 0)
+    v = np.concatenate([near, far])
+    v = np.clip(v, -(2**31), 2**31 - 1) if dtype is np.int32 else v
+    model = builder()
+    model.input("v", dtype, ["N", 3])
+    y = model.node("MembraneRound", ["v"], shift=shift)
+    result = everywhere(model.proto({y: (np.int32, 2)}), {"v": v.astype(dtype)})
+    assert result[y].tolist() == [[(int(e) + half) // 2**shift for e in row] for row in v]
+
+
+def test_membrane_arithmetic(builder: Any, everywhere: Any) -> None:
+    rng = np.random.default_rng(7)
+    model = builder()
+    model.input("a", np.int32, ["N", 4, 3, 2])
+    model.input("b", np.int32, ["N", 1, 3, 2])
+    total = model.node("MembraneAdd", ["a", "b"])
+    factors = model.constant(np.array([0, 1, -96, 1025]).reshape(4, 1, 1), np.int32)
+    scaled = model.node("MembraneScale", [total, factors])
+    kept = model.node("MembraneSum", [scaled], axes=[-1, 1])
+    gone = model.node("MembraneSum", [scaled], axes=[2], keepdims=0)
+    feeds = {
+        "a": rng.integers(-(10**5), 10**5, (3, 4, 3, 2), dtype=np.int32),
+        "b": rng.integers(-(10**5), 10**5, (3, 1, 3, 2), dtype=np.int32),
+    }
+    outputs = {total: (np.int32, 4), scaled: (np.int32, 4), kept: (np.int32, 4), gone: (np.int32, 3)}
+    result = everywhere(model.proto(outputs), feeds)
+    expected = (feeds["a"].astype(np.int64) + feeds["b"]) * np.array([0, 1, -96, 1025]).reshape(4, 1, 1)
+    assert np.array_equal(result[scaled], expected)
+    assert np.array_equal(result[kept], expected.sum(axis=(3, 1), keepdims=True))
+    assert np.array_equal(result[gone], expected.sum(axis=2))
+
+
+@QUICK
+@given(data=st.data())
+def test_readout(builder: Any, everywhere: Any, data: st.DataObject) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 9999)))
+    scalar = data.draw(st.booleans())
+    model = builder()
+    model.input("v", np.int32, ["N", 5])
+    scale = rng.lognormal(-8, 4, () if scalar else (5,)) * rng.choice([-1, 1])
+    bias = rng.normal(size=5)
+    y = model.node("Readout", ["v", model.constant(scale, np.float32), model.constant(bias, np.float32)])
+    v = rng.integers(-(2**31), 2**31, (7, 5)).astype(np.int32)
+    v[0] = 0
+    result = everywhere(model.proto({y: (np.float32, 2)}), {"v": v})
+    # Each operation rounds once: float64 holds the exact product and the exact cast.
+    rounded = (v.astype(np.float32).astype(np.float64) * np.float32(scale)).astype(np.float32)
+    assert np.array_equal(result[y], (rounded + np.float32(bias)).astype(np.float32))
+
+
+@pytest.mark.parametrize(("fraction_bits", "bits"), [(12, 24), (0, 8), (7, 25)])
+def test_fixed_point_input(builder: Any, everywhere: Any, fraction_bits: int, bits: int) -> None:
+    rng = np.random.default_rng(8)
+    x = np.concatenate([rng.normal(0, 3, 40), np.arange(-8, 8) / 2 ** (fraction_bits + 1), [1e30, -1e30]])
+    x = x.astype(np.float32)[:, None]
+    model = builder()
+    model.input("x", np.float32, ["N", 1])
+    encoded = model.node("FixedPointEncode", ["x"], fraction_bits=fraction_bits, bits=bits)
+    real = model.node("FixedPoint", ["x"], fraction_bits=fraction_bits, bits=bits)
+    result = everywhere(model.proto({encoded: (np.int32, 2), real: (np.float32, 2)}), {"x": x})
+    limit = 2 ** (bits - 1) - 1
+    expected = [max(-limit, min(limit, round(float(value) * 2**fraction_bits))) for value in x[:, 0]]
+    assert result[encoded][:, 0].tolist() == expected
+    assert np.array_equal(result[real], result[encoded] / np.float32(2**fraction_bits))
+
+
+@pytest.mark.parametrize("group", [1, 3])
+def test_host_layers(builder: Any, everywhere: Any, group: int) -> None:
+    rng = np.random.default_rng(9)
+    model = builder()
+    model.input("x", np.float32, ["N", 3, 6, 7])
+    encoded = model.node("FixedPointEncode", ["x"])
+    kernel = model.constant(rng.integers(-128, 128, (6, 3 // group, 3, 2)), np.int32)
+    conv = model.node("HostConv", [encoded, kernel], strides=[2, 1], pads=[1, 0, 1, 1], group=group)
+    weights = rng.integers(-(2**15), 2**15, (7, 5))
+    product = model.node("HostMatMul", [encoded, model.constant(weights, np.int32)])
+    x = rng.normal(0, 900, (2, 3, 6, 7)).astype(np.float32)
+    x[0, 0] = 1e9
+    result = everywhere(model.proto({conv: (np.int64, 4), product: (np.int64, 4)}), {"x": x})
+    assert np.array_equal(result[product], result[encoded].astype(np.int64) @ weights)
+    assert np.abs(result[conv]).max() > 2**31
+
+
+@pytest.mark.parametrize("ties", ["away", "up", "even"])
+@pytest.mark.parametrize("book", SOME_BOOKS, ids=label)
+def test_quantise(builder: Any, everywhere: Any, book: CodeBook, ties: str) -> None:
+    if ties == "even" and not book.is_uniform:
+        pytest.skip("ties to the even code need consecutive codes")
+    rng = np.random.default_rng(10)
+    step = np.array([0.5, 0.1, 0.3], np.float32)
+    u = rng.normal(0, book.max_abs / 4, (40, 3)).astype(np.float32)
+    # Exact ties: mid-points times the step, as the op rounds them.
+    places = rng.choice(book.twice_midpoints, (20, 3)).astype(np.float32) / 2
+    u[:20] = places * step
+    attrs = book.to_attributes() | {
+        "ties": ties,
+        "codes": book.codes.tolist(),
+        "twice_midpoints": book.twice_midpoints.tolist(),
+        "closed": [int(flag) for flag in book.closed(ties)],
+    }
+    model = builder()
+    model.input("u", np.float32, ["N", 3])
+    y = model.node("Quantise", ["u", model.constant(step)], **attrs)
+    result = everywhere(model.proto({y: (np.float32, 2)}), {"u": u})
+    assert np.array_equal(result[y][:20], book.nearest(places, ties).astype(np.float32) * step)
+
+
+def test_scales_of_the_quant_dialect(builder: Any, everywhere: Any) -> None:
+    rng = np.random.default_rng(11)
+    model = builder()
+    model.input("u", np.float32, ["N", 4])
+    whole = rng.integers(-128, 128, (3, 4)).astype(np.int8)
+    steps = rng.lognormal(size=(3, 1)), rng.lognormal(size=(1, 4))
+    weight = model.node("Weight", [model.constant(whole), model.constant(steps[0]), model.constant(steps[1])])
+    factors = [model.constant(-3, np.int32), model.constant(0.3), model.constant(0.7)]
+    scaled = model.node("Rescale", ["u", *factors])
+    rounded = model.node("RoundMembrane", ["u", model.constant(0.3)])
+    outputs = {weight: (np.float32, 2), scaled: (np.float32, 2), rounded: (np.float32, 2)}
+    u = rng.normal(size=(6, 4)).astype(np.float32)
+    result = everywhere(model.proto(outputs), {"u": u})
+    assert np.array_equal(result[weight], (whole * steps[0] / steps[1]).astype(np.float32))
+    assert np.allclose(result[scaled], u * (-0.9 / 0.7), rtol=1e-6)
+    assert np.abs(result[rounded] - u).max() <= 0.1501
+
+
+def test_layout_of_spikes(builder: Any, everywhere: Any) -> None:
+    rng = np.random.default_rng(12)
+    book, other = CodeBook(4, 2), CodeBook(3, 3)
+    model = builder()
+    model.input("v", np.int32, ["N", 4, 6])
+    x = model.spikes("v", book)
+    y = model.spikes("v", other)
+
+    def ints(*values: int) -> str:
+        return str(model.constant(values, np.int64))
+
+    shape = model.node("Shape", [x])
+    batch = model.node("Gather", [shape, ints(0)])
+    dims = model.node("Concat", [batch, ints(2, 2, 6)], axis=0)
+    heads = model.node("Reshape", [x, dims])
+    turned = model.node("Transpose", [heads], perm=[0, 2, 1, 3])
+    wide = model.node("Flatten", [turned], axis=1)
+    first, second = model.node("Split", [turned, ints(1, 5)], axis=3, outputs=2)
+    padded = model.node("Pad", [first, ints(0, 0, 0, 2, 0, 1, 0, 0)])
+    part = model.node("Slice", [second, ints(-1, 0), ints(-9, 1), ints(3, 1), ints(-2, 1)])
+    picked = model.node("Gather", [turned, ints(1, 0, 1)], axis=2)
+    joined = model.node("Concat", [padded, padded], axis=1)
+    unsqueezed = model.node("Unsqueeze", [part, ints(0)])
+    squeezed = model.node("Squeeze", [unsqueezed, ints(0)])
+    spread = model.node("Expand", [squeezed, ints(1, 2, 1, 1)])
+    same = model.node("Identity", [spread])
+    # Codes of different books on one wire bundle: uint8 both.
+    mixed = model.node("Concat", [x, y], axis=2)
+    mixed_sum = model.node("Charge", [mixed])
+    ends = [wide, picked, joined, same, mixed_sum]
+    ranks = [2, 4, 4, 4, 3]
+    proto = model.proto(
+        {name: (np.int32 if name == mixed_sum else np.uint8, r) for name, r in zip(ends, ranks, strict=True)}
+    )
+    everywhere(proto, {"v": levels_input(rng, book, (3, 4, 6))})
+
+
+def test_attention_with_held_operands(builder: Any, everywhere: Any, padded: Any, neuron: Any) -> None:
+    """Two heads: scores from spikes of q and a held k, then spikes of the scores and a held v."""
+    rng = np.random.default_rng(13)
+    signed, plain = CodeBook(4, 2, signed=True), CodeBook(4, 4)
+    tokens, dim = 5, 8
+    model = builder()
+    model.input("u", np.int32, ["N", tokens, dim])
+    x = model.spikes("u", plain)
+
+    def branch(perm: list[int]) -> str:
+        weights = model.constant(rng.integers(-127, 128, (dim, dim)), np.int8)
+        current = model.node("SpikeMatMul", [x, weights])
+        limits = np.sort(rng.integers(-2000, 2000, (dim, signed.levels - 1), dtype=np.int32), axis=1)
+        table, rows = model.constant(padded(signed, limits)), model.constant(np.arange(dim), np.int32)
+        spikes = model.node("ExpGIF", [current, table, rows], **neuron(signed))
+        heads = model.node("Reshape", [spikes, model.constant([0, tokens, 2, dim // 2], np.int64)])
+        return str(model.node("Transpose", [heads], perm=perm))
+
+    scores = model.node("SpikeMatMulHeld", [branch([0, 2, 1, 3]), branch([0, 2, 3, 1])])
+    limits = np.sort(rng.integers(-300, 300, (1, plain.levels - 1), dtype=np.int32), axis=1)
+    table = model.constant(padded(plain, limits))
+    attention = model.node("ExpGIF", [scores, table, model.constant(0, np.int32)], **neuron(plain))
+    mixed = model.node("SpikeMatMulHeld", [attention, branch([0, 2, 1, 3])])
+    back = model.node("Transpose", [mixed], perm=[0, 2, 1, 3])
+    merged = model.node("Reshape", [back, model.constant([0, tokens, dim], np.int64)])
+    pooled = model.node("MembraneSum", [merged], axes=[1], keepdims=0)
+    bias = model.constant(rng.normal(size=dim), np.float32)
+    y = model.node("Readout", [pooled, model.constant(0.01, np.float32), bias])
+    proto = model.proto({y: (np.float32, 2)})
+    result = everywhere(proto, {"u": levels_input(rng, plain, (3, tokens, dim))})
+    assert len(np.unique(result[attention])) > 4
+
+
+def test_the_comparison_sees_a_wrong_body(builder: Any, everywhere: Any) -> None:
+    """Canary: with > for >= in the neuron's body, the runtimes must be found to differ."""
+    model = builder()
+    model.input("v", np.int32, ["N"])
+    y = model.spikes("v", CodeBook(4, 2))
+    proto = model.proto({y: (np.uint8, 1)})
+    feeds = {"v": np.arange(9, dtype=np.int32)}
+    everywhere(proto, feeds)
+    loop = next(node for node in proto.functions[0].node if node.op_type == "Loop")
+    wrong = next(node for node in loop.attribute[0].g.node if node.op_type == "GreaterOrEqual")
+    wrong.op_type = "Greater"
+    with pytest.raises(AssertionError, match="onnxruntime none"):
+        everywhere(proto, feeds)
+
+
+def nodes_of(nodes: Any) -> Any:
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            yield from nodes_of(attribute.g.node)
+
+
+@pytest.mark.parametrize("name", sorted(OPS))
+def test_bodies_use_standard_ops_only(builder: Any, name: str) -> None:
+    from snnc.ir.functions import parse_function_proto
+
+    function = parse_function_proto(OPS[name].function_text())
+    assert function.domain == "ai.snnc"
+    assert [(entry.domain, entry.version) for entry in function.opset_import] == [("", 17)]
+    for node in nodes_of(function.node):
+        assert node.domain == ""
+        assert not onnx.defs.get_schema(node.op_type, 17).deprecated
