@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnc.coding import CodeBook
+from snnc.cost.events import counted_tensor, events, merged_wires
 from snnc.cost.fanout import (
     ConvGeometry,
     MatMulGeometry,
@@ -74,7 +75,7 @@ class Seen:
         if constant(value) is not None:
             where = Where(node=self.node.name, tensor=value.name if value is not None else None)
             raise InternalError("SNN142", "constants arrive as spikes; they should be folded", where=where)
-        return spike_counts(self.input(index))
+        return events(value, self.array)
 
     def row(self, kind: Any, **counts: Any) -> LayerCost:
         """Return the row of this node."""
@@ -98,7 +99,7 @@ class Rule:
 
     def taps(self, node: Node) -> list[str]:
         """Return the names of the tensors that a runtime must hand over for this node."""
-        values = [node.inputs[index] for index in self.inputs]
+        values = [counted_tensor(node.inputs[index]) for index in self.inputs]
         values += [node.outputs[0]] if self.output else []
         return [
             value.name for value in values if value is not None and value.name and constant(value) is None
@@ -118,6 +119,8 @@ def most_spikes_of(value: Value | None) -> int:
         return int(CodeBook.from_attributes(attributes(node)).spikes.max())
     if node.domain == AI_SNNC and node.op_type == "CodeSlice":
         return min(most_spikes_of(node.inputs[0]), int(attributes(node)["bits"]))
+    if node.domain == AI_SNNC and node.op_type in {"SpikeSum", "SpikeSumPool"}:
+        return most_spikes_of(node.inputs[0]) * merged_wires(value)
     joins = node.domain != AI_SNNC and node.op_type in LAYOUT and LAYOUT[node.op_type].moves == "all"
     return max(most_spikes_of(source) for source in (node.inputs if joins else node.inputs[:1]))
 
@@ -301,6 +304,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "MembraneSumPool": Rule(_sum_pool, inputs=(0,), output=True),
         "MembraneMaxPool": Rule(_max_pool, inputs=(0,), output=True),
         "SpikeMaxPool": Rule(_max_pool, inputs=(0,), output=True),
+        "SpikeSumPool": Rule(_free),
+        "SpikeSum": Rule(_free),
         "CodeSlice": Rule(_free),
         "FixedPointEncode": Rule(_free),
     }
