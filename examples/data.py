@@ -62,7 +62,7 @@ def _from_folder(folder: Path, split: str) -> tuple[npt.NDArray[np.uint8], npt.N
     images, labels = (read_idx(path) for path in paths)
     if images.shape != (count, 28, 28) or labels.shape != (count,):
         raise DataError(
-            f"{folder}: {split} has shapes {images.shape}, {labels.shape}, not {count} images of 28x28"
+            f"{folder}: {split} holds {images.shape}, {labels.shape}, not {count} images of 28x28"
         )
     return images, labels
 
@@ -80,8 +80,8 @@ def fashion_mnist(folder: str | Path | None, split: str) -> tuple[torch.Tensor, 
     """Load one split of Fashion-MNIST.
 
     Args:
-        folder: Where the idx files are (or where torchvision may put them). ``None``: torchvision's
-            download into ``~/.cache/fashion-mnist`` if torchvision is installed, else the Debian package's folder.
+        folder: Where the idx files are, or where torchvision may put them. ``None``: torchvision's download
+            into ``~/.cache/fashion-mnist`` if torchvision is installed, else the Debian package's folder.
         split: ``"train"`` (60,000) or ``"test"`` (10,000).
 
     Returns:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +15,9 @@ from typing import Any
 import torch
 from data import DataError, augment, fashion_mnist
 from torch import Tensor, nn
+
+import snnc
+from snnc.nn import Schedule, reestimate_batch_norm
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,8 @@ class Recipe:
 def arguments(name: str) -> argparse.Namespace:
     """Parse the command line of an example's ``train.py``."""
     parser = argparse.ArgumentParser(description=f"Train {name} on Fashion-MNIST and export it to ONNX.")
-    parser.add_argument(
-        "--data", type=Path, help="folder of the idx .gz files (default: torchvision or Debian)"
-    )
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--data", type=Path, help="folder of the idx .gz files")
+    parser.add_argument("--epochs", type=int, default=8, help="0: evaluate and export --init")
     parser.add_argument("--timesteps", type=int, default=4, help="T of every code")
     parser.add_argument("--groups", type=int, default=4, help="G of every code: at most G spikes per neuron")
     parser.add_argument("--float", action="store_true", dest="is_float", help="train the float network")
@@ -55,12 +55,8 @@ def arguments(name: str) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, help="peak learning rate")
     parser.add_argument("--limit", type=int, help="use only so many training images")
-    parser.add_argument(
-        "--bfloat16", action="store_true", help="train in bfloat16 autocast; evaluation is float32"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs"), help="folder for .pt, .onnx and RESULTS.json"
-    )
+    parser.add_argument("--bfloat16", action="store_true", help="train in bfloat16; evaluation is float32")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder for .pt, .onnx, RESULTS.json")
     return parser.parse_args()
 
 
@@ -97,8 +93,6 @@ def fit(module: nn.Module, images: Tensor, labels: Tensor, options: argparse.Nam
         options: ``epochs``, ``batch``, ``seed``, ``bfloat16``.
         rate: Peak learning rate.
     """
-    from snnc.nn import Schedule
-
     generator = torch.Generator().manual_seed(options.seed)
     optimiser = _optimiser(module, rate)
     schedule = Schedule(module, options.epochs)
@@ -133,13 +127,26 @@ def record(folder: Path, name: str, result: dict[str, Any]) -> None:
     """Add ``result`` under ``name`` to ``folder/RESULTS.json``."""
     path = folder / "RESULTS.json"
     table = json.loads(path.read_text()) if path.is_file() else {}
-    # A run without epochs only exports again: it keeps what the training run recorded.
-    table[name] = {**table.get(name, {}), **result} if result.get("epochs") == 0 else result
-    if result.get("epochs") == 0 and "epochs" in table[name]:
-        table[name]["epochs"] = table[name].get("trained_epochs", 0)
+    table[name] = result
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(table, indent=2, sort_keys=True) + "\n")
     temporary.replace(path)
+
+
+def command(options: argparse.Namespace) -> str:
+    """Return the command line that repeats a run, with the files of this machine under ``runs``."""
+    script = Path(sys.argv[0]).resolve()
+    words = ["python", f"examples/{script.parent.name}/{script.name}"]
+    words += (
+        ["--float"] if options.is_float else ["--timesteps", options.timesteps, "--groups", options.groups]
+    )
+    words += ["--epochs", options.epochs, "--batch", options.batch, "--seed", options.seed]
+    words += ["--threads", options.threads]
+    words += ["--rate", options.rate] if options.rate else []
+    words += ["--limit", options.limit] if options.limit else []
+    words += ["--bfloat16"] if options.bfloat16 else []
+    words += ["--init", f"runs/{options.init.name}"] if options.init else []
+    return " ".join(map(str, [*words, "--out", "runs"]))
 
 
 def main(recipe: Recipe) -> int:
@@ -155,43 +162,38 @@ def main(recipe: Recipe) -> int:
         return 2
     if options.limit:
         images, labels = images[: options.limit], labels[: options.limit]
-    from snnc.nn import reestimate_batch_norm
-
-    network = (
-        recipe.float_network()
-        if options.is_float
-        else recipe.spiking_network(options.timesteps, options.groups)
-    )
-    rate = options.rate or recipe.float_rate
+    if options.is_float:
+        name, network = f"{recipe.name}_float", recipe.float_network()
+    else:
+        name = f"{recipe.name}_t{options.timesteps}g{options.groups}"
+        network = recipe.spiking_network(options.timesteps, options.groups)
+    rate = options.rate or (recipe.fine_tune_rate if options.init else recipe.float_rate)
     if options.init:
         state = torch.load(options.init, weights_only=True)
-        # The float checkpoint has no thresholds: those come from the first batch.
-        network.load_state_dict(state, strict=False)
-        rate = options.rate or recipe.fine_tune_rate
+        # A float checkpoint has no thresholds: those come from the first batch.
+        network.load_state_dict(state, strict=options.epochs == 0)
     network = network.to(memory_format=torch.channels_last)
     started = time.perf_counter()
-    fit(network, images, labels, options, rate)
     if options.epochs:
+        fit(network, images, labels, options, rate)
         batches = (as_input(images[i : i + 500]) for i in range(0, min(len(images), 20_000), 500))
         reestimate_batch_norm(network, batches)
-    name = recipe.name + ("_float" if options.is_float else f"_t{options.timesteps}g{options.groups}")
+    options.out.mkdir(parents=True, exist_ok=True)
     result = {
         "accuracy": round(accuracy(network, test_images, test_labels), 2),
-        "command": shlex.join(["python", *sys.argv]),
+        "command": command(options),
         "epochs": options.epochs,
-        "init": options.init.name if options.init else None,
         "minutes": round((time.perf_counter() - started) / 60, 1),
         "parameters": sum(p.numel() for p in network.parameters()),
         "seed": options.seed,
         "test_images": len(test_images),
         "torch": torch.__version__,
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    torch.save(network.state_dict(), options.out / f"{name}.pt")
     print(f"{name}: {result['accuracy']:.2f} % of {len(test_images)} test images", flush=True)
-    record(options.out, name, result)
-    import snnc
-
-    example = recipe.example_input()
-    snnc.export(network.to(memory_format=torch.contiguous_format), example, options.out / f"{name}.onnx")
+    if options.epochs:
+        torch.save(network.state_dict(), options.out / f"{name}.pt")
+        record(options.out, name, result)
+    # The file takes the usual layout of memory; channels_last is for training speed only.
+    network = network.to(memory_format=torch.contiguous_format)
+    snnc.export(network, recipe.example_input(), options.out / f"{name}.onnx")
     return 0

@@ -40,7 +40,7 @@ class Residual(nn.Module):
 
 
 class ResidualCNN(nn.Module):
-    """Stem, depthwise-separable residual block at 14x14, strided convolution, residual block at 7x7, linear head.
+    """Stem, depthwise-separable residual block, strided convolution, residual block, linear head.
 
     Args:
         activation: Makes one activation module per call: an ``ExpG``, or ``nn.ReLU`` for the float network.
@@ -57,7 +57,7 @@ class ResidualCNN(nn.Module):
                 conv_bn(32, 32, 3, groups=32),
                 activation(),
                 conv_bn(32, 32, 1),
-            )  # fmt: skip
+            )
         )
         self.down = nn.Sequential(activation(), conv_bn(32, 64, 3, stride=2))
         self.block2 = Residual(
@@ -81,7 +81,7 @@ class ResidualCNN(nn.Module):
 
 def float_network(classes: int = 10) -> ResidualCNN:
     """The same architecture with ReLU."""
-    return ResidualCNN(lambda: nn.ReLU(), classes)
+    return ResidualCNN(nn.ReLU, classes)
 
 
 def spiking_network(timesteps: int, groups: int, classes: int = 10) -> ResidualCNN:

@@ -1,7 +1,7 @@
 """Train the spiking transformer on Fashion-MNIST, in float or with ExpG quantisers, and export it.
 
-python examples/02_spiking_transformer/train.py --float --epochs 8 --out runs
-python examples/02_spiking_transformer/train.py --timesteps 4 --groups 2 --epochs 5 --init runs/fashion_transformer_float.pt --out runs
+First ``python examples/02_spiking_transformer/train.py --float --out runs``, then, for each number of groups,
+the same with ``--groups 4 --epochs 4 --init runs/fashion_transformer_float.pt --out runs``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import model  # noqa: E402
-from training import Recipe, main  # noqa: E402
+import model
+from training import Recipe, main
 
 RECIPE = Recipe(
     name="fashion_transformer",

@@ -39,10 +39,10 @@ def export(
 ) -> None:
     """Write a torch module as one ONNX file.
 
-    An `ExpG` becomes one node ``ai.snnc::Quantise`` with its step as an initializer; the file holds the function
-    of standard ops that defines the node. Weights of `QuantConv2d` and `QuantLinear` become int8 initializers
-    with DequantizeLinear. Nodes are named after the modules they come from; paths and source lines of the
-    exporting machine are not in the file. The same module gives the same bytes.
+    An `ExpG` becomes one node ``ai.snnc::Quantise`` with its step as an initializer; the file holds the
+    function of standard ops that defines the node. Weights of `QuantConv2d` and `QuantLinear` become int8
+    initializers with DequantizeLinear. Nodes are named after the modules they come from; paths and source
+    lines of the exporting machine are not in the file. The same module gives the same bytes.
 
     Args:
         module: Network; it is exported in evaluation mode, and itself left as it is.
@@ -53,7 +53,7 @@ def export(
         output_names: Names of the graph outputs; default ``("logits",)`` for one output, else torch's.
 
     Raises:
-        UsageError: SNN211 if an ExpG is shared by inputs of different rank or never runs, or no example is given.
+        UsageError: SNN211 if no example is given, or an ExpG per channel reads inputs of different ranks.
         InputError: SNN305 if torch cannot trace or translate the module.
         EnvironmentFailure: SNN603 if the file cannot be written.
     """
@@ -89,9 +89,7 @@ def _deployed(module: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
         if isinstance(part, ExpG):
             seen = ranks[part]
             if len(seen) > 1 and part.channels is not None:
-                raise UsageError(
-                    "SNN211", f"ExpG {name!r} reads inputs of ranks {sorted(seen)}; use one for each"
-                )
+                raise UsageError("SNN211", f"ExpG {name!r} reads inputs of ranks {sorted(seen)}: use two")
             if seen:
                 fixed[part] = part.fixed(seen.pop())
         elif isinstance(part, QuantConv2d | QuantLinear):
@@ -167,7 +165,7 @@ def _scope(node: Node) -> str:
 
 
 def _weight_scope(node: Node) -> str:
-    """Return the module that owns a node's weight: the optimiser credits a folded BatchNorm's convolution to it."""
+    """Return the module that owns a node's weight; torch credits a convolution to the BatchNorm folded in."""
     weight = node.inputs[1] if len(node.inputs) > 1 else None
     if weight is None or not weight.is_initializer() or not (weight.name or "").endswith(".weight"):
         return ""

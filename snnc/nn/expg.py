@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -20,10 +22,10 @@ class ExpG(nn.Module):
     evaluation it is the deployed function ``step * code``, whatever alpha: code k is reached when
     ``u >= p_k * step`` in float32, the comparison that every later stage of snnc makes.
 
-    The threshold theta is the value of the largest code, ``theta = step * M``. Its parameter is the logarithm,
-    so that it stays positive and an optimiser's step is relative to its size. The first training batch sets it
-    to the best step for a (half-)normal signal of the batch's root mean square, unless ``initial_threshold``
-    is given or a checkpoint was loaded.
+    The threshold theta is the value of the largest code, ``theta = step * M``. Its parameter is the
+    logarithm, so that it stays positive and an optimiser's step is relative to its size. The first training
+    batch sets it to the best step for a (half-)normal signal of the batch's root mean square, unless
+    ``initial_threshold`` is given or a checkpoint was loaded.
 
     Args:
         timesteps: T, 1 to 16.
@@ -98,7 +100,7 @@ class ExpG(nn.Module):
         if not -u.ndim <= self.channel_axis < u.ndim or u.shape[self.channel_axis] != self.channels:
             raise UsageError(
                 "SNN210",
-                f"an ExpG with channels={self.channels} on axis {self.channel_axis} got an input of shape {tuple(u.shape)}",
+                f"ExpG with channels={self.channels} on axis {self.channel_axis} got shape {tuple(u.shape)}",
             )
 
     @torch.no_grad()
@@ -182,7 +184,7 @@ class FixedExpG(nn.Module):
             )
         return quantise(u, self.step, self.book)
 
-    def _attributes(self) -> dict[str, int | str | list[int]]:
+    def _attributes(self) -> dict[str, Any]:
         points = self.book.break_points("away")
         return {
             **self.book.to_attributes(),

@@ -69,8 +69,8 @@ def _mix(
     """Return the mixed activation of ``u`` and its derivative by theta, both in the dtype of ``u``."""
     largest = book.magnitude
     clipped = (u.float() / theta).clamp_(-1.0 if book.signed else 0.0, 1.0)
-    # Training divides by the step where deployment compares: the two differ only by rounding at a break point,
-    # and the division is an order of magnitude faster.
+    # Training divides by the step where deployment compares: the two differ only by rounding at a break
+    # point, and the division is an order of magnitude faster.
     if table is None:
         codes = (clipped.abs() if book.signed else clipped).mul(largest).add_(0.5).floor_()
     else:
@@ -96,7 +96,7 @@ def _mix_in_blocks(
     if value.stride() != u.stride():  # not dense: empty_like keeps the strides of dense tensors only
         return _mix_in_blocks(u.contiguous(), theta, alpha, book, table)
     flat = [part.as_strided((u.numel(),), (1,)) for part in (u, value, slope)]
-    for part, into, by in zip(*(each.split(_BLOCK) for each in flat), strict=True):
+    for part, into, by in zip(*(torch.split(each, _BLOCK) for each in flat), strict=True):
         a, b = _mix(part, theta, alpha, book, table)
         into.copy_(a)
         by.copy_(b)
@@ -118,7 +118,7 @@ class _ExpG(torch.autograd.Function):
         return value
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         u, slope, theta = ctx.saved_tensors
         if u.device.type == "cpu" and theta.numel() == 1:
             limit = float(theta)
@@ -143,8 +143,9 @@ def expg(u: Tensor, theta: Tensor, alpha: float, book: CodeBook, *, gradient_sca
             codes (LSQ).
 
     Returns:
-        Tensor of the shape and dtype of ``u``. Gradients: to ``u`` inside ``0 < u < theta`` (``|u| < theta`` if
-        signed), to ``theta`` the term ``alpha (ExpG(u) - u) / theta`` inside, 1 above and 0 (-1 if signed) below.
+        Tensor of the shape and dtype of ``u``. Gradients: to ``u`` inside ``0 < u < theta`` (``|u| < theta``
+        if signed), to ``theta`` the term ``alpha (ExpG(u) - u) / theta`` inside, 1 above and 0 (-1 if signed)
+        below.
 
     Source:
         Semantics note 1.4; QCFS for the mask, LSQ for the gradient of theta.

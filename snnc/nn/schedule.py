@@ -34,8 +34,8 @@ def set_progress(module: nn.Module, alpha: float) -> None:
 class Schedule:
     """The mixing coefficient over training: ``alpha = min(1, e / (rho E))``.
 
-    The paper's ``e / E`` never reaches 1 during training, so that the network would never see the function that
-    is deployed; ``rho < 1`` gives it the last epochs for that (semantics 1.4, derived).
+    The paper's ``e / E`` never reaches 1 during training, so that the network would never see the function
+    that is deployed; ``rho < 1`` gives it the last epochs for that (semantics 1.4, derived).
 
     Args:
         module: Network.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,8 @@ __all__ = ["QuantConv2d", "QuantLinear", "QuantWeight"]
 class QuantWeight(nn.Module):
     """Fake quantisation of a weight to a symmetric integer grid per output channel.
 
-    ``w`` becomes ``s_o round(w / s_o)`` with ``s_o = max|w_o| / (2^(bits-1) - 1)``, ties to even; the gradient
-    passes straight through. A channel of zeros gets the scale 1.
+    ``w`` becomes ``s_o round(w / s_o)`` with ``s_o = max|w_o| / (2^(bits-1) - 1)``, ties to even; the
+    gradient passes straight through. A channel of zeros gets the scale 1.
 
     Args:
         bits: Width of the signed integers, 2 to 8.
@@ -62,15 +62,17 @@ class QuantWeight(nn.Module):
 
 def _dequantise(whole: Tensor, scale: Tensor) -> Tensor:
     if torch.onnx.is_in_onnx_export():
-        held = torch.onnx.ops.symbolic(
+        return torch.onnx.ops.symbolic(
             "DequantizeLinear", (whole, scale), {"axis": 0}, dtype=torch.float32, shape=whole.shape
         )
-        return cast(Tensor, held)
     return whole.float() * scale.reshape((-1,) + (1,) * (whole.ndim - 1))
 
 
 class _Frozen(nn.Module):
     """Integers and scales as constants."""
+
+    integers: Tensor
+    scale: Tensor
 
     def __init__(self, whole: Tensor, scale: Tensor) -> None:
         super().__init__()
@@ -79,7 +81,7 @@ class _Frozen(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the float32 weight; the argument is not read."""
-        return _dequantise(cast(Tensor, self.integers), cast(Tensor, self.scale))
+        return _dequantise(self.integers, self.scale)
 
 
 class QuantConv2d(nn.Conv2d):
@@ -97,10 +99,12 @@ class QuantConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve ``(N, C, H, W)`` with the weight on its grid."""
-        return self._conv_forward(input, self.grid(self.weight), self.bias)
+        weight: Tensor = self.grid(self.weight)
+        result: Tensor = self._conv_forward(input, weight, self.bias)
+        return result
 
     def freeze(self) -> None:
-        """Replace the trained weight by its integers, in place; the module can be evaluated and exported only."""
+        """Fix the weight to its present integers, in place: from here on for evaluation only."""
         if isinstance(self.grid, QuantWeight):
             self.grid = _Frozen(*self.grid.integers(self.weight))
 
@@ -123,6 +127,6 @@ class QuantLinear(nn.Linear):
         return nn.functional.linear(input, self.grid(self.weight), self.bias)
 
     def freeze(self) -> None:
-        """Replace the trained weight by its integers, in place; the module can be evaluated and exported only."""
+        """Fix the weight to its present integers, in place: from here on for evaluation only."""
         if isinstance(self.grid, QuantWeight):
             self.grid = _Frozen(*self.grid.integers(self.weight))
