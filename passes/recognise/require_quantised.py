@@ -42,6 +42,7 @@ class _Kind(Enum):
 
     INPUT = "the network input, changed at most elementwise"
     CODED = "codes of a quantiser"
+    POOLED = "sums of codes over a window: spike trains merged on one wire"
     SUM = "sums of weighted codes"
     CONSTANT = "constants"
     SHAPE = "integers that describe shapes"
@@ -94,7 +95,9 @@ class _Walk:
         if node.op_type in _LINEAR or node.op_type in ("Mul", "Div"):
             return self._arithmetic(node, kinds)
         if node.op_type == "MaxPool" and kinds[0] is not _Kind.INPUT:
-            return kinds[0]
+            return kinds[0] if kinds[0] is _Kind.CODED else _Kind.SUM
+        if node.op_type in _SUMS and kinds[0] in (_Kind.CODED, _Kind.POOLED):
+            return _Kind.POOLED
         if node.op_type in ("Relu", "Clip", "Neg", "Cast") and kinds[0] is _Kind.INPUT:
             return _Kind.INPUT
         if node.op_type == "Neg" or (node.op_type in _SUMS and kinds[0] is not _Kind.INPUT):
@@ -106,7 +109,7 @@ class _Walk:
 
     def _product(self, node: Node, kinds: list[_Kind]) -> _Kind:
         for place, kind in zip(("data input", "second operand"), kinds, strict=False):
-            if kind is _Kind.SUM:
+            if kind is _Kind.SUM or (kind is _Kind.POOLED and place == "second operand"):
                 source = node.inputs[0 if place == "data input" else 1]
                 producer = source.producer() if source is not None else None
                 origin = f"{producer.op_type} {producer.name!r}" if producer is not None else "nowhere"
@@ -129,7 +132,8 @@ class _Walk:
             self.complain(node, "multiplies two computed values: only a product with a constant is a scale")
         elif _Kind.INPUT in variable:
             self.complain(node, "mixes the network input with coded values: put a quantiser behind the input")
-        return _Kind.SUM
+        scaled = node.op_type in ("Mul", "Div") and variable == [_Kind.POOLED]
+        return _Kind.POOLED if scaled else _Kind.SUM
 
     def _left_over(self, node: Node) -> _Kind:
         remedy = activation_remedy(node.op_type) or "it has no form with spikes"
