@@ -176,7 +176,7 @@ def _pad(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Arra
     margins = [(0, 0)] * data.ndim
     for position, axis in enumerate(axes):
         margins[axis] = (pads[position], pads[position + len(axes)])
-    crop = tuple(slice(max(0, -begin), -end if end < 0 else None) for begin, end in margins)
+    crop = tuple(slice(max(0, -begin), end if end < 0 else None) for begin, end in margins)
     return [np.pad(data[crop], [(max(0, begin), max(0, end)) for begin, end in margins])]
 
 

@@ -296,6 +296,25 @@ def test_pools(builder: Any, everywhere: Any, op: str, rank: int, data: st.DataO
     everywhere(model.proto(outputs), {"v": v}, full_check=not attrs.get("ceil_mode"))
 
 
+@pytest.mark.parametrize("book", SOME_BOOKS, ids=label)
+def test_merged_wires(builder: Any, everywhere: Any, book: CodeBook) -> None:
+    """Pools of spikes in front of synapses: several spikes arrive in one time-step."""
+    rng = np.random.default_rng(14)
+    model = builder()
+    model.input("v", np.int32, ["N", 4, 7, 6])
+    spikes = model.spikes("v", book)
+    pooled = model.node("SpikeSumPool", [spikes], kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1])
+    kernel = model.constant(rng.integers(-127, 128, (5, 4, 3, 3)), np.int8)
+    conv = model.node("SpikeConv", [pooled, kernel], pads=[1, 1, 1, 1])
+    summed = model.node("SpikeSum", [spikes], axes=[2, -1], keepdims=0)
+    product = model.node("SpikeMatMul", [summed, model.constant(rng.integers(-9, 10, (4, 3)), np.int8)])
+    outputs = {conv: (np.int32, 4), product: (np.int32, 2)}
+    result = everywhere(model.proto(outputs), {"v": levels_input(rng, book, (2, 4, 7, 6))})
+    codes = result[spikes].astype(np.int64)
+    assert np.array_equal(result[summed], codes.sum(axis=(2, 3)))
+    assert np.array_equal(result[pooled][:, :, 1, 1], codes[:, :, 1:4, 1:3].sum(axis=(2, 3)))
+
+
 @pytest.mark.parametrize("shift", [0, 1, 7, 30])
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
 def test_membrane_round(builder: Any, everywhere: Any, shift: int, dtype: type[np.generic]) -> None:
@@ -529,3 +548,37 @@ def test_bodies_use_standard_ops_only(builder: Any, name: str) -> None:
     for node in nodes_of(function.node):
         assert node.domain == ""
         assert not onnx.defs.get_schema(node.op_type, 17).deprecated
+
+
+COVERED = {
+    "Charge": test_every_code_is_fired_and_decoded,
+    "CodeSlice": test_code_slice,
+    "Encode": test_encode,
+    "ExpGIF": test_thresholds_of_each_channel,
+    "FixedPoint": test_fixed_point_input,
+    "FixedPointEncode": test_fixed_point_input,
+    "HostConv": test_host_layers,
+    "HostMatMul": test_host_layers,
+    "MembraneAdd": test_membrane_arithmetic,
+    "MembraneMaxPool": test_pools,
+    "MembraneRound": test_membrane_round,
+    "MembraneScale": test_membrane_arithmetic,
+    "MembraneSum": test_membrane_arithmetic,
+    "MembraneSumPool": test_pools,
+    "Quantise": test_quantise,
+    "Readout": test_readout,
+    "Rescale": test_scales_of_the_quant_dialect,
+    "RoundMembrane": test_scales_of_the_quant_dialect,
+    "SpikeConv": test_convolution,
+    "SpikeMatMul": test_matrix_products,
+    "SpikeMatMulHeld": test_matrix_products,
+    "SpikeMaxPool": test_pools,
+    "SpikeSum": test_merged_wires,
+    "SpikeSumPool": test_merged_wires,
+    "Weight": test_scales_of_the_quant_dialect,
+}
+
+
+def test_every_op_is_covered() -> None:
+    """A new op needs a conformance test, entered here."""
+    assert sorted(COVERED) == sorted(OPS)
