@@ -24,8 +24,8 @@ class LayerCost:
             ``host`` (multiplies on the host), or ``other`` (membrane arithmetic, pooling).
         timesteps: T of the code that a neuron emits; 0 elsewhere.
         groups: G of that code; 0 elsewhere.
-        limit: Most spikes per window that the code allows: of the emitted code for neurons, of the consumed
-            one for synapses.
+        limit: Most spikes per window that the code allows a neuron, or that can arrive on one wire of a
+            synaptic layer (several neurons share a wire behind average pooling).
         levels: Codes a neuron can emit; 0 elsewhere.
         signed: Whether emitted spikes have a sign.
         neurons: Neurons that were evaluated (one image evaluates each neuron once).

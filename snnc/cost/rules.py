@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnc.coding import CodeBook
-from snnc.cost.events import counted_tensor, events, merged_wires
+from snnc.cost.events import events, most_spikes, needed_for_events
 from snnc.cost.fanout import (
     ConvGeometry,
     MatMulGeometry,
@@ -22,10 +22,9 @@ from snnc.cost.fanout import (
 )
 from snnc.cost.layer import LayerCost
 from snnc.errors import InternalError, Where
-from snnc.ir import AI_SNNC, Node, Value, attributes, constant
-from snnc.ops import LAYOUT
+from snnc.ir import Node, Value, attributes, constant
 
-__all__ = ["RULES", "Rule", "Seen", "most_spikes_of"]
+__all__ = ["RULES", "Rule", "Seen"]
 
 Array = npt.NDArray[Any]
 
@@ -66,7 +65,7 @@ class Seen:
         return self.array(self.node.outputs[0])
 
     def spikes(self, index: int = 0) -> Array:
-        """Return the number of spikes of each code of an input, which depends on the image.
+        """Return the number of spikes that arrive on each wire of an input, which depends on the image.
 
         Raises:
             InternalError: SNN142, it is constant: the compiler has to fold what follows it.
@@ -89,40 +88,24 @@ class Rule:
 
     Attributes:
         count: Makes the row from the tensors.
-        inputs: Positions of the inputs it must see.
+        spikes: Positions of the inputs whose spikes it counts.
+        inputs: Positions of the inputs whose content it must see.
         output: Whether it must see the output.
     """
 
     count: Callable[[Seen], LayerCost | None]
+    spikes: tuple[int, ...] = ()
     inputs: tuple[int, ...] = ()
     output: bool = False
 
     def taps(self, node: Node) -> list[str]:
         """Return the names of the tensors that a runtime must hand over for this node."""
-        values = [counted_tensor(node.inputs[index]) for index in self.inputs]
+        values = [value for index in self.spikes for value in needed_for_events(node.inputs[index])]
+        values += [node.inputs[index] for index in self.inputs]
         values += [node.outputs[0]] if self.output else []
         return [
             value.name for value in values if value is not None and value.name and constant(value) is None
         ]
-
-
-def most_spikes_of(value: Value | None) -> int:
-    """Return the most spikes that one element of a code tensor can hold, from the code of its source."""
-    held = constant(value)
-    if held is not None:
-        return int(spike_counts(held).max(initial=0))
-    node = value.producer() if value is not None else None
-    if node is None:
-        where = Where(tensor=value.name if value is not None else None)
-        raise InternalError("SNN142", "a tensor consumed as spikes comes from no neuron", where=where)
-    if node.domain == AI_SNNC and node.op_type in {"ExpGIF", "Encode"}:
-        return int(CodeBook.from_attributes(attributes(node)).spikes.max())
-    if node.domain == AI_SNNC and node.op_type == "CodeSlice":
-        return min(most_spikes_of(node.inputs[0]), int(attributes(node)["bits"]))
-    if node.domain == AI_SNNC and node.op_type in {"SpikeSum", "SpikeSumPool"}:
-        return most_spikes_of(node.inputs[0]) * merged_wires(value)
-    joins = node.domain != AI_SNNC and node.op_type in LAYOUT and LAYOUT[node.op_type].moves == "all"
-    return max(most_spikes_of(source) for source in (node.inputs if joins else node.inputs[:1]))
 
 
 def _neuron(kind: str) -> Callable[[Seen], LayerCost]:
@@ -156,7 +139,7 @@ def _spike_conv(seen: Seen) -> LayerCost:
     sops = geometry.operations(spikes)
     return seen.row(
         "synapse",
-        limit=most_spikes_of(seen.node.inputs[0]),
+        limit=most_spikes(seen.node.inputs[0]),
         spikes=int(spikes.sum(dtype=np.int64)),
         sops=sops,
         sops_zero_skipping=sops,
@@ -171,7 +154,7 @@ def _spike_matmul(seen: Seen) -> LayerCost:
     sops = geometry.operations(spikes)
     return seen.row(
         "synapse",
-        limit=most_spikes_of(seen.node.inputs[0]),
+        limit=most_spikes(seen.node.inputs[0]),
         spikes=int(spikes.sum(dtype=np.int64)),
         sops=sops,
         sops_zero_skipping=sops,
@@ -290,13 +273,13 @@ RULES: Mapping[str, Rule] = MappingProxyType(
     {
         "ExpGIF": Rule(_neuron("neuron"), output=True),
         "Encode": Rule(_neuron("encoder"), output=True),
-        "SpikeConv": Rule(_spike_conv, inputs=(0,)),
-        "SpikeMatMul": Rule(_spike_matmul, inputs=(0,)),
-        "SpikeMatMulHeld": Rule(_spike_matmul_held, inputs=(0, 1)),
+        "SpikeConv": Rule(_spike_conv, spikes=(0,)),
+        "SpikeMatMul": Rule(_spike_matmul, spikes=(0,)),
+        "SpikeMatMulHeld": Rule(_spike_matmul_held, spikes=(0,), inputs=(1,)),
         "HostConv": Rule(_host_conv, inputs=(0,)),
         "HostMatMul": Rule(_host_matmul, inputs=(0,)),
         "Readout": Rule(_readout, inputs=(0,)),
-        "Charge": Rule(_charge, inputs=(0,)),
+        "Charge": Rule(_charge, spikes=(0,)),
         "MembraneAdd": Rule(_membrane_add, output=True),
         "MembraneScale": Rule(_membrane_scale, output=True),
         "MembraneSum": Rule(_membrane_sum, inputs=(0,), output=True),
