@@ -49,11 +49,14 @@ def exact_dtype(bound: int) -> np.dtype[Any]:
     raise InternalError("SNN113", f"a sum may reach {bound}, beyond int64")
 
 
-def _column_norm(weights: Array, axes: tuple[int, ...]) -> int:
-    """Return the largest L1 norm over ``axes``; widened first so that |-128| and long sums are right."""
-    if weights.size == 0:
-        return 0
-    return int(np.abs(weights.astype(np.int64)).sum(axis=axes).max())
+def _sum_bound(x: Array, weights: Array, axes: tuple[int, ...]) -> int:
+    """Bound the sums of ``x`` times ``weights`` over ``axes`` of the weights."""
+    reach = max_abs(x)
+    rough: int = reach * max_abs(weights) * prod(weights.shape[axis] for axis in axes)
+    if rough < _FLOAT32_EXACT or weights.size == 0:
+        return rough
+    # Widened first, so that |-128| and long sums are right.
+    return reach * int(np.abs(weights.astype(np.int64)).sum(axis=axes).max())
 
 
 def integer_matmul(a: Array, b: Array, dtype: npt.DTypeLike = np.int32) -> Array:
@@ -67,8 +70,7 @@ def integer_matmul(a: Array, b: Array, dtype: npt.DTypeLike = np.int32) -> Array
     Raises:
         InternalError: SNN113, the sums do not fit int64.
     """
-    norm = _column_norm(b, (b.ndim - 2,) if b.ndim > 1 else (0,))
-    work = exact_dtype(max_abs(a) * norm)
+    work = exact_dtype(_sum_bound(a, b, (b.ndim - 2,) if b.ndim > 1 else (0,)))
     sums = np.matmul(a.astype(work), b.astype(work))
     return np.asarray(sums).astype(dtype)
 
@@ -171,8 +173,7 @@ def integer_conv(
     """
     kernel = weights.shape[2:]
     out, step, spacing, padding = pool_geometry(x.shape[2:], kernel, strides, pads, dilations)
-    norm = _column_norm(weights, tuple(range(1, weights.ndim)))
-    work = exact_dtype(max_abs(x) * norm)
+    work = exact_dtype(_sum_bound(x, weights, tuple(range(1, weights.ndim))))
     batch, channels = x.shape[:2]
     result = np.empty((batch, weights.shape[0], *out), dtype=dtype)
     depthwise = group == channels and weights.shape[0] == channels
