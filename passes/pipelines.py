@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snnc.coding import CodeBook
+from snnc.coding import CodeBook, Partition
 from snnc.ir import AI_SNNC, Model, attributes
 from snnc.passes.canonical.drop_dead_code import DropDeadCode
 from snnc.passes.canonical.evaluate_constants import EvaluateConstants
@@ -22,6 +22,15 @@ from snnc.passes.quantise.fixed_point_input import FixedPointInput
 from snnc.passes.quantise.integer_weights import IntegerWeights
 from snnc.passes.quantise.require_integers import RequireIntegers
 from snnc.passes.quantise.round_constants import RoundConstants
+from snnc.passes.recognise.absorb_activations import AbsorbActivations
+from snnc.passes.recognise.check_quantisers import CheckQuantisers
+from snnc.passes.recognise.drop_repeated_quantisers import DropRepeatedQuantisers
+from snnc.passes.recognise.recode import Recode
+from snnc.passes.recognise.recognise_quantisers import RecogniseQuantisers
+from snnc.passes.recognise.recognise_weights import RecogniseWeights
+from snnc.passes.recognise.refuse_unsupported import RefuseUnsupported
+from snnc.passes.recognise.remove_straight_through import RemoveStraightThrough
+from snnc.passes.recognise.require_quantised import RequireQuantised
 from snnc.pipeline.contract import Pass
 
 __all__ = ["front_end", "quantisers_of"]
@@ -43,7 +52,9 @@ def canonical() -> tuple[Pass, ...]:
     )
 
 
-def front_end(timesteps: int | None, groups: int | None, partition: str, weights: str) -> tuple[Pass, ...]:
+def front_end(
+    timesteps: int | None, groups: int | None, partition: Partition, weights: str
+) -> tuple[Pass, ...]:
     """Everything before the network is encoded: all approximations are made here.
 
     Args:
@@ -54,8 +65,20 @@ def front_end(timesteps: int | None, groups: int | None, partition: str, weights
     """
     return (
         *canonical(),
+        RefuseUnsupported(),
+        EvaluateConstants(),
         GemmToMatmul(),
         FoldBatchNorm(),
+        RemoveStraightThrough(),
+        RecogniseQuantisers(),
+        RecogniseWeights(),
+        DropRepeatedQuantisers(),
+        CheckQuantisers(),
+        Recode(timesteps, groups, partition),
+        AbsorbActivations(),
+        DropDeadCode(),
+        InferShapes(),
+        RequireQuantised(),
         FixedPointInput(),
         IntegerWeights(weights),
         RoundConstants(),
@@ -74,6 +97,3 @@ def quantisers_of(model: Model) -> dict[str, CodeBook]:
         for node in model.graph
         if node.domain == AI_SNNC and node.op_type in ("Quantise", "ExpGIF", "Encode")
     }
-
-
-_ = EvaluateConstants

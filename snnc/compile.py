@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from snnc.coding import CodeBook
+from snnc.coding import CodeBook, Partition
 from snnc.errors import InputError, UnsupportedError, UsageError, Where
 from snnc.ir import Model, clone, load, model_digest
 from snnc.ops import attach_functions
@@ -47,7 +47,7 @@ class ConvertOptions:
 
     timesteps: int | None = None
     groups: int | None = None
-    partition: str = "interleaved"
+    partition: Partition = "interleaved"
     weights: str = "int8"
     calibrate: str | None = None
     seed: int = 0
@@ -59,7 +59,7 @@ class ConvertOptions:
             )
         timesteps = self.timesteps if self.timesteps is not None else 16
         groups = self.groups if self.groups is not None else 1
-        CodeBook(timesteps, groups, self.partition)  # type: ignore[arg-type]
+        CodeBook(timesteps, groups, self.partition)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,9 @@ __all__ = ["INT32_MAX", "ThresholdTable", "fold", "fold_float", "integer_thresho
 
 INT32_MAX = 2**31 - 1
 _LARGEST_TABLE = 2**24
+_FAR = 2**40
+# A float64 quotient this close to an integer (relative to its terms) is computed again exactly.
+_DOUBT = 2.0**-48
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +76,11 @@ def fold(membrane: Membrane, book: CodeBook, output_step: ExactArray, ties: Ties
         key = tuple(part[index] for part in parts)
         rows[index] = numbers.setdefault(key, len(numbers))
     _check_size(len(numbers), size)
-    points = [(point.twice_midpoint, point.closed) for point in book.break_points(ties)]
+    middles, closed = book.twice_midpoints.astype(np.int64), np.asarray(book.closed(ties))
     table = np.full((len(numbers), size), INT32_MAX, dtype=np.int32)
     for (step, bias, output), row in numbers.items():
-        table[row, : len(points)] = _row(points, step, bias, output, low, high)  # type: ignore[arg-type]
+        found = _row(middles, closed, step, bias, output)  # type: ignore[arg-type]
+        table[row, : len(middles)] = np.clip(found, low, high + 1)
     return ThresholdTable(table, collapse(rows), depth)
 
 
@@ -95,22 +99,32 @@ def _check_size(rows: int, size: int) -> None:
 
 
 def _row(
-    points: list[tuple[int, bool]], step: Fraction, bias: Fraction, output: Fraction, low: int, high: int
-) -> list[int]:
-    """Break points of one channel; v lies in [low, high], so thresholds are clamped to [low, high + 1]."""
-    if step == 0:
-        return [low if _reached(bias, point, output, closed) else high + 1 for point, closed in points]
+    middles: npt.NDArray[np.int64],
+    closed: npt.NDArray[np.bool_],
+    step: Fraction,
+    bias: Fraction,
+    output: Fraction,
+) -> npt.NDArray[np.int64]:
+    """Break points of one channel, clamped to 64 bits.
+
+    v ≥ (middle · output / 2 − bias) / step. The quotient is taken in float64 where that is certain to round
+    to the right integer, and in exact rationals elsewhere.
+    """
     if step < 0:
         raise InternalError("SNN153", "a membrane with a negative step reached a neuron")
-    # v ≥ (point·output/2 − bias)/step, all over one denominator: plain integers in the loop.
+    if step == 0:
+        reached = [_reached(bias, int(m), output, bool(c)) for m, c in zip(middles, closed, strict=True)]
+        return np.array([-_FAR if each else _FAR for each in reached], dtype=np.int64)
     slope, offset = output / (2 * step), bias / step
-    slope_top, offset_top = slope.numerator * offset.denominator, offset.numerator * slope.denominator
-    bottom = slope.denominator * offset.denominator
-    result = []
-    for point, closed in points:
-        top = point * slope_top - offset_top
-        threshold = -(-top // bottom) if closed else top // bottom + 1
-        result.append(min(max(threshold, low), high + 1))
+    scaled, shift = middles * float(slope), float(offset)
+    quotient = scaled - shift
+    upper = np.where(closed, np.ceil(quotient), np.floor(quotient) + 1)
+    doubt = np.abs(quotient - np.rint(quotient)) <= _DOUBT * (np.abs(scaled) + abs(shift) + 1)
+    result: npt.NDArray[np.int64] = np.clip(upper, -_FAR, _FAR).astype(np.int64)
+    for k in np.flatnonzero(doubt & (np.abs(quotient) < _FAR)):
+        point = int(middles[k]) * output / 2
+        exactly = integer_threshold(point, step, bias, closed=bool(closed[k]))
+        result[k] = min(max(exactly, -_FAR), _FAR)
     return result
 
 
@@ -137,10 +151,26 @@ def fold_float(book: CodeBook, output_step: ExactArray, ties: Ties) -> Threshold
         rows[index] = numbers.setdefault(output_step[index], len(numbers))  # type: ignore[arg-type]
     _check_size(len(numbers), size)
     table = np.full((len(numbers), size), np.inf, dtype=np.float32)
+    middles, closed = book.twice_midpoints.astype(np.int64), np.asarray(book.closed(ties))
     for step, row in numbers.items():
-        for k, point in enumerate(book.break_points(ties)):
-            table[row, k] = _smallest_float(point.twice_midpoint * step / 2, closed=point.closed)
+        table[row, : len(middles)] = _float_row(middles, closed, step)
     return ThresholdTable(table, collapse(rows), depth)
+
+
+def _float_row(
+    middles: npt.NDArray[np.int64], closed: npt.NDArray[np.bool_], step: Fraction
+) -> npt.NDArray[np.float32]:
+    """Smallest float32 that reaches each break point middle · step / 2."""
+    exact_in_float64 = step.numerator.bit_length() <= 36 and Fraction(float(step)) == step
+    if not exact_in_float64:
+        points = zip(middles.tolist(), closed.tolist(), strict=True)
+        return np.array([_smallest_float(m * step / 2, closed=c) for m, c in points], dtype=np.float32)
+    point = middles * (float(step) / 2)
+    value = point.astype(np.float32)
+    below = np.nextafter(value, np.float32(-np.inf))
+    value = np.where((value > point) & (below >= point), below, value)
+    short = (value < point) | (~closed & (value == point))
+    return np.where(short, np.nextafter(value, np.float32(np.inf)), value).astype(np.float32)
 
 
 def _smallest_float(point: Fraction, *, closed: bool) -> np.float32:

@@ -71,16 +71,16 @@ class Recode:
         Shapes and names; signed quantisers stay signed, unsigned ones unsigned.
 
     Attributes:
-        timesteps: T, 1 to 16.
-        groups: G, 1 to T.
+        timesteps: T, 1 to 16; None keeps that of each quantiser.
+        groups: G, 1 to T; None keeps that of each quantiser, or G = T where it is so now.
         partition: ``interleaved`` or ``contiguous``.
 
     Raises:
         UsageError: SNN201 to SNN203, an option is out of range.
     """
 
-    timesteps: int
-    groups: int
+    timesteps: int | None = None
+    groups: int | None = None
     partition: Partition = "interleaved"
 
     name: ClassVar[str] = "recode"
@@ -101,7 +101,7 @@ class Recode:
     def _recode(self, editor: Editor, node: Node) -> None:
         attrs = attributes(node)
         book, ties = CodeBook.from_attributes(attrs), attrs["ties"]
-        wanted = CodeBook(self.timesteps, self.groups, self.partition, signed=book.smallest < 0)
+        wanted = self._wanted(book)
         exact = _holding(wanted, book)
         if exact is not None:
             if exact != book:
@@ -115,6 +115,13 @@ class Recode:
         note = f"{book.levels} levels become {new.levels}, the step grows by {ratio:.6g}"
         self._set(editor, node, new, "away", note, (step.astype(np.float64) * ratio).astype(np.float32))
         editor.notes.append(f"{node.outputs[0].name}: {note}")
+
+    def _wanted(self, book: CodeBook) -> CodeBook:
+        timesteps = self.timesteps if self.timesteps is not None else book.timesteps
+        groups = self.groups
+        if groups is None:
+            groups = timesteps if book.groups == book.timesteps else min(book.groups, timesteps)
+        return CodeBook(timesteps, groups, self.partition, signed=book.smallest < 0)
 
     @staticmethod
     def _set(

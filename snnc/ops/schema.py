@@ -76,7 +76,7 @@ class Attribute:
             good = isinstance(value, str)
         else:
             good = isinstance(value, Sequence | np.ndarray) and all(
-                isinstance(item, int | np.integer) for item in value
+                issubclass(kind, int | np.integer) for kind in set(map(type, value))
             )
         return None if good else f"attribute '{self.name}' is not of type {self.kind}"
 
