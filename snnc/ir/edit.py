@@ -18,6 +18,7 @@ __all__ = [
     "initializer",
     "insert_node",
     "make_node",
+    "release_name",
     "replace_with",
     "static_shape",
     "unique_name",
@@ -109,6 +110,13 @@ def unique_name(graph: ir.Graph, stem: str, *, of_node: bool = False) -> str:
         name = f"{stem}_{count}"
     taken.add(space + name)
     return name
+
+
+def release_name(graph: ir.Graph, name: str, *, of_node: bool = False) -> None:
+    """Allow `unique_name` to give out a name again, after its owner was renamed or removed."""
+    taken: set[str] | None = graph.meta.get("snnc.names")
+    if taken is not None:
+        taken.discard((_NODE if of_node else "") + name)
 
 
 def initializer(graph: ir.Graph, stem: str, array: npt.NDArray[Any]) -> ir.Value:
