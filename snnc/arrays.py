@@ -232,7 +232,8 @@ def _match_one(array: Array, spec: InputSpec, file: str | None) -> Array:
     if array.dtype == spec.dtype:
         return array
     if spec.dtype.kind == "f" and array.dtype.kind in "fiu":
-        cast = array.astype(spec.dtype)
+        with np.errstate(over="ignore"):
+            cast = array.astype(spec.dtype)
         _refuse_not_finite(cast, where)
         return cast
     raise InputError("SNN337", f"expected {spec.dtype}, found {array.dtype}", where=where)

@@ -138,7 +138,10 @@ def test_repeated_or_foreign_members(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("readme.txt", "hello")
     assert code_of(tmp_path / "a.npz") == "SNN331"
-    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+    with (
+        pytest.warns(UserWarning, match="Duplicate name"),
+        zipfile.ZipFile(tmp_path / "b.npz", "w") as archive,
+    ):
         archive.writestr("x.npy", buffer.getvalue())
         archive.writestr("x.npy", buffer.getvalue())
     assert code_of(tmp_path / "b.npz") == "SNN331"
@@ -193,7 +196,7 @@ def test_single_input_takes_any_key_and_integers_are_cast():
     ],
 )
 def test_misfits_are_explained(arrays, code, text):
-    with pytest.raises(InputError) as caught, np.errstate(over="ignore"):
+    with pytest.raises(InputError) as caught:
         match_inputs(arrays, [IMAGE], file="data.npz")
     assert caught.value.code == code
     assert text in str(caught.value)

@@ -188,7 +188,8 @@ def test_quant_dialect_needs_codes_and_integer_weights(toys):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("codes", lambda old: [*old[:-1], old[-1] + 1], "its codes are not those of its code book"),
+        ("codes", lambda old: [*old[:-1], old[-1] + 1], "it emits codes that its code book does not have"),
+        ("codes", lambda old: old[::-1], "its codes are not those of its code book"),
         ("closed", lambda old: [1 - old[0], *old[1:]], "its break points are not those of its code book"),
         ("groups", lambda old: 5, "its code book is not legal"),
     ],

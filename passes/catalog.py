@@ -1,0 +1,67 @@
+"""Every pass there is, by name: what ``snnc opt`` and ``snnc passes`` know."""
+
+from __future__ import annotations
+
+from snnc.passes.canonical.drop_dead_code import DropDeadCode
+from snnc.passes.canonical.evaluate_constants import EvaluateConstants
+from snnc.passes.canonical.fold_batch_norm import FoldBatchNorm
+from snnc.passes.canonical.fold_constants import FoldConstants
+from snnc.passes.canonical.fold_shapes import FoldShapes
+from snnc.passes.canonical.freeze_defaults import FreezeDefaults
+from snnc.passes.canonical.gemm_to_matmul import GemmToMatmul
+from snnc.passes.canonical.infer_shapes import InferShapes
+from snnc.passes.canonical.inline_functions import InlineFunctions
+from snnc.passes.canonical.lift_constants import LiftConstants
+from snnc.passes.canonical.name_nodes import NameNodes
+from snnc.passes.canonical.remove_identity import RemoveIdentity
+from snnc.passes.canonical.sort_nodes import SortNodes
+from snnc.passes.quantise.align_membranes import AlignMembranes
+from snnc.passes.quantise.fixed_point_input import FixedPointInput
+from snnc.passes.quantise.integer_weights import IntegerWeights
+from snnc.passes.quantise.require_integers import RequireIntegers
+from snnc.passes.quantise.round_constants import RoundConstants
+from snnc.passes.recognise.absorb_activations import AbsorbActivations
+from snnc.passes.recognise.check_quantisers import CheckQuantisers
+from snnc.passes.recognise.drop_repeated_quantisers import DropRepeatedQuantisers
+from snnc.passes.recognise.recode import Recode
+from snnc.passes.recognise.recognise_quantisers import RecogniseQuantisers
+from snnc.passes.recognise.recognise_weights import RecogniseWeights
+from snnc.passes.recognise.refuse_unsupported import RefuseUnsupported
+from snnc.passes.recognise.remove_straight_through import RemoveStraightThrough
+from snnc.passes.recognise.require_quantised import RequireQuantised
+from snnc.passes.spike.encode import Encode
+from snnc.pipeline.contract import Pass
+
+__all__ = ["ALL_PASSES"]
+
+#: In the order in which a conversion first uses them.
+ALL_PASSES: tuple[type[Pass], ...] = (
+    FreezeDefaults,
+    NameNodes,
+    SortNodes,
+    InlineFunctions,
+    LiftConstants,
+    InferShapes,
+    FoldShapes,
+    FoldConstants,
+    RemoveIdentity,
+    DropDeadCode,
+    RefuseUnsupported,
+    EvaluateConstants,
+    GemmToMatmul,
+    FoldBatchNorm,
+    RemoveStraightThrough,
+    RecogniseQuantisers,
+    RecogniseWeights,
+    DropRepeatedQuantisers,
+    CheckQuantisers,
+    Recode,
+    AbsorbActivations,
+    RequireQuantised,
+    FixedPointInput,
+    IntegerWeights,
+    RoundConstants,
+    AlignMembranes,
+    RequireIntegers,
+    Encode,
+)

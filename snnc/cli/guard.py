@@ -1,0 +1,120 @@
+"""Turning every way a command can end into an exit code and at most one block on stderr."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+
+import click
+
+from snnc import __version__
+from snnc.cli.output import write_error
+from snnc.errors import EnvironmentFailure, InternalError, SnncError, UsageError
+
+__all__ = ["Terminated", "guarded"]
+
+_ISSUES = "please report it with that file"
+
+
+class Terminated(BaseException):
+    """The process was asked to end (SIGTERM); a BaseException, so that only clean-up code sees it."""
+
+
+def guarded(run: Callable[[], object], arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code; errors are printed, never raised.
+
+    Args:
+        run: The command.
+        arguments: The command line, for the crash report and the flags that shape error output.
+
+    Returns:
+        0 done; 1 a bug in snnc; 2 usage; 3 input refused; 4 unsupported; 5 verification failed;
+        6 environment; 130 and 143 after SIGINT and SIGTERM.
+    """
+    flags = set(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+    command = next((argument for argument in arguments if not argument.startswith("-")), None)
+    try:
+        failure = _outcome(run, arguments, debug="--debug" in flags)
+        if isinstance(failure, int):
+            return failure
+        write_error(failure, command=command, as_json="--json" in flags)
+        return failure.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except Terminated:
+        return 143
+    except SnncError as error:
+        # The streams themselves failed: there is no place left to say so.
+        return error.exit_code
+
+
+def _outcome(run: Callable[[], object], arguments: Sequence[str], *, debug: bool) -> int | SnncError:
+    try:
+        code = run()
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.Abort:
+        raise
+    except click.ClickException as error:
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        path = context.command_path if context is not None else "snnc"
+        return UsageError("SNN200", error.format_message(), hint=f"see '{path} --help'")
+    except InternalError as error:
+        if debug:
+            traceback.print_exc()
+        return _with_report(error, arguments)
+    except SnncError as error:
+        if debug:
+            traceback.print_exc()
+        return error
+    except MemoryError:
+        return EnvironmentFailure("SNN604", "out of memory", hint="use fewer samples, or a larger machine")
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        place = f"{error.filename}: " if error.filename else ""
+        return EnvironmentFailure("SNN600", f"{place}{error.strerror or error}")
+    except Exception as error:  # noqa: BLE001 - the last line of defence: whatever is left is our bug
+        if debug:
+            traceback.print_exc()
+        first = (str(error).strip().splitlines() or [""])[0][:200]
+        return _with_report(InternalError("SNN100", f"{type(error).__name__}: {first}"), arguments)
+
+
+def _with_report(error: InternalError, arguments: Sequence[str]) -> InternalError:
+    """Write the crash report of the exception being handled and name it in the error."""
+    lines = [
+        f"snnc {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
+        f"arguments: {list(arguments)!r}",
+        "",
+        traceback.format_exc(),
+    ]
+    try:
+        descriptor, path = tempfile.mkstemp(prefix="snnc-crash-", suffix=".txt")
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as stream:
+            stream.write("\n".join(lines))
+        place = f"this is a bug in snnc; details are in {path}: {_ISSUES}"
+    except OSError:
+        place = "this is a bug in snnc; run again with --debug and report what it prints"
+    hint = f"{error.hint}; {place}" if error.hint else place
+    return InternalError(error.code, error.message, where=error.where, hint=hint, problems=error.problems)
+
+
+def install_signal_handlers() -> None:
+    """Let SIGTERM unwind the stack, so that temporary files are removed, instead of killing the process."""
+    import signal
+
+    def end(number: int, frame: object) -> None:
+        # A second signal must not be caught up in slow clean-up code.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, end)
+    if hasattr(sys.stdout, "reconfigure"):
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(errors="backslashreplace")

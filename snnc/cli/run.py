@@ -1,0 +1,73 @@
+"""``snnc run``: execute a spiking model on samples."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from snnc.cli import options
+from snnc.cli.output import Output
+from snnc.cli.tables import show_pairs
+
+__all__ = ["command"]
+
+
+@options.command(
+    "run",
+    "Run a spiking model on any number of samples and write its outputs.",
+    "snnc run model.snn.onnx --input x.npz --output y.npz\n"
+    "snnc run model.snn.onnx --input x.npy --runtime numpy-timestep",
+)
+@click.argument("model", metavar="OUT.snn.onnx")
+@click.option(
+    "--input",
+    "source",
+    required=True,
+    metavar="DATA",
+    help="Samples: .npz keyed by input name, .npy, a folder of .npy, or random:N.",
+)
+@click.option("--output", "target", metavar="FILE", help="Where the outputs go: .npz keyed by name, or .npy.")
+@options.runtime
+@options.seed
+def command(output: Output, *, model: str, source: str, target: str | None, runtime: str, seed: int) -> None:
+    """Run a spiking model."""
+    from snnc.arrays import load_samples, sample_count, write_arrays
+    from snnc.compile import load_spiking
+    from snnc.files import check_output
+    from snnc.runtimes import create
+
+    if target is not None:
+        check_output(target, force=output.settings.force, inputs=[model, source])
+    executor = create(runtime, load_spiking(model))
+    samples = load_samples(source, executor.inputs, seed=seed)
+    if source.startswith("random:"):
+        output.say(f"note: running on {source} samples, not on real data")
+    start = time.perf_counter()
+    results = executor.run(samples)
+    seconds = time.perf_counter() - start
+    if target is not None:
+        write_arrays(target, results, force=output.settings.force, inputs=[model, source])
+    count = sample_count(samples)
+    show_pairs(
+        output,
+        [
+            ("samples", str(count)),
+            ("runtime", f"{runtime}, {1000 * seconds / count:.3g} ms a sample"),
+            *((f"output {name}", f"{array.dtype}{list(array.shape)}") for name, array in results.items()),
+            ("written", target or "nothing; add --output y.npz to keep the outputs"),
+        ],
+    )
+    output.document(
+        {
+            "model": model,
+            "runtime": runtime,
+            "samples": count,
+            "seconds": seconds,
+            "outputs": [
+                {"name": name, "dtype": str(array.dtype), "shape": list(array.shape)}
+                for name, array in results.items()
+            ],
+            "written": target,
+        }
+    )
