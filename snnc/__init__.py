@@ -30,6 +30,6 @@ def __getattr__(name: str) -> Any:
         from snnc.errors import EnvironmentFailure
 
         raise EnvironmentFailure(
-            "SNN604", f"snnc.export needs the package {error.name!r}", hint="pip install 'snnc[torch]'"
+            "SNN610", f"snnc.export needs the package {error.name!r}", hint="pip install 'snnc[torch]'"
         ) from error
     return export

@@ -54,7 +54,7 @@ def export(
 
     Raises:
         UsageError: SNN211 if no example is given, or an ExpG per channel reads inputs of different ranks.
-        InputError: SNN305 if torch cannot trace or translate the module.
+        InputError: SNN308 if torch cannot trace or translate the module.
         EnvironmentFailure: SNN603 if the file cannot be written.
     """
     inputs = (example,) if isinstance(example, Tensor) else tuple(example)
@@ -97,7 +97,8 @@ def _deployed(module: nn.Module, inputs: tuple[Tensor, ...]) -> nn.Module:
     if module in fixed:
         return fixed[module]
     for part in module.modules():
-        for name, child in part.named_children():
+        # named_children would name a module only once that stands in two places.
+        for name, child in list(part._modules.items()):
             if child in fixed:
                 setattr(part, name, fixed[child])
     return module
@@ -141,15 +142,15 @@ def _translate(
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
-        text = str(error.__cause__ or error).strip().splitlines()[0]
+        text = next(iter(str(error.__cause__ or error).strip().splitlines()), type(error).__name__)
         raise InputError(
-            "SNN305",
+            "SNN308",
             f"torch.onnx.export cannot translate this module: {text}",
             where=Where(file=str(path)),
             hint="call torch.onnx.export(module, example, dynamo=True) for its full account",
         ) from error
     if program is None:
-        raise InputError("SNN305", "torch.onnx.export returned nothing", where=Where(file=str(path)))
+        raise InputError("SNN308", "torch.onnx.export returned nothing", where=Where(file=str(path)))
     model: Model = program.model
     if output_names is None and len(model.graph.outputs) == 1:
         model.graph.outputs[0].name = "logits"

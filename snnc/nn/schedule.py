@@ -22,10 +22,10 @@ def set_progress(module: nn.Module, alpha: float) -> None:
         alpha: 0 is the clipped ReLU (or the clip, if signed), 1 the deployed quantiser.
 
     Raises:
-        UsageError: SNN201 if ``alpha`` is outside [0, 1].
+        UsageError: SNN212 if ``alpha`` is outside [0, 1].
     """
     if not 0.0 <= alpha <= 1.0:
-        raise UsageError("SNN201", f"alpha must lie in [0, 1], not {alpha}")
+        raise UsageError("SNN212", f"alpha must lie in [0, 1], not {alpha}")
     for part in module.modules():
         if isinstance(part, ExpG):
             part.alpha = alpha
@@ -43,14 +43,14 @@ class Schedule:
         rho: Part of training after which alpha is 1, in (0, 1].
 
     Raises:
-        UsageError: SNN201 if ``rho`` is outside (0, 1] or ``epochs`` is negative.
+        UsageError: SNN212 if ``rho`` is outside (0, 1] or ``epochs`` is negative.
     """
 
     def __init__(self, module: nn.Module, epochs: float, rho: float = 0.8) -> None:
         if not 0.0 < rho <= 1.0:
-            raise UsageError("SNN201", f"rho must lie in (0, 1], not {rho}")
+            raise UsageError("SNN212", f"rho must lie in (0, 1], not {rho}")
         if epochs < 0 or not math.isfinite(epochs):
-            raise UsageError("SNN201", f"epochs must be a number from 0, not {epochs}")
+            raise UsageError("SNN212", f"epochs must be a number from 0, not {epochs}")
         self.module, self.epochs, self.rho = module, epochs, rho
 
     def alpha(self, epoch: float) -> float:
@@ -76,7 +76,7 @@ def reestimate_batch_norm(module: nn.Module, batches: Iterable[Tensor]) -> None:
         batches: Inputs of the network, float32, of training images.
 
     Raises:
-        UsageError: SNN201 if the network has BatchNorm layers and there is no batch.
+        UsageError: SNN212 if the network has BatchNorm layers and there is no batch.
     """
     norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     set_progress(module, 1.0)
@@ -100,4 +100,4 @@ def reestimate_batch_norm(module: nn.Module, batches: Iterable[Tensor]) -> None:
         for part, training in before.items():
             part.training = training
     if not count:
-        raise UsageError("SNN201", "no batch was given to re-estimate BatchNorm with")
+        raise UsageError("SNN212", "no batch was given to re-estimate BatchNorm with")

@@ -173,7 +173,7 @@ def test_a_module_that_torch_cannot_translate_is_an_input_error_and_leaves_no_fi
         def forward(self, x: Tensor) -> Tensor:
             return x if bool(x.sum() > 0) else -x
 
-    with pytest.raises(InputError, match="SNN305"):
+    with pytest.raises(InputError, match="SNN308"):
         snnc.export(Branches(), torch.zeros(1, 3), tmp_path / "no.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -202,4 +202,4 @@ def test_snnc_imports_without_torch_and_says_what_export_needs():
         "except EnvironmentFailure as error: print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "SNN604" in done.stdout and "snnc[torch]" in done.stdout
+    assert "SNN610" in done.stdout and "snnc[torch]" in done.stdout
