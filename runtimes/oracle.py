@@ -85,7 +85,9 @@ class QuantisedOracle:
                 if value is not None and value.name is not None:
                     self._last_use[value.name] = position
 
-    def run_batch(self, inputs: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
+    def run_batch(
+        self, inputs: Mapping[str, Array], taps: Sequence[str] = ()
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Evaluate one batch.
 
         Args:
@@ -93,11 +95,12 @@ class QuantisedOracle:
             taps: Names of coded tensors wanted besides the outputs.
 
         Returns:
-            Outputs as float32, ``float32(integers) · float32(scale) + float32(bias)`` in that order; tapped
-            tensors as int32 codes.
+            Outputs as float32, ``float32(integers) · float32(scale) + float32(bias)`` in that order, and the
+            tapped tensors as int32 codes. A quantised output is in both.
         """
         state: dict[str, Item] = {name: np.asarray(array) for name, array in inputs.items()}
         results: dict[str, Array] = {}
+        codes: dict[str, Array] = {}
         wanted = set(taps)
         outputs = {value.name for value in self._model.graph.outputs}
         for position, node in enumerate(self._nodes):
@@ -106,7 +109,7 @@ class QuantisedOracle:
                 name = value.name or ""
                 state[name] = item
                 if name in wanted and isinstance(item, Grid):
-                    results[name] = item.integers.astype(np.int32)
+                    codes[name] = item.integers.astype(np.int32)
             for used in node.inputs:
                 name = used.name or "" if used is not None else ""
                 if self._last_use.get(name) == position and name not in outputs:
@@ -114,7 +117,7 @@ class QuantisedOracle:
         for value in self._model.graph.outputs:
             item = state[value.name or ""]
             results[value.name or ""] = _readout(item) if isinstance(item, Grid) else np.asarray(item)
-        return results
+        return results, codes
 
     def _item(self, state: Mapping[str, Item], value: Value | None) -> Item | None:
         if value is None:

@@ -15,11 +15,13 @@ from snnc.ir import AI_SNNC, DataType, Graph, Model, Node, initializer, insert_n
 from snnc.passes.analysis import Membrane, TypeAnalysis, as_membrane, same
 from snnc.passes.analysis.exact import ExactArray, collapse
 from snnc.passes.analysis.sums import power_of_two, ranked
+from snnc.passes.quantise.streams import reaches_join
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
 
 __all__ = ["AlignMembranes"]
 
 _BITS = 30
+_BITS_IN_A_STREAM = 26
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,9 @@ class AlignMembranes:
 
     Where the steps are a power of two apart (the rule for weights that snnc quantised itself) this is an
     exact shift. Elsewhere, in models that came with their own scales, the ratio of the steps is rounded
-    to an integer of ``precision`` bits or as many as 32-bit membranes leave room for; the multiplication by
-    a constant lowers to shift-adds.
+    to an integer of ``precision`` bits, or as many as 32-bit membranes leave room for (26 bits where the sum
+    is joined again, so that a residual stream has room to grow); the multiplication by a constant lowers to
+    shift-adds.
 
     Matches: Add and Sub of two values that carry integers with different steps.
     Leaves alone: joins whose steps agree.
@@ -39,7 +42,7 @@ class AlignMembranes:
         precision: Bits of the rounded ratio of two steps.
     """
 
-    precision: int = 16
+    precision: int = 24
 
     name: ClassVar[str] = "align-membranes"
     requires: ClassVar[frozenset[str]] = frozenset()
@@ -63,13 +66,14 @@ class AlignMembranes:
         left, right = sides
         if left is None or right is None or left.host or right.host or same(left.step, right.step):
             return
-        for precision in range(self.precision, 5, -1):
+        bits = _BITS_IN_A_STREAM if reaches_join(node.outputs[0]) else _BITS
+        for precision in range(self.precision, 3, -1):
             step, factors = _common_step(left.step, right.step, precision)
             bound = sum(
                 int((np.maximum(np.abs(side.low), np.abs(side.high)) * np.abs(factor)).max())
                 for side, factor in zip((left, right), factors, strict=True)
             )
-            if bound < 2**_BITS:
+            if bound < 2 ** (bits if precision > 8 else _BITS):
                 break
         else:
             raise UnsupportedError(

@@ -14,10 +14,8 @@ from snnc.ir import (
     Graph,
     Model,
     Node,
-    Value,
     attributes,
     constant,
-    consumers_of,
     drop_if_unused,
     initializer,
     insert_node,
@@ -35,8 +33,8 @@ from snnc.passes.analysis import (
     TypeAnalysis,
     integer_range,
 )
-from snnc.passes.analysis.layout import LAYOUT_OPS
 from snnc.passes.quantise.grids import WeightFormat, integer_grid, smallest_integer_type
+from snnc.passes.quantise.streams import reaches_join
 from snnc.pipeline.contract import NoMatch, PassResult, Rewrite, Semantics
 
 __all__ = ["IntegerWeights"]
@@ -44,21 +42,6 @@ __all__ = ["IntegerWeights"]
 # A plane of eight bits of the fixed-point input: the exact float32 sums of the host layer run over it.
 _PLANE_BOUND = 255
 _HOST_MEMBRANE_BITS = 26
-_ON_THE_WAY_TO_A_JOIN = LAYOUT_OPS | {
-    "Add",
-    "Sub",
-    "Mul",
-    "Div",
-    "AveragePool",
-    "GlobalAveragePool",
-    "ReduceMean",
-    "ReduceSum",
-    "MaxPool",
-    "Relu",
-    "Clip",
-    "Concat",
-    "BatchNormalization",
-}
 
 
 @dataclass(frozen=True)
@@ -122,7 +105,7 @@ class IntegerWeights:
             summed,
             WeightFormat("wide") if host else form,
             bound,
-            powers_of_two=_reaches_join(node.outputs[0]),
+            powers_of_two=reaches_join(node.outputs[0]),
         )
         stem = f"{node.inputs[1].name if node.inputs[1] else name}"
         inputs = [
@@ -161,24 +144,6 @@ def _input_steps(node: Node, data: Coded | Merged | Fixed, shape: tuple[int, ...
         return np.full((1,) * len(shape), step.max())
     per_group = np.broadcast_to(step.reshape(groups, 1, shape[1]), (groups, shape[0] // groups, shape[1]))
     return np.ascontiguousarray(per_group.reshape(shape[:2] + (1,) * (len(shape) - 2)))
-
-
-def _reaches_join(value: Value) -> bool:
-    """Whether a membrane is added to another one before a neuron reads it."""
-    queue, seen = [value], {id(value)}
-    while queue:
-        current = queue.pop()
-        for node in consumers_of(current):
-            if node.op_type not in _ON_THE_WAY_TO_A_JOIN and node.op_type != "RoundMembrane":
-                continue
-            others = [item for item in node.inputs if item is not None and item is not current]
-            if node.op_type in ("Add", "Sub") and any(constant(item) is None for item in others):
-                return True
-            for output in node.outputs:
-                if id(output) not in seen:
-                    seen.add(id(output))
-                    queue.append(output)
-    return False
 
 
 def _round_host(graph: Graph, node: Node, analysis: TypeAnalysis, result: PassResult) -> None:

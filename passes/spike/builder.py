@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnc.errors import InternalError, UnsupportedError, Where
-from snnc.ir import AI_SNNC, DataType, Model, Node, Shape, Value, initializer, make_node
+from snnc.ir import AI_SNNC, DataType, Model, Node, Shape, Value, initializer, make_node, unique_name
 from snnc.passes.analysis import Kind, Membrane, TypeAnalysis, as_membrane
 from snnc.passes.analysis.exact import collapse
 
@@ -250,9 +250,7 @@ class SpikeBuilder:
         taken = {value.name: value for node in self.graph for value in node.outputs}
         for name, shape, value in zip(names, shapes, outputs, strict=True):
             if name in taken:
-                taken[name].name = (
-                    f"{name}_membrane" if f"{name}_membrane" not in taken else f"{name}_integers"
-                )
+                taken[name].name = unique_name(self.graph, f"{name}_integers")
             value.name = name
             if shape is not None:
                 value.shape = shape

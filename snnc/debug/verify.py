@@ -162,13 +162,18 @@ class VerifyReport:
         return None
 
 
-def coded_tensors(model: Model) -> list[str]:
-    """Return the names of all spiking tensors that neurons and encoders emit, in graph order."""
-    return [
-        node.outputs[0].name or ""
+def coded_tensors(model: Model) -> dict[str, str]:
+    """Return the spiking tensors that neurons and encoders emit, in graph order.
+
+    Returns:
+        By name in the file, the name of the tensor of the quantised network that it stands for. They differ
+        where a graph output, which has the user's name, is itself a code.
+    """
+    return {
+        node.outputs[0].name or "": node.metadata_props.get("snnc.tensor") or node.outputs[0].name or ""
         for node in model.graph
         if node.domain == AI_SNNC and node.op_type in ("ExpGIF", "Encode")
-    ]
+    }
 
 
 def verify(
@@ -204,7 +209,7 @@ def verify(
     model = load_spiking(converted) if not isinstance(converted, Model) else converted
     quantised = quantise(source, options_of_file(model))
     taps = coded_tensors(model)
-    _check_tensors(quantised, taps)
+    _check_tensors(quantised, list(taps.values()))
     made = {name: make(model) for name, make in (runtimes or default_runtimes()).items()}
     first = next(iter(made.values()))
     arrays = check_inputs(inputs, first.inputs)
@@ -216,13 +221,15 @@ def verify(
     oracle = QuantisedOracle(quantised)
     fixed = first.inputs[0].shape[0]
     for start, batch in _batches(arrays, count, fixed if isinstance(fixed, int) else None):
-        expected = _cut(oracle.run_batch(_fill(batch, fixed), taps), batch)
+        outputs, codes = oracle.run_batch(_fill(batch, fixed), list(taps.values()))
+        expected, spikes = _cut(outputs, batch), _cut(codes, batch)
         truth = labels[start : start + len(next(iter(batch.values())))] if labels is not None else None
         _judge(report, "oracle", expected, first.outputs, truth)
         for agreement, runtime in zip(report.agreements, made.values(), strict=True):
-            found = runtime.run(batch, taps)
-            for name in (*taps, *first.outputs):
-                agreement.tensors.setdefault(name, Comparison(name)).add(expected[name], found[name], start)
+            found = runtime.run(batch, list(taps))
+            wanted = {name: spikes[meant] for name, meant in taps.items()}
+            for name, array in {**wanted, **{name: expected[name] for name in first.outputs}}.items():
+                agreement.tensors.setdefault(name, Comparison(name)).add(array, found[name], start)
             _judge(report, agreement.runtime, found, first.outputs, truth)
         if reference is not None:
             _measure_source(report, reference.run(batch), expected, first.outputs, truth)
