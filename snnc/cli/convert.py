@@ -29,7 +29,7 @@ _RANDOM_SAMPLES = 8
     "convert",
     "Convert an ONNX model into a spiking one that computes the same, bit for bit.",
     "snnc convert model.onnx --timesteps 4 --groups 2 -o model.snn.onnx\n"
-    "snnc convert float.onnx --calibrate x.npz\n"
+    "snnc convert model.onnx --calibrate x.npz\n"
     "snnc convert model.onnx --dump-passes passes/",
 )
 @click.argument("model", metavar="MODEL.onnx")
@@ -67,8 +67,6 @@ def command(
     if dump_passes is not None:
         replay = ["snnc", *sys.argv[1:]]
         instruments.append(Dump(dump_passes, force=output.settings.force, replay=replay))
-    if calibrate is not None and calibrate.startswith("random:"):
-        output.say("warning: calibrating on random samples; the result is good for tests only")
     choices = ConvertOptions(
         timesteps=timesteps,
         groups=groups,

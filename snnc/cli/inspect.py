@@ -46,7 +46,7 @@ def command(output: Output, *, file: str, why: str | None, data: str | None, see
         output,
         [
             ("file", file),
-            ("dialect", dialect or "mixed or foreign operators"),
+            ("dialect", dialect or f"foreign operators of {', '.join(_foreign(model))}"),
             ("nodes", str(facts["nodes"])),
             ("weights", f"{facts['parameters']} numbers, {bytes_text(facts['weight_bytes'])}"),
             *(("input", _spec_text(spec)) for spec in facts["inputs"]),
@@ -117,6 +117,10 @@ def _facts(model: Model) -> dict[str, Any]:
             for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         ],
     }
+
+
+def _foreign(model: Model) -> list[str]:
+    return sorted({node.domain for node in model.graph if node.domain not in ("", "ai.onnx")})
 
 
 def _spec(value: Value) -> dict[str, Any]:

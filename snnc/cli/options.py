@@ -113,7 +113,7 @@ weights = click.option(
 calibrate = click.option(
     "--calibrate",
     metavar="DATA",
-    help="Samples that set the steps of a float model: .npz, .npy, a folder of .npy, or random:N.",
+    help="Samples to count spikes and operations on: .npz, .npy, a folder of .npy, or random:N.",
 )
 dump_passes = click.option(
     "--dump-passes",
@@ -131,7 +131,9 @@ data = click.option(
     "--data", metavar="DATA", help="Samples: .npz keyed by input name, .npy, a folder of .npy, or random:N."
 )
 labels = click.option(
-    "--labels", metavar="FILE", help="True classes, .npy or .npz of integers, one a sample."
+    "--labels",
+    metavar="FILE",
+    help="True classes, one integer a sample: .npy, or .npz with one array or one called 'labels'.",
 )
 runtime = click.option(
     "--runtime",

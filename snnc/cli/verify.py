@@ -144,11 +144,12 @@ def _read_labels(path: str) -> Any:
     from snnc.errors import InputError, Where
 
     arrays = read_arrays(path)
-    if len(arrays) != 1:
+    # A file of samples may carry its labels beside them.
+    array = arrays.get("labels", next(iter(arrays.values())) if len(arrays) == 1 else None)
+    if array is None:
         raise InputError(
-            "SNN339", f"holds {len(arrays)} arrays, expected one of labels", where=Where(file=path)
+            "SNN339", f"holds {len(arrays)} arrays, none of them called 'labels'", where=Where(file=path)
         )
-    (array,) = arrays.values()
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise InputError(
             "SNN339",

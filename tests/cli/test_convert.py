@@ -1,0 +1,239 @@
+"""``snnc convert``, and what follows it: ``verify``, ``inspect --why``, ``opt``, ``passes``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from snnc import ir
+from snnc.arrays import read_arrays
+
+SOURCES = Path(__file__).resolve().parents[1] / "sources"
+
+
+@pytest.fixture
+def folder(home):
+    """The working folder with a small QCFS network and samples for it."""
+    shutil.copy(SOURCES / "qcfs_dynamo.onnx", home / "cnn.onnx")
+    generator = np.random.default_rng(1)
+    np.savez(
+        home / "images.npz",
+        image=generator.standard_normal((6, 3, 8, 8), np.float32),
+        labels=np.arange(6),
+    )
+    return home
+
+
+@pytest.fixture
+def converted(folder, snnc):
+    assert snnc("convert", "cnn.onnx", "--quiet").exit_code == 0
+    return folder / "cnn.snn.onnx"
+
+
+def test_convert_says_what_it_did(folder, snnc):
+    result = snnc("convert", "cnn.onnx", "-o", "out.snn.onnx", "--calibrate", "images.npz")
+    assert result.exit_code == 0, result.output
+    assert (folder / "out.snn.onnx").exists()
+    for text in ("exact", "approximate", "6 samples of images.npz", "written: out.snn.onnx"):
+        assert text in result.stdout
+    following = next(line for line in result.stdout.splitlines() if line.startswith("next:"))
+    # The command that is printed works as it stands.
+    arguments = shlex.split(following.removeprefix("next:"))
+    assert arguments[:2] == ["snnc", "verify"]
+    assert snnc(*arguments[1:]).exit_code == 0
+    assert "[ 1/" in result.stderr
+    assert snnc("convert", "cnn.onnx", "-o", "quiet.snn.onnx", "--quiet").stderr == ""
+
+
+def test_document(folder, snnc, validate):
+    content = validate(snnc("convert", "cnn.onnx", "--calibrate", "images.npz", "--json").stdout, "convert")
+    assert content["output"] == "cnn.snn.onnx"
+    assert content["passes"][-1]["name"] == "encode"
+    assert content["passes"][-1]["semantics"] == "exact"
+    assert content["cost"]["images"] == 6
+
+
+def test_two_runs_give_the_same_bytes(folder, snnc):
+    for name in ("one", "two"):
+        assert snnc("convert", "cnn.onnx", "-o", f"{name}.snn.onnx", "--dump-passes", name).exit_code == 0
+    assert (folder / "one.snn.onnx").read_bytes() == (folder / "two.snn.onnx").read_bytes()
+    names = sorted(entry.name for entry in (folder / "one").iterdir())
+    assert names == sorted(entry.name for entry in (folder / "two").iterdir())
+    assert names[0] == "000-input.onnx"
+    for name in set(names) - {"run.json"}:
+        assert (folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes(), name
+
+
+def test_every_dump_can_be_inspected_and_run(folder, snnc):
+    """Dumps carry function bodies: each one runs in a stock onnxruntime, to nearly the same logits."""
+    from snnc.runtimes import create
+
+    assert snnc("convert", "cnn.onnx", "--dump-passes", "dump").exit_code == 0
+    image = read_arrays("images.npz")["image"]
+    logits = {}
+    for path in sorted((folder / "dump").glob("[0-9]*.onnx")):
+        assert snnc("inspect", path).exit_code == 0
+        logits[path.name] = create("ort-stock", ir.load(path)).run({"image": image})["logits"]
+    assert len(logits) > 3
+    first = logits["000-input.onnx"]
+    for name, found in logits.items():
+        assert np.corrcoef(first.ravel(), found.ravel())[0, 1] > 0.95, name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["cnn.onnx", "-o", "cnn.onnx", "--force"], 2, "same file as the input"),
+        (["cnn.onnx", "-o", "x.npz"], 2, "exists already"),
+        (["cnn.onnx", "-o", "none/out.onnx"], 6, "does not exist"),
+        (["cnn.onnx", "--timesteps", "17"], 2, "17 is not in the range"),
+        (["cnn.onnx", "--timesteps", "2", "--groups", "3"], 2, "groups"),
+        (["cnn.onnx", "--weights", "int1"], 2, "int1"),
+        (["cnn.onnx", "--dump-passes", "."], 2, "other files"),
+        (["missing.onnx"], 3, "no such file"),
+        (["x.npz"], 3, "SNN302"),
+        (["net.snn.onnx"], 4, "already converted"),
+    ],
+)
+def test_refusals(folder, snnc, arguments, code, text):
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    result = snnc("convert", *arguments)
+    assert result.exit_code == code, result.output
+    assert text in result.stderr
+    assert result.stderr.count("error:") == 1
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_unconvertible_model_names_every_node(folder, snnc):
+    shutil.copy(SOURCES / "float_dynamo.onnx", folder / "float.onnx")
+    result = snnc("convert", "float.onnx", "--dump-passes", "dump")
+    assert result.exit_code == 4
+    assert "node 'node_gelu'" in result.stderr
+    assert "node 'node_sigmoid'" in result.stderr
+    assert not (folder / "float.snn.onnx").exists()
+    # The reproducer replays the very same refusal.
+    replay = (folder / "dump" / "reproducer.txt").read_text()
+    commands = [line.strip() for line in replay.splitlines() if line.startswith("  snnc opt")]
+    again = snnc(*shlex.split(commands[0])[1:])
+    assert again.exit_code == 4
+    assert "node 'node_gelu'" in again.stderr
+
+
+def test_verify_says_bit_identical(converted, snnc, validate):
+    arguments = ("verify", "cnn.onnx", "cnn.snn.onnx", "--data", "images.npz", "--labels", "images.npz")
+    result = snnc(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "bit-identical" in result.stdout
+    assert "accuracy, source" in result.stdout
+    content = validate(snnc(*arguments, "--json").stdout, "verify")
+    assert content["bit_identical"] is True
+    assert {entry["runtime"] for entry in content["runtimes"]} >= {"numpy", "numpy-timestep"}
+    assert all(entry["elements"] > 0 for entry in content["runtimes"])
+
+
+def test_canary_verify_fails_on_one_wrong_threshold(converted, snnc, validate):
+    """The smallest wrong pass: one threshold off by an amount that some neuron crosses."""
+    model = ir.load(converted)
+    neuron = next(node for node in model.graph if node.op_type == "ExpGIF")
+    thresholds = neuron.inputs[1]
+    array = np.array(ir.constant(thresholds))
+    array[:, 0] = -(2**30)
+    thresholds.const_value = ir.tensor(array, name=thresholds.name)
+    ir.save(model, "wrong.snn.onnx")
+    arguments = ("verify", "cnn.onnx", "wrong.snn.onnx", "--data", "images.npz")
+    result = snnc(*arguments)
+    assert result.exit_code == 5
+    assert "bit-identical" not in result.stdout
+    assert "DIFFERENT" in result.stdout
+    assert "error: SNN510" in result.stderr
+    assert neuron.outputs[0].name in result.stderr
+    as_json = snnc(*arguments, "--json")
+    assert as_json.exit_code == 5
+    content = validate(as_json.stdout, "verify")
+    assert content["bit_identical"] is False
+    assert content["runtimes"][0]["first"]["tensor"] == neuron.outputs[0].name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["cnn.onnx", "cnn.snn.onnx"], 2, "add --data x.npz"),
+        (["cnn.onnx", "cnn.onnx", "--data", "images.npz"], 3, "not a converted model"),
+        (["cnn.onnx", "cnn.snn.onnx", "--data", "x.npz"], 3, "expected image"),
+        (["cnn.onnx", "cnn.snn.onnx", "--data", "images.npz", "--labels", "x.npz"], 3, "label"),
+    ],
+)
+def test_verify_refusals(converted, snnc, arguments, code, text):
+    result = snnc("verify", *arguments)
+    assert result.exit_code == code, result.output
+    assert text in result.stderr
+
+
+def test_why_tells_what_passes_did_at_a_node(folder, snnc, validate):
+    name = next(node.name for node in ir.load("cnn.onnx").graph if node.op_type == "Conv")
+    content = validate(snnc("inspect", "cnn.onnx", "--why", name, "--json").stdout, "why")
+    assert content["node"] == name
+    assert content["conversion_error"] is None
+    assert content["events"]
+    result = snnc("inspect", "cnn.onnx", "--why", name)
+    assert result.exit_code == 0
+    assert content["events"][0]["pass"] in result.stdout
+
+
+def test_why_tells_how_a_conversion_ends(folder, snnc, validate):
+    shutil.copy(SOURCES / "float_dynamo.onnx", folder / "float.onnx")
+    content = validate(snnc("inspect", "float.onnx", "--why", "node_gelu", "--json").stdout, "why")
+    assert "Gelu" in content["conversion_error"]
+
+
+def test_opt_runs_chosen_passes(folder, snnc, validate):
+    spec = "name-nodes,sort-nodes,lift-constants,remove-identity"
+    result = snnc("opt", "ann.onnx", "--passes", spec, "-o", "clean.onnx", "--json")
+    assert result.exit_code == 0, result.output
+    content = validate(result.stdout, "opt")
+    assert content["passes"][-1]["rewrites"] == 1
+    assert "no-identity" in content["holds"]
+    assert [node.op_type for node in ir.load("clean.onnx").graph] == ["MatMul"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ("sort-node", "did you mean 'sort-nodes'?"),
+        ("encode", "needs 'quant', which nothing before it establishes"),
+        ("integer-weights{wieghts=int4}", "did you mean 'weights'?"),
+    ],
+)
+def test_opt_refusals(folder, snnc, spec, text):
+    result = snnc("opt", "ann.onnx", "--passes", spec)
+    assert result.exit_code == 2
+    assert text in result.stderr
+
+
+def test_passes_lists_the_catalogue(snnc, validate):
+    from snnc.passes.catalog import ALL_PASSES
+
+    content = validate(snnc("passes", "--json").stdout, "passes")
+    assert [entry["name"] for entry in content["passes"]] == [entry.name for entry in ALL_PASSES]
+    assert all(entry["summary"] for entry in content["passes"])
+    assert "fold-batch-norm" in snnc("passes").stdout
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_tables_of_convert_keep_to_the_width(folder, snnc, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    result = snnc("convert", "cnn.onnx")
+    lines = [line for line in result.stdout.splitlines() if not line.startswith(("written:", "next:"))]
+    assert max(map(len, lines)) <= width
+
+
+def test_nothing_absolute_or_dated_goes_into_the_model(converted, folder):
+    content = converted.read_bytes()
+    assert str(folder).encode() not in content
+    metadata = ir.load(converted).metadata_props
+    assert json.loads(metadata["snnc.options"])
