@@ -21,6 +21,7 @@ _BLOCK = 1 << 16  # elements per block of the binary search, so that its tempora
 
 # Shared by ExpGIF (v, thresholds int32) and Encode (x, thresholds float32); the input is called v in both.
 # A Loop, because the number of rounds is an attribute; branch-free, so that every element does the same.
+# On flat tensors, because onnxruntime's GatherElements takes 1.5 ns an element where its Gather takes 11.
 SEARCH_BODY = """\
   codes64 = Constant<value_ints: ints = @codes>()
   table = Cast<to: int = @code_type>(codes64)
@@ -37,7 +38,9 @@ SEARCH_BODY = """\
   flat = Reshape(thresholds, minus)
   first = Mul(rows, width)
   shape = Shape(v)
-  begin = Expand(first, shape)
+  spread = Expand(first, shape)
+  begin = Reshape(spread, minus)
+  potential = Reshape(v, minus)
   yes = Constant<value = bool {1}>()
   place, half_last = Loop(trips, yes, begin, half0) <body = round
       (int64 i, bool go, int32[] p, int32 half) => (bool go_on, int32[] p_next, int32 half_next) {
@@ -46,15 +49,16 @@ SEARCH_BODY = """\
       two_i = Constant<value = int32 {2}>()
       ahead = Sub(half, one_i)
       index = Add(p, ahead)
-      threshold = Gather(flat, index)
-      reached = GreaterOrEqual(v, threshold)
+      threshold = GatherElements<axis = 0>(flat, index)
+      reached = GreaterOrEqual(potential, threshold)
       gate = Cast<to = 6>(reached)
       move = Mul(gate, half)
       p_next = Add(p, move)
       half_next = Div(half, two_i)
   }>
   k = Sub(place, begin)
-  code = Gather(table, k)"""
+  chosen = GatherElements<axis = 0>(table, k)
+  code = Reshape(chosen, shape)"""
 
 
 @lru_cache(maxsize=64)
