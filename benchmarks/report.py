@@ -1,0 +1,28 @@
+"""Sections of RESULTS.md: each benchmark rewrites its own and leaves the others alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+__all__ = ["write_section"]
+
+_HEAD = "# Benchmark results\n\nEach section is written by the script that its command names.\n"
+
+
+def write_section(path: Path, title: str, lines: list[str]) -> None:
+    """Replace the section ``## title`` of a Markdown file, or append it.
+
+    Args:
+        path: The file; made if absent.
+        title: Heading of the section.
+        lines: Its content; no line may start with ``## ``.
+    """
+    text = path.read_text() if path.is_file() else _HEAD
+    section = f"## {title}\n\n" + "\n".join(lines) + "\n"
+    pattern = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+    if pattern.search(text):
+        text = pattern.sub(lambda _: f"{section}\n", text)
+    else:
+        text = f"{text.rstrip()}\n\n{section}"
+    path.write_text(text.rstrip() + "\n")

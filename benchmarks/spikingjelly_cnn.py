@@ -1,0 +1,300 @@
+"""snnc against SpikingJelly's converter: the same CNN, the same images, side by side in one run.
+
+    benchmarks/setup_spikingjelly.sh .venv-spikingjelly
+    python benchmarks/spikingjelly_cnn.py --spikingjelly .venv-spikingjelly/bin/python
+
+Nothing is trained here. SpikingJelly converts the float network `examples/models/fashion_cnn_float.onnx`,
+calibrated on training images; snnc converts the same architecture fine-tuned with ExpG quantisers.
+Accuracy and spikes are those of the Fashion-MNIST test images. Each side runs on one thread in its own
+environment; times are medians of rounds in which all contestants take turns. Writes
+`benchmarks/spikingjelly_cnn.json` and a section of `benchmarks/RESULTS.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+# Before numpy and onnxruntime start their threads.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "1"
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT / "examples"))
+
+from data import fashion_mnist  # noqa: E402
+from report import write_section  # noqa: E402
+
+from snnc.compile import ConvertOptions, convert  # noqa: E402
+from snnc.cost import measure  # noqa: E402
+from snnc.ir import constant, load  # noqa: E402
+from snnc.runtimes import create  # noqa: E402
+
+MODELS = ROOT / "examples" / "models"
+STEPS = (4, 8, 16, 32, 64)
+GROUPS = (1, 2, 4)
+RECIPES = ("rate", "channel-wise", "threshold balancing")
+BATCHES = (1, 32)
+CALIBRATION = 10_000
+
+_INTRODUCTION = """\
+Residual CNN of `examples/01_residual_cnn` ({neurons:,.0f} neurons), {images:,} Fashion-MNIST test images.
+The float network classifies {float_accuracy:.2f} % of them."""
+
+_DIFFERENCES = """\
+What is not equal: SpikingJelly converts the float network without training, calibrated on {calibration:,}
+training images; snnc's networks were fine-tuned from it with quantisers in place. SpikingJelly's spikes
+are worth the same at every step, those of snnc halve from step to step. SpikingJelly computes the first
+convolution in float at every step, snnc once in fixed point.
+
+Recipes: `rate` is RateCodingRecipe at 99.9 %, `channel-wise` the same per channel with half thresholds,
+`threshold balancing` is LocalThresholdBalancingRecipe. Of SpikingJelly's two step modes the faster one is
+shown."""
+
+
+class Worker:
+    """SpikingJelly in its own environment, asked over pipes."""
+
+    def __init__(self, python: str, *arguments: str) -> None:
+        command = [python, str(HERE / "spikingjelly_worker.py"), *arguments]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._requests, self._answers = self.process.stdin, self.process.stdout
+
+    def ask(self, call: str, **arguments: Any) -> Any:
+        """Send one request and wait for its answer."""
+        print(json.dumps({"call": call, **arguments}), file=self._requests, flush=True)
+        line = self._answers.readline()
+        if not line:
+            raise SystemExit(f"SpikingJelly's side ended with status {self.process.wait()}")
+        return json.loads(line)
+
+
+def folded_weights(path: Path) -> dict[str, np.ndarray]:
+    """Return weights and biases of the float network by module name; BatchNorm is folded in the file."""
+    arrays = {name: constant(value) for name, value in load(path).graph.initializers.items()}
+    weights = {name: array for name, array in arrays.items() if name.endswith(".weight")}
+    for name in list(weights):
+        stem = name.removesuffix("weight")
+        weights[f"{stem}bias"] = arrays.get(f"{name}_bias", arrays.get(f"{stem}bias"))
+    missing = [name for name, array in weights.items() if array is None]
+    if missing:
+        raise SystemExit(f"{path.name} has no {', '.join(missing)}")
+    return weights
+
+
+def convert_ours(groups: int) -> Any:
+    """Convert the shipped CNN of T = 4 and a number of groups."""
+    source = MODELS / f"fashion_cnn_t4g{groups}.onnx"
+    return convert(source, ConvertOptions(timesteps=4, groups=groups)).model
+
+
+def judge_ours(model: Any, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Run all images in the packed runtime; accuracy, spikes, synaptic operations."""
+    runtime = create("numpy", model)
+    logits: list[np.ndarray] = []
+
+    def run(inputs: Any, taps: Any) -> Any:
+        results = runtime.run(inputs, taps)
+        logits.append(results[runtime.outputs[0]])
+        return results
+
+    report = measure(model, {runtime.inputs[0].name: images}, run, batch=100)
+    right = int((np.concatenate(logits).argmax(axis=1) == labels).sum())
+    return {
+        "accuracy": 100 * right / len(labels),
+        "spikes_per_image": report.spikes,
+        "spikes_per_neuron": report.spikes_per_neuron,
+        "most_spikes": report.most_spikes,
+        "neurons": report.neurons,
+        "sops": report.sops,
+    }
+
+
+def clock(model: Any, runtime: str, images: np.ndarray) -> Any:
+    """Return a function that runs the images once and returns seconds per image."""
+    executor = create(runtime, model, batch_size=len(images), threads=1)
+    feed = {executor.inputs[0].name: images}
+    executor.run(feed)
+
+    def once() -> float:
+        start = time.perf_counter()
+        executor.run(feed)
+        return (time.perf_counter() - start) / len(images)
+
+    return once
+
+
+def take_times(worker: Worker, models: dict[int, Any], images: np.ndarray, rounds: int) -> dict[str, Any]:
+    """Let all contestants take turns for some rounds; median seconds per image by contestant and batch."""
+    clocks = {
+        (f"snnc T4G{groups} {runtime}", batch): clock(model, runtime, images[:batch])
+        for groups, model in models.items()
+        for runtime in ("numpy", "ort", "numpy-timestep")
+        for batch in BATCHES
+    }
+    samples: dict[tuple[str, int], list[float]] = {key: [] for key in clocks}
+    modes: dict[tuple[str, int, int, str], list[float]] = {}
+    for _ in range(rounds):
+        for key, once in clocks.items():
+            samples[key].append(statistics.median(once() for _ in range(5)))
+        for recipe in RECIPES:
+            for steps in STEPS:
+                for batch in BATCHES:
+                    for mode, seconds in worker.ask("time", recipe=recipe, steps=steps, batch=batch).items():
+                        modes.setdefault((recipe, steps, batch, mode), []).append(seconds)
+    result: dict[str, Any] = {}
+    for (name, batch), values in samples.items():
+        result.setdefault(name, {})[str(batch)] = statistics.median(values)
+    for recipe in RECIPES:
+        for steps in STEPS:
+            result[f"spikingjelly {recipe} T{steps}"] = {
+                # Multi-step or step by step, whichever mode is faster here.
+                str(batch): min(statistics.median(modes[recipe, steps, batch, mode]) for mode in ("m", "s"))
+                for batch in BATCHES
+            }
+    return result
+
+
+def processor() -> str:
+    """Return the name of the processor."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
+    return f"{platform.machine()}, {os.cpu_count()} cores"
+
+
+def table(result: dict[str, Any]) -> list[str]:
+    """Return the section of RESULTS.md."""
+    neurons = result["snnc"]["2"]["neurons"]
+    lines = [
+        _INTRODUCTION.format(neurons=neurons, **result),
+        "",
+        f"| converter | T | accuracy | spikes per image | per neuron | ms per image | batch {BATCHES[1]} |",
+        "|---|---|---|---|---|---|---|",
+    ]
+
+    def row(name: str, steps: int, judged: dict[str, Any], times: dict[str, float]) -> str:
+        milliseconds = " | ".join(f"{1000 * times[str(batch)]:.2f}" for batch in BATCHES)
+        return (
+            f"| {name} | {steps} | {judged['accuracy']:.2f} % | {judged['spikes_per_image']:,.0f} "
+            f"| {judged['spikes_per_image'] / neurons:.3f} | {milliseconds} |"
+        )
+
+    times = result["seconds_per_image"]
+    for groups in GROUPS:
+        judged = result["snnc"][str(groups)]
+        for runtime, words in (
+            ("numpy", "numpy packed"),
+            ("ort", "onnxruntime"),
+            ("numpy-timestep", "numpy, step by step"),
+        ):
+            lines.append(row(f"snnc G={groups}, {words}", 4, judged, times[f"snnc T4G{groups} {runtime}"]))
+    for recipe in RECIPES:
+        for steps in STEPS:
+            judged = {key: values[str(steps)] for key, values in result["spikingjelly"][recipe].items()}
+            lines.append(
+                row(f"SpikingJelly, {recipe}", steps, judged, times[f"spikingjelly {recipe} T{steps}"])
+            )
+    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    lines += [
+        "",
+        _DIFFERENCES.format(**result),
+        "",
+        f"- machine: {result['machine']}; one thread each; load before the run {result['load']:.1f}",
+        f"- versions: Python {platform.python_version()}, {versions}",
+        f"- times: medians of {result['rounds']} rounds in which all rows took turns",
+        f"- command: `{result['command']}`",
+    ]
+    return lines
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--spikingjelly", default=".venv-spikingjelly/bin/python", help="Python with SpikingJelly"
+    )
+    parser.add_argument("--data", type=Path, help="folder of the Fashion-MNIST idx files")
+    parser.add_argument("--images", type=int, default=10_000, help="test images")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, default=HERE / "spikingjelly_cnn.json")
+    options = parser.parse_args()
+    load_before = os.getloadavg()[0]
+
+    train, _ = fashion_mnist(options.data, "train")
+    test, test_labels = fashion_mnist(options.data, "test")
+    images = (test[: options.images].numpy() / np.float32(255)).astype(np.float32)
+    labels = test_labels[: options.images].numpy()
+    calibration = (train[:CALIBRATION].numpy() / np.float32(255)).astype(np.float32)
+
+    float_model = MODELS / "fashion_cnn_float.onnx"
+    with tempfile.TemporaryDirectory() as folder:
+        weights, data = Path(folder) / "weights.npz", Path(folder) / "data.npz"
+        np.savez(weights, **folded_weights(float_model))
+        np.savez(data, calibration=calibration, images=images, labels=labels)
+        definition = ROOT / "examples" / "01_residual_cnn" / "model.py"
+        worker = Worker(options.spikingjelly, str(definition), str(weights), str(data))
+        ann = worker.ask("ann")
+    runtime = create("ort", load(float_model), threads=1)
+    ours = runtime.run({runtime.inputs[0].name: images[:100]})[runtime.outputs[0]]
+    difference = float(np.abs(ours - np.array(ann["logits"])).max())
+    if difference > 1e-3:
+        raise SystemExit(f"the two sides do not have the same float network: logits differ by {difference}")
+
+    models = {groups: convert_ours(groups) for groups in GROUPS}
+    result: dict[str, Any] = {
+        "calibration": CALIBRATION,
+        "command": shlex.join(["python", "benchmarks/spikingjelly_cnn.py", *sys.argv[1:]]),
+        "float_accuracy": ann["accuracy"],
+        "images": len(images),
+        "load": load_before,
+        "machine": processor(),
+        "rounds": options.rounds,
+        "snnc": {},
+        "spikingjelly": {},
+        "versions": {
+            **{name: version(name) for name in ("snnc", "onnxruntime", "numpy")},
+            **{f"{name} (SpikingJelly's side)": number for name, number in worker.ask("versions").items()},
+        },
+    }
+    for recipe in RECIPES:
+        worker.ask("convert", recipe=recipe)
+    print("timing ...", flush=True)
+    result["seconds_per_image"] = take_times(worker, models, images, options.rounds)
+    for groups, model in models.items():
+        result["snnc"][str(groups)] = judge_ours(model, images, labels)
+        print(f"snnc T4G{groups}: {result['snnc'][str(groups)]}", flush=True)
+    for recipe in RECIPES:
+        judged = worker.ask("evaluate", recipe=recipe, steps=list(STEPS))
+        neurons = judged.pop("neurons")
+        if neurons != result["snnc"]["2"]["neurons"]:
+            raise SystemExit(
+                f"the networks differ: {neurons} neurons against {result['snnc']['2']['neurons']}"
+            )
+        result["spikingjelly"][recipe] = judged
+        print(f"SpikingJelly, {recipe}: {judged}", flush=True)
+    options.json.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    write_section(HERE / "RESULTS.md", "SpikingJelly's converter on the residual CNN", table(result))
+
+
+if __name__ == "__main__":
+    main()
