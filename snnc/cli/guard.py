@@ -73,7 +73,7 @@ def _outcome(run: Callable[[], object], arguments: Sequence[str], *, debug: bool
             traceback.print_exc()
         return error
     except MemoryError:
-        return EnvironmentFailure("SNN604", "out of memory", hint="use fewer samples, or a larger machine")
+        return EnvironmentFailure("SNN606", "out of memory", hint="use fewer samples, or a larger machine")
     except OSError as error:
         if debug:
             traceback.print_exc()

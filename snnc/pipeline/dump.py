@@ -94,7 +94,8 @@ class Dump(Instrument):
 
     def fail(self, index: int, step: Pass, model: Model, error: BaseException) -> None:
         """Write the reproducer and the run log of what went before."""
-        if not self._last:
+        if not self._last or not isinstance(error, Exception):
+            # Nothing was dumped yet, or the user interrupted: there is no failure to reproduce.
             return
         reproducer = self._folder / "reproducer.onnx"
         try:

@@ -93,6 +93,15 @@ def test_failure_leaves_a_reproducer_that_replays(toys, tmp_path):
     assert not list(tmp_path.glob("reproducer*"))
 
 
+def test_an_interruption_is_no_failure(toys, tmp_path):
+    def interrupt(model: ir.Model):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(toys, tmp_path, toys.function_pass("slow", interrupt))
+    assert not list(tmp_path.glob("reproducer*"))
+
+
 def test_only_own_files_are_deleted(toys, tmp_path):
     (tmp_path / "004-old-pass.onnx").write_bytes(b"old dump")
     (tmp_path / "thesis.tex").write_text("years of work")
