@@ -21,6 +21,7 @@ from snnc.ir import (
     replace_with,
     unique_name,
 )
+from snnc.ir.edit import release_name
 from snnc.pipeline.contract import NoMatch, PassResult, Rewrite
 
 __all__ = ["Editor", "is_output", "is_standard", "only_consumer", "rank_of"]
@@ -68,6 +69,14 @@ class Editor:
     def constant(self, stem: str, array: Array) -> Value:
         """Add an initializer with a unique name derived from ``stem``."""
         return initializer(self.graph, stem, array)
+
+    def constant_for(self, old: Value, array: Array) -> Value:
+        """Add an initializer that takes the name of a node's output (no output of the graph) it replaces."""
+        name = old.name or "constant"
+        old.name = None
+        # To every reader of a dump the constant is the same value as the node's output was.
+        release_name(self.graph, name)
+        return self.constant(name, array)
 
     def add(
         self,
@@ -197,10 +206,8 @@ class Editor:
     def take_name(self, node: Node) -> str:
         """Rename a node that is about to go, and return its name for the node that takes its place."""
         name = node.name or node.op_type
-        node.name = unique_name(self.graph, f"{name}.replaced")
-        taken = self.graph.meta.get("snnc.names")
-        if isinstance(taken, set):
-            taken.discard(name)
+        node.name = unique_name(self.graph, f"{name}.replaced", of_node=True)
+        release_name(self.graph, name, of_node=True)
         return name
 
     def fail(self, reason: str, node: Node) -> None:

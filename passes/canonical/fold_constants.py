@@ -167,8 +167,7 @@ def fold_node(editor: Editor, node: Node, *, exact: bool, max_bytes: int) -> boo
         return False
     for old, result in zip(node.outputs, results, strict=True):
         if old.name and old.uses():
-            new = editor.constant(old.name, result)
-            old.replace_all_uses_with(new)
+            old.replace_all_uses_with(editor.constant_for(old, result))
     editor.record(f"fold {node.op_type}", [node])
     return True
 

@@ -166,7 +166,7 @@ class FoldShapes:
             if numbers is not None and not is_output(out) and out.dtype is not None:
                 array = np.array(numbers, dtype=out.dtype.numpy())
                 shaped = array.reshape(()) if rank_of(out) == 0 else array
-                new = editor.constant(out.name or "shape", shaped)
+                new = editor.constant_for(out, shaped)
                 known[id(new)] = atoms
                 editor.replace("fold-shape", out, new)
         return editor.result()

@@ -43,11 +43,5 @@ class LiftConstants:
             if is_output(old):
                 editor.fail("the constant is an output of the graph", node)
                 continue
-            name = old.name or node.name or "constant"
-            old.name = None
-            # The name is free again: the lifted value is the same value to every reader of a dump.
-            names = model.graph.meta.get("snnc.names")
-            if isinstance(names, set):
-                names.discard(name)
-            editor.replace("lift-constant", old, editor.constant(name, array))
+            editor.replace("lift-constant", old, editor.constant_for(old, array))
         return editor.result()

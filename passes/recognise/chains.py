@@ -31,11 +31,12 @@ class _Candidate:
 
     Attributes:
         match: The quantiser.
-        score: Larger is better: neutral gain, neutral shift, number of nodes.
+        score: Larger is better: neutral gain, factors taken in behind the rounding (a code that is multiplied
+            afterwards is a code no longer), neutral shift, number of nodes.
     """
 
     match: Match
-    score: tuple[int, int, int]
+    score: tuple[int, int, int, int]
 
 
 def _before(rounding: Node) -> list[Link]:
@@ -169,7 +170,8 @@ def _candidate(rounding: Node, front_links: list[Link], back_links: list[Link]) 
     if source is None:
         return "its input is missing"
     nodes = (*(link.node for link in front_links), rounding, *(link.node for link in back_links))
-    score = (int(uniform(gain) == 1), int(uniform(shift) == 0), len(nodes))
+    factors = sum(link.node.op_type in ("Mul", "Div") for link in back_links)
+    score = (int(uniform(gain) == 1), factors, int(uniform(shift) == 0), len(nodes))
     return _Candidate(Match(source, result, nodes, quantiser), score)
 
 

@@ -100,3 +100,13 @@ def check_fixture() -> Callable[..., Any]:
 def ops_fixture() -> Callable[[Model], list[str]]:
     """The op types of a graph, in order."""
     return lambda model: [node.op_type for node in model.graph]
+
+
+@pytest.fixture(name="evaluate")
+def evaluate_fixture() -> Callable[[Model, Feeds], dict[str, npt.NDArray[Any]]]:
+    return evaluate
+
+
+@pytest.fixture(name="random_feeds")
+def random_feeds_fixture() -> Callable[..., dict[str, npt.NDArray[Any]]]:
+    return random_feeds

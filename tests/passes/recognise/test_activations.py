@@ -1,0 +1,235 @@
+"""absorb-activations, drop-repeated-quantisers, remove-straight-through, check-quantisers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from snnc.coding import CodeBook
+from snnc.errors import InputError
+from snnc.ir import attributes
+from snnc.ir.rewrite import set_attribute
+from snnc.ops import attach_functions
+from snnc.passes.recognise import (
+    AbsorbActivations,
+    CheckQuantisers,
+    DropRepeatedQuantisers,
+    RecogniseQuantisers,
+    RemoveStraightThrough,
+)
+from snnc.passes.recognise.uniform import quantise_attributes
+
+
+def quantise(u, y, book, ties="away", step="s"):
+    """ONNX text of a Quantise node."""
+    listed = ", ".join(
+        f"{key} = {list(value) if not isinstance(value, str | int) else repr(value)}"
+        for key, value in quantise_attributes(book, ties).items()
+    ).replace("'", '"')
+    return f"{y} = ai.snnc.Quantise<{listed}>({u}, {step})"
+
+
+INT4, UINT4 = CodeBook.uniform(-8, 7), CodeBook.uniform(0, 15)
+SPARSE = CodeBook(4, 2, signed=True)
+WEIGHTS = "float s = {0.25}, float t = {0.5}, float zero = {0}, float six = {0.8}, float low = {-0.6}"
+
+
+def graph(parse, body, outputs="float[N, 2, 4] y"):
+    """A model of these nodes with the functions of its own ops."""
+    model = parse(f"g (float[N, 2, 4] x) => ({outputs}) <{WEIGHTS}> {{ {body} }}")
+    attach_functions(model)
+    return model
+
+
+def books(model):
+    return [CodeBook.from_attributes(attributes(node)) for node in model.graph if node.op_type == "Quantise"]
+
+
+@pytest.mark.parametrize("ties", ["away", "up", "even"])
+@pytest.mark.parametrize(
+    ("activation", "book", "expected"),
+    [
+        ("Relu(x)", UINT4, (0, 15)),
+        ("Relu(x)", INT4, (0, 7)),
+        ("Clip(x, zero, six)", INT4, (0, 3)),
+        ("Clip(x, low)", INT4, (-2, 7)),
+        ("Clip(x, low, six)", SPARSE, (-2, 3)),
+        ("Relu(x)", SPARSE, (0, 12)),
+    ],
+)
+def test_absorbs(parse, check, ops, ties, activation, book, expected):
+    if ties == "even" and book is SPARSE:
+        pytest.skip("ties to even need consecutive codes")
+    model = graph(parse, f"r = {activation} {quantise('r', 'y', book, ties)}")
+    on_ties = np.arange(-20, 20).reshape(5, 2, 4).astype(np.float32) * 0.125
+    check(AbsorbActivations(), model, feeds={"x": on_ties})
+    assert ops(model) == ["Quantise"]
+    assert books(model) == [book.restricted(*expected)]
+    assert attributes(model.graph[0]) == quantise_attributes(book.restricted(*expected), ties)
+
+
+def test_absorbs_through_pooling_into_several(parse, check, ops):
+    model = graph(
+        parse,
+        f"r = Relu(x) p = MaxPool<kernel_shape = [2]>(r) {quantise('p', 'a', INT4)} t0 = "
+        f"Transpose<perm = [0, 2, 1]>(r)"
+        f" {quantise('t0', 'b', INT4, step='t')}",
+        "float[N, 2, 3] a, float[N, 4, 2] b",
+    )
+    check(AbsorbActivations(), model, spread=2.0)
+    assert sorted(ops(model)) == ["MaxPool", "Quantise", "Quantise", "Transpose"]
+    assert books(model) == [CodeBook(4, 4, signed=True, smallest=0, largest=7)] * 2
+
+
+def test_two_in_a_row(parse, check, ops):
+    model = graph(parse, f"c = Clip(x, low, six) r = Relu(c) {quantise('r', 'y', INT4)}")
+    check(AbsorbActivations(), model)
+    assert ops(model) == ["Quantise"] and books(model)[0].smallest == 0 and books(model)[0].largest == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "outputs", "reason"),
+    [
+        (
+            f"r = Relu(x) {quantise('r', 'q', INT4)} y = Add(q, r)",
+            "float[N, 2, 4] y",
+            "Add 'n_y' reads its result",
+        ),
+        (
+            f"r = Relu(x) {quantise('r', 'y', INT4)}",
+            "float[N, 2, 4] y, float[N, 2, 4] r",
+            "its result is an output",
+        ),
+        (
+            f"k = Abs(zero) r = Clip(x, k) {quantise('r', 'y', INT4)}",
+            "float[N, 2, 4] y",
+            "not constant numbers",
+        ),
+        (
+            f"r = Clip(x, zero, zero) {quantise('r', 'y', INT4)}",
+            "float[N, 2, 4] y",
+            "only one level would be left",
+        ),
+    ],
+)
+def test_absorb_reasons(parse, body, outputs, reason):
+    model = graph(parse, body, outputs)
+    result = AbsorbActivations().run(model)
+    assert not result.rewrites and reason in result.not_matched[0].reason
+
+
+def test_absorb_needs_one_code_for_all_channels(parse):
+    model = parse(
+        f"""g (float[N, 2, 4] x) => (float[N, 2, 4] y) <float[2, 1] s = {{0.25, 0.5}}, float z =
+          {{0}}, float m = {{1}}>
+        {{ r = Clip(x, z, m) {quantise("r", "y", INT4)} }}"""
+    )
+    assert "another code in each channel" in AbsorbActivations().run(model).not_matched[0].reason
+
+
+def test_drops_repeated(parse, check, ops):
+    model = graph(
+        parse,
+        f"{quantise('x', 'a', UINT4)} p = MaxPool<kernel_shape = [2]>(a) r = Relu(p) "
+        f"{quantise('r', 'b', UINT4, 'even')} "
+        "y = Neg(b)",
+        "float[N, 2, 3] y",
+    )
+    result = check(DropRepeatedQuantisers(), model, spread=3.0)
+    assert ops(model) == ["Quantise", "MaxPool", "Relu", "Neg"]
+    assert result.rewrites[0].removed == ("n_b",)
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [
+        (quantise("a", "y", UINT4, step="t"), "its step differs from the step before"),
+        (quantise("a", "y", CodeBook.uniform(0, 7)), "it drops codes that arrive"),
+    ],
+)
+def test_keeps_quantisers_that_change_something(parse, second, reason):
+    model = graph(parse, f"{quantise('x', 'a', UINT4)} {second}")
+    result = DropRepeatedQuantisers().run(model)
+    assert not result.rewrites and result.not_matched[0].reason == reason
+
+
+def test_pooled_values_are_not_on_the_grid(parse):
+    model = graph(
+        parse,
+        f"{quantise('x', 'a', UINT4)} p = AveragePool<kernel_shape = [2]>(a) {quantise('p', 'y', UINT4)}",
+        "float[N, 2, 3] y",
+    )
+    assert not DropRepeatedQuantisers().run(model).rewrites
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "d = Sub(q, x) y = Add(x, d)",
+        "d = Sub(q, x) y = Add(d, x)",
+        "d = Sub(x, q) y = Sub(x, d)",
+    ],
+)
+def test_straight_through(parse, check, ops, body):
+    model = graph(parse, f"q = Round(x) {body}")
+    check(RemoveStraightThrough(), model, tolerance=1e-6)
+    assert ops(model) == ["Round"]
+    assert model.graph[0].outputs[0].name == "y"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "d = Sub(q, x) y = Add(q, d)",
+        "d = Sub(q, x) e = Add(x, d) y = Add(e, d)",
+        "d = Sub(x, q) y = Add(x, d)",
+    ],
+)
+def test_other_sums_stay(parse, ops, body):
+    model = graph(parse, f"q = Round(x) {body}")
+    before = ops(model)
+    assert not RemoveStraightThrough().run(model).rewrites and ops(model) == before
+
+
+def test_straight_through_then_chain(parse, ops):
+    model = parse(
+        """g (float[N, 4] x) => (float[N, 4] y) <float s = {0.1}, float lo = {0}, float hi = {15}>
+        { a = Div(x, s) c = Clip(a, lo, hi) r = Round(c) d = Sub(r, c) e = Add(c, d) y = Mul(e, s) }"""
+    )
+    RemoveStraightThrough().run(model)
+    RecogniseQuantisers().run(model)
+    assert ops(model) == ["Quantise"]
+
+
+def test_derived_attributes_are_redone(parse, check):
+    model = graph(parse, quantise("x", "y", SPARSE))
+    assert not CheckQuantisers().run(model).rewrites
+    set_attribute(model.graph[0], "codes", [1, 2, 3])
+    del model.graph[0].attributes["closed"]
+    result = CheckQuantisers().run(model)
+    assert result.rewrites[0].note == "n_y"
+    assert attributes(model.graph[0]) == quantise_attributes(SPARSE, "away")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (quantise("x", "y", INT4, step="neg"), "its step is not positive"),
+        (quantise("x", "y", INT4, step="x"), "its step is not constant"),
+        (quantise("x", "y", INT4).replace("timesteps = 4", "timesteps = 40"), "timesteps must be 1 to 16"),
+        (quantise("x", "y", INT4).replace('"away"', '"down"'), "ties must be one of"),
+        ("y = ai.snnc.ExpGIF(x)", "a source file may not hold ExpGIF"),
+        ("y = ai.snnc.Weight(x)", "has not 3 inputs"),
+        ("y = ai.snnc.Weight(x, one, one)", "its integers are not constant signed integers"),
+        ("y = ai.snnc.Weight(whole, neg, one)", "its numerator is not positive"),
+    ],
+)
+def test_illegal_nodes(parse, body, reason):
+    model = parse(
+        f"""g (float[N, 2] x) => (float[N, 2] y)
+        <float s = {{0.25}}, float neg = {{-1}}, double one = {{1}}, int8[2, 2] whole = {{1, 2, 3,
+          4}}> {{ {body} }}"""
+    )
+    with pytest.raises(InputError, match="SNN322") as caught:
+        CheckQuantisers().run(model)
+    assert reason in str(caught.value) and "n_y" in str(caught.value)

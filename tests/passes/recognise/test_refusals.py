@@ -1,0 +1,137 @@
+"""refuse-unsupported and require-quantised: every problem at once, by name, with what to do."""
+
+from __future__ import annotations
+
+import onnx
+import onnx_ir as ir
+import pytest
+
+from snnc.coding import CodeBook
+from snnc.errors import UnsupportedError
+from snnc.passes.recognise import RefuseUnsupported, RequireQuantised
+from snnc.passes.recognise.uniform import quantise_attributes
+
+LISTED = ", ".join(
+    f"{key} = {list(value) if not isinstance(value, str | int) else repr(value)}"
+    for key, value in quantise_attributes(CodeBook.uniform(0, 15), "up").items()
+).replace("'", '"')
+WEIGHTS = "float s = {0.25}, float[2, 2, 1, 1] w = {1, 2, 3, 4}, float[2, 1, 1] c = {1, 2}"
+
+
+def q(u, y):
+    return f"{y} = ai.snnc.Quantise<{LISTED}>({u}, s)"
+
+
+def problems(parse, body, outputs="float[N, 2, 4, 4] y"):
+    """Run require-quantised on a graph of these nodes; returns (node, message) of every problem."""
+    model = parse(f"g (float[N, 2, 4, 4] x) => ({outputs}) <{WEIGHTS}> {{ {body} }}")
+    try:
+        result = RequireQuantised().run(model)
+    except UnsupportedError as error:
+        assert error.code == "SNN462"
+        return [(entry.where.node, entry.message) for entry in error.problems]
+    assert not result.rewrites
+    return []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"a = Conv(x, w) {q('a', 'b')} y = Conv(b, w)",
+        f"n = Sub(x, c) m = Div(n, c) r = Relu(m) a = Conv(r, w) {q('a', 'b')} y = Conv(b, w)",
+        f"{q('x', 'a')} p = MaxPool<kernel_shape = [1, 1]>(a) t = Transpose(p) u = Transpose(t) y = Conv(u, w)",
+        f"{q('x', 'a')} b = Conv(a, w) d = Mul(b, c) e = Add(d, a) n = Neg(e) {q('n', 'y')}",
+        f"{q('x', 'a')} p = AveragePool<kernel_shape = [1, 1]>(a) h = Mul(p, s) y = Conv(h, w)",
+        f"{q('x', 'a')} {q('x', 'b')} y = MatMul(a, b)",
+        f"{q('x', 'a')} b = Concat<axis = 1>(a, a) d, e = Split<axis = 1>(b) y = Conv(d, w)",
+    ],
+)
+def test_accepts(parse, body):
+    assert problems(parse, body) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "node", "message"),
+    [
+        ("a = Conv(x, w) b = Relu(a) y = Conv(b, w)", "n_b", "Relu is left over: put a quantiser"),
+        (
+            "a = Conv(x, w) y = Conv(a, w)",
+            "n_y",
+            "the data input of this Conv carries no code; it comes from Conv 'n_a'",
+        ),
+        ("a = Conv(x, w) y = Sigmoid(a)", "n_y", "Sigmoid is left over: train with ReLU"),
+        ("a = Conv(x, w) y = Softmax(a)", "n_y", "Softmax is left over: if it only turns logits"),
+        (f"{q('x', 'a')} {q('x', 'b')} y = Mul(a, b)", "n_y", "multiplies two computed values"),
+        (f"{q('x', 'a')} {q('x', 'b')} y = Div(a, b)", "n_y", "divides by a computed value"),
+        (f"{q('x', 'a')} y = Add(a, x)", "n_y", "mixes the network input with coded values"),
+        ("y = MaxPool<kernel_shape = [1, 1]>(x)", "n_y", "MaxPool reads the network input"),
+        ("y = MatMul(x, x)", "n_y", "both operands of this MatMul are the network input"),
+        (
+            f"{q('x', 'a')} b = AveragePool<kernel_shape = [1, 1]>(a) y = MatMul(a, b)",
+            "n_y",
+            "the second operand",
+        ),
+        (f"{q('x', 'a')} y = Cos(a)", "n_y", "Cos is left over"),
+        (f"{q('x', 'a')} y = Acosh(a)", "n_y", "Acosh is left over: it has no form with spikes"),
+    ],
+)
+def test_refuses(parse, body, node, message):
+    found = problems(parse, body)
+    assert [entry[0] for entry in found] == [node]
+    assert message in found[0][1]
+
+
+def test_all_problems_in_graph_order(parse):
+    found = problems(
+        parse, "a = Conv(x, w) b = Gelu0(a) d = Conv(a, w) e = Tanh(d) y = Relu(e)".replace("Gelu0", "Erf")
+    )
+    assert [entry[0] for entry in found] == ["n_b", "n_d", "n_e", "n_y"]
+
+
+def test_a_model_without_quantisers_says_so(parse):
+    model = parse(
+        f"g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y) <{WEIGHTS}> {{ a = Conv(x, w) y = Relu(a) }}"
+    )
+    with pytest.raises(UnsupportedError, match="no quantiser at all"):
+        RequireQuantised().run(model)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ("a, s, z = DynamicQuantizeLinear(x) y = Cast<to = 1>(a)", "scales must not depend on the data"),
+        ("y = com.microsoft.QLinearAdd(x, x, x, x, x, x, x, x)", "quant_format=QuantFormat.QDQ"),
+        ("y = com.microsoft.Attention(x)", "com.microsoft::Attention is not known"),
+        ("y = qonnx.custom_op.general.Trunc(x)", "Trunc of QONNX is not supported: it drops low bits"),
+        ("y = qonnx.custom_op.general.FloatQuant(x)", "FloatQuant of QONNX is not supported"),
+        ("y = my.own.Thing(x)", "my.own::Thing is not known"),
+        ("y = RandomNormalLike(x)", "export it in eval mode"),
+        ("r, h = LSTM<hidden_size = 2>(x, x, x) y = Identity(h)", "recurrent layers"),
+    ],
+)
+def test_refused_by_name(nodes, message):
+    domains = ["", "com.microsoft", "qonnx.custom_op.general", "my.own"]
+    imports = ", ".join(f'"{domain}" : {1 if domain else 17}' for domain in domains)
+    header = f"<ir_version: 10, opset_import: [{imports}]>"
+    proto = onnx.parser.parse_model(f"{header} g (float[N, 4] x) => (float[N, 4] y) {{ {nodes} }}")
+    proto.graph.node[0].name = "culprit"
+    with pytest.raises(UnsupportedError, match="SNN461") as caught:
+        RefuseUnsupported().run(ir.from_proto(proto))
+    assert [entry.where.node for entry in caught.value.problems] == ["culprit"]
+    assert message in caught.value.problems[0].message
+
+
+def test_refuses_other_input_types(parse):
+    model = parse("g (uint8[N, 4] x, float[N] ok) => (float[N, 4] y) { y = Cast<to = 1>(x) }")
+    with pytest.raises(UnsupportedError) as caught:
+        RefuseUnsupported().run(model)
+    (problem,) = caught.value.problems
+    assert problem.where.tensor == "x" and "UINT8, not float32" in problem.message
+
+
+def test_accepts_what_later_passes_read(parse):
+    text = """<ir_version: 10, opset_import: ["" : 17, "com.microsoft" : 1, "qonnx.custom_op.general" : 1]>
+    g (float[N, 4] x) => (float[N, 4] y) <float s = {1}, float z = {0}, float b = {4}, int16 p = {0}>
+    { a = qonnx.custom_op.general.Quant(x, s, z, b) i = com.microsoft.QuantizeLinear(a, s, p)
+      y = com.microsoft.DequantizeLinear(i, s, p) }"""
+    assert not RefuseUnsupported().run(ir.from_proto(onnx.parser.parse_model(text))).rewrites

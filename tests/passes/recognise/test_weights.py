@@ -1,0 +1,164 @@
+"""recognise-weights: integers behind every kind of quantiser, for every kind of reader."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from snnc.ir import constant
+from snnc.ops import attach_functions
+from snnc.passes.recognise import RecogniseWeights
+
+QONNX = '<ir_version: 10, opset_import: ["" : 17, "qonnx.custom_op.general" : 1]>\n'
+
+
+def weight(model):
+    """Integers, numerator and denominator of the only Weight node."""
+    (node,) = [entry for entry in model.graph if entry.op_type == "Weight"]
+    return [constant(value) for value in node.inputs]
+
+
+def run(model):
+    """Run the pass and attach the function of Weight."""
+    result = RecogniseWeights().run(model)
+    attach_functions(model)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers", "zero", "axis"),
+    [
+        ("int8", "-128, 127, 0, 5, -6, 7", "0, 0", 0),
+        ("int8", "-128, 127, 0, 5, -6, 7", "3, -4", 0),
+        ("uint8", "0, 255, 7, 128, 9, 1", "128, 128", 0),
+        ("int8", "-128, 127, 0, 5, -6, 7", "", None),
+    ],
+)
+def test_dequantised(parse, evaluate, random_feeds, ops, kind, numbers, zero, axis):
+    scales = "float[2] s = {0.01, 0.03}" if axis is not None else "float s = {0.01}"
+    point = f", {kind}[2] z = {{{zero}}}" if zero else ""
+    model = parse(
+        f"""g (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) <{kind}[2, 3, 1, 1] q = {{{numbers}}},
+          {scales}{point}>
+        {{ w = DequantizeLinear<axis = 0>(q, s{", z" if zero else ""}) y = Conv(x, w) }}"""
+    )
+    feeds = random_feeds(model)
+    before = evaluate(model, feeds)["y"]
+    run(model)
+    np.testing.assert_array_equal(evaluate(model, feeds)["y"], before)
+    assert ops(model) == ["Weight", "Conv"]
+    integers, numerator, denominator = weight(model)
+    points = np.array([int(entry) for entry in zero.split(",")]).reshape(2, 1, 1, 1) if zero else 0
+    expected = np.array([int(entry) for entry in numbers.split(",")]).reshape(2, 3, 1, 1) - points
+    np.testing.assert_array_equal(integers, expected)
+    assert integers.dtype == (np.int8 if abs(expected + 0.5).max() <= 127.5 else np.int16)
+    assert numerator.dtype == denominator.dtype == np.float64 and denominator == 1
+    assert numerator.shape == ((2, 1, 1, 1) if axis is not None else ())
+    assert numerator.reshape(-1)[0] == np.float64(np.float32(0.01))
+
+
+def test_layout_between_weight_and_product(parse, evaluate, random_feeds, ops):
+    model = parse(
+        """g (float[N, 3] x) => (float[N, 2] y) <int8[2, 3] q = {1, 2, 3, 4, 5, 6}, float[2] s = {0.5, 0.25}>
+        { w = DequantizeLinear<axis = 0>(q, s) t = Transpose<perm = [1, 0]>(w) y = MatMul(x, t) }"""
+    )
+    feeds = random_feeds(model)
+    before = evaluate(model, feeds)["y"]
+    run(model)
+    np.testing.assert_array_equal(evaluate(model, feeds)["y"], before)
+    assert ops(model) == ["Weight", "MatMul"]
+    integers, numerator, _ = weight(model)
+    assert integers.tolist() == [[1, 4], [2, 5], [3, 6]]
+    assert numerator.tolist() == [[0.5, 0.25]]
+
+
+def test_readers_that_are_no_product_get_floats(parse, evaluate, random_feeds, ops):
+    model = parse(
+        """g (float[N, 2] x) => (float[N, 2] y) <int8[2, 2] q = {1, 2, 3, 4}, float s = {0.1},
+          int8[2] b = {5, 6}>
+        { w = DequantizeLinear(q, s) c = DequantizeLinear(b, s) m = MatMul(x, w) a = Add(m, c) r = Add(a, x)
+          k = MatMul(r, w) y = Add(k, c) }"""
+    )
+    feeds = random_feeds(model)
+    before = evaluate(model, feeds)["y"]
+    run(model)
+    np.testing.assert_array_equal(evaluate(model, feeds)["y"], before)
+    # One Weight serves both products, one float constant both sums.
+    assert ops(model) == ["Weight", "MatMul", "Add", "Add", "MatMul", "Add"]
+    assert constant(model.graph[2].inputs[1]).tolist() == np.float32([0.5, 0.6]).tolist()
+
+
+@pytest.mark.parametrize(("scale", "sign"), [("-0.5", -1), ("0.0", 0)])
+def test_scales_that_are_not_positive(parse, scale, sign):
+    model = parse(
+        f"""g (float[N, 1] x) => (float[N, 2] y) <int8[1, 2] q = {{-128, 3}}, float[2] s = {{{scale}, 0.25}}>
+        {{ w = DequantizeLinear<axis = 1>(q, s) y = MatMul(x, w) }}"""
+    )
+    run(model)
+    integers, numerator, _ = weight(model)
+    assert integers.tolist() == [[-128 * sign, 3]]
+    assert (numerator > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("op", "attrs", "expected"),
+    [
+        ("Quant", 'signed = 1, narrow = 1, rounding_mode = "ROUND"', [[2, -2], [4, -7], [0, 7]]),
+        ("Quant", 'signed = 1, narrow = 0, rounding_mode = "FLOOR"', [[2, -3], [3, -8], [0, 7]]),
+        ("BipolarQuant", "", [[1, -1], [1, -1], [1, 1]]),
+    ],
+)
+def test_qonnx(parse, op, attrs, expected):
+    extra = ", z, b" if op == "Quant" else ""
+    model = parse(
+        QONNX
+        + f"""g (float[N, 3] x) => (float[N, 2] y)
+        <float[3, 2] f = {{0.625, -0.625, 0.875, -9, 0, 9}}, float s = {{0.25}}, float z = {{0}},
+          float b = {{4}}>
+        {{ w = qonnx.custom_op.general.{op}<{attrs}>(f, s{extra}) y = MatMul(x, w) }}""".replace("<>", "")
+    )
+    run(model)
+    integers, numerator, _ = weight(model)
+    assert integers.tolist() == expected and numerator == 0.25
+
+
+def test_chain(parse, evaluate, random_feeds, ops):
+    model = parse(
+        """g (float[N, 3] x) => (float[N, 2] y)
+        <float[3, 2] f = {2.4, -3.6, 3.5, -9, 0.1, 9}, float[2] s = {0.1, 0.3}, float lo = {-7},
+          float hi = {7}>
+        { r = Round(f) c = Clip(r, lo, hi) w = Mul(c, s) y = MatMul(x, w) }"""
+    )
+    feeds = random_feeds(model)
+    before = evaluate(model, feeds)["y"]
+    result = run(model)
+    np.testing.assert_array_equal(evaluate(model, feeds)["y"], before)
+    assert ops(model) == ["Weight", "MatMul"]
+    integers, numerator, _ = weight(model)
+    assert integers.tolist() == [[2, -4], [4, -7], [0, 7]]
+    assert numerator.tolist() == np.float64(np.float32([0.1, 0.3])).tolist()
+    assert not result.notes
+
+
+def test_chain_that_rounds_more_than_once_is_noted(parse):
+    model = parse(
+        """g (float[N, 1] x) => (float[N, 2] y) <float[1, 2] f = {2, 4}, float t = {0.3}, float n = {3}>
+        { r = Round(f) a = Div(r, n) w = Mul(a, t) y = MatMul(x, w) }"""
+    )
+    assert "changes the weights by at most" in run(model).notes[0]
+
+
+def test_reasons(parse):
+    model = parse(
+        """<ir_version: 10, opset_import: ["" : 21]>
+        g (float[N, 4] x, float t) => (float[N, 2] y)
+        <int8[4, 2] q = {1, 2, 3, 4, 5, 6, 7, 8}, float[2, 2] s = {1, 2, 3, 4}>
+        { w = DequantizeLinear<axis = 0, block_size = 2>(q, s) v = DequantizeLinear(q, t) a = Add(w, v)
+          y = MatMul(x, a) }"""
+    )
+    result = RecogniseWeights().run(model)
+    assert [entry.reason for entry in result.not_matched] == [
+        "its scale is blocked",
+        "its scale is not constant",
+    ]
+    assert not result.rewrites
