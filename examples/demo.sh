@@ -17,8 +17,8 @@ try() { printf '$ %s\n' "$*"; "$@"; }
 say "1. A trained network: a residual CNN, quantised to 4 time-steps and 2 groups while it was trained"
 try snnc inspect "$model"
 
-say "2. Convert it to a spiking network: integers only, each neuron spikes at most twice"
-try snnc convert "$model" --timesteps 4 --groups 2 -o "$out/cnn.snn.onnx"
+say "2. Convert it to a spiking network: integers only, at most two spikes per neuron and image"
+try snnc convert "$model" --timesteps 4 --groups 2 -o "$out/cnn.snn.onnx" --calibrate "$sample"
 
 say "3. Run it on Fashion-MNIST test images in three ways"
 try snnc run "$out/cnn.snn.onnx" --input "$sample" --output "$out/packed.npz" --runtime numpy
@@ -31,9 +31,9 @@ try cmp "$out/packed.npz" "$out/ort.npz"
 echo "identical"
 
 say "5. Check every code of every layer, and the accuracy, against the quantised network"
-try snnc verify "$model" "$out/cnn.snn.onnx" --data "$sample"
+try snnc verify "$model" "$out/cnn.snn.onnx" --data "$sample" --labels "$sample"
 
 say "6. What it costs: spikes, synaptic operations, energy"
-try snnc inspect "$out/cnn.snn.onnx"
+try snnc inspect "$out/cnn.snn.onnx" --data "$sample"
 
 say "Done. The spiking network is $out/cnn.snn.onnx: open it in any onnxruntime, or in Netron."

@@ -69,7 +69,7 @@ def test_the_summary_states_both_conventions() -> None:
     summary = dict(summary_rows(REPORT))
     assert summary["measured on"] == "10 test images of sample.npz"
     assert summary["energy, papers' convention"].startswith("1.406 µJ")
-    assert summary["  without the first layer"].startswith("486 nJ")
+    assert summary["  without the host"].startswith("486 nJ")
     assert "33.8 % of the bound G*MACs = 1.6 M" in summary["SOPs"]
 
 
