@@ -17,6 +17,7 @@ from snnc.passes.canonical.remove_identity import RemoveIdentity
 from snnc.passes.canonical.sort_nodes import SortNodes
 from snnc.passes.quantise.align_membranes import AlignMembranes
 from snnc.passes.quantise.fixed_point_input import FixedPointInput
+from snnc.passes.quantise.insert_quantisers import InsertQuantisers
 from snnc.passes.quantise.integer_weights import IntegerWeights
 from snnc.passes.quantise.require_integers import RequireIntegers
 from snnc.passes.quantise.round_constants import RoundConstants
@@ -58,6 +59,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     Recode,
     AbsorbActivations,
     RequireQuantised,
+    InsertQuantisers,
     FixedPointInput,
     IntegerWeights,
     RoundConstants,

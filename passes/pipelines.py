@@ -19,6 +19,7 @@ from snnc.passes.canonical.remove_identity import RemoveIdentity
 from snnc.passes.canonical.sort_nodes import SortNodes
 from snnc.passes.quantise.align_membranes import AlignMembranes
 from snnc.passes.quantise.fixed_point_input import FixedPointInput
+from snnc.passes.quantise.insert_quantisers import InsertQuantisers
 from snnc.passes.quantise.integer_weights import IntegerWeights
 from snnc.passes.quantise.require_integers import RequireIntegers
 from snnc.passes.quantise.round_constants import RoundConstants
@@ -37,12 +38,13 @@ __all__ = ["front_end", "quantisers_of"]
 
 
 def canonical() -> tuple[Pass, ...]:
-    """Clean-up of any ONNX graph."""
+    """Clean-up of any ONNX graph; what can never be converted is refused before shapes are inferred."""
     return (
         FreezeDefaults(),
         NameNodes(),
         SortNodes(),
         InlineFunctions(),
+        RefuseUnsupported(),
         LiftConstants(),
         InferShapes(),
         FoldShapes(),
@@ -53,7 +55,11 @@ def canonical() -> tuple[Pass, ...]:
 
 
 def front_end(
-    timesteps: int | None, groups: int | None, partition: Partition, weights: str
+    timesteps: int | None,
+    groups: int | None,
+    partition: Partition,
+    weights: str,
+    insert: InsertQuantisers | None = None,
 ) -> tuple[Pass, ...]:
     """Everything before the network is encoded: all approximations are made here.
 
@@ -62,19 +68,22 @@ def front_end(
         groups: G asked for, or None.
         partition: Partition of time-steps into groups.
         weights: Weight format.
+        insert: What gives a float network its quantisers; default refuses such networks.
     """
     return (
         *canonical(),
-        RefuseUnsupported(),
         EvaluateConstants(),
         GemmToMatmul(),
         FoldBatchNorm(),
         RemoveStraightThrough(),
         RecogniseQuantisers(),
         RecogniseWeights(),
+        # A Relu between two quantisers of one grid must go before the second of them does.
+        AbsorbActivations(),
         DropRepeatedQuantisers(),
         CheckQuantisers(),
         Recode(timesteps, groups, partition),
+        insert or InsertQuantisers(),
         AbsorbActivations(),
         DropDeadCode(),
         InferShapes(),

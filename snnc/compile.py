@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
+from snnc.arrays import load_samples
+from snnc.calibration import Calibration
 from snnc.coding import CodeBook, Partition
 from snnc.errors import InputError, UnsupportedError, UsageError, Where
-from snnc.ir import Model, clone, load, model_digest
+from snnc.ir import Model, attributes, clone, constant, load, model_digest
 from snnc.ops import attach_functions
 from snnc.passes import front_end, quantisers_of
+from snnc.passes.quantise.insert_quantisers import SITE, Choice, InsertQuantisers, Observer
 from snnc.passes.spike.encode import Encode
 from snnc.pipeline import Instrument, PassRecord, format_pipeline, run_pipeline
 from snnc.pipeline.contract import Pass
@@ -21,6 +27,7 @@ __all__ = [
     "FORMAT_VERSION",
     "Conversion",
     "ConvertOptions",
+    "choices_of_file",
     "convert",
     "load_spiking",
     "options_of_file",
@@ -30,6 +37,9 @@ __all__ = [
 
 #: Version of the ``.snn.onnx`` format: readers accept older minor versions and refuse newer ones.
 FORMAT_VERSION = (1, 0)
+#: Code of the activations of a float network unless the user chooses.
+DEFAULT_TIMESTEPS = 8
+DEFAULT_GROUPS = 4
 
 
 @dataclass(frozen=True)
@@ -101,7 +111,22 @@ class _Snapshot(Instrument):
 
 def pipeline(options: ConvertOptions) -> tuple[Pass, ...]:
     """Return the passes of a conversion, in order."""
-    return (*front_end(options.timesteps, options.groups, options.partition, options.weights), Encode())
+    return (*_front_end(options, None, None), Encode())
+
+
+def _front_end(
+    options: ConvertOptions, observer: Observer | None, choices: Mapping[str, Choice] | None
+) -> tuple[Pass, ...]:
+    insert = InsertQuantisers(
+        options.timesteps if options.timesteps is not None else DEFAULT_TIMESTEPS,
+        options.groups
+        if options.groups is not None
+        else min(DEFAULT_GROUPS, options.timesteps or DEFAULT_GROUPS),
+        options.partition,
+        observer,
+        choices,
+    )
+    return front_end(options.timesteps, options.groups, options.partition, options.weights, insert)
 
 
 def convert(
@@ -109,6 +134,7 @@ def convert(
     options: ConvertOptions | None = None,
     *,
     instruments: Sequence[Instrument] = (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> Conversion:
     """Convert a quantised network into a spiking one that computes the same, bit for bit.
 
@@ -116,6 +142,7 @@ def convert(
         source: ONNX file or model; a model is not changed.
         options: Choices; default all defaults.
         instruments: Observers: progress, dumps.
+        progress: Called during calibration with samples done and samples in all.
 
     Returns:
         The spiking model with its record.
@@ -127,27 +154,102 @@ def convert(
     """
     options = options or ConvertOptions()
     model, digest = _open(source)
-    steps = pipeline(options)
+    steps = (*_front_end(options, _observer(options, progress), None), Encode())
     snapshot = _Snapshot(Encode.name)
-    result = run_pipeline(model, steps, instruments=[snapshot, *instruments])
+    chosen = _Choices()
+    try:
+        result = run_pipeline(model, steps, instruments=[snapshot, chosen, *instruments])
+    except UsageError as error:
+        if error.code != "SNN261":
+            raise
+        name = "MODEL.onnx" if isinstance(source, Model) else os.fspath(source)
+        raise UsageError(
+            error.code, error.message, where=Where(file=name), hint=f"snnc convert {name} --calibrate x.npz"
+        ) from None
     if snapshot.model is None:
         raise UnsupportedError("SNN449", "the pipeline ended before the network was encoded")
     attach_functions(model)
     _describe(model, options, steps, digest)
+    if chosen.choices:
+        model.metadata_props["snnc.quantisers"] = _write_choices(chosen.choices)
     return Conversion(model, snapshot.model, result.records, options)
 
 
-def quantise(source: str | os.PathLike[str] | Model, options: ConvertOptions | None = None) -> Model:
+def quantise(
+    source: str | os.PathLike[str] | Model,
+    options: ConvertOptions | None = None,
+    choices: Mapping[str, Choice] | None = None,
+) -> Model:
     """Return a network in the quant dialect: all approximations made, nothing encoded yet.
 
     Args:
         source: ONNX file or model; a model is not changed.
         options: Choices; default all defaults.
+        choices: Quantisers of a calibrated network, as its file records them; see `choices_of_file`.
     """
     options = options or ConvertOptions()
     model, _ = _open(source)
-    run_pipeline(model, pipeline(options)[:-1])
+    observer = _observer(options, None) if choices is None else None
+    run_pipeline(model, _front_end(options, observer, choices))
     return model
+
+
+def _observer(options: ConvertOptions, progress: Callable[[int, int], None] | None) -> Observer | None:
+    """Return what observes a float network on the calibration data the user named, if any."""
+    if options.calibrate is None:
+        return None
+    source, seed = options.calibrate, options.seed
+    return Calibration(lambda specs: load_samples(source, specs, seed=seed), progress)
+
+
+class _Choices(Instrument):
+    """Remembers the quantisers that calibration chose, so that the file can record them."""
+
+    def __init__(self) -> None:
+        self.choices: dict[str, Choice] = {}
+
+    def after(self, index: int, record: PassRecord, model: Model) -> None:
+        """Collect them behind the pass that inserts them."""
+        if record.name != InsertQuantisers.name:
+            return
+        for node in model.graph:
+            site = node.metadata_props.get(SITE)
+            step = constant(node.inputs[1]) if site is not None else None
+            if site is not None and step is not None:
+                self.choices[site] = Choice(CodeBook.from_attributes(attributes(node)), np.array(step))
+
+
+def _write_choices(choices: Mapping[str, Choice]) -> str:
+    content = {
+        name: {
+            "book": choice.book.to_attributes(),
+            "shape": list(choice.step.shape),
+            "step": base64.b64encode(choice.step.astype("<f4").tobytes()).decode("ascii"),
+        }
+        for name, choice in choices.items()
+    }
+    return json.dumps(content, sort_keys=True)
+
+
+def choices_of_file(model: Model) -> dict[str, Choice] | None:
+    """Return the quantisers that calibration chose for a converted model, or None if it was not calibrated.
+
+    Raises:
+        InputError: SNN305, the record is damaged.
+    """
+    text = model.metadata_props.get("snnc.quantisers")
+    if text is None:
+        return None
+    try:
+        return {
+            name: Choice(
+                CodeBook.from_attributes(entry["book"]),
+                np.frombuffer(base64.b64decode(entry["step"]), dtype="<f4").reshape(entry["shape"]),
+            )
+            for name, entry in json.loads(text).items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError("SNN305", "its record of quantisers is damaged") from None
 
 
 def _open(source: str | os.PathLike[str] | Model) -> tuple[Model, str]:

@@ -120,7 +120,7 @@ def options_of(step: Pass) -> dict[str, Any]:
     """
     if not dataclasses.is_dataclass(step):
         return {}
-    return {entry.name: _plain(getattr(step, entry.name)) for entry in dataclasses.fields(step)}
+    return {entry.name: _plain(getattr(step, entry.name)) for entry in dataclasses.fields(step) if entry.repr}
 
 
 def _plain(value: Any) -> Any:

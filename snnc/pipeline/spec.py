@@ -157,8 +157,9 @@ def _build(kind: type[Pass], text: str, whole: str) -> Pass:
 
 
 def _options(kind: type[Pass]) -> tuple[dataclasses.Field[Any], ...]:
+    # Fields without a repr hold what a program passes in (data, callables), no options.
     return (
-        tuple(entry for entry in dataclasses.fields(kind) if entry.init)
+        tuple(entry for entry in dataclasses.fields(kind) if entry.init and entry.repr)
         if dataclasses.is_dataclass(kind)
         else ()
     )

@@ -1,0 +1,144 @@
+"""Where a float network needs quantisers: in front of every synapse and behind every activation function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from snnc.ir import AI_SNNC, Model, Node, Value, constant
+from snnc.passes.analysis.layout import LAYOUT_OPS
+
+__all__ = ["Site", "quantiser_sites"]
+
+_SYNAPSES = frozenset({"Conv", "MatMul", "Gemm", "ConvTranspose"})
+#: Operators that hand codes on: what is coded before them is coded behind them.
+_PASSES_CODES = LAYOUT_OPS | {"MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"}
+_AFFINE = frozenset({"Add", "Sub", "Mul", "Div", "Neg"})
+#: Functions whose result is no sum of spikes: whoever reads it reads a code.
+NONLINEAR = frozenset(
+    {
+        "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh",
+        "Softplus", "Softsign", "Erf", "Exp", "Clip", "Abs", "Mish", "ThresholdedRelu", "Gelu", "Silu",
+        "Softmax", "LayerNormalization", "Sqrt", "Reciprocal",
+    }
+)  # fmt: skip
+
+
+@dataclass(eq=False)
+class Site:
+    """One value that gets a quantiser.
+
+    Attributes:
+        value: The float value.
+        uses: Readers (node, input position) that will read the code; the others keep the float value.
+        per_channel: Every reader is a matrix product with constant weights, so that steps may differ along
+            the last axis.
+    """
+
+    value: Value
+    uses: list[tuple[Node, int]] = field(default_factory=list)
+    per_channel: bool = True
+
+    def add(self, node: Node, position: int) -> None:
+        """Add a reader once."""
+        if all(node is not other or position != place for other, place in self.uses):
+            self.uses.append((node, position))
+
+
+def quantiser_sites(model: Model) -> list[Site]:
+    """Return the values that need a quantiser, in graph order.
+
+    Args:
+        model: A model in which no quantiser, or some, are present; not changed.
+
+    Returns:
+        Operands of products that carry no code and do not come from the network input alone, and results of
+        activation functions that are added to something else.
+    """
+    sites: dict[int, Site] = {}
+    host = _host_values(model)
+    for node in model.graph:
+        if node.op_type not in _SYNAPSES or node.domain != "":
+            continue
+        for position, operand in enumerate(node.inputs[:2]):
+            if operand is None or constant(operand) is not None or id(operand) in host:
+                continue
+            origin, use, direct = _origin(operand, (node, position))
+            producer = origin.producer()
+            if _is_code(producer):
+                continue
+            site = sites.setdefault(id(origin), Site(origin))
+            site.add(*use)
+            weights = node.inputs[1]
+            site.per_channel &= (
+                direct and node.op_type == "MatMul" and position == 0 and constant(weights) is not None
+            )
+    for node in model.graph:
+        if node.op_type in NONLINEAR and id(node.outputs[0]) not in host:
+            _complete(node.outputs[0], sites)
+    order = {
+        id(value): rank for rank, value in enumerate(value for node in model.graph for value in node.outputs)
+    }
+    return sorted(sites.values(), key=lambda site: order.get(id(site.value), -1))
+
+
+def _is_code(node: Node | None) -> bool:
+    return node is not None and node.domain == AI_SNNC and node.op_type in ("Quantise", "Weight")
+
+
+def _host_values(model: Model) -> set[int]:
+    """Values computed from the network input by layout and constant affine operations alone."""
+    host = {id(value) for value in model.graph.inputs}
+    for node in model.graph:
+        inputs = [value for value in node.inputs if value is not None and constant(value) is None]
+        if (
+            inputs
+            and node.op_type in LAYOUT_OPS | _AFFINE | {"Cast"}
+            and all(id(value) in host for value in inputs)
+        ):
+            host |= {id(value) for value in node.outputs}
+    return host
+
+
+def _origin(operand: Value, use: tuple[Node, int]) -> tuple[Value, tuple[Node, int], bool]:
+    """Follow an operand back through operators that hand codes on.
+
+    Returns:
+        The value to quantise, its reader on this path, and whether the product reads it itself.
+    """
+    direct = True
+    while True:
+        node = operand.producer()
+        if node is None or node.op_type not in _PASSES_CODES or node.domain not in ("", "ai.onnx"):
+            return operand, use, direct
+        source = node.inputs[0]
+        if source is None or constant(source) is not None:
+            return operand, use, direct
+        operand, use, direct = source, (node, 0), False
+
+
+def _complete(value: Value, sites: dict[int, Site]) -> None:
+    """Let every reader of an activation's result read a code, except where its site lies further on."""
+    for node, position in value.uses():
+        if _leads_to_site(node, sites) or (id(value) in sites and (node, position) in sites[id(value)].uses):
+            continue
+        if node.op_type in NONLINEAR or _is_code(node):
+            continue
+        site = sites.setdefault(id(value), Site(value))
+        site.per_channel = False
+        site.add(node, position)
+
+
+def _leads_to_site(node: Node, sites: dict[int, Site]) -> bool:
+    """Whether constant affine or layout operations end in a site, so that one quantiser is enough."""
+    while node.op_type in _AFFINE | LAYOUT_OPS:
+        others = [value for value in node.inputs if value is not None and constant(value) is None]
+        if len(others) > 1:
+            return False
+        output = node.outputs[0]
+        uses = list(output.uses())
+        if id(output) in sites or (uses and all(_is_code(reader) for reader, _ in uses)):
+            return True
+        if len(uses) != 1:
+            return False
+        node = uses[0][0]
+    return False
