@@ -1,11 +1,13 @@
-"""Sections of RESULTS.md: each benchmark rewrites its own and leaves the others alone."""
+"""What benchmarks share: the machine they ran on, and sections of RESULTS.md."""
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 from pathlib import Path
 
-__all__ = ["write_section"]
+__all__ = ["processor", "write_section"]
 
 _HEAD = "# Benchmark results\n\nEach section is written by the script that its command names.\n"
 
@@ -26,3 +28,13 @@ def write_section(path: Path, title: str, lines: list[str]) -> None:
     else:
         text = f"{text.rstrip()}\n\n{section}"
     path.write_text(text.rstrip() + "\n")
+
+
+def processor() -> str:
+    """Return the name of the processor."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
+    return f"{platform.machine()}, {os.cpu_count()} cores"

@@ -38,7 +38,7 @@ ROOT = HERE.parent
 sys.path.insert(0, str(ROOT / "examples"))
 
 from data import fashion_mnist  # noqa: E402
-from report import write_section  # noqa: E402
+from report import processor, write_section  # noqa: E402
 
 from snnc.compile import ConvertOptions, convert  # noqa: E402
 from snnc.cost import measure  # noqa: E402
@@ -168,16 +168,6 @@ def take_times(worker: Worker, models: dict[int, Any], images: np.ndarray, round
                 for batch in BATCHES
             }
     return result
-
-
-def processor() -> str:
-    """Return the name of the processor."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
-    return f"{platform.machine()}, {os.cpu_count()} cores"
 
 
 def table(result: dict[str, Any]) -> list[str]:
