@@ -86,7 +86,7 @@ def table(result: dict[str, Any]) -> list[str]:
     lines = [
         _INTRODUCTION.format(**result),
         "",
-        "| model | G | float | source | quantised | spiking | compared | differ | spikes | SOPs | energy µJ |",
+        "| model | G | float | source | quantised | spiking | compared | unequal | spikes | SOPs | µJ |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for key, row in result["networks"].items():
