@@ -11,10 +11,10 @@ export OMP_NUM_THREADS := 1
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint slow clean
+.PHONY: help demo test lint slow wheel clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 8
+	@grep -E "^[a-z]+:.*##" $(MAKEFILE_LIST) | sed -E "s/:[^#]*## */: /"
 
 $(VENV)/core: pyproject.toml .ci/constraints.txt
 	@echo "Making $(VENV) with $(PYTHON) and installing snnc (no torch) ..."
@@ -26,7 +26,7 @@ $(VENV)/core: pyproject.toml .ci/constraints.txt
 
 $(VENV)/full: $(VENV)/core
 	@echo "Installing the test tools and torch ..."
-	@$(PIP) --editable '.[test,torch]'
+	@$(PIP) hatchling --editable '.[test,torch]'
 	@touch $@
 
 demo: $(VENV)/core ## convert a trained network, run it in three ways, verify and measure it
@@ -42,6 +42,16 @@ test: lint ## lint, then every test that is not marked slow
 
 slow: $(VENV)/full ## the tests that take minutes: full test sets; PYTEST="-k name" selects
 	$(BIN)/python -m pytest -m slow $(PYTEST)
+
+# Not editable and outside of the checkout, as a user has it; nothing but snnc may reach site-packages.
+wheel: ## install the package into a fresh environment and use it there
+	rm -rf out/wheel && $(PYTHON) -m venv out/wheel
+	out/wheel/bin/python -m pip --disable-pip-version-check install --quiet --constraint .ci/constraints.txt .
+	cd out && wheel/bin/snnc --version && wheel/bin/snnc inspect ../examples/models/fashion_cnn_t4g2.onnx > /dev/null
+	out/wheel/bin/python -c 'from importlib.metadata import files; \
+		tops = sorted({f.parts[0] for f in files("snnc")} - {".."}); \
+		print("site-packages:", *tops); \
+		assert all(top == "snnc" or top.startswith("snnc-") for top in tops)'
 
 clean: ## remove .venv and everything made by a run
 	rm -rf $(VENV) out .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -42,7 +42,7 @@ GROUPS = (4, 2, 1)
 _INTRODUCTION = """\
 {images:,} test images. *Float* is the architecture trained in float, *source* the trained network with
 ExpG quantisers in float arithmetic, *quantised* the same with integer weights and fixed-point input,
-*spiking* what it became, in every runtime. *Compared* counts codes and logits per runtime, *differ*
+*spiking* what it became, in every runtime. *Compared* counts codes and logits per runtime, *unequal*
 those that differ in any. *Spikes* are per neuron: mean, most. Energy is in the papers' convention, with
 the first layer and without."""
 
