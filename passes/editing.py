@@ -22,6 +22,7 @@ from snnc.ir import (
     unique_name,
 )
 from snnc.ir.edit import release_name
+from snnc.ir.rewrite import as_attribute
 from snnc.pipeline.contract import NoMatch, PassResult, Rewrite
 
 __all__ = ["Editor", "is_output", "is_standard", "only_consumer", "rank_of"]
@@ -109,7 +110,7 @@ class Editor:
             self.graph,
             op_type,
             inputs,
-            attrs,
+            {key: as_attribute(key, value) for key, value in (attrs or {}).items()},
             domain=domain,
             name=name,
             dtype=dtype or DataType.FLOAT,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from snnc.ir import Node, Value, attributes, constant
 from snnc.ir.rewrite import set_attribute
-from snnc.passes.editing import Editor, is_standard, only_consumer
+from snnc.passes.editing import Editor, is_standard, only_consumer, rank_of
 
 __all__ = ["TARGETS", "Affine", "Folded"]
 
@@ -44,9 +44,11 @@ class Folded:
 
     Attributes:
         change: Largest relative change of a weight or bias by rounding to float32.
+        result: The value that takes the place of the normalised one; None for the layer's output.
     """
 
     change: float
+    result: Value | None = None
 
 
 def _over(factor: Float64, rank: int, axis: int) -> Float64:
@@ -145,7 +147,7 @@ def _combine(*changes: float | str) -> Folded | str:
     return Folded(max(float(change) for change in changes))
 
 
-def _conv(editor: Editor, layer: Node, affine: Affine, _: int | None) -> Folded | str:
+def _conv(editor: Editor, layer: Node, affine: Affine, _: Node) -> Folded | str:
     problem = _bias_problem(layer, 2, affine.factor.size)
     if problem is not None:
         return problem
@@ -153,7 +155,7 @@ def _conv(editor: Editor, layer: Node, affine: Affine, _: int | None) -> Folded 
     return weight if isinstance(weight, str) else _combine(weight, _bias(editor, layer, 2, affine))
 
 
-def _conv_transpose(editor: Editor, layer: Node, affine: Affine, _: int | None) -> Folded | str:
+def _conv_transpose(editor: Editor, layer: Node, affine: Affine, _: Node) -> Folded | str:
     """The weight is (inputs, outputs / group, ...): with groups, output channels run over both axes."""
     value = layer.inputs[1]
     array = constant(value)
@@ -170,7 +172,7 @@ def _conv_transpose(editor: Editor, layer: Node, affine: Affine, _: int | None) 
     return _combine(change, _bias(editor, layer, 2, affine))
 
 
-def _gemm(editor: Editor, layer: Node, affine: Affine, _: int | None) -> Folded | str:
+def _gemm(editor: Editor, layer: Node, affine: Affine, _: Node) -> Folded | str:
     attrs = attributes(layer)
     if float(attrs.get("beta", 1.0)) != 1.0:
         return "its beta is not 1"
@@ -181,9 +183,9 @@ def _gemm(editor: Editor, layer: Node, affine: Affine, _: int | None) -> Folded 
     return weight if isinstance(weight, str) else _combine(weight, _bias(editor, layer, 2, affine))
 
 
-def _matmul(editor: Editor, layer: Node, affine: Affine, rank: int | None) -> Folded | str:
-    """MatMul without a bias: becomes a Gemm, which has one."""
-    if rank != 2:
+def _matmul(editor: Editor, layer: Node, affine: Affine, norm: Node) -> Folded | str:
+    """MatMul has no bias: the offset becomes an Add behind it."""
+    if rank_of(norm.inputs[0]) != 2:
         return "its channels are not the last axis"
     right = layer.inputs[1]
     if right is None or (right.shape is not None and len(right.shape) != 2):
@@ -191,11 +193,19 @@ def _matmul(editor: Editor, layer: Node, affine: Affine, rank: int | None) -> Fo
     weight = _weight(editor, layer, 1, affine.factor)
     if isinstance(weight, str):
         return weight
-    layer.op_type = "Gemm"
-    return _combine(weight, _bias(editor, layer, 2, affine))
+    offset, change = Affine.rounded(affine.offset)
+    total = editor.add(
+        norm,
+        "Add",
+        [layer.outputs[0], editor.constant(f"{layer.name}.bias", offset)],
+        name=f"{layer.name}.bias",
+        dtype=norm.outputs[0].dtype,
+        shape=norm.outputs[0].shape,
+    )
+    return Folded(max(weight, change), total)
 
 
-def _add(editor: Editor, layer: Node, affine: Affine, rank: int | None) -> Folded | str:
+def _add(editor: Editor, layer: Node, affine: Affine, norm: Node) -> Folded | str:
     """MatMul + Add of a constant: both take the factor."""
     for index in (0, 1):
         source, bias = layer.inputs[index], layer.inputs[1 - index]
@@ -203,7 +213,11 @@ def _add(editor: Editor, layer: Node, affine: Affine, rank: int | None) -> Folde
         product = source.producer() if source is not None else None
         if held is None or not is_standard(product, "MatMul") or product is None:
             continue
-        if rank != 2 or held.size not in (1, affine.factor.size) or only_consumer(source) is not layer:
+        if (
+            rank_of(norm.inputs[0]) != 2
+            or held.size not in (1, affine.factor.size)
+            or only_consumer(source) is not layer
+        ):
             return "its channels are not the last axis, or something else reads the product"
         weight = _weight(editor, product, 1, affine.factor)
         if isinstance(weight, str):
@@ -212,7 +226,8 @@ def _add(editor: Editor, layer: Node, affine: Affine, rank: int | None) -> Folde
     return "Add stands before it"
 
 
-Target = Callable[[Editor, Node, Affine, int | None], Folded | str]
+#: Editor, layer, factor and offset, and the normalisation behind the layer.
+Target = Callable[[Editor, Node, Affine, Node], Folded | str]
 
 #: Layers that can take in an affine map, by op type.
 TARGETS: dict[str, Target] = {

@@ -93,14 +93,11 @@ class FoldBatchNorm:
             return f"{producer.op_type} stands before it"
         if only_consumer(source) is not node:
             return "something else reads the layer's output"
-        folded = target(editor, producer, affine, rank_of(source))
+        folded = target(editor, producer, affine, node)
         if isinstance(folded, Folded):
-            editor.replace(
-                f"fold-batch-norm into {producer.op_type}",
-                node.outputs[0],
-                producer.outputs[0],
-                removed=[node],
-            )
+            rule = f"fold-batch-norm into {producer.op_type}"
+            result = folded.result if folded.result is not None else producer.outputs[0]
+            editor.replace(rule, node.outputs[0], result, removed=[node])
         return folded
 
     @staticmethod

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from snnc.ir import AI_SNNC, DataType, Model, Node, Value, attributes
+from snnc.errors import Problem, UnsupportedError, Where
+from snnc.ir import AI_SNNC, DataType, Model, Node, Shape, Value, attributes, concrete_shapes
 from snnc.ir.rewrite import infer_with_stand_ins
-from snnc.pipeline.contract import NoMatch, PassResult, Rewrite, Semantics
+from snnc.pipeline.contract import PassResult, Rewrite, Semantics
 
 __all__ = ["InferShapes"]
 
@@ -47,9 +48,12 @@ class InferShapes:
     Matches:
         Values whose type or shape is unknown or less precise than it could be.
     Leaves alone:
-        "ONNX cannot infer the shape": custom ops without a function body, data-dependent shapes.
+        Values whose type and shape are known.
     Keeps:
         Everything but types and shapes.
+
+    Raises:
+        UnsupportedError: SNN435, some shapes cannot be inferred: data-dependent ones, or custom ops.
     """
 
     name: ClassVar[str] = "infer-shapes"
@@ -62,15 +66,38 @@ class InferShapes:
         """Infer; see the class."""
         before = {id(value): f"{value.dtype} {value.shape}" for value in _values(model)}
         infer_with_stand_ins(model, _stand_in)
+        _fill_from_two_batches(model)
         changed = [
             value.name or ""
             for value in _values(model)
             if f"{value.dtype} {value.shape}" != before.get(id(value))
         ]
         unknown = [
-            NoMatch("ONNX cannot infer the shape", node.name or "")
+            Problem(
+                f"the type or shape of the result of {node.op_type} cannot be inferred", Where(node=node.name)
+            )
             for node in model.graph
             if any(value.name and (value.shape is None or value.dtype is None) for value in node.outputs)
         ]
+        if unknown:
+            raise UnsupportedError(
+                "SNN435",
+                f"{len(unknown)} shapes are unknown",
+                problems=unknown,
+                hint="export the model with fixed sizes for every dimension but the batch",
+            )
         rewrites = [Rewrite("infer-shapes", (), (), f"{len(changed)} values")] if changed else []
-        return PassResult(rewrites, unknown)
+        return PassResult(rewrites)
+
+
+def _fill_from_two_batches(model: Model) -> None:
+    """Find shapes that hang on computations with a free batch size, by inference at two sizes of it."""
+    missing = [value for value in _values(model) if value.name and value.shape is None]
+    if not missing:
+        return
+    one, two = concrete_shapes(model, 1), concrete_shapes(model, 2)
+    for value in missing:
+        first, second = one.get(value.name or ""), two.get(value.name or "")
+        if first is not None and second is not None and len(first) == len(second):
+            dims = zip(first, second, strict=True)
+            value.shape = Shape([a if a == b else f"batch_{axis}" for axis, (a, b) in enumerate(dims)])

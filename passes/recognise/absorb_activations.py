@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from snnc.coding import CodeBook
 from snnc.errors import UsageError
 from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant, consumers_of
 from snnc.ir.rewrite import set_attribute
-from snnc.passes.editing import Editor, is_output, is_standard
+from snnc.passes.editing import Editor, is_output, is_standard, only_consumer
 from snnc.passes.recognise.uniform import quantise_attributes
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -22,6 +22,10 @@ _TRANSPARENT = (
     "MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather",
     "Identity", "Expand", "DepthToSpace", "SpaceToDepth",
 )  # fmt: skip
+
+
+def _is_quantise(node: Node | None) -> TypeGuard[Node]:
+    return node is not None and node.domain == AI_SNNC and node.op_type == "Quantise"
 
 
 def _bounds(node: Node) -> tuple[float, float] | None:
@@ -47,7 +51,7 @@ def _readers(value: Value) -> list[Node] | str:
         if is_output(current):
             return "its result is an output of the graph"
         for node in consumers_of(current):
-            if node.domain == AI_SNNC and node.op_type == "Quantise" and node.inputs[0] is current:
+            if _is_quantise(node) and node.inputs[0] is current:
                 found.append(node)
             elif is_standard(node, *_TRANSPARENT) and node.inputs[0] is current:
                 stack += [out for out in node.outputs if out.name]
@@ -79,19 +83,42 @@ def _restricted(node: Node, low: float, high: float) -> CodeBook | str:
         return error.message
 
 
+def _cut(node: Node, low: float, high: float) -> CodeBook | str:
+    """Return the code book of a quantiser whose result is clipped: bounds inside its range must be levels."""
+    book, step = CodeBook.from_attributes(attributes(node)), constant(node.inputs[1])
+    if step is None:
+        return "the step of its quantiser is not constant"
+    levels = np.multiply.outer(book.codes.astype(np.float32), step.astype(np.float32).reshape(-1))
+    kept = (levels >= np.float32(low)) & (levels <= np.float32(high))
+    if not (kept == kept[:, :1]).all() or not kept.any():
+        return "its bound is another code in each channel, or cuts every level"
+    inside = levels[kept[:, 0]]
+    for bound, nearest in ((low, inside[0]), (high, inside[-1])):
+        if (
+            not kept.all()
+            and levels.min() < bound < levels.max()
+            and not (nearest == np.float32(bound)).all()
+        ):
+            return "its bound is not one of the levels that arrive"
+    codes = book.codes[kept[:, 0]]
+    return book.restricted(int(codes[0]), int(codes[-1]))
+
+
 @dataclass(frozen=True)
 class AbsorbActivations:
     """Remove Relu and Clip where only quantisers read their result: they restrict the codes instead.
 
     ``Q(clip(u, l, h)) = clip(Q(u), Q(l), Q(h))`` for every non-decreasing quantiser Q, whatever its ties.
-    So a Relu in front of a code book without negative codes just disappears.
+    So a Relu in front of a code book without negative codes just disappears. One directly behind a quantiser
+    that nothing else reads restricts that quantiser, if its bounds are levels (as 0 is).
 
     Matches:
         Relu, and Clip with constant bounds, whose readers are quantisers, directly or through MaxPool and ops
-        that only move elements.
+        that only move elements; or whose input is a quantiser's.
     Leaves alone:
         "... reads its result"; "its result is an output of the graph"; "its bound is another code in each
-        channel"; "its bounds are not constant numbers"; "only one level would be left".
+        channel"; "its bounds are not constant numbers"; "only one level would be left"; "its bound is not one
+        of the levels that arrive".
     Keeps:
         Value names.
     """
@@ -115,23 +142,24 @@ class AbsorbActivations:
     @staticmethod
     def _absorb(editor: Editor, node: Node) -> str | None:
         """Absorb one node; returns why not, or None."""
-        bounds = _bounds(node)
-        if bounds is None:
+        bounds, source = _bounds(node), node.inputs[0]
+        if bounds is None or source is None:
             return "its bounds are not constant numbers"
         readers = _readers(node.outputs[0])
+        found = _restricted
+        first = source.producer()
+        if isinstance(readers, str) and _is_quantise(first) and only_consumer(source) is node:
+            readers, found = [first], _cut
         if isinstance(readers, str):
             return readers
         books: list[CodeBook] = []
         for reader in readers:
-            book = _restricted(reader, *bounds)
+            book = found(reader, *bounds)
             if isinstance(book, str):
                 return book
             if book.levels < 2:
                 return "only one level would be left"
             books.append(book)
-        source = node.inputs[0]
-        if source is None:
-            return "its input is missing"
         for reader, book in zip(readers, books, strict=True):
             for name, value in quantise_attributes(book, attributes(reader)["ties"]).items():
                 set_attribute(reader, name, value)

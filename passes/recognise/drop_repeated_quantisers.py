@@ -9,7 +9,7 @@ import numpy as np
 
 from snnc.coding import CodeBook
 from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant
-from snnc.passes.editing import Editor, is_standard
+from snnc.passes.editing import Editor, is_standard, only_consumer
 from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["DropRepeatedQuantisers"]
@@ -17,7 +17,7 @@ __all__ = ["DropRepeatedQuantisers"]
 #: Ops whose results are among the elements of their input (and not zeros that they add).
 _SELECTING = (
     "MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather",
-    "Identity", "Expand", "DepthToSpace", "SpaceToDepth", "Relu",
+    "Identity", "Expand", "DepthToSpace", "SpaceToDepth"
 )  # fmt: skip
 
 
@@ -43,18 +43,32 @@ def _first(value: Value | None) -> Node | None:
     return None
 
 
+def _only_cuts(first: Node, before: CodeBook, second: Node, after: CodeBook) -> bool:
+    """Whether the second quantiser is the first with fewer codes at the ends, and alone reads it."""
+    if attributes(first)["ties"] != attributes(second)["ties"]:
+        return False
+    kept = before.codes[(before.codes >= after.smallest) & (before.codes <= after.largest)]
+    if not np.array_equal(kept, after.codes):
+        return False
+    node: Node | None = first
+    while node is not None and node is not second:
+        node = only_consumer(node.outputs[0])
+    return node is second
+
+
 @dataclass(frozen=True)
 class DropRepeatedQuantisers:
     """Remove a quantiser whose input holds values of an earlier one of the same step, all of them its levels.
 
     Tools that put a quantiser on every edge make such pairs around MaxPool and Reshape. A level is its own
-    nearest level: no code changes.
+    nearest level: no code changes. Where the second one only cuts codes off (a Relu between them) and alone
+    reads the first, the first goes: ``clip(Q(u)) = Q'(u)`` if both have the same step and ties.
 
     Matches:
-        Quantise after Quantise, with MaxPool, Relu or ops that only move elements between them, of equal
-        scalar steps, where every code of the first is a code of the second.
+        Quantise after Quantise, with MaxPool or ops that only move elements between them, of equal scalar
+        steps, where the codes of one are codes of the other.
     Leaves alone:
-        "its step differs from the step before"; "it drops codes that arrive".
+        "its step differs from the step before"; "it drops codes that others read, or rounds otherwise".
     Keeps:
         The name of the result where the graph returns it.
     """
@@ -75,11 +89,18 @@ class DropRepeatedQuantisers:
             if _scalar_step(first) is None or _scalar_step(first) != _scalar_step(node):
                 editor.fail("its step differs from the step before", node)
                 continue
-            before, after = (CodeBook.from_attributes(attributes(entry)) for entry in (first, node))
-            if not np.isin(before.codes, after.codes).all():
-                editor.fail("it drops codes that arrive", node)
-                continue
-            source = node.inputs[0]
-            if source is None or not editor.replace("drop-repeated-quantiser", node.outputs[0], source):
-                editor.fail("its result is an output of the graph and so is its input", node)
+            self._drop(editor, first, node)
         return editor.result()
+
+    @staticmethod
+    def _drop(editor: Editor, first: Node, second: Node) -> None:
+        before, after = (CodeBook.from_attributes(attributes(entry)) for entry in (first, second))
+        rule = "drop-repeated-quantiser"
+        if np.isin(before.codes, after.codes).all():
+            source = second.inputs[0]
+            if source is None or not editor.replace(rule, second.outputs[0], source):
+                editor.fail("its result is an output of the graph and so is its input", second)
+        elif _only_cuts(first, before, second, after) and first.inputs[0] is not None:
+            editor.replace(f"{rule}, the first", first.outputs[0], first.inputs[0])
+        else:
+            editor.fail("it drops codes that others read, or rounds otherwise", second)

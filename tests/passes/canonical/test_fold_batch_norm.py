@@ -46,7 +46,7 @@ def test_into_grouped_transposed_convolution(parse, check, ops):
     [
         ("a = Gemm(x, k, c)", ["Gemm"]),
         ("a = Gemm<transB = 1>(x, t)", ["Gemm"]),
-        ("a = MatMul(x, k)", ["Gemm"]),
+        ("a = MatMul(x, k)", ["MatMul", "Add"]),
         ("p = MatMul(x, k) a = Add(p, c)", ["MatMul", "Add"]),
         ("p = MatMul(x, k) a = Add(c, p)", ["MatMul", "Add"]),
     ],

@@ -130,13 +130,13 @@ def test_absorb_needs_one_code_for_all_channels(parse):
 def test_drops_repeated(parse, check, ops):
     model = graph(
         parse,
-        f"{quantise('x', 'a', UINT4)} p = MaxPool<kernel_shape = [2]>(a) r = Relu(p) "
+        f"{quantise('x', 'a', UINT4)} p = MaxPool<kernel_shape = [2]>(a) r = Identity(p) "
         f"{quantise('r', 'b', UINT4, 'even')} "
         "y = Neg(b)",
         "float[N, 2, 3] y",
     )
     result = check(DropRepeatedQuantisers(), model, spread=3.0)
-    assert ops(model) == ["Quantise", "MaxPool", "Relu", "Neg"]
+    assert ops(model) == ["Quantise", "MaxPool", "Identity", "Neg"]
     assert result.rewrites[0].removed == ("n_b",)
 
 
@@ -144,13 +144,59 @@ def test_drops_repeated(parse, check, ops):
     ("second", "reason"),
     [
         (quantise("a", "y", UINT4, step="t"), "its step differs from the step before"),
-        (quantise("a", "y", CodeBook.uniform(0, 7)), "it drops codes that arrive"),
+        (
+            quantise("a", "y", CodeBook.uniform(0, 7), "even"),
+            "it drops codes that others read, or rounds otherwise",
+        ),
     ],
 )
 def test_keeps_quantisers_that_change_something(parse, second, reason):
     model = graph(parse, f"{quantise('x', 'a', UINT4)} {second}")
     result = DropRepeatedQuantisers().run(model)
     assert not result.rewrites and result.not_matched[0].reason == reason
+
+
+def test_a_quantiser_that_only_cuts_swallows_the_first(parse, check, ops):
+    model = graph(
+        parse,
+        f"{quantise('x', 'a', INT4)} p = Flatten(a) r = Relu(p) {quantise('r', 'y', INT4)}",
+        "float[N, 8] y",
+    )
+    check(AbsorbActivations(), model, spread=2.0)
+    assert ops(model) == ["Quantise", "Flatten", "Quantise"]
+    result = check(DropRepeatedQuantisers(), model, spread=2.0)
+    assert ops(model) == ["Flatten", "Quantise"]
+    assert result.rewrites[0].rule.endswith("the first")
+    assert (books(model)[0].smallest, books(model)[0].largest) == (0, 7)
+
+
+def test_the_first_stays_where_others_read_it(parse, ops):
+    cut = quantise("a", "b", CodeBook.uniform(0, 7))
+    model = graph(parse, f"{quantise('x', 'a', INT4)} {cut} y = Sub(a, b)")
+    assert not DropRepeatedQuantisers().run(model).rewrites
+
+
+@pytest.mark.parametrize(
+    ("behind", "expected"),
+    [("Relu(a)", (0, 7)), ("Clip(a, low2, one)", (-2, 4)), ("Clip(a, zero, wide)", (0, 7))],
+)
+def test_absorbs_behind_a_quantiser(parse, check, ops, behind, expected):
+    model = parse(
+        f"""g (float[N, 4] x) => (float[N, 4] y)
+        <float s = {{0.25}}, float zero = {{0}}, float one = {{1}}, float low2 = {{-0.5}},
+         float wide = {{99}}>
+        {{ {quantise("x", "a", INT4)} b = {behind} y = Neg(b) }}"""
+    )
+    attach_functions(model)
+    check(AbsorbActivations(), model, spread=3.0)
+    assert ops(model) == ["Quantise", "Neg"]
+    assert (books(model)[0].smallest, books(model)[0].largest) == expected
+
+
+def test_a_bound_between_levels_is_not_absorbed_behind(parse):
+    model = graph(parse, f"{quantise('x', 'a', INT4)} b = Clip(a, low, six) y = Neg(b)")
+    result = AbsorbActivations().run(model)
+    assert result.not_matched[0].reason == "its bound is not one of the levels that arrive"
 
 
 def test_pooled_values_are_not_on_the_grid(parse):

@@ -13,7 +13,7 @@ CONSTANTS = (
     "float theta = {1.75}, float inv = {0.5714286}, float L = {8}, float half = {0.5}, float zero = {0}, "
     "float one = {1}, float invL = {0.125}, float step = {0.21875}, float scale = {4.5714283}, "
     "float big = {8.25}, "
-    "float s = {0.25}, float z = {3}, float lo = {-8}, float hi = {7}, float zf = {0.3}, float neg = {-1}"
+    "float s = {0.25}, float z = {3}, float lo = {-8}, float hi = {7}, float zf = {0.3}, float minus = {-0.5}"
 )
 QCFS = {
     "as written": "a = Div(x, theta) b = Clip(a, zero, one) c = Mul(b, L) d = Add(c, half) e = Floor(d) "
@@ -22,17 +22,15 @@ QCFS = {
     "f = Mul(e, invL) y = Mul(theta, f)",
     "folded constants": "a = Clip(x, zero, theta) b = Mul(a, scale) c = Add(b, half) d = Floor(c) y "
     "= Mul(d, step)",
-    "one division": "a = Div(x, step) b = Add(a, half) d = Floor(b) e = Clip(d, zero, L) y = "
-    "Mul(d1, step)".replace("d1", "e"),
+    "one division": "a = Div(x, step) b = Add(a, half) d = Floor(b) e = Clip(d, zero, L) y = Mul(e, step)",
     "Relu and Min": "a = Relu(x) b = Min(a, theta) c = Div(b, step) d = Add(c, half) e = Floor(d) y "
     "= Mul(e, step)",
     "Max and Min": "a = Div(x, theta) b = Max(a, zero) c = Min(one, b) d = Mul(c, L) e = Add(d, "
     "half) f = Floor(e) "
     "g = Div(f, L) y = Mul(g, theta)",
     "clip after": "a = Div(x, step) b = Add(a, half) c = Floor(b) d = Mul(c, step) y = Clip(d, zero, theta)",
-    "Sub of a negative": "m = Sub(x, lo) a = Sub(m, hi8) b = Clip(a, zero, theta) c = Mul(b, scale) "
-    "d = Add(c, half) "
-    "e = Floor(d) y = Mul(e, step)".replace("m = Sub(x, lo) a = Sub(m, hi8)", "a = Relu(x)"),
+    "Sub of a negative": "a = Relu(x) b = Min(a, theta) c = Mul(b, scale) d = Sub(c, minus) e = Floor(d) "
+    "y = Mul(e, step)",
 }
 
 

@@ -15,7 +15,10 @@ LISTED = ", ".join(
     f"{key} = {list(value) if not isinstance(value, str | int) else repr(value)}"
     for key, value in quantise_attributes(CodeBook.uniform(0, 15), "up").items()
 ).replace("'", '"')
-WEIGHTS = "float s = {0.25}, float[2, 2, 1, 1] w = {1, 2, 3, 4}, float[2, 1, 1] c = {1, 2}"
+WEIGHTS = (
+    "float s = {0.25}, float[2, 2, 1, 1] w = {1, 2, 3, 4}, float[2, 1, 1] c = {1, 2}, "
+    "int64[4] dims = {0, 2, 4, 4}"
+)
 
 
 def q(u, y):
@@ -39,7 +42,7 @@ def problems(parse, body, outputs="float[N, 2, 4, 4] y"):
     [
         f"a = Conv(x, w) {q('a', 'b')} y = Conv(b, w)",
         f"n = Sub(x, c) m = Div(n, c) r = Relu(m) a = Conv(r, w) {q('a', 'b')} y = Conv(b, w)",
-        f"{q('x', 'a')} p = MaxPool<kernel_shape = [1, 1]>(a) t = Transpose(p) u = Transpose(t) y = Conv(u, w)",
+        f"{q('x', 'a')} m = MaxPool<kernel_shape = [1, 1]>(a) u = Reshape(m, dims) y = Conv(u, w)",
         f"{q('x', 'a')} b = Conv(a, w) d = Mul(b, c) e = Add(d, a) n = Neg(e) {q('n', 'y')}",
         f"{q('x', 'a')} p = AveragePool<kernel_shape = [1, 1]>(a) h = Mul(p, s) y = Conv(h, w)",
         f"{q('x', 'a')} {q('x', 'b')} y = MatMul(a, b)",
