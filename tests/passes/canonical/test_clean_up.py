@@ -6,7 +6,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from snnc.errors import InputError
+from snnc.errors import InputError, UnsupportedError
 from snnc.ir import constant
 from snnc.passes.canonical import (
     DropDeadCode,
@@ -136,5 +136,6 @@ def test_infer_shapes_names_what_it_cannot():
     g (float[N] x) => (float[N] y) { a = other.Thing(x) y = Abs(a) }"""
     model = ir.from_proto(onnx.parser.parse_model(text))
     model.graph[0].name = "thing"
-    result = InferShapes().run(model)
-    assert ("ONNX cannot infer the shape", "thing") in [(e.reason, e.node) for e in result.not_matched]
+    with pytest.raises(UnsupportedError, match="SNN435") as caught:
+        InferShapes().run(model)
+    assert [problem.where.node for problem in caught.value.problems] == ["thing", model.graph[1].name]
