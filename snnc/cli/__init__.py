@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import NoReturn
 
 __all__ = ["main"]
@@ -9,8 +10,12 @@ __all__ = ["main"]
 
 def main() -> NoReturn:
     """Entry point of the ``snnc`` command."""
-    from snnc.cli.group import cli
-    from snnc.cli.guard import install_signal_handlers
+    try:
+        from snnc.cli.group import cli
+        from snnc.cli.guard import install_signal_handlers
 
-    install_signal_handlers()
-    cli.main()
+        install_signal_handlers()
+        cli.main()
+    except KeyboardInterrupt:
+        # Before or after the part that is guarded: while Python loads, or while it ends.
+        sys.exit(130)

@@ -46,7 +46,7 @@ def command(output: Output, *, file: str, why: str | None, data: str | None, see
         output,
         [
             ("file", file),
-            ("dialect", dialect or f"foreign operators of {', '.join(_foreign(model))}"),
+            ("dialect", _dialect_text(dialect, model)),
             ("nodes", str(facts["nodes"])),
             ("weights", f"{facts['parameters']} numbers, {bytes_text(facts['weight_bytes'])}"),
             *(("input", _spec_text(spec)) for spec in facts["inputs"]),
@@ -119,8 +119,11 @@ def _facts(model: Model) -> dict[str, Any]:
     }
 
 
-def _foreign(model: Model) -> list[str]:
-    return sorted({node.domain for node in model.graph if node.domain not in ("", "ai.onnx")})
+def _dialect_text(dialect: str | None, model: Model) -> str:
+    foreign = sorted({node.domain for node in model.graph if node.domain not in ("", "ai.onnx")})
+    if dialect is None:
+        return f"foreign operators of {', '.join(foreign)}"
+    return "ann, with quantisers of snnc" if dialect == "ann" and foreign else dialect
 
 
 def _spec(value: Value) -> dict[str, Any]:

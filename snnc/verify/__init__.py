@@ -36,11 +36,13 @@ def dialect_of(model: Model) -> str | None:
         model: Any model.
 
     Returns:
-        ``spike``, ``quant`` or ``ann``, or None for a model that mixes them or has foreign operators.
+        ``spike``, ``quant`` or ``ann``, or None for a model that mixes them or has foreign operators. A float
+        network with the quantisers it was trained with, and weights still in float, is ``ann``.
     """
     operators = {node.op_type for node in model.graph if node.domain == "ai.snnc"}
-    if not operators:
-        return "ann" if all(node.domain in ("", "ai.onnx") for node in model.graph) else None
+    if operators <= {"Quantise"}:
+        known = ("", "ai.onnx", "ai.snnc")
+        return "ann" if all(node.domain in known for node in model.graph) else None
     for name in ("spike", "quant"):
         if operators <= DIALECTS[name].own:
             return name
