@@ -188,7 +188,9 @@ def make_node(
 
 def drop_if_unused(graph: ir.Graph, value: ir.Value | None) -> None:
     """Remove an initializer that nothing reads any more."""
-    if value is None or value.name not in graph.initializers or value.is_graph_output() or value.uses():
+    if value is None or value.name is None or value.name not in graph.initializers:
+        return
+    if value.is_graph_output() or value.uses():
         return
     del graph.initializers[value.name]
 

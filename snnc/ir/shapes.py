@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from snnc.ir.edit import constant
+from snnc.ir.evaluate import evaluate
+
 __all__ = ["concrete_shapes", "infer_shapes"]
 
 _SMALL = 1024
+_SHAPE_ARITHMETIC = frozenset(
+    {
+        "Add", "Cast", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Gather", "Greater", "Less",
+        "Max", "Min", "Mod", "Mul", "Not", "Range", "ReduceProd", "Reshape", "Slice", "Squeeze", "Sub", "Unsqueeze",
+        "Where",
+    }
+)  # fmt: skip
 
 
 def infer_shapes(model: ir.Model) -> None:
@@ -60,7 +74,9 @@ def concrete_shapes(
     for node in graph:
         if node.domain in elementwise_domains:
             copy = onnx.helper.make_node(
-                "Identity", [node.inputs[0].name if node.inputs[0] else ""], [node.outputs[0].name]
+                "Identity",
+                [(node.inputs[0].name or "") if node.inputs[0] else ""],
+                [node.outputs[0].name or ""],
             )
         else:
             copy = ir.to_proto(node)
@@ -70,12 +86,85 @@ def concrete_shapes(
     skeleton = onnx.ModelProto(ir_version=10, graph=proto)
     for domain, version in graph.opset_imports.items():
         skeleton.opset_import.append(onnx.OperatorSetIdProto(domain=domain, version=version))
-    inferred = onnx.shape_inference.infer_shapes(skeleton, check_type=False, strict_mode=False, data_prop=True)
-    for info in [*inferred.graph.value_info, *inferred.graph.output]:
-        shape = info.type.tensor_type
-        if not shape.HasField("shape"):
-            continue
-        dims = [dim.dim_value if dim.HasField("dim_value") else None for dim in shape.shape.dim]
-        if all(dim is not None for dim in dims):
-            known[info.name] = tuple(dim for dim in dims if dim is not None)
-    return known
+    shapes_of_computation = _ShapeArithmetic(graph)
+    while True:
+        found = onnx.shape_inference.infer_shapes(
+            skeleton, check_type=False, strict_mode=False, data_prop=True
+        )
+        for info in [*found.graph.value_info, *found.graph.output]:
+            shape = _concrete(info)
+            if info.type.tensor_type.HasField("shape") and shape is not None:
+                known[info.name] = shape
+        if not shapes_of_computation.resolve(proto, known):
+            return known
+
+
+def _concrete(info: onnx.ValueInfoProto) -> tuple[int, ...] | None:
+    dims = [dim.dim_value if dim.HasField("dim_value") else None for dim in info.type.tensor_type.shape.dim]
+    return tuple(dim for dim in dims if dim is not None) if None not in dims else None
+
+
+class _ShapeArithmetic:
+    """Evaluates the small integer tensors that shapes are computed from, where ONNX's inference does not.
+
+    Args:
+        graph: The graph whose nodes are evaluated.
+    """
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._nodes = {node.outputs[0].name: node for node in graph if len(node.outputs) == 1}
+        self._opsets = dict(graph.opset_imports)
+        self._values: dict[str, npt.NDArray[Any]] = {}
+        for name, value in graph.initializers.items():
+            tensor = value.const_value
+            if tensor is not None and tensor.size <= _SMALL:
+                self._values[name] = np.asarray(tensor.numpy())
+
+    def resolve(self, proto: onnx.GraphProto, known: dict[str, tuple[int, ...]]) -> bool:
+        """Replace nodes of a skeleton whose results are now known by constants; return whether any was."""
+        kept, changed = [], False
+        for entry in proto.node:
+            node = self._nodes.get(entry.output[0]) if len(entry.output) == 1 else None
+            result = self._result(node, known) if node is not None else None
+            if result is None:
+                kept.append(entry)
+                continue
+            changed = True
+            name = entry.output[0]
+            self._values[name] = result
+            known[name] = result.shape
+            proto.initializer.append(onnx.numpy_helper.from_array(result, name))
+        if changed:
+            del proto.node[:]
+            proto.node.extend(kept)
+        return changed
+
+    def _result(self, node: ir.Node, known: dict[str, tuple[int, ...]]) -> npt.NDArray[Any] | None:
+        names = [value.name if value is not None else None for value in node.inputs]
+        if node.op_type == "Shape" and names[0] in known:
+            start = node.attributes["start"].as_int() if "start" in node.attributes else 0
+            end = node.attributes["end"].as_int() if "end" in node.attributes else None
+            return np.array(known[names[0] or ""][start:end], dtype=np.int64)
+        if node.op_type == "Constant":
+            held = constant(node.outputs[0])
+            return held if held is not None and held.size <= _SMALL and held.dtype.kind in "iub" else None
+        if node.op_type not in _SHAPE_ARITHMETIC or any(
+            n is not None and n not in self._values for n in names
+        ):
+            return None
+        inputs = [self._values[name] if name is not None else None for name in names]
+        if node.op_type == "Slice" and "starts" in node.attributes and inputs[0] is not None:
+            # The form of opset 9, on a list of dimensions.
+            bounds = (node.attributes[key].as_ints()[0] for key in ("starts", "ends"))
+            return inputs[0][slice(*bounds)]
+        if node.op_type == "ConstantOfShape" and int(np.prod(inputs[0])) > _SMALL:  # type: ignore[arg-type]
+            return None
+        try:
+            result = evaluate(node, inputs, self._opsets)[0]
+        except Exception:  # noqa: BLE001 - a node that cannot be evaluated stays for the inference
+            return None
+        return (
+            np.asarray(result)
+            if np.size(result) <= _SMALL and np.asarray(result).dtype.kind in "iub"
+            else None
+        )
