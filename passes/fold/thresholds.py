@@ -23,6 +23,9 @@ __all__ = ["INT32_MAX", "ThresholdTable", "fold", "fold_float", "integer_thresho
 INT32_MAX = 2**31 - 1
 _LARGEST_TABLE = 2**24
 _FAR = 2**40
+# Beyond this, terms are taken in rationals: float64 would overflow, or see nothing of their difference.
+_HUGE = 2**200
+_LARGEST_FLOAT32 = 2**128 - 2**104
 # A float64 quotient this close to an integer (relative to its terms) is computed again exactly.
 _DOUBT = 2.0**-48
 
@@ -116,12 +119,16 @@ def _row(
         reached = [_reached(bias, int(m), output, bool(c)) for m, c in zip(middles, closed, strict=True)]
         return np.array([-_FAR if each else _FAR for each in reached], dtype=np.int64)
     slope, offset = output / (2 * step), bias / step
-    scaled, shift = middles * float(slope), float(offset)
-    quotient = scaled - shift
+    if max(abs(slope), abs(offset)) > _HUGE:
+        quotient, doubt = np.zeros(len(middles)), np.ones(len(middles), dtype=bool)
+    else:
+        scaled, shift = middles * float(slope), float(offset)
+        quotient = scaled - shift
+        margin = _DOUBT * (np.abs(scaled) + abs(shift) + 1)
+        doubt = (np.abs(quotient - np.rint(quotient)) <= margin) & (np.abs(quotient) < _FAR + margin)
     upper = np.where(closed, np.ceil(quotient), np.floor(quotient) + 1)
-    doubt = np.abs(quotient - np.rint(quotient)) <= _DOUBT * (np.abs(scaled) + abs(shift) + 1)
     result: npt.NDArray[np.int64] = np.clip(upper, -_FAR, _FAR).astype(np.int64)
-    for k in np.flatnonzero(doubt & (np.abs(quotient) < _FAR)):
+    for k in np.flatnonzero(doubt):
         point = int(middles[k]) * output / 2
         exactly = integer_threshold(point, step, bias, closed=bool(closed[k]))
         result[k] = min(max(exactly, -_FAR), _FAR)
@@ -161,8 +168,9 @@ def _float_row(
     middles: npt.NDArray[np.int64], closed: npt.NDArray[np.bool_], step: Fraction
 ) -> npt.NDArray[np.float32]:
     """Smallest float32 that reaches each break point middle · step / 2."""
-    exact_in_float64 = step.numerator.bit_length() <= 36 and Fraction(float(step)) == step
-    if not exact_in_float64:
+    # No product may overflow, nor take more than the 53 bits of a float64.
+    bounded = step * int(np.abs(middles).max()) < _LARGEST_FLOAT32
+    if not (bounded and step.numerator.bit_length() <= 36 and Fraction(float(step)) == step):
         points = zip(middles.tolist(), closed.tolist(), strict=True)
         return np.array([_smallest_float(m * step / 2, closed=c) for m, c in points], dtype=np.float32)
     point = middles * (float(step) / 2)
@@ -175,9 +183,12 @@ def _float_row(
 
 def _smallest_float(point: Fraction, *, closed: bool) -> np.float32:
     """Return the smallest float32 that is ≥ point (closed) or > point (open)."""
+    if point > _LARGEST_FLOAT32 or (not closed and point == _LARGEST_FLOAT32):
+        return np.float32(np.inf)
+    if point < -_LARGEST_FLOAT32:
+        return np.float32(-_LARGEST_FLOAT32)
+    # Rounding twice still gives one of the two neighbours of the point.
     value = np.float32(float(point))
-    while Fraction(float(value)) > point or (closed and Fraction(float(value)) == point):
-        value = np.nextafter(value, np.float32(-np.inf))
-    while Fraction(float(value)) < point or (not closed and Fraction(float(value)) == point):
+    if Fraction(float(value)) < point or (not closed and Fraction(float(value)) == point):
         value = np.nextafter(value, np.float32(np.inf))
     return value
