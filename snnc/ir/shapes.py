@@ -19,8 +19,8 @@ _SMALL = 1024
 _SHAPE_ARITHMETIC = frozenset(
     {
         "Add", "Cast", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Gather", "Greater", "Less",
-        "Max", "Min", "Mod", "Mul", "Not", "Range", "ReduceProd", "Reshape", "Slice", "Squeeze", "Sub", "Unsqueeze",
-        "Where",
+        "Max", "Min", "Mod", "Mul", "Not", "Range", "ReduceProd", "Reshape", "Slice", "Squeeze", "Sub",
+        "Unsqueeze", "Where",
     }
 )  # fmt: skip
 
@@ -95,7 +95,7 @@ def concrete_shapes(
             shape = _concrete(info)
             if info.type.tensor_type.HasField("shape") and shape is not None:
                 known[info.name] = shape
-        if not shapes_of_computation.resolve(proto, known):
+        if not shapes_of_computation.resolve(skeleton.graph, known):
             return known
 
 
