@@ -61,6 +61,19 @@ def test_neuron_rows(report: CostReport, values: dict[str, Any], name: str) -> N
     assert (layer.timesteps, layer.groups, layer.limit, layer.levels, layer.signed) == (4, 2, 2, 9, False)
 
 
+@pytest.mark.parametrize(("groups", "comparisons"), [(1, 3), (2, 4), (3, 4), (4, 4)])
+def test_comparisons_are_those_of_a_binary_search(
+    builder: Any, tmp_path: Path, groups: int, comparisons: int
+) -> None:
+    builder.neuron("a", "v", 1, CodeBook(4, groups))
+    kind = onnx.TensorProto.INT32
+    model = builder.model(
+        {"v": (kind, ["N", 1, 1, 5])}, {"a": (onnx.TensorProto.UINT8, 4)}, tmp_path / "n.onnx"
+    )
+    (layer,) = count(model, {"a": np.zeros((7, 1, 1, 5), np.uint8)})
+    assert layer.comparisons == 7 * 5 * comparisons
+
+
 def spike_sum(values: dict[str, Any], name: str) -> int:
     return int(np.abs(BOOK.encode(values[name])).sum())
 
@@ -133,6 +146,7 @@ def test_energy_by_hand() -> None:
     assert energy.dense_float == pytest.approx(4.6 * 5500)
     assert energy.dense_int8 == pytest.approx(0.3 * 5500)
     assert layers[2].sop_bound == 16000
+    assert [layer.energy for layer in layers] == pytest.approx([4.6 * 2000, 0, 0.9 * 5000, 0])
 
 
 def test_prices_add_up_and_have_sources() -> None:
