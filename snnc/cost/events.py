@@ -23,7 +23,7 @@ __all__ = ["events", "most_spikes", "needed_for_events"]
 
 Array = npt.NDArray[Any]
 _MERGES = frozenset({"SpikeSum", "SpikeSumPool"})
-_NEURONS = frozenset({"ExpGIF", "Encode"})
+_NEURONS = frozenset({"ExpGIF", "ExpGIFGain", "Encode"})
 
 
 def _is_own(node: Node | None, kinds: frozenset[str]) -> bool:

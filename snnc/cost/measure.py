@@ -11,7 +11,8 @@ from snnc.cost.layer import LayerCost
 from snnc.cost.report import CostReport
 from snnc.cost.rules import RULES, Seen
 from snnc.errors import InternalError, UsageError, Where
-from snnc.ir import AI_SNNC, Model, Node
+from snnc.ir import AI_SNNC, Model, Node, attributes
+from snnc.ir.paths import longest_path
 
 __all__ = ["Runner", "count", "measure", "required_taps"]
 
@@ -89,4 +90,15 @@ def measure(
         part = {name: array[start:stop] for name, array in inputs.items()}
         rows = count(model, run(part, taps))
         total = tuple(a + b for a, b in zip(total, rows, strict=True)) if total else rows
-    return CostReport(data or f"{images} images", images, total)
+    return CostReport(data or f"{images} images", images, total, latency(model))
+
+
+def latency(model: Model) -> int:
+    """Return the time-steps of one inference: windows of T along the longest path of encoders and neurons."""
+
+    def window(node: Node) -> int:
+        if node.domain == AI_SNNC and node.op_type in ("ExpGIF", "ExpGIFGain", "Encode"):
+            return int(attributes(node)["timesteps"])
+        return 0
+
+    return longest_path(model, window)

@@ -42,11 +42,14 @@ class CostReport:
         data: What was measured on, in words: ``"256 test images of sample.npz"``, ``"synthetic"``.
         images: Number of images.
         layers: One row per node that costs something, in the order of the graph; counts over all images.
+        latency: Time-steps from the first spike to the last membrane where every neuron waits for its whole
+            window: the sum of T along the longest path (semantics 1.6). Pipelined, one image a window leaves.
     """
 
     data: str
     images: int
     layers: tuple[LayerCost, ...]
+    latency: int = 0
 
     def of_kind(self, *kinds: Kind) -> tuple[LayerCost, ...]:
         """Return the rows of some kinds, in the order of the graph."""
@@ -163,6 +166,7 @@ class CostReport:
             "schema_version": _SCHEMA,
             "data": self.data,
             "images": self.images,
+            "latency_timesteps": self.latency,
             "layers": [layer.to_dict() for layer in self.layers],
             "per_image": self.totals(),
             "prices": {name: {"picojoules": p.picojoules, "source": p.source} for name, p in PRICES.items()},
@@ -183,9 +187,10 @@ class CostReport:
             raise InputError("SNN345", f"is not a cost report of schema version {_SCHEMA}")
         try:
             data, images, rows = str(content["data"]), int(content["images"]), list(content["layers"])
+            steps = int(content["latency_timesteps"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError("SNN345", f"is not a complete cost report: {error}") from None
-        return cls(data, images, tuple(LayerCost.from_dict(row) for row in rows))
+        return cls(data, images, tuple(LayerCost.from_dict(row) for row in rows), steps)
 
     @classmethod
     def from_json(cls, text: str) -> CostReport:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +27,7 @@ from snnc.ir import Node, Value, attributes, constant
 __all__ = ["RULES", "Rule", "Seen"]
 
 Array = npt.NDArray[Any]
+_ROOT_DIGITS = 31
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,64 @@ def _neuron(kind: str) -> Callable[[Seen], LayerCost]:
         )
 
     return count
+
+
+def _ones(integers: Array) -> Array:
+    """Return the number of ones in the binary magnitude of integers below 2^62."""
+    rest = np.abs(integers.astype(np.int64))
+    total = np.zeros(rest.shape, dtype=np.int64)
+    while rest.any():
+        total += spike_counts(rest & 0xFFFF)
+        rest = rest >> 16
+    return total
+
+
+def _shift_adds(integers: Array) -> Array:
+    """Return the additions of a product whose one factor is gated by the bits of these integers."""
+    return np.asarray(np.maximum(_ones(integers) - 1, 0))
+
+
+def _neuron_with_gain(seen: Seen) -> LayerCost:
+    row = _neuron("neuron")(seen)
+    comparisons = row.comparisons // max(1, row.neurons)
+    # Each comparison needs the gain times a threshold.
+    products = np.broadcast_to(_shift_adds(seen.input(1)), seen.output().shape)
+    return replace(row, additions=comparisons * int(products.sum(dtype=np.int64)))
+
+
+def _membrane_max(seen: Seen) -> LayerCost:
+    return seen.row("other", comparisons=seen.input().size - seen.output().size)
+
+
+def _normalised(seen: Seen) -> tuple[int, int]:
+    """Return the number of elements that are normalised together, and of such groups."""
+    shape = seen.input().shape
+    count = math.prod(shape[axis] for axis in attributes(seen.node)["axes"])
+    return count, seen.input().size // max(1, count)
+
+
+def _norm_potential(seen: Seen) -> LayerCost:
+    count, groups = _normalised(seen)
+    centred = bool(attributes(seen.node).get("centred", 1))
+    times = int(_shift_adds(np.array(count))) * count * groups
+    mean = groups * (2 * count - 1) if centred else 0
+    return seen.row("other", additions=times + mean)
+
+
+def _norm_gain(seen: Seen) -> LayerCost:
+    count, groups = _normalised(seen)
+    centred = bool(attributes(seen.node).get("centred", 1))
+    r = seen.input().astype(np.int64)
+    squares = int(_shift_adds(r).sum(dtype=np.int64)) + groups * (count - 1)
+    weighted = groups * int(_shift_adds(np.array(count)))
+    mean = 0
+    if centred:
+        total = r.sum(axis=tuple(attributes(seen.node)["axes"]))
+        # The sum itself is that of the potential.
+        mean = int(_shift_adds(total).sum(dtype=np.int64)) + groups
+    # The root takes a comparison and a subtraction for each of its digits.
+    digits = groups * _ROOT_DIGITS
+    return seen.row("other", additions=squares + weighted + mean + groups + digits, comparisons=digits)
 
 
 def _spike_conv(seen: Seen) -> LayerCost:
@@ -272,6 +331,10 @@ def _shape(seen: Seen, index: int) -> tuple[int, ...]:
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         "ExpGIF": Rule(_neuron("neuron"), output=True),
+        "ExpGIFGain": Rule(_neuron_with_gain, inputs=(1,), output=True),
+        "MembraneMax": Rule(_membrane_max, inputs=(0,), output=True),
+        "NormPotential": Rule(_norm_potential, inputs=(0,)),
+        "NormGain": Rule(_norm_gain, inputs=(0,)),
         "Encode": Rule(_neuron("encoder"), output=True),
         "SpikeConv": Rule(_spike_conv, spikes=(0,)),
         "SpikeMatMul": Rule(_spike_matmul, spikes=(0,)),

@@ -110,6 +110,7 @@ def summary_rows(report: CostReport) -> list[tuple[str, str]]:
             "spikes",
             f"{quantity(report.spikes)}; {report.spikes_per_neuron:.3f} a neuron, most {report.most_spikes}",
         ),
+        ("latency", f"{report.latency} time-steps (windows of T, one behind the other)"),
         ("firing rate", f"{report.firing_rate:.4f} (spikes per neuron and time-step)"),
         ("SOPs", f"{quantity(report.sops)}; {share} G*MACs = {quantity(report.sop_bound)}"),
         ("comparisons", quantity(report.comparisons)),
