@@ -27,6 +27,7 @@ from snnc.passes.recognise.absorb_activations import AbsorbActivations
 from snnc.passes.recognise.check_quantisers import CheckQuantisers
 from snnc.passes.recognise.drop_repeated_quantisers import DropRepeatedQuantisers
 from snnc.passes.recognise.recode import Recode
+from snnc.passes.recognise.recode_exactly import RecodeExactly
 from snnc.passes.recognise.recognise_quantisers import RecogniseQuantisers
 from snnc.passes.recognise.recognise_weights import RecogniseWeights
 from snnc.passes.recognise.refuse_unsupported import RefuseUnsupported
@@ -82,6 +83,7 @@ def front_end(
         AbsorbActivations(),
         DropRepeatedQuantisers(),
         CheckQuantisers(),
+        RecodeExactly(timesteps, groups, partition),
         Recode(timesteps, groups, partition),
         insert or InsertQuantisers(),
         AbsorbActivations(),
@@ -104,5 +106,5 @@ def quantisers_of(model: Model) -> dict[str, CodeBook]:
     return {
         node.outputs[0].name or "": CodeBook.from_attributes(attributes(node))
         for node in model.graph
-        if node.domain == AI_SNNC and node.op_type in ("Quantise", "ExpGIF", "Encode")
+        if node.domain == AI_SNNC and node.op_type in ("Quantise", "ExpGIF", "ExpGIFGain", "Encode")
     }

@@ -146,7 +146,7 @@ def _neurons(model: Model) -> list[dict[str, Any]]:
 
     rows = []
     for node in model.graph:
-        if node.domain == "ai.snnc" and node.op_type in ("ExpGIF", "Encode", "Quantise"):
+        if node.domain == "ai.snnc" and node.op_type in ("ExpGIF", "ExpGIFGain", "Encode", "Quantise"):
             book = book_of(attributes(node))
             rows.append(
                 {

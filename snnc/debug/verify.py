@@ -172,7 +172,7 @@ def coded_tensors(model: Model) -> dict[str, str]:
     return {
         node.outputs[0].name or "": node.metadata_props.get("snnc.tensor") or node.outputs[0].name or ""
         for node in model.graph
-        if node.domain == AI_SNNC and node.op_type in ("ExpGIF", "Encode")
+        if node.domain == AI_SNNC and node.op_type in ("ExpGIF", "ExpGIFGain", "Encode")
     }
 
 

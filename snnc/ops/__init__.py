@@ -8,11 +8,13 @@ from types import MappingProxyType
 from snnc.errors import UnsupportedError
 from snnc.ir import Function, Model
 from snnc.ir.functions import parse_function
+from snnc.ops.gain import EXPG_IF_GAIN, MEMBRANE_MAX, NORM_GAIN, NORM_POTENTIAL
 from snnc.ops.host import ENCODE, FIXED_POINT_ENCODE, HOST_CONV, HOST_MATMUL
 from snnc.ops.layout import LAYOUT, LayoutOp
 from snnc.ops.membrane import MEMBRANE_ADD, MEMBRANE_ROUND, MEMBRANE_SCALE, MEMBRANE_SUM, READOUT
 from snnc.ops.merge import SPIKE_SUM, SPIKE_SUM_POOL
 from snnc.ops.neuron import EXPG_IF
+from snnc.ops.normalise import FLOOR_QUOTIENT, NORMALISE
 from snnc.ops.pool import MEMBRANE_MAX_POOL, MEMBRANE_SUM_POOL, SPIKE_MAX_POOL
 from snnc.ops.quantise import FIXED_POINT, QUANTISE, RESCALE, ROUND_MEMBRANE, WEIGHT
 from snnc.ops.schema import DOMAIN, VERSION, Attribute, OpDef
@@ -42,6 +44,8 @@ _ALL = (
     RESCALE,
     FIXED_POINT,
     ROUND_MEMBRANE,
+    FLOOR_QUOTIENT,
+    NORMALISE,
     FIXED_POINT_ENCODE,
     HOST_CONV,
     HOST_MATMUL,
@@ -60,7 +64,11 @@ _ALL = (
     SPIKE_MAX_POOL,
     SPIKE_SUM_POOL,
     SPIKE_SUM,
+    MEMBRANE_MAX,
+    NORM_POTENTIAL,
+    NORM_GAIN,
     EXPG_IF,
+    EXPG_IF_GAIN,
     READOUT,
 )
 

@@ -162,7 +162,12 @@ def _tree(book: CodeBook, codes: tuple[int, ...]) -> tuple[Array, list[Array]]:
 
 
 def fire(
-    values: Array, thresholds: Array, rows: Array, codes: Sequence[int], book: CodeBook
+    values: Array,
+    thresholds: Array,
+    rows: Array,
+    codes: Sequence[int],
+    book: CodeBook,
+    gain: Array | None = None,
 ) -> npt.NDArray[np.int8]:
     """Fire bit by bit: at most one comparison per time-step, plus one for the sign (semantics 1.6).
 
@@ -173,6 +178,7 @@ def fire(
         rows: Row of each value, int32, broadcastable to ``values``.
         codes: Ascending codes of the book, at most K + 1.
         book: Gives their patterns.
+        gain: Positive integers, int64, shape of ``values``, that multiply every threshold; None for 1.
 
     Returns:
         Spikes, int8, shape (T, *values.shape).
@@ -185,6 +191,7 @@ def fire(
     potential = np.ascontiguousarray(values).reshape(-1)
     shared = len(thresholds) == 1
     first = None if shared else np.broadcast_to(rows.astype(np.intp) * levels, values.shape).reshape(-1)
+    adaptive = None if gain is None else np.ascontiguousarray(gain).reshape(-1)
     spikes = np.empty((book.timesteps, potential.size), dtype=np.int8)
     for start in range(0, potential.size, _BLOCK):
         block = slice(start, start + _BLOCK)
@@ -193,7 +200,10 @@ def fire(
         for step, change in enumerate(changes):
             middle = change.take(low)
             column = middle if first is None else middle + first[block]
-            low = np.where((part >= limits.take(column)), middle, low)
+            limit = limits.take(column)
+            if adaptive is not None:
+                limit = limit * adaptive[block]
+            low = np.where(part >= limit, middle, low)
             if step:
                 spikes[step - 1, block] = patterns[step - 1].take(low)
     return spikes.reshape(book.timesteps, *values.shape)
