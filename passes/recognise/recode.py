@@ -1,4 +1,4 @@
-"""Pass ``recode``: every activation gets the requested code."""
+"""Pass ``recode``: activations get the requested code where that changes values."""
 
 from __future__ import annotations
 
@@ -14,10 +14,52 @@ from snnc.passes.editing import Array, Editor
 from snnc.passes.recognise.uniform import quantise_attributes
 from snnc.pipeline.contract import PassResult, Semantics
 
-__all__ = ["Recode"]
+__all__ = ["Recode", "holding", "quantisers", "set_code", "wanted_book"]
 
 
-def _holding(wanted: CodeBook, book: CodeBook) -> CodeBook | None:
+def quantisers(model: Model) -> list[Node]:
+    """Return the quantisers of a graph, in its order."""
+    return [node for node in model.graph if node.domain == AI_SNNC and node.op_type == "Quantise"]
+
+
+def wanted_book(book: CodeBook, timesteps: int | None, groups: int | None, partition: Partition) -> CodeBook:
+    """Return the unrestricted book that is asked for in place of another.
+
+    Args:
+        book: The present book.
+        timesteps: T, or None for that of the book.
+        groups: G, or None for that of the book, at most T; G = T where it is so now.
+        partition: Partition; that of the book if neither T nor G is asked for.
+    """
+    if timesteps is None and groups is None:
+        partition = book.partition
+    steps = timesteps if timesteps is not None else book.timesteps
+    if groups is None:
+        groups = steps if book.groups == book.timesteps else min(book.groups, steps)
+    return CodeBook(steps, groups, partition, signed=book.smallest < 0)
+
+
+def set_code(
+    editor: Editor, node: Node, book: CodeBook, ties: Ties, note: str, step: Array | None = None
+) -> None:
+    """Give a quantiser another code book, and perhaps another step; booked as a rewrite.
+
+    Args:
+        editor: Editor of the model.
+        node: The quantiser.
+        book: Its new code book.
+        ties: Where mid-points go.
+        note: For the record.
+        step: New step, float32; None keeps the present one.
+    """
+    for name, value in quantise_attributes(book, ties).items():
+        set_attribute(node, name, value)
+    if step is not None:
+        editor.set_constant(node, 1, f"{node.name}.step", step)
+    editor.record("recode", note=f"{node.name}: {note}")
+
+
+def holding(wanted: CodeBook, book: CodeBook) -> CodeBook | None:
     """Return the wanted book restricted to exactly the codes of another; None if it lacks some."""
     if not np.isin(book.codes, wanted.codes).all():
         return None
@@ -57,16 +99,15 @@ def _approximate(wanted: CodeBook, book: CodeBook) -> tuple[CodeBook, float]:
 
 @dataclass(frozen=True)
 class Recode:
-    """Change the code book of every quantiser to T time-steps, G groups and a partition.
+    """Give quantisers a code book of T time-steps and G groups that lacks some of their codes.
 
-    Where the requested book holds all codes of the present one (as with G = T and enough time-steps) only
-    the patterns change: no value does. Otherwise the step is multiplied by the ratio of the steps that are
-    best for a normal distribution under the new and the old book, and mid-points go away from zero.
+    The step is multiplied by the ratio of the steps that are best for a normal distribution under the new and
+    the old book, and mid-points go away from zero.
 
     Matches:
-        Quantise nodes with another code book.
+        Quantise nodes with a code that the requested code book has not.
     Leaves alone:
-        Quantise nodes that have the requested code book; "its step is not constant".
+        "the requested book holds all of its codes: recode-exactly changes it"; "its step is not constant".
     Keeps:
         Shapes and names; signed quantisers stay signed, unsigned ones unsigned.
 
@@ -92,20 +133,16 @@ class Recode:
     def run(self, model: Model) -> PassResult:
         """Recode; see the class."""
         editor = Editor(model)
-        for node in [
-            entry for entry in model.graph if entry.domain == AI_SNNC and entry.op_type == "Quantise"
-        ]:
+        for node in quantisers(model):
             self._recode(editor, node)
         return editor.result()
 
     def _recode(self, editor: Editor, node: Node) -> None:
         attrs = attributes(node)
-        book, ties = CodeBook.from_attributes(attrs), attrs["ties"]
-        wanted = self._wanted(book)
-        exact = _holding(wanted, book)
-        if exact is not None:
-            if exact != book:
-                self._set(editor, node, exact, ties, f"{book.levels} levels stay")
+        book = CodeBook.from_attributes(attrs)
+        wanted = wanted_book(book, self.timesteps, self.groups, self.partition)
+        if holding(wanted, book) is not None:
+            editor.fail("the requested book holds all of its codes: recode-exactly changes it", node)
             return
         step = constant(node.inputs[1])
         if step is None:
@@ -113,22 +150,5 @@ class Recode:
             return
         new, ratio = _approximate(wanted, book)
         note = f"{book.levels} levels become {new.levels}, the step grows by {ratio:.6g}"
-        self._set(editor, node, new, "away", note, (step.astype(np.float64) * ratio).astype(np.float32))
+        set_code(editor, node, new, "away", note, (step.astype(np.float64) * ratio).astype(np.float32))
         editor.notes.append(f"{node.outputs[0].name}: {note}")
-
-    def _wanted(self, book: CodeBook) -> CodeBook:
-        timesteps = self.timesteps if self.timesteps is not None else book.timesteps
-        groups = self.groups
-        if groups is None:
-            groups = timesteps if book.groups == book.timesteps else min(book.groups, timesteps)
-        return CodeBook(timesteps, groups, self.partition, signed=book.smallest < 0)
-
-    @staticmethod
-    def _set(
-        editor: Editor, node: Node, book: CodeBook, ties: Ties, note: str, step: Array | None = None
-    ) -> None:
-        for name, value in quantise_attributes(book, ties).items():
-            set_attribute(node, name, value)
-        if step is not None:
-            editor.set_constant(node, 1, f"{node.name}.step", step)
-        editor.record("recode", note=f"{node.name}: {note}")

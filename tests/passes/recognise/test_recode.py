@@ -9,7 +9,7 @@ from snnc.coding import CodeBook
 from snnc.errors import UsageError
 from snnc.ir import attributes, constant
 from snnc.ops import attach_functions
-from snnc.passes.recognise import Recode
+from snnc.passes.recognise import Recode, RecodeExactly
 from snnc.passes.recognise.uniform import quantise_attributes
 
 
@@ -43,8 +43,8 @@ def book_of(model):
 )
 def test_exact_where_the_code_holds_all_levels(parse, check, book, timesteps, expected):
     model = model_of(parse, book)
-    result = check(Recode(timesteps, timesteps), model, spread=9.0)
-    assert not result.notes
+    result = check(RecodeExactly(timesteps, timesteps), model, spread=9.0)
+    assert not Recode(timesteps, timesteps).run(model).rewrites
     assert bool(result.rewrites) == (expected is not None)
     assert book_of(model) == (expected or book)
     assert attributes(model.graph[0])["ties"] == "even"
@@ -86,14 +86,29 @@ def test_uneven_ranges_stay_uneven(parse):
     assert book.largest == 15
 
 
-def test_partition_and_missing_options(parse):
+def test_partition(parse):
     model = model_of(parse, CodeBook.uniform(0, 15))
+    result = RecodeExactly(4, 2, "contiguous").run(model)
+    assert not result.rewrites and "lacks some of its codes" in result.not_matched[0].reason
     Recode(4, 2, "contiguous").run(model)
     assert book_of(model) == CodeBook(4, 2, "contiguous")
+    # Asked for nothing, a book keeps its partition too.
+    assert not RecodeExactly().run(model).rewrites and not Recode().run(model).rewrites
+
+
+def test_missing_options(parse):
     same = model_of(parse, CodeBook.uniform(0, 15))
-    assert not Recode().run(same).rewrites
-    Recode(timesteps=6).run(same)
+    assert not RecodeExactly().run(same).rewrites
+    RecodeExactly(timesteps=6).run(same)
     assert book_of(same) == CodeBook(6, 6, largest=15)
+    Recode(groups=2).run(same)
+    assert (book_of(same).timesteps, book_of(same).groups) == (6, 2)
+
+
+def test_signed_book_of_positive_codes_becomes_unsigned(parse):
+    model = model_of(parse, CodeBook(7, 7, signed=True, smallest=0, largest=127))
+    RecodeExactly().run(model)
+    assert book_of(model) == CodeBook(7, 7)
 
 
 def test_illegal_options(parse):
