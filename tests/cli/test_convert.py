@@ -110,18 +110,26 @@ def test_refusals(folder, snnc, arguments, code, text):
 
 
 def test_unconvertible_model_names_every_node(folder, snnc):
-    shutil.copy(SOURCES / "float_dynamo.onnx", folder / "float.onnx")
-    result = snnc("convert", "float.onnx", "--dump-passes", "dump")
+    shutil.copy(SOURCES / "ort_dynamic.onnx", folder / "dynamic.onnx")
+    result = snnc("convert", "dynamic.onnx", "--dump-passes", "dump")
     assert result.exit_code == 4
-    assert "node 'node_gelu'" in result.stderr
-    assert "node 'node_sigmoid'" in result.stderr
-    assert not (folder / "float.snn.onnx").exists()
+    assert "node 'stem_quant'" in result.stderr
+    assert "node 'deep_quant'" in result.stderr
+    assert not (folder / "dynamic.snn.onnx").exists()
     # The reproducer replays the very same refusal.
     replay = (folder / "dump" / "reproducer.txt").read_text()
     commands = [line.strip() for line in replay.splitlines() if line.startswith("  snnc opt")]
     again = snnc(*shlex.split(commands[0])[1:])
     assert again.exit_code == 4
-    assert "node 'node_gelu'" in again.stderr
+    assert "node 'stem_quant'" in again.stderr
+
+
+def test_float_model_without_calibration_is_told_the_line_to_type(folder, snnc):
+    shutil.copy(SOURCES / "float_dynamo.onnx", folder / "float.onnx")
+    result = snnc("convert", "float.onnx")
+    assert result.exit_code == 2
+    assert "snnc convert float.onnx --calibrate x.npz" in result.stderr
+    assert not (folder / "float.snn.onnx").exists()
 
 
 def test_verify_says_bit_identical(converted, snnc, validate):
@@ -188,7 +196,7 @@ def test_why_tells_what_passes_did_at_a_node(folder, snnc, validate):
 def test_why_tells_how_a_conversion_ends(folder, snnc, validate):
     shutil.copy(SOURCES / "float_dynamo.onnx", folder / "float.onnx")
     content = validate(snnc("inspect", "float.onnx", "--why", "node_gelu", "--json").stdout, "why")
-    assert "Gelu" in content["conversion_error"]
+    assert "--calibrate" in content["conversion_error"]
 
 
 def test_opt_runs_chosen_passes(folder, snnc, validate):
