@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,7 @@ from snnc.coding import CodeBook
 
 __all__ = ["expg", "quantise"]
 
+_FEW = 64  # up to here one vectorised comparison per break point beats a binary search
 _BLOCK = 32_768  # elements: a few float32 temporaries of this size fit a core's second-level cache
 
 
@@ -47,20 +49,37 @@ def quantise(u: Tensor, step: Tensor, book: CodeBook) -> Tensor:
         Tensor of the shape and dtype of ``u``.
     """
     codes, midpoints = (part.to(u.device) for part in _positive_half(book))
-    values = u.detach().float()
+    values, step = u.detach().float(), step.detach().float()
     if book.signed:
         values = values.abs()
-    axis = next((i - step.ndim for i, size in enumerate(step.shape) if size > 1), None)
-    if axis is None:
-        rows = values.reshape(1, -1)
+    if len(midpoints) > _FEW:
+        result = codes[_search(values, step, midpoints)] * step
+    elif step.numel() == 1:
+        flat = values.reshape(-1)
+        limits = (step.reshape(()) * midpoints).tolist()
+        parts = [codes.index_select(0, _count(part, limits)) for part in torch.split(flat, _BLOCK)]
+        result = torch.cat(parts).reshape(u.shape) * step.reshape(())
     else:
-        moved = values.movedim(axis, 0)
-        rows = moved.reshape(moved.shape[0], -1)
-    steps = step.detach().float().reshape(-1, 1)
-    index = torch.searchsorted(steps * midpoints, rows.contiguous(), right=True)
-    reached = codes[index] * steps
-    result = reached.reshape(u.shape) if axis is None else reached.reshape(moved.shape).movedim(0, axis)
+        reached = _count(values, [step * midpoint for midpoint in midpoints])
+        result = codes.index_select(0, reached.reshape(-1)).reshape(u.shape) * step
     return (result * u.detach().sign() if book.signed else result).to(u.dtype)
+
+
+def _count(values: Tensor, limits: Sequence[Tensor | float]) -> Tensor:
+    """Count how many of a few limits each value reaches: int32."""
+    reached = torch.zeros(values.shape, dtype=torch.uint8, device=values.device)
+    for limit in limits:
+        reached.add_((values >= limit).view(torch.uint8))
+    return reached.to(torch.int32)
+
+
+def _search(values: Tensor, step: Tensor, midpoints: Tensor) -> Tensor:
+    """Count how many of many limits each value reaches, by a binary search: int64."""
+    axis = next((i - step.ndim for i, size in enumerate(step.shape) if size > 1), None)
+    moved = values.reshape(1, -1) if axis is None else values.movedim(axis, 0)
+    rows = moved.reshape(len(moved), -1).contiguous()
+    index = torch.searchsorted(step.reshape(-1, 1) * midpoints, rows, right=True)
+    return index.reshape(values.shape) if axis is None else index.reshape(moved.shape).movedim(0, axis)
 
 
 def _mix(

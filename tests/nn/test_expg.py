@@ -110,10 +110,11 @@ def test_deployed_comparison_is_with_the_float32_product():
         assert np.array_equal(got, np.stack([book.codes[:-1], book.codes[1:]]).astype(np.float32) * step)
 
 
-def test_per_channel_equals_per_tensor_on_each_channel():
+@pytest.mark.parametrize(("timesteps", "groups"), [(4, 2), (8, 8)])
+def test_per_channel_equals_per_tensor_on_each_channel(timesteps, groups):
     generator = torch.Generator().manual_seed(3)
     u = torch.randn(2, 5, 4, generator=generator)
-    module = ExpG(4, 2, signed=True, channels=4, channel_axis=-1).train()
+    module = ExpG(timesteps, groups, signed=True, channels=4, channel_axis=-1).train()
     module(u)
     assert bool(module.initialised)
     module.eval()
