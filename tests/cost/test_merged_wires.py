@@ -1,4 +1,4 @@
-"""Spikes through merged wires: counted one neuron and one time-step at a time, never as a weighted sum."""
+"""Synapses behind pools: every spike counts at every output it reaches through the merged wires."""
 
 from __future__ import annotations
 
@@ -11,89 +11,93 @@ import onnx
 import pytest
 
 from snnc.coding import CodeBook
-from snnc.cost import LayerCost, measure, required_taps
-from snnc.errors import InternalError
-from snnc.ops import OPS
+from snnc.cost import measure
 
 BOOK = CodeBook(4, 2)
-SIGNED = CodeBook(3, 2, signed=True)
-INT32 = onnx.TensorProto.INT32
-
-Evaluate = Callable[..., dict[str, Any]]
 
 
-def rows(model: Any, inputs: dict[str, Any], evaluate: Evaluate) -> dict[str, LayerCost]:
-    report = measure(model, inputs, lambda part, taps: evaluate(model, part, taps), batch=2)
-    return {layer.name: layer for layer in report.layers}
+def reached(influence: Callable[[Any], Any], codes: Any) -> int:
+    """Sum over spikes of the number of synapses between the wire and the outputs it can change.
+
+    A wire reaches an output once for every window position that merges it into a synapse's input; sending
+    one unit with all weights set to one counts them.
+    """
+    total = 0
+    for index in np.ndindex(codes.shape):
+        spikes = int(BOOK.spike_count(codes[index]))
+        if spikes:
+            unit = np.zeros_like(codes, dtype=np.int64)
+            unit[index] = 1
+            total += spikes * int(influence(unit).sum())
+    return total
 
 
-def potentials(*shape: int) -> Any:
-    return np.random.default_rng(5).integers(-8, 40, shape).astype(np.int32)
+def pool(x: Any, kernel: int, stride: int) -> Any:
+    rows, columns = ((size - kernel) // stride + 1 for size in x.shape[2:])
+    result = np.zeros((*x.shape[:2], rows, columns), dtype=np.int64)
+    for r in range(rows):
+        for c in range(columns):
+            result[:, :, r, c] = x[
+                :, :, r * stride : r * stride + kernel, c * stride : c * stride + kernel
+            ].sum(axis=(2, 3))
+    return result
 
 
-def test_pooled_spikes_travel_one_by_one(builder: Any, tmp_path: Path, evaluate: Evaluate) -> None:
-    weights = np.ones((3, 2, 3, 3), np.int8)
-    builder.neuron("a", "v", 2, SIGNED, width=6)
-    builder.op("SpikeSumPool", "pooled", "a", kernel_shape=[2, 2], strides=[1, 2], pads=[0, 1, 0, 0])
-    builder.op("SpikeConv", "c", "pooled", builder.weight("w", weights), pads=[1, 1, 1, 1])
-    model = builder.model({"v": (INT32, ["N", 2, 5, 6])}, {"c": (INT32, 4)}, tmp_path / "m.onnx")
-    inputs = {"v": potentials(3, 2, 5, 6)}
-    codes = evaluate(model, inputs, ["a"])["a"]
-    assert (codes < 0).any() and (codes > 0).any()
-
-    expected = 0
-    for step in np.abs(SIGNED.encode(codes)):
-        window = {"kernel_shape": [2, 2], "strides": [1, 2], "pads": [0, 1, 0, 0]}
-        arriving = OPS["SpikeSumPool"].packed([step], window)
-        expected += int(OPS["SpikeConv"].packed([arriving, weights], {"pads": [1, 1, 1, 1]}).sum())
-    layer = rows(model, inputs, evaluate)["/c"]
-    assert layer.sops == expected
-    assert layer.limit == 2 * 4  # two spikes a neuron, four neurons a wire
-    assert layer.sops <= layer.sop_bound
-    assert required_taps(model) == ("a",)
+def conv_of_ones(x: Any, filters: int, kernel: int) -> Any:
+    padded = np.pad(x.sum(axis=1), [(0, 0), (1, 1), (1, 1)])
+    rows, columns = x.shape[2:]
+    summed = np.zeros((len(x), rows, columns), dtype=np.int64)
+    for dy in range(kernel):
+        for dx in range(kernel):
+            summed += padded[:, dy : dy + rows, dx : dx + columns]
+    return np.repeat(summed[:, None], filters, axis=1)
 
 
-def test_merged_wires_through_layouts(builder: Any, tmp_path: Path, evaluate: Evaluate) -> None:
-    builder.neuron("a", "v", 4)
-    builder.op("SpikeSum", "sums", "a", axes=[2, 3], keepdims=1)
-    builder.op("Reshape", "flat", "sums", builder.weight("shape", np.array([-1, 4])))
-    names = ["first", "second"]
-    builder.nodes.append(onnx.helper.make_node("Split", ["flat"], names, name="/split", axis=1))
-    builder.neuron("b", "u", 1)
-    builder.op("Flatten", "b_flat", "b", axis=1)
-    builder.op("Concat", "both", "second", "b_flat", axis=1)
-    builder.op("SpikeMatMul", "y", "both", builder.weight("w", np.ones((3, 7), np.int8)))
-    shapes = {"v": (INT32, ["N", 4, 3, 3]), "u": (INT32, ["N", 1, 1, 1])}
-    model = builder.model(shapes, {"y": (INT32, 2)}, tmp_path / "m.onnx")
-    inputs = {"v": potentials(5, 4, 3, 3), "u": potentials(5, 1, 1, 1)}
-    values = evaluate(model, inputs, ["a", "b"])
-    layer = rows(model, inputs, evaluate)["/y"]
-    spikes = np.abs(BOOK.encode(values["a"][:, 2:])).sum() + np.abs(BOOK.encode(values["b"])).sum()
-    assert layer.spikes == spikes > 0
-    assert layer.sops == spikes * 7
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 1), (3, 2)])
+def test_convolution_of_pooled_spikes(
+    builder: Any, evaluate: Any, tmp_path: Path, kernel: int, stride: int
+) -> None:
+    rng = np.random.default_rng(kernel * 10 + stride)
+    builder.neuron("spikes", "v", 3)
+    builder.op("SpikeSumPool", "pooled", "spikes", kernel_shape=[kernel, kernel], strides=[stride, stride])
+    builder.op(
+        "SpikeConv",
+        "a",
+        "pooled",
+        builder.weight("w", rng.integers(-5, 6, (4, 3, 3, 3), dtype=np.int8)),
+        pads=[1] * 4,
+    )
+    model = builder.model(
+        {"v": (onnx.TensorProto.INT32, ["N", 3, 7, 6])},
+        {"a": (onnx.TensorProto.INT32, 4)},
+        tmp_path / "m.onnx",
+    )
+    v = rng.integers(-40, 160, (2, 3, 7, 6)).astype(np.int32)
+    codes = evaluate(model, {"v": v}, ["spikes"])["spikes"]
+    report = measure(model, {"v": v}, lambda part, taps: evaluate(model, part, taps))
+    (row,) = report.synaptic_layers
+    expected = reached(lambda unit: conv_of_ones(pool(unit, kernel, stride), 4, 3), codes)
+    assert row.sops == expected
+    assert row.limit == int(BOOK.spikes.max()) * kernel**2
 
 
-def test_a_held_operand_is_read_after_its_merge(builder: Any, tmp_path: Path, evaluate: Evaluate) -> None:
-    builder.neuron("a", "v", 2)
-    builder.neuron("k", "u", 2)
-    builder.op("SpikeSumPool", "held", "k", kernel_shape=[1, 2], strides=[1, 2])
-    builder.op("SpikeMatMulHeld", "y", "a", "held")
-    shapes = {"v": (INT32, ["N", 2, 4, 3]), "u": (INT32, ["N", 2, 3, 8])}
-    model = builder.model(shapes, {"y": (INT32, 4)}, tmp_path / "m.onnx")
-    inputs = {"v": potentials(3, 2, 4, 3), "u": potentials(3, 2, 3, 8) - 30}
-    values = evaluate(model, inputs, ["a", "held"])
-    spikes = np.abs(BOOK.encode(values["a"])).sum(axis=0)
-    layer = rows(model, inputs, evaluate)["/y"]
-    assert layer.sops == spikes.sum() * 4
-    assert layer.sops_zero_skipping == np.einsum("ncid,ncdj->", spikes, (values["held"] != 0).astype(int))
-    assert layer.sops_zero_skipping < layer.sops
+def test_matrix_product_of_mean_spikes(builder: Any, evaluate: Any, tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    builder.neuron("spikes", "v", 3)
+    builder.op("SpikeSum", "mean", "spikes", axes=[2, 3], keepdims=1)
+    shape = builder.weight("shape", np.array([-1, 3], dtype=np.int64))
+    builder.op("Reshape", "flat", "mean", shape)
+    builder.op("SpikeMatMul", "a", "flat", builder.weight("w", rng.integers(-5, 6, (3, 5), dtype=np.int8)))
+    model = builder.model(
+        {"v": (onnx.TensorProto.INT32, ["N", 3, 4, 4])},
+        {"a": (onnx.TensorProto.INT32, 2)},
+        tmp_path / "m.onnx",
+    )
 
-
-def test_nothing_reads_merged_wires_as_codes(builder: Any, tmp_path: Path) -> None:
-    builder.neuron("a", "v", 2)
-    builder.op("SpikeSumPool", "pooled", "a", kernel_shape=[2, 2])
-    builder.op("CodeSlice", "low", "pooled", shift=0, bits=2)
-    builder.op("SpikeConv", "c", "low", builder.weight("w", np.ones((3, 2, 1, 1), np.int8)))
-    model = builder.model({"v": (INT32, ["N", 2, 4, 4])}, {"c": (INT32, 4)}, tmp_path / "m.onnx")
-    with pytest.raises(InternalError, match=r"SNN144.*'/low'"):
-        required_taps(model)
+    v = rng.integers(-40, 160, (2, 3, 4, 4)).astype(np.int32)
+    codes = evaluate(model, {"v": v}, ["spikes"])["spikes"]
+    report = measure(model, {"v": v}, lambda part, taps: evaluate(model, part, taps))
+    (row,) = report.synaptic_layers
+    # Every spike meets one weight in each of the five columns.
+    assert row.sops == 5 * int(BOOK.spike_count(codes).sum())
+    assert report.latency == 4
