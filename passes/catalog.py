@@ -25,6 +25,7 @@ from snnc.passes.recognise.absorb_activations import AbsorbActivations
 from snnc.passes.recognise.check_quantisers import CheckQuantisers
 from snnc.passes.recognise.drop_repeated_quantisers import DropRepeatedQuantisers
 from snnc.passes.recognise.recode import Recode
+from snnc.passes.recognise.recode_exactly import RecodeExactly
 from snnc.passes.recognise.recognise_quantisers import RecogniseQuantisers
 from snnc.passes.recognise.recognise_weights import RecogniseWeights
 from snnc.passes.recognise.refuse_unsupported import RefuseUnsupported
@@ -56,6 +57,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RecogniseWeights,
     DropRepeatedQuantisers,
     CheckQuantisers,
+    RecodeExactly,
     Recode,
     AbsorbActivations,
     RequireQuantised,

@@ -138,8 +138,7 @@ class Recode:
         return editor.result()
 
     def _recode(self, editor: Editor, node: Node) -> None:
-        attrs = attributes(node)
-        book = CodeBook.from_attributes(attrs)
+        book = CodeBook.from_attributes(attributes(node))
         wanted = wanted_book(book, self.timesteps, self.groups, self.partition)
         if holding(wanted, book) is not None:
             editor.fail("the requested book holds all of its codes: recode-exactly changes it", node)
