@@ -5,6 +5,7 @@ from __future__ import annotations
 from snnc.coding import CodeBook, Partition
 from snnc.ir import AI_SNNC, Model, attributes
 from snnc.passes.canonical.drop_dead_code import DropDeadCode
+from snnc.passes.canonical.einsum_to_matmul import EinsumToMatmul
 from snnc.passes.canonical.evaluate_constants import EvaluateConstants
 from snnc.passes.canonical.fold_batch_norm import FoldBatchNorm
 from snnc.passes.canonical.fold_constants import FoldConstants
@@ -50,6 +51,10 @@ def canonical() -> tuple[Pass, ...]:
         InferShapes(),
         FoldShapes(),
         FoldConstants(),
+        # What the first round made constant tells more shapes: position embeddings are cut to their length.
+        InferShapes(),
+        FoldShapes(),
+        FoldConstants(),
         RemoveIdentity(),
         DropDeadCode(),
     )
@@ -75,6 +80,7 @@ def front_end(
         *canonical(),
         EvaluateConstants(),
         GemmToMatmul(),
+        EinsumToMatmul(),
         FoldBatchNorm(),
         RemoveStraightThrough(),
         RecogniseQuantisers(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from snnc.passes.canonical.drop_dead_code import DropDeadCode
+from snnc.passes.canonical.einsum_to_matmul import EinsumToMatmul
 from snnc.passes.canonical.evaluate_constants import EvaluateConstants
 from snnc.passes.canonical.fold_batch_norm import FoldBatchNorm
 from snnc.passes.canonical.fold_constants import FoldConstants
@@ -18,6 +19,7 @@ from snnc.passes.canonical.sort_nodes import SortNodes
 
 __all__ = [
     "DropDeadCode",
+    "EinsumToMatmul",
     "EvaluateConstants",
     "FoldBatchNorm",
     "FoldConstants",

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from snnc.ir import Model, Node, Value, attributes, constant, make_node
+from snnc.ir import DataType, Model, Node, Value, attributes, constant, make_node
 from snnc.passes.editing import Editor, is_output, is_standard, rank_of
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -92,6 +92,42 @@ def _product(_: Node, inputs: Sequence[Atoms | None]) -> Atoms | None:
     return None if numbers is None else (math.prod(numbers),)
 
 
+def _equal(_: Node, inputs: Sequence[Atoms | None]) -> Atoms | None:
+    left, right = inputs[0], inputs[1]
+    if left is None or right is None or len(left) != len(right):
+        return None
+    return tuple(_same_atom(a, b) for a, b in zip(left, right, strict=True))
+
+
+def _same_atom(a: Atom, b: Atom) -> int | None:
+    if isinstance(a, int) and isinstance(b, int):
+        return int(a == b)
+    if a is None or b is None:
+        return None
+    if isinstance(a, str) and isinstance(b, str):
+        return 1 if a == b else None
+    # An open dimension is no negative number.
+    number = a if isinstance(a, int) else b
+    return 0 if isinstance(number, int) and number < 0 else None
+
+
+def _where(_: Node, inputs: Sequence[Atoms | None]) -> Atoms | None:
+    choice, left, right = inputs
+    if choice is None or left is None or right is None or not len(choice) == len(left) == len(right):
+        return None
+    if any(flag is None for flag in choice):
+        return None
+    return tuple(a if flag else b for flag, a, b in zip(choice, left, right, strict=True))
+
+
+def _constant_of_shape(node: Node, inputs: Sequence[Atoms | None]) -> Atoms | None:
+    extents = _numbers(inputs[0])
+    fill = attributes(node).get("value", np.zeros(1, dtype=np.float32))
+    if extents is None or len(extents) != 1 or not 0 <= extents[0] <= _MOST_ATOMS:
+        return None
+    return (int(fill.reshape(-1)[0]),) * extents[0]
+
+
 def _divide(a: int, b: int) -> int:
     # ONNX integer division truncates; dimensions are not negative, so floor is the same.
     return a // b if b else 0
@@ -106,11 +142,15 @@ _RULES: dict[str, Callable[[Node, Sequence[Atoms | None]], Atoms | None]] = {
     "Unsqueeze": _same,
     "Cast": _same,
     "Identity": _same,
+    "Reshape": _same,
     "Mul": _pairwise(lambda a, b: a * b),
     "Add": _pairwise(lambda a, b: a + b),
     "Sub": _pairwise(lambda a, b: a - b),
     "Div": _pairwise(_divide),
     "ReduceProd": _product,
+    "Equal": _equal,
+    "Where": _where,
+    "ConstantOfShape": _constant_of_shape,
 }
 
 
@@ -121,6 +161,41 @@ def _literal(value: Value | None) -> Atoms | None:
     return tuple(int(entry) for entry in array.reshape(-1))
 
 
+def _expand(editor: Editor, node: Node, atoms: Atoms | None) -> None:
+    """Compute the target of an Expand along the batch from the network input itself, in the shortest way."""
+    target = node.inputs[1]
+    if atoms is None or target is None or constant(target) is not None or not isinstance(atoms[0], str):
+        return
+    rest = _numbers(atoms[1:])
+    source = next((value for value in editor.graph.inputs if (_dims(value) or (None,))[0] == atoms[0]), None)
+    if rest is None or source is None or _is_batch(target, source):
+        return
+    stem = node.name or "Expand"
+    kind = {"dtype": DataType.INT64}
+    shape = editor.add(
+        node, "Shape", [source], name=f"{stem}.shape", shape=[len(_dims(source) or ())], **kind
+    )
+    zero = editor.constant(f"{stem}.axis", np.array([0], dtype=np.int64))
+    batch = editor.add(node, "Gather", [shape, zero], {"axis": 0}, name=f"{stem}.batch", shape=[1], **kind)
+    others = editor.constant(f"{stem}.extents", np.array(rest, dtype=np.int64))
+    made = editor.add(
+        node, "Concat", [batch, others], {"axis": 0}, name=f"{stem}.target", shape=[len(atoms)], **kind
+    )
+    producer = target.producer()
+    node.replace_input_with(1, made)
+    editor.record("fold-expand", [producer] if producer is not None else [])
+
+
+def _is_batch(target: Value, source: Value) -> bool:
+    """Return whether a target is already the batch of a network input and constants."""
+    concat = target.producer()
+    first = concat.inputs[0] if concat is not None and concat.op_type == "Concat" else None
+    gather = first.producer() if first is not None else None
+    shape = gather.inputs[0] if gather is not None and gather.op_type == "Gather" else None
+    origin = shape.producer() if shape is not None else None
+    return origin is not None and origin.op_type == "Shape" and origin.inputs[0] is source
+
+
 @dataclass(frozen=True)
 class FoldShapes:
     """Fold Shape of static dimensions, what is computed from it, and Reshape targets with one open dimension.
@@ -129,7 +204,8 @@ class FoldShapes:
     that of the input at the same place, and -1 for at most one other.
 
     Matches:
-        Chains of Shape, Gather, Slice, Concat, Squeeze, Unsqueeze, Cast and arithmetic on integers.
+        Chains of Shape, Gather, Slice, Concat, Squeeze, Unsqueeze, Reshape, Cast, Equal, Where and
+        arithmetic on integers. The target of an Expand over the batch is computed anew from the network input.
     Leaves alone:
         "the shape depends on more than one open dimension": the computation stays in the graph.
     Keeps:
@@ -149,14 +225,17 @@ class FoldShapes:
         editor = Editor(model)
         known: dict[int, Atoms] = {}
         for node in list(model.graph):
-            if is_standard(node, "Reshape"):
+            if is_standard(node, "Reshape") and self._atoms(node.inputs[0], known) is None:
                 self._reshape(editor, node, known)
+                continue
+            if is_standard(node, "Expand"):
+                _expand(editor, node, self._atoms(node.inputs[1], known))
                 continue
             rule = _RULES.get(node.op_type) if is_standard(node, node.op_type) else None
             if rule is None or not node.inputs:
                 continue
             out = node.outputs[0]
-            if rule is not _shape and (out.dtype is None or not out.dtype.is_integer()):
+            if rule not in (_shape, _equal) and (out.dtype is None or not out.dtype.is_integer()):
                 continue
             atoms = rule(node, [self._atoms(value, known) for value in node.inputs])
             if atoms is None or len(atoms) > _MOST_ATOMS or (rank_of(out) or 0) > 1:

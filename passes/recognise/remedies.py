@@ -101,7 +101,7 @@ _ACTIVATIONS: dict[str, str] = {
     "Attention": "export with opset_version=20, or train with snnc.nn.ExpG instead of softmax",
     "ConvTranspose": "use nearest-neighbour resizing and Conv, or Conv and DepthToSpace",
     "Resize": "use Conv and DepthToSpace",
-    "Einsum": "write it with MatMul and Transpose",
+    "Einsum": "only products of matrices have a form: write it with MatMul, Transpose and Reshape",
 }
 
 
