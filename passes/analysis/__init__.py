@@ -1,7 +1,9 @@
 """Analyses that passes share: what every value of a quant-dialect graph is, exactly."""
 
 from snnc.passes.analysis.exact import ExactArray, as_exact, exact, same, through_layout, uniform_along
+from snnc.passes.analysis.functions import Activation
 from snnc.passes.analysis.kinds import (
+    Activated,
     Coded,
     Constant,
     Fixed,
@@ -16,6 +18,8 @@ from snnc.passes.analysis.kinds import (
 from snnc.passes.analysis.typing import TypeAnalysis, analyse
 
 __all__ = [
+    "Activated",
+    "Activation",
     "Coded",
     "Constant",
     "ExactArray",

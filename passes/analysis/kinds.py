@@ -17,6 +17,7 @@ from snnc.coding import CodeBook
 from snnc.passes.analysis.exact import ExactArray, exact
 
 __all__ = [
+    "Activated",
     "Coded",
     "Constant",
     "Fixed",
@@ -102,6 +103,26 @@ class Membrane:
 
 
 @dataclass(frozen=True, eq=False)
+class Activated:
+    """An activation function of a membrane: value = gain · f(membrane) + offset.
+
+    The integers on the wire are the membrane's; the neuron that reads them holds f in its table
+    (semantics 6.2).
+
+    Attributes:
+        membrane: The potential under the function.
+        function: `Activation` objects, broadcastable to the tensor; most often one for all.
+        gain: Exact factor behind the function, broadcastable to the tensor, of either sign or zero.
+        offset: Exact summand behind it.
+    """
+
+    membrane: Membrane
+    function: npt.NDArray[np.object_]
+    gain: ExactArray
+    offset: ExactArray
+
+
+@dataclass(frozen=True, eq=False)
 class IntegerWeight:
     """A weight in integer form: value = integers · numerator / denominator.
 
@@ -137,7 +158,7 @@ class FloatValue:
     from_input: bool = False
 
 
-Kind = Coded | Merged | Fixed | Membrane | IntegerWeight | Constant | FloatValue
+Kind = Coded | Merged | Fixed | Membrane | Activated | IntegerWeight | Constant | FloatValue
 
 
 def as_membrane(kind: Kind) -> Membrane | None:

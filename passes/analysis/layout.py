@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from snnc.ir import Node, attributes, constant
 
-__all__ = ["LAYOUT_OPS", "layout_functions"]
+__all__ = ["LAYOUT_OPS", "Layout", "layout_functions"]
 
 Layout = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from snnc.passes.analysis.activations import as_activated, scaled, shifted
 from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, exact, same
 from snnc.passes.analysis.kinds import (
+    Activated,
     Coded,
     Constant,
     Fixed,
@@ -53,6 +55,9 @@ def ranked(kind: Kind, rank: int) -> Kind:
         return Fixed(pad(kind.step), kind.bound)
     if isinstance(kind, Constant):
         return Constant(pad(kind.array))
+    if isinstance(kind, Activated):
+        inner = ranked(kind.membrane, rank)
+        return Activated(inner, pad(kind.function), pad(kind.gain), pad(kind.offset))  # type: ignore[arg-type]
     if isinstance(kind, Membrane):
         return Membrane(
             pad(kind.step),
@@ -69,6 +74,11 @@ def add(left: Kind, right: Kind, sign: int) -> Kind:
     """Kind of left + sign · right."""
     if isinstance(left, Constant) and isinstance(right, Constant):
         return FloatValue("a sum of constants that was not folded")
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, Activated):
+            if isinstance(other, Constant):
+                return shifted(one, other, sign, turned=sign < 0 and one is right)
+            return FloatValue("a sum with an activation function: put a quantiser behind the function")
     if isinstance(right, Constant):
         base = as_membrane(left)
         if base is None:
@@ -115,6 +125,8 @@ def scale(left: Kind, right: Kind, *, divide: bool) -> Kind:
     factor = as_exact(right.array)
     if divide:
         factor = 1 / factor
+    if isinstance(left, Activated):
+        return scaled(left, factor)
     if isinstance(left, Merged) and bool(np.all(factor > 0)):
         return Merged(collapse(np.asarray(left.step * factor, dtype=object)), left.low, left.high)
     if isinstance(left, Coded) and bool(np.all(factor > 0)):
@@ -135,7 +147,7 @@ def reduce(kind: Kind, shape: tuple[int, ...], axes: list[int], keep: bool, *, m
     """Kind of ReduceMean or ReduceSum over ``axes`` of a tensor of the given shape."""
     base = as_membrane(kind)
     if base is None:
-        return FloatValue("a mean of a value without a code")
+        return FloatValue(_without_code(kind, "a mean"))
     if 0 in axes:
         return FloatValue("a mean over the batch")
     if any(base.step.shape[axis] != 1 for axis in axes):
@@ -170,7 +182,7 @@ def average_pool(kind: Kind, shape: tuple[int, ...], output: tuple[int, ...], at
     """Kind of AveragePool; positions at the border have a step of their own where padding is not counted."""
     base = as_membrane(kind)
     if base is None:
-        return FloatValue("an average pool of a value without a code")
+        return FloatValue(_without_code(kind, "an average pool"))
     spatial = len(shape) - 2
     if any(size != 1 for size in base.step.shape[2:]) or any(size != 1 for size in base.bias.shape[2:]):
         return FloatValue("an average pool over positions with different steps")
@@ -178,6 +190,8 @@ def average_pool(kind: Kind, shape: tuple[int, ...], output: tuple[int, ...], at
     pads = [int(size) for size in attrs.get("pads", [0] * (2 * spatial))]
     if attrs.get("ceil_mode", 0) or attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return FloatValue("an average pool with ceil_mode or auto_pad")
+    if any(int(size) != 1 for size in attrs.get("dilations", ())):
+        return FloatValue("an average pool with dilations")
     area = prod(kernel)
     counted = np.full((1, 1) + (1,) * spatial, area, dtype=object)
     if any(pads):
@@ -211,8 +225,26 @@ def _window_counts(
     return counts.astype(object)
 
 
+def _without_code(kind: Kind, what: str) -> str:
+    if isinstance(kind, Activated):
+        return f"{what} of an activation function: put a quantiser behind the function"
+    return f"{what} of a value without a code"
+
+
 def max_pool(kind: Kind) -> Kind:
-    """Kind of MaxPool: codes and membranes with one positive step per channel keep theirs."""
+    """Kind of MaxPool: codes and membranes with one positive step per channel keep theirs.
+
+    So do functions of a membrane that never fall, because a maximum commutes with them.
+    """
+    if isinstance(kind, Activated):
+        rising = all(function.monotone for function in kind.function.reshape(-1))
+        if not rising or bool(np.any(kind.gain <= 0)):
+            return FloatValue("a maximum of a function that falls somewhere: put its quantiser before it")
+        arrays = (kind.function, kind.gain, kind.offset)
+        if any(size != 1 for array in arrays for size in array.shape[2:]):
+            return FloatValue("a maximum over positions with different functions")
+        inner = max_pool(kind.membrane)
+        return Activated(inner, *arrays) if isinstance(inner, Membrane) else inner
     if isinstance(kind, Coded):
         if any(size != 1 for size in kind.step.shape[2:]):
             return FloatValue("a maximum over positions with different steps")
@@ -277,6 +309,18 @@ def concat(kinds: list[Kind], shapes: list[tuple[int, ...]], axis: int) -> Kind:
         coded = [kind for kind in kinds if isinstance(kind, Coded)]
         if all(kind.book == coded[0].book for kind in coded):
             return Coded(coded[0].book, joined([kind.step for kind in coded]))
+    if any(isinstance(kind, Activated) for kind in kinds):
+        functions = [as_activated(kind) for kind in kinds]
+        seen = [function for function in functions if function is not None]
+        inner = concat([function.membrane for function in seen], shapes, axis)
+        if len(seen) == len(kinds) and isinstance(inner, Membrane):
+            return Activated(
+                inner,
+                joined([function.function for function in seen]),
+                joined([function.gain for function in seen]),
+                joined([function.offset for function in seen]),
+            )
+        return FloatValue("a concatenation with a value that carries no code")
     bases = [as_membrane(kind) for kind in kinds]
     if any(base is None for base in bases):
         return FloatValue("a concatenation with a value that carries no code")
@@ -299,4 +343,4 @@ def pad(kind: Kind) -> Kind:
         return kind if 0 in kind.book.codes else FloatValue("padding with zero, which is no admitted code")
     if isinstance(kind, Fixed):
         return kind
-    return FloatValue("padding of a value without a code")
+    return FloatValue(_without_code(kind, "padding"))

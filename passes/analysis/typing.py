@@ -10,9 +10,10 @@ import numpy as np
 from snnc.coding import CodeBook
 from snnc.errors import InternalError, UnsupportedError, Where
 from snnc.ir import AI_SNNC, Model, Node, Value, attributes, concrete_shapes, constant
-from snnc.passes.analysis import products, sums
+from snnc.passes.analysis import activations, products, sums
 from snnc.passes.analysis.exact import as_exact, collapse, exact, same, through_layout
 from snnc.passes.analysis.kinds import (
+    Activated,
     Coded,
     Constant,
     Fixed,
@@ -23,7 +24,7 @@ from snnc.passes.analysis.kinds import (
     Merged,
     as_membrane,
 )
-from snnc.passes.analysis.layout import LAYOUT_OPS, layout_functions
+from snnc.passes.analysis.layout import LAYOUT_OPS, Layout, layout_functions
 
 __all__ = ["TypeAnalysis", "analyse"]
 
@@ -137,17 +138,12 @@ class TypeAnalysis:
             elif isinstance(kind, Fixed):
                 rank = move(np.broadcast_to(np.zeros((), dtype=np.int8), shape)).ndim
                 result.append(Fixed(kind.step.reshape((1,) * rank), kind.bound))
+            elif isinstance(kind, Activated):
+                arrays = (kind.function, kind.gain, kind.offset)
+                carried = (through_layout(array, shape, move) for array in arrays)
+                result.append(Activated(_moved(kind.membrane, shape, move), *carried))
             else:
-                result.append(
-                    Membrane(
-                        step=through_layout(kind.step, shape, move),
-                        bias=through_layout(kind.bias, shape, move),
-                        low=through_layout(kind.low, shape, move),
-                        high=through_layout(kind.high, shape, move),
-                        host=kind.host,
-                        content=move(kind.content) if kind.content is not None else None,
-                    )
-                )
+                result.append(_moved(kind, shape, move))
         return result
 
     def _quantise(self, node: Node) -> Kind:
@@ -191,8 +187,19 @@ class TypeAnalysis:
         left, right = (sums.ranked(self.kind(value), rank) for value in node.inputs)
         return sums.scale(left, right, divide=node.op_type == "Div")
 
+    def _activation(self, node: Node) -> Kind:
+        rest = node.inputs[1:]
+        given = [constant(value) for value in rest]
+        if any(array is None and value is not None for array, value in zip(given, rest, strict=True)):
+            return FloatValue("an activation function whose parameters are not constant")
+        rank = len(self.shape(node.outputs[0]))
+        return activations.activate(node.op_type, self.kind(node.inputs[0]), attributes(node), given, rank)
+
     def _negate(self, node: Node) -> Kind:
-        kind = as_membrane(self.kind(node.inputs[0]))
+        found = self.kind(node.inputs[0])
+        if isinstance(found, Activated):
+            return activations.scaled(found, exact(-1, found.gain.ndim))
+        kind = as_membrane(found)
         if kind is None:
             return FloatValue("a negated value without a code")
         return Membrane(-kind.step, -kind.bias, kind.low, kind.high, kind.host)
@@ -275,6 +282,17 @@ def analyse(model: Model) -> TypeAnalysis:
     return analysis
 
 
+def _moved(kind: Membrane, shape: tuple[int, ...], move: Layout) -> Membrane:
+    return Membrane(
+        step=through_layout(kind.step, shape, move),
+        bias=through_layout(kind.bias, shape, move),
+        low=through_layout(kind.low, shape, move),
+        high=through_layout(kind.high, shape, move),
+        host=kind.host,
+        content=move(kind.content) if kind.content is not None else None,
+    )
+
+
 def _name(value: Value) -> str:
     if value.name is None:
         raise InternalError("SNN151", "a value without a name")
@@ -282,6 +300,7 @@ def _name(value: Value) -> str:
 
 
 _RULES: dict[str, Callable[[TypeAnalysis, Node], Kind]] = {
+    **dict.fromkeys(sorted(activations.ACTIVATION_OPS), TypeAnalysis._activation),
     "Quantise": TypeAnalysis._quantise,
     "Weight": TypeAnalysis._weight,
     "FixedPoint": TypeAnalysis._fixed_point,

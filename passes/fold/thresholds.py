@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +19,23 @@ from snnc.errors import InternalError, UnsupportedError
 from snnc.passes.analysis import ExactArray, Membrane
 from snnc.passes.analysis.exact import collapse
 
-__all__ = ["INT32_MAX", "ThresholdTable", "fold", "fold_float", "integer_threshold"]
+__all__ = [
+    "FAR",
+    "INT32_MAX",
+    "ThresholdTable",
+    "check_size",
+    "fold",
+    "fold_float",
+    "integer_threshold",
+    "reach",
+    "rounded_up",
+    "table_size",
+]
 
 INT32_MAX = 2**31 - 1
 _LARGEST_TABLE = 2**24
-_FAR = 2**40
+#: Beyond every potential.
+FAR = 2**40
 # Beyond this, terms are taken in rationals: float64 would overflow, or see nothing of their difference.
 _HUGE = 2**200
 _LARGEST_FLOAT32 = 2**128 - 2**104
@@ -38,12 +51,15 @@ class ThresholdTable:
         thresholds: (R, K) with K = 2^depth - 1, ascending along K, padded at the end with a value that no
             potential reaches; int32 for membranes, float32 for an encoder.
         rows: Row used at each position, int32, broadcastable to the potential.
-        depth: Rounds of the binary search, ⌈log2 levels⌉.
+        depth: Rounds of the binary search, ⌈log2 of the number of entries of ``codes``⌉.
+        codes: Code emitted when k thresholds are reached, for each k. Those of the book, ascending, unless an
+            activation function lies in the table.
     """
 
     thresholds: npt.NDArray[np.int32] | npt.NDArray[np.float32]
     rows: npt.NDArray[np.int32]
     depth: int
+    codes: tuple[int, ...]
 
 
 def integer_threshold(point: Fraction, step: Fraction, bias: Fraction, *, closed: bool) -> int:
@@ -69,30 +85,46 @@ def fold(membrane: Membrane, book: CodeBook, output_step: ExactArray, ties: Ties
         UnsupportedError: SNN439, the table would need more than 2^24 thresholds.
     """
     parts = np.broadcast_arrays(membrane.step, membrane.bias, output_step)
-    low, high = int(membrane.low.min()), int(membrane.high.max())
-    if low < -INT32_MAX or high >= INT32_MAX:
-        raise InternalError("SNN152", f"a membrane in [{low}, {high}] reached a neuron")
-    size, depth = _size(book)
+    low, high = reach(membrane)
+    size, depth = table_size(book.levels)
     numbers: dict[tuple[object, ...], int] = {}
     rows = np.empty(parts[0].shape, dtype=np.int32)
     for index in np.ndindex(rows.shape):
         key = tuple(part[index] for part in parts)
         rows[index] = numbers.setdefault(key, len(numbers))
-    _check_size(len(numbers), size)
+    check_size(len(numbers), size)
     middles, closed = book.twice_midpoints.astype(np.int64), np.asarray(book.closed(ties))
     table = np.full((len(numbers), size), INT32_MAX, dtype=np.int32)
     for (step, bias, output), row in numbers.items():
         found = _row(middles, closed, step, bias, output)  # type: ignore[arg-type]
         table[row, : len(middles)] = np.clip(found, low, high + 1)
-    return ThresholdTable(table, collapse(rows), depth)
+    return ThresholdTable(table, collapse(rows), depth, tuple(book.codes.tolist()))
 
 
-def _size(book: CodeBook) -> tuple[int, int]:
-    depth = max(1, (book.levels - 1).bit_length())
+def reach(membrane: Membrane) -> tuple[int, int]:
+    """Return the smallest and largest potential, which fit a neuron.
+
+    Raises:
+        InternalError: SNN152, they do not: whoever encodes has to check the range first.
+    """
+    low, high = int(membrane.low.min()), int(membrane.high.max())
+    if low < -INT32_MAX or high >= INT32_MAX:
+        raise InternalError("SNN152", f"a membrane in [{low}, {high}] reached a neuron")
+    return low, high
+
+
+def table_size(levels: int) -> tuple[int, int]:
+    """Return the number of thresholds in a row, padding included, and the rounds of the search."""
+    depth = max(1, (levels - 1).bit_length())
     return 2**depth - 1, depth
 
 
-def _check_size(rows: int, size: int) -> None:
+def check_size(rows: int, size: int) -> None:
+    """Refuse a table that no one would want to store.
+
+    Raises:
+        UnsupportedError: SNN439, it would need more than 2^24 thresholds.
+    """
     if rows * size > _LARGEST_TABLE:
         raise UnsupportedError(
             "SNN439",
@@ -117,22 +149,42 @@ def _row(
         raise InternalError("SNN153", "a membrane with a negative step reached a neuron")
     if step == 0:
         reached = [_reached(bias, int(m), output, bool(c)) for m, c in zip(middles, closed, strict=True)]
-        return np.array([-_FAR if each else _FAR for each in reached], dtype=np.int64)
-    slope, offset = output / (2 * step), bias / step
-    if max(abs(slope), abs(offset)) > _HUGE:
-        quotient, doubt = np.zeros(len(middles)), np.ones(len(middles), dtype=bool)
-    else:
-        scaled, shift = middles * float(slope), float(offset)
-        quotient = scaled - shift
-        margin = _DOUBT * (np.abs(scaled) + abs(shift) + 1)
-        doubt = (np.abs(quotient - np.rint(quotient)) <= margin) & (np.abs(quotient) < _FAR + margin)
-    upper = np.where(closed, np.ceil(quotient), np.floor(quotient) + 1)
-    result: npt.NDArray[np.int64] = np.clip(upper, -_FAR, _FAR).astype(np.int64)
-    for k in np.flatnonzero(doubt):
+        return np.array([-FAR if each else FAR for each in reached], dtype=np.int64)
+    result, doubtful = rounded_up(middles, output / (2 * step), bias / step, closed)
+    for k in doubtful:
         point = int(middles[k]) * output / 2
         exactly = integer_threshold(point, step, bias, closed=bool(closed[k]))
-        result[k] = min(max(exactly, -_FAR), _FAR)
+        result[k] = min(max(exactly, -FAR), FAR)
     return result
+
+
+def rounded_up(
+    points: npt.NDArray[Any],
+    slope: Fraction,
+    offset: Fraction,
+    closed: npt.NDArray[np.bool_],
+    error: float = 0.0,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
+    """Round points · slope - offset up (closed) or to the next integer above (open).
+
+    Args:
+        points: Numbers, good to a few units in the last place.
+        slope: Exact factor.
+        offset: Exact summand.
+        closed: Whether an integer itself stays.
+        error: What the points may be wrong by besides.
+
+    Returns:
+        Integers clamped to ±2^40, and the places at which float64 cannot be trusted.
+    """
+    if max(abs(slope), abs(offset)) > _HUGE:
+        return np.zeros(len(points), dtype=np.int64), np.arange(len(points))
+    scaled, shift = points * float(slope), float(offset)
+    quotient = scaled - shift
+    margin = _DOUBT * (np.abs(scaled) + abs(shift) + 1) + error * abs(float(slope))
+    doubt = (np.abs(quotient - np.rint(quotient)) <= margin) & (np.abs(quotient) < FAR + margin)
+    upper = np.where(closed, np.ceil(quotient), np.floor(quotient) + 1)
+    return np.clip(upper, -FAR, FAR).astype(np.int64), np.flatnonzero(doubt)
 
 
 def _reached(value: Fraction, twice_midpoint: int, output: Fraction, closed: bool) -> bool:
@@ -151,17 +203,17 @@ def fold_float(book: CodeBook, output_step: ExactArray, ties: Ties) -> Threshold
     Returns:
         For every break point the smallest float32 that reaches it in exact arithmetic; padding is +inf.
     """
-    size, depth = _size(book)
+    size, depth = table_size(book.levels)
     numbers: dict[Fraction, int] = {}
     rows = np.empty(output_step.shape, dtype=np.int32)
     for index in np.ndindex(rows.shape):
         rows[index] = numbers.setdefault(output_step[index], len(numbers))  # type: ignore[arg-type]
-    _check_size(len(numbers), size)
+    check_size(len(numbers), size)
     table = np.full((len(numbers), size), np.inf, dtype=np.float32)
     middles, closed = book.twice_midpoints.astype(np.int64), np.asarray(book.closed(ties))
     for step, row in numbers.items():
         table[row, : len(middles)] = _float_row(middles, closed, step)
-    return ThresholdTable(table, collapse(rows), depth)
+    return ThresholdTable(table, collapse(rows), depth, tuple(book.codes.tolist()))
 
 
 def _float_row(
