@@ -8,6 +8,7 @@ from types import MappingProxyType
 from snnc.errors import UnsupportedError
 from snnc.ir import Function, Model
 from snnc.ir.functions import parse_function
+from snnc.ops.activation import GELU, HARD_SWISH, MISH, SILU
 from snnc.ops.gain import EXPG_IF_GAIN, MEMBRANE_MAX, NORM_GAIN, NORM_POTENTIAL
 from snnc.ops.host import ENCODE, FIXED_POINT_ENCODE, HOST_CONV, HOST_MATMUL
 from snnc.ops.layout import LAYOUT, LayoutOp
@@ -46,6 +47,10 @@ _ALL = (
     ROUND_MEMBRANE,
     FLOOR_QUOTIENT,
     NORMALISE,
+    GELU,
+    SILU,
+    MISH,
+    HARD_SWISH,
     FIXED_POINT_ENCODE,
     HOST_CONV,
     HOST_MATMUL,
