@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+try:
+    import torch as torch
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("snnc.nn needs torch: pip install 'snnc[torch]'", name=error.name) from error
+
 from snnc.nn.expg import ExpG
 from snnc.nn.schedule import Schedule, reestimate_batch_norm, set_progress
 from snnc.nn.weights import QuantConv2d, QuantLinear, QuantWeight
