@@ -13,6 +13,7 @@ environment; times are medians of rounds in which all contestants take turns. Wr
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -47,10 +48,12 @@ from snnc.runtimes import create  # noqa: E402
 
 MODELS = ROOT / "examples" / "models"
 STEPS = (4, 8, 16, 32, 64)
-GROUPS = (1, 2, 4)
+GROUPS = (2, 4)
 RECIPES = ("rate", "channel-wise", "threshold balancing")
 BATCHES = (1, 32)
 CALIBRATION = 10_000
+
+_TIMES = "- times: medians of {rounds} rounds in which all rows took turns; load average before {load:.1f}"
 
 _INTRODUCTION = """\
 Residual CNN of `examples/01_residual_cnn` ({neurons:,.0f} neurons), {images:,} Fashion-MNIST test images.
@@ -97,10 +100,19 @@ def folded_weights(path: Path) -> dict[str, np.ndarray]:
     return weights
 
 
+def source_of(groups: int) -> Path:
+    """Return the file of the shipped CNN of T = 4 and a number of groups."""
+    return MODELS / f"fashion_cnn_t4g{groups}.onnx"
+
+
+def digest(path: Path) -> str:
+    """Return the first digits of a file's SHA-256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
 def convert_ours(groups: int) -> Any:
     """Convert the shipped CNN of T = 4 and a number of groups."""
-    source = MODELS / f"fashion_cnn_t4g{groups}.onnx"
-    return convert(source, ConvertOptions(timesteps=4, groups=groups)).model
+    return convert(source_of(groups), ConvertOptions(timesteps=4, groups=groups)).model
 
 
 def judge_ours(model: Any, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -123,6 +135,19 @@ def judge_ours(model: Any, images: np.ndarray, labels: np.ndarray) -> dict[str, 
         "neurons": report.neurons,
         "sops": report.sops,
     }
+
+
+def judge(worker: Worker, models: dict[int, Any], images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Run all images on both sides; accuracy and spikes."""
+    ours = {str(groups): judge_ours(model, images, labels) for groups, model in models.items()}
+    theirs = {}
+    for recipe in RECIPES:
+        print(f"SpikingJelly, {recipe}: {len(images)} images ...", flush=True)
+        theirs[recipe] = worker.ask("evaluate", recipe=recipe, steps=list(STEPS))
+        neurons = theirs[recipe].pop("neurons")
+        if neurons != ours["2"]["neurons"]:
+            raise SystemExit(f"the networks differ: {neurons} neurons against {ours['2']['neurons']}")
+    return {"snnc": ours, "spikingjelly": theirs}
 
 
 def clock(model: Any, runtime: str, images: np.ndarray) -> Any:
@@ -172,7 +197,8 @@ def take_times(worker: Worker, models: dict[int, Any], images: np.ndarray, round
 
 def table(result: dict[str, Any]) -> list[str]:
     """Return the section of RESULTS.md."""
-    neurons = result["snnc"]["2"]["neurons"]
+    ours, theirs = result["judged"]["snnc"], result["judged"]["spikingjelly"]
+    neurons = ours["2"]["neurons"]
     lines = [
         _INTRODUCTION.format(neurons=neurons, **result),
         "",
@@ -187,9 +213,9 @@ def table(result: dict[str, Any]) -> list[str]:
             f"| {judged['spikes_per_image'] / neurons:.3f} | {milliseconds} |"
         )
 
-    times = result["seconds_per_image"]
+    times = result["times"]["seconds_per_image"]
     for groups in GROUPS:
-        judged = result["snnc"][str(groups)]
+        judged = ours[str(groups)]
         for runtime, words in (
             ("numpy", "numpy packed"),
             ("ort", "onnxruntime"),
@@ -198,19 +224,20 @@ def table(result: dict[str, Any]) -> list[str]:
             lines.append(row(f"snnc G={groups}, {words}", 4, judged, times[f"snnc T4G{groups} {runtime}"]))
     for recipe in RECIPES:
         for steps in STEPS:
-            judged = {key: values[str(steps)] for key, values in result["spikingjelly"][recipe].items()}
+            judged = {key: values[str(steps)] for key, values in theirs[recipe].items()}
             lines.append(
                 row(f"SpikingJelly, {recipe}", steps, judged, times[f"spikingjelly {recipe} T{steps}"])
             )
+    commands = {result["times"]["command"], result["judged"]["command"]}
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     lines += [
         "",
         _DIFFERENCES.format(**result),
         "",
-        f"- machine: {result['machine']}; one thread each; load before the run {result['load']:.1f}",
+        f"- machine: {result['machine']}; one thread each",
         f"- versions: Python {platform.python_version()}, {versions}",
-        f"- times: medians of {result['rounds']} rounds in which all rows took turns",
-        f"- command: `{result['command']}`",
+        _TIMES.format(**result["times"]),
+        *(f"- command: `{command}`" for command in sorted(commands)),
     ]
     return lines
 
@@ -226,9 +253,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of the Fashion-MNIST idx files")
     parser.add_argument("--images", type=int, default=10_000, help="test images")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--only", choices=("accuracy", "times"), help="repeat one half, keep the other of the last run"
+    )
     parser.add_argument("--json", type=Path, default=HERE / "spikingjelly_cnn.json")
     options = parser.parse_args()
-    load_before = os.getloadavg()[0]
 
     train, _ = fashion_mnist(options.data, "train")
     test, test_labels = fashion_mnist(options.data, "test")
@@ -253,37 +282,32 @@ def main() -> None:
     models = {groups: convert_ours(groups) for groups in GROUPS}
     result: dict[str, Any] = {
         "calibration": CALIBRATION,
-        "command": shlex.join(["python", "benchmarks/spikingjelly_cnn.py", *sys.argv[1:]]),
         "float_accuracy": ann["accuracy"],
         "images": len(images),
-        "load": load_before,
         "machine": processor(),
-        "rounds": options.rounds,
-        "snnc": {},
-        "spikingjelly": {},
+        "networks": {path.name: digest(path) for path in (float_model, *map(source_of, GROUPS))},
         "versions": {
             **{name: version(name) for name in ("snnc", "onnxruntime", "numpy")},
             **{f"{name} (SpikingJelly's side)": number for name, number in worker.ask("versions").items()},
         },
     }
+    kept = {}
+    if options.only:
+        kept = json.loads(options.json.read_text()) if options.json.is_file() else dict(result)
+        if any(kept.get(key) != result[key] for key in result):
+            raise SystemExit(f"{options.json.name} was made from other networks, images or versions")
     for recipe in RECIPES:
         worker.ask("convert", recipe=recipe)
-    print("timing ...", flush=True)
-    result["seconds_per_image"] = take_times(worker, models, images, options.rounds)
-    for groups, model in models.items():
-        result["snnc"][str(groups)] = judge_ours(model, images, labels)
-        print(f"snnc T4G{groups}: {result['snnc'][str(groups)]}", flush=True)
-    for recipe in RECIPES:
-        judged = worker.ask("evaluate", recipe=recipe, steps=list(STEPS))
-        neurons = judged.pop("neurons")
-        if neurons != result["snnc"]["2"]["neurons"]:
-            raise SystemExit(
-                f"the networks differ: {neurons} neurons against {result['snnc']['2']['neurons']}"
-            )
-        result["spikingjelly"][recipe] = judged
-        print(f"SpikingJelly, {recipe}: {judged}", flush=True)
+    command = shlex.join(["python", "benchmarks/spikingjelly_cnn.py", *sys.argv[1:]])
+    if options.only != "accuracy":
+        result["times"] = {"command": command, "load": os.getloadavg()[0], "rounds": options.rounds}
+        result["times"]["seconds_per_image"] = take_times(worker, models, images, options.rounds)
+    if options.only != "times":
+        result["judged"] = {"command": command, **judge(worker, models, images, labels)}
+    result = {**kept, **result}
     options.json.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
-    write_section(HERE / "RESULTS.md", "SpikingJelly's converter on the residual CNN", table(result))
+    if "times" in result and "judged" in result:
+        write_section(HERE / "RESULTS.md", "SpikingJelly's converter on the residual CNN", table(result))
 
 
 if __name__ == "__main__":
