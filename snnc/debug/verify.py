@@ -13,7 +13,7 @@ import numpy.typing as npt
 from snnc.arrays import sample_count
 from snnc.compile import choices_of_file, load_spiking, options_of_file, quantise
 from snnc.errors import InputError, MismatchError, SnncError, Where
-from snnc.ir import AI_SNNC, Model, load
+from snnc.ir import AI_SNNC, Model, load, model_digest
 from snnc.ops import attach_functions
 from snnc.runtimes import NumpyPacked, NumpyTimestep, OnnxRuntime, Runtime
 from snnc.runtimes.common import check_inputs
@@ -217,7 +217,7 @@ def verify(
     if labels is not None and len(labels) != count:
         raise InputError("SNN339", f"there are {len(labels)} labels for {count} samples")
     report = VerifyReport(count, [Agreement(name) for name in made], [], {}, [])
-    reference = _source_runtime(source, report)
+    reference = _source_runtime(source, model, report)
     oracle = QuantisedOracle(quantised)
     fixed = first.inputs[0].shape[0]
     for start, batch in _batches(arrays, count, fixed if isinstance(fixed, int) else None):
@@ -266,10 +266,12 @@ def _check_tensors(quantised: Model, taps: Sequence[str]) -> None:
         )
 
 
-def _source_runtime(source: str | os.PathLike[str], report: VerifyReport) -> Runtime | None:
+def _source_runtime(source: str | os.PathLike[str], converted: Model, report: VerifyReport) -> Runtime | None:
     """Return the float source at optimisation level none, or None (with a note) where it cannot run."""
     try:
         model = load(source)
+        if converted.metadata_props.get("snnc.source", digest := model_digest(model)) != digest:
+            report.notes.append(f"the converted file was made from another model than {os.fspath(source)}")
         attach_functions(model)
         return OnnxRuntime(model, optimisation="none")
     except SnncError as error:
