@@ -20,8 +20,10 @@ from snnc.passes.quantise.align_membranes import AlignMembranes
 from snnc.passes.quantise.fixed_point_input import FixedPointInput
 from snnc.passes.quantise.insert_quantisers import InsertQuantisers
 from snnc.passes.quantise.integer_weights import IntegerWeights
+from snnc.passes.quantise.introduce_gains import IntroduceGains
 from snnc.passes.quantise.require_integers import RequireIntegers
 from snnc.passes.quantise.round_constants import RoundConstants
+from snnc.passes.quantise.split_softmax import SplitSoftmax
 from snnc.passes.recognise.absorb_activations import AbsorbActivations
 from snnc.passes.recognise.check_quantisers import CheckQuantisers
 from snnc.passes.recognise.drop_repeated_quantisers import DropRepeatedQuantisers
@@ -65,9 +67,11 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RequireQuantised,
     InsertQuantisers,
     FixedPointInput,
+    SplitSoftmax,
     IntegerWeights,
     RoundConstants,
     AlignMembranes,
     RequireIntegers,
     Encode,
+    IntroduceGains,
 )

@@ -22,8 +22,10 @@ from snnc.passes.quantise.align_membranes import AlignMembranes
 from snnc.passes.quantise.fixed_point_input import FixedPointInput
 from snnc.passes.quantise.insert_quantisers import InsertQuantisers
 from snnc.passes.quantise.integer_weights import IntegerWeights
+from snnc.passes.quantise.introduce_gains import IntroduceGains
 from snnc.passes.quantise.require_integers import RequireIntegers
 from snnc.passes.quantise.round_constants import RoundConstants
+from snnc.passes.quantise.split_softmax import SplitSoftmax
 from snnc.passes.recognise.absorb_activations import AbsorbActivations
 from snnc.passes.recognise.check_quantisers import CheckQuantisers
 from snnc.passes.recognise.drop_repeated_quantisers import DropRepeatedQuantisers
@@ -38,6 +40,8 @@ from snnc.pipeline.contract import Pass
 
 __all__ = ["front_end", "quantisers_of"]
 
+
+_MANY_TIMESTEPS = 6
 
 def canonical() -> tuple[Pass, ...]:
     """Clean-up of any ONNX graph; what can never be converted is refused before shapes are inferred."""
@@ -77,6 +81,7 @@ def front_end(
         insert: What gives a float network its quantisers; default refuses such networks.
     """
     return (
+    insert = insert or InsertQuantisers()
         *canonical(),
         EvaluateConstants(),
         GemmToMatmul(),
@@ -92,7 +97,8 @@ def front_end(
         DropRepeatedQuantisers(),
         RecodeExactly(timesteps, groups, partition),
         Recode(timesteps, groups, partition),
-        insert or InsertQuantisers(),
+        SplitSoftmax(insert.timesteps, _attention_groups(insert.timesteps, insert.groups), insert.partition),
+        insert,
         AbsorbActivations(),
         DropDeadCode(),
         InferShapes(),
@@ -103,6 +109,7 @@ def front_end(
         AlignMembranes(),
         SortNodes(),
         DropDeadCode(),
+        IntroduceGains(),
         InferShapes(),
         RequireIntegers(),
     )
@@ -110,6 +117,11 @@ def front_end(
 
 def quantisers_of(model: Model) -> dict[str, CodeBook]:
     """Return the code book of every coded tensor, by name."""
+def _attention_groups(timesteps: int, groups: int) -> int:
+    """Return G of a softmax numerator: two spikes tell a weight well enough where time-steps are many."""
+    return min(groups, 2) if timesteps >= _MANY_TIMESTEPS else groups
+
+
     return {
         node.outputs[0].name or "": CodeBook.from_attributes(attributes(node))
         for node in model.graph

@@ -12,6 +12,7 @@ from snnc.passes.analysis.kinds import (
     Kind,
     Membrane,
     Merged,
+    Quotient,
     as_membrane,
     integer_range,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "Kind",
     "Membrane",
     "Merged",
+    "Quotient",
     "TypeAnalysis",
     "analyse",
     "as_exact",

@@ -26,6 +26,7 @@ __all__ = [
     "Kind",
     "Membrane",
     "Merged",
+    "Quotient",
     "as_membrane",
     "integer_range",
 ]
@@ -123,6 +124,20 @@ class Activated:
 
 
 @dataclass(frozen=True, eq=False)
+class Quotient:
+    """A quotient of two run-time integers, rounded down, that only a neuron may read (semantics 6.2).
+
+    value = step · ⌊2^F · v / gain⌋ + bias. On the wires are v and the gain; the neuron compares v with
+    thresholds times the gain and never divides.
+
+    Attributes:
+        membrane: The rounded quotient as if it were a membrane: its step (never negative), bias and range.
+    """
+
+    membrane: Membrane
+
+
+@dataclass(frozen=True, eq=False)
 class IntegerWeight:
     """A weight in integer form: value = integers · numerator / denominator.
 
@@ -158,7 +173,7 @@ class FloatValue:
     from_input: bool = False
 
 
-Kind = Coded | Merged | Fixed | Membrane | Activated | IntegerWeight | Constant | FloatValue
+Kind = Coded | Merged | Fixed | Membrane | Activated | Quotient | IntegerWeight | Constant | FloatValue
 
 
 def as_membrane(kind: Kind) -> Membrane | None:

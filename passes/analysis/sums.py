@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from snnc.passes.analysis import gains
 from snnc.passes.analysis.activations import as_activated, scaled, shifted
 from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, exact, same
 from snnc.passes.analysis.kinds import (
@@ -20,6 +21,7 @@ from snnc.passes.analysis.kinds import (
     Kind,
     Membrane,
     Merged,
+    Quotient,
     as_membrane,
     integer_range,
 )
@@ -34,6 +36,7 @@ __all__ = [
     "ranked",
     "reduce",
     "round_to",
+    "rounding_offset",
     "scale",
     "scaled_range",
 ]
@@ -55,6 +58,8 @@ def ranked(kind: Kind, rank: int) -> Kind:
         return Fixed(pad(kind.step), kind.bound)
     if isinstance(kind, Constant):
         return Constant(pad(kind.array))
+    if isinstance(kind, Quotient):
+        return Quotient(ranked(kind.membrane, rank))  # type: ignore[arg-type]
     if isinstance(kind, Activated):
         inner = ranked(kind.membrane, rank)
         return Activated(inner, pad(kind.function), pad(kind.gain), pad(kind.offset))  # type: ignore[arg-type]
@@ -75,6 +80,10 @@ def add(left: Kind, right: Kind, sign: int) -> Kind:
     if isinstance(left, Constant) and isinstance(right, Constant):
         return FloatValue("a sum of constants that was not folded")
     for one, other in ((left, right), (right, left)):
+        if isinstance(one, Quotient):
+            if isinstance(other, Constant) and (sign > 0 or one is left):
+                return gains.shifted(one, other, sign)
+            return FloatValue("a sum with a quotient: put a quantiser behind the division")
         if isinstance(one, Activated):
             if isinstance(other, Constant):
                 return shifted(one, other, sign, turned=sign < 0 and one is right)
@@ -125,6 +134,8 @@ def scale(left: Kind, right: Kind, *, divide: bool) -> Kind:
     factor = as_exact(right.array)
     if divide:
         factor = 1 / factor
+    if isinstance(left, Quotient):
+        return gains.scaled(left, factor)
     if isinstance(left, Activated):
         return scaled(left, factor)
     if isinstance(left, Merged) and bool(np.all(factor > 0)):
@@ -281,14 +292,26 @@ def round_to(kind: Kind, step: ExactArray, rank: int) -> Kind:
         return Membrane(step, exact(0, rank), content, content, content=content)
     if not isinstance(kind, Membrane):
         return FloatValue("a rounded value without a membrane")
-    if not same(kind.bias, exact(0, rank)):
-        return FloatValue("a rounded membrane that carries a bias")
     ratios = {power_of_two(ratio) for ratio in np.asarray(step / kind.step, dtype=object).reshape(-1)}
     shift = ratios.pop() if len(ratios) == 1 else None
     if shift is None or shift < 0:
         return FloatValue("a membrane rounded by other than one power of two")
-    half = (1 << shift) >> 1
-    return Membrane(step, kind.bias, (kind.low + half) >> shift, (kind.high + half) >> shift)
+    if bool(np.any(kind.step <= 0)):
+        return FloatValue("a rounded membrane with a negative step")
+    offset = rounding_offset(kind, shift)
+    low, high = ((end + offset) >> shift for end in (kind.low, kind.high))
+    return Membrane(step, exact(0, rank), low, high)
+
+
+def rounding_offset(kind: Membrane, shift: int) -> IntArray:
+    """Return what to add to a membrane's integers before a shift to the right, bias and half a step included.
+
+    ⌊(s·a + b) / (s·2^k) + 1/2⌋ = ⌊(a + b/s + 2^(k-1)) / 2^k⌋, and a fraction of b/s + 2^(k-1) has no effect
+    on the integer a.
+    """
+    half = Fraction(2**shift, 2)
+    raised = np.asarray(kind.bias / kind.step + half, dtype=object)
+    return np.asarray(np.vectorize(lambda x: x.numerator // x.denominator, otypes=[np.int64])(raised))
 
 
 def concat(kinds: list[Kind], shapes: list[tuple[int, ...]], axis: int) -> Kind:

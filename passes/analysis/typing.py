@@ -9,8 +9,8 @@ import numpy as np
 
 from snnc.coding import CodeBook
 from snnc.errors import InternalError, UnsupportedError, Where
-from snnc.ir import AI_SNNC, Model, Node, Value, attributes, concrete_shapes, constant
-from snnc.passes.analysis import activations, products, sums
+from snnc.ir import AI_SNNC, DataType, Model, Node, Value, attributes, concrete_shapes, constant
+from snnc.passes.analysis import activations, gains, products, sums
 from snnc.passes.analysis.exact import as_exact, collapse, exact, same, through_layout
 from snnc.passes.analysis.kinds import (
     Activated,
@@ -22,7 +22,9 @@ from snnc.passes.analysis.kinds import (
     Kind,
     Membrane,
     Merged,
+    Quotient,
     as_membrane,
+    integer_range,
 )
 from snnc.passes.analysis.layout import LAYOUT_OPS, Layout, layout_functions
 
@@ -102,7 +104,7 @@ class TypeAnalysis:
             kinds = (
                 [rule(self, node)] if rule else [FloatValue(f"operator {node.op_type} has no integer form")]
             )
-        host = self._host(node)
+        host = self._host(node) or _is_shape(node)
         for position, value in enumerate(node.outputs):
             kind = kinds[position] if position < len(kinds) else FloatValue("an output without a rule")
             if isinstance(kind, FloatValue) and host:
@@ -138,6 +140,8 @@ class TypeAnalysis:
             elif isinstance(kind, Fixed):
                 rank = move(np.broadcast_to(np.zeros((), dtype=np.int8), shape)).ndim
                 result.append(Fixed(kind.step.reshape((1,) * rank), kind.bound))
+        if isinstance(kind, Quotient):
+            return [FloatValue("a quotient that is moved before a neuron reads it")] * len(node.outputs)
             elif isinstance(kind, Activated):
                 arrays = (kind.function, kind.gain, kind.offset)
                 carried = (through_layout(array, shape, move) for array in arrays)
@@ -261,6 +265,38 @@ class TypeAnalysis:
                 )
         new = as_exact(step, rank)
         ratio = collapse(factor * new / kind.step)
+    def _largest(self, node: Node) -> Kind:
+        assert node.inputs[0] is not None
+        attrs = attributes(node)
+        given = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+        listed = given.tolist() if given is not None else attrs.get("axes", [])
+        rank = len(self.shape(node.inputs[0]))
+        axes = [axis % rank for axis in (listed or range(rank))]
+        return gains.largest(self.kind(node.inputs[0]), axes, keep=bool(attrs.get("keepdims", 1)))
+
+    def _floor_quotient(self, node: Node) -> Kind:
+        numerator, gain = node.inputs[0], node.inputs[1]
+        assert numerator is not None and gain is not None
+        rank = len(self.shape(numerator))
+        kinds = [sums.ranked(self.kind(value), rank) for value in (numerator, gain)]
+        bits = int(attributes(node)["fraction_bits"])
+        return gains.floor_quotient(kinds[0], kinds[1], bits, self._mean_of_codes(numerator, gain))
+
+    def _mean_of_codes(self, numerator: Value, gain: Value) -> tuple[int, int] | None:
+        """Return the bounds of Σ a·v / Σ a for codes a that are not negative: those of the codes v."""
+        product, total = numerator.producer(), gain.producer()
+        if product is None or total is None or (product.op_type, total.op_type) != ("MatMul", "ReduceSum"):
+            return None
+        weight, held = (self.kind(value) for value in product.inputs)
+        same_weight = product.inputs[0] is total.inputs[0]
+        if not same_weight or not isinstance(weight, Coded) or not isinstance(held, Coded):
+            return None
+        return (*integer_range(held),) if weight.book.smallest >= 0 else None
+
+    def _normalise(self, node: Node) -> Kind:
+        assert node.inputs[0] is not None
+        return gains.normalise(self.kind(node.inputs[0]), self.shape(node.inputs[0]), attributes(node))
+
         integers = factor.astype(object)
         low, high = sums.scaled_range(kind, np.asarray(integers.astype(np.int64)))
         return Membrane(new, collapse(kind.bias * ratio), low, high, kind.host)
@@ -309,6 +345,11 @@ _RULES: dict[str, Callable[[TypeAnalysis, Node], Kind]] = {
     "Conv": TypeAnalysis._product,
     "MatMul": TypeAnalysis._product,
     "Add": TypeAnalysis._add,
+def _is_shape(node: Node) -> bool:
+    """Whether a node computes integers that describe shapes."""
+    return all(value.dtype == DataType.INT64 for value in node.outputs) and node.domain in ("", "ai.onnx")
+
+
     "Sub": TypeAnalysis._add,
     "Mul": TypeAnalysis._scale,
     "Div": TypeAnalysis._scale,
@@ -321,3 +362,6 @@ _RULES: dict[str, Callable[[TypeAnalysis, Node], Kind]] = {
     "Concat": TypeAnalysis._concat,
     "Pad": TypeAnalysis._pad,
 }
+    "FloorQuotient": TypeAnalysis._floor_quotient,
+    "Normalise": TypeAnalysis._normalise,
+    "ReduceMax": TypeAnalysis._largest,

@@ -171,18 +171,19 @@ def _expand(editor: Editor, node: Node, atoms: Atoms | None) -> None:
     if rest is None or source is None or _is_batch(target, source):
         return
     stem = node.name or "Expand"
-    kind = {"dtype": DataType.INT64}
-    shape = editor.add(
-        node, "Shape", [source], name=f"{stem}.shape", shape=[len(_dims(source) or ())], **kind
-    )
+
+    def made(op: str, inputs: Sequence[Value], length: int, label: str, axis: int | None) -> Value:
+        attrs = None if axis is None else {"axis": axis}
+        name = f"{stem}.{label}"
+        return editor.add(node, op, inputs, attrs, name=name, dtype=DataType.INT64, shape=[length])
+
+    shape = made("Shape", [source], len(_dims(source) or ()), "shape", None)
     zero = editor.constant(f"{stem}.axis", np.array([0], dtype=np.int64))
-    batch = editor.add(node, "Gather", [shape, zero], {"axis": 0}, name=f"{stem}.batch", shape=[1], **kind)
+    batch = made("Gather", [shape, zero], 1, "batch", 0)
     others = editor.constant(f"{stem}.extents", np.array(rest, dtype=np.int64))
-    made = editor.add(
-        node, "Concat", [batch, others], {"axis": 0}, name=f"{stem}.target", shape=[len(atoms)], **kind
-    )
+    extents = made("Concat", [batch, others], len(atoms), "target", 0)
     producer = target.producer()
-    node.replace_input_with(1, made)
+    node.replace_input_with(1, extents)
     editor.record("fold-expand", [producer] if producer is not None else [])
 
 
@@ -205,7 +206,7 @@ class FoldShapes:
 
     Matches:
         Chains of Shape, Gather, Slice, Concat, Squeeze, Unsqueeze, Reshape, Cast, Equal, Where and
-        arithmetic on integers. The target of an Expand over the batch is computed anew from the network input.
+        arithmetic on integers. The target of an Expand over the batch is computed from the network input.
     Leaves alone:
         "the shape depends on more than one open dimension": the computation stays in the graph.
     Keeps:

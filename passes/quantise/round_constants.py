@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from snnc.ir import (
     AI_SNNC,
@@ -14,6 +15,7 @@ from snnc.ir import (
     Model,
     Node,
     Shape,
+    constant,
     drop_if_unused,
     initializer,
     insert_node,
@@ -62,31 +64,67 @@ class RoundConstants:
         if partner is None:
             return
         for position, kind in enumerate(kinds):
+            if node.op_type == "Concat" and _expanded(node, position) is not None:
+                self._round_token(graph, node, position, partner, analysis, result)
+                continue
             if not isinstance(kind, Constant) or (node.op_type != "Concat" and _axes(kind) < 2):
                 continue
             rank = len(analysis.shape(node.outputs[0]))
             array = kind.array.reshape((1,) * (rank - kind.array.ndim) + kind.array.shape)
-            exact_step = _step_for(partner, node)
-            step = np.broadcast_to(exact_step.astype(np.float64), exact_step.shape)
-            stem = f"{node.name}_constant"
-            made = make_node(
-                graph,
-                "RoundMembrane",
-                [initializer(graph, stem, array), initializer(graph, f"{stem}_step", np.abs(step))],
-                domain=AI_SNNC,
-                name=f"{stem}_rounded",
-                dtype=DataType.FLOAT,
-                shape=Shape(array.shape),
-                source=node,
-            )
-            replaced = node.inputs[position]
-            node.replace_input_with(position, insert_node(graph, node, made))
-            drop_if_unused(graph, replaced)
-            analysis.adopt(made, array.shape)
-            result.rewrites.append(Rewrite("round a constant", (), (made.name or "",)))
-            result.notes.append(
-                f"{node.name}: constant rounded to multiples of {float(np.abs(step).max()):.3g}"
-            )
+            _insert(graph, node, position, array, _step_for(partner, node), analysis, result)
+
+    @staticmethod
+    def _round_token(
+        graph: Graph, node: Node, position: int, partner: Membrane, analysis: TypeAnalysis, result: PassResult
+    ) -> None:
+        """Round a constant that is repeated for every sample, in front of the repetition."""
+        expand = _expanded(node, position)
+        array = constant(expand.inputs[0]) if expand is not None else None
+        if expand is None or array is None or len(expand.outputs[0].uses()) != 1:
+            return
+        rank = len(analysis.shape(expand.outputs[0]))
+        wide = array.reshape((1,) * (rank - array.ndim) + array.shape)
+        _insert(graph, expand, 0, wide, _step_for(partner, node), analysis, result)
+        analysis.visit(expand)
+
+
+def _insert(
+    graph: Graph,
+    node: Node,
+    position: int,
+    array: npt.NDArray[Any],
+    exact_step: ExactArray,
+    analysis: TypeAnalysis,
+    result: PassResult,
+) -> None:
+    """Let a node read a constant rounded to multiples of a step."""
+    step = np.abs(exact_step.astype(np.float64))
+    stem = f"{node.name}_constant"
+    made = make_node(
+        graph,
+        "RoundMembrane",
+        [initializer(graph, stem, array), initializer(graph, f"{stem}_step", step)],
+        domain=AI_SNNC,
+        name=f"{stem}_rounded",
+        dtype=DataType.FLOAT,
+        shape=Shape(array.shape),
+        source=node,
+    )
+    replaced = node.inputs[position]
+    node.replace_input_with(position, insert_node(graph, node, made))
+    drop_if_unused(graph, replaced)
+    analysis.adopt(made, array.shape)
+    result.rewrites.append(Rewrite("round a constant", (), (made.name or "",)))
+    result.notes.append(f"{node.name}: constant rounded to multiples of {float(step.max()):.3g}")
+
+
+def _expanded(node: Node, position: int) -> Node | None:
+    """Return the Expand of a constant that a concatenation reads: a class token."""
+    source = node.inputs[position]
+    expand = source.producer() if source is not None else None
+    if expand is None or expand.op_type != "Expand" or constant(expand.inputs[0]) is None:
+        return None
+    return expand
 
 
 def _axes(kind: Constant) -> int:

@@ -12,13 +12,14 @@ __all__ = ["Site", "quantiser_sites"]
 _SYNAPSES = frozenset({"Conv", "MatMul", "Gemm", "ConvTranspose"})
 #: Operators that hand codes on: what is coded before them is coded behind them.
 _PASSES_CODES = LAYOUT_OPS | {"MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"}
+_SELECTS = frozenset({"Gather", "Slice", "Split"})
 _AFFINE = frozenset({"Add", "Sub", "Mul", "Div", "Neg"})
 #: Functions whose result is no sum of spikes: whoever reads it reads a code.
 NONLINEAR = frozenset(
     {
         "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh",
         "Softplus", "Softsign", "Erf", "Exp", "Clip", "Abs", "Mish", "ThresholdedRelu", "Gelu", "Silu",
-        "Softmax", "LayerNormalization", "Sqrt", "Reciprocal",
+        "Softmax", "LayerNormalization", "RMSNormalization", "Sqrt", "Reciprocal",
     }
 )  # fmt: skip
 
@@ -106,13 +107,22 @@ def _origin(operand: Value, use: tuple[Node, int]) -> tuple[Value, tuple[Node, i
         The value to quantise, its reader on this path, and whether the product reads it itself.
     """
     direct = True
+    selected: tuple[Value, tuple[Node, int]] | None = None
     while True:
         node = operand.producer()
-        if node is None or node.op_type not in _PASSES_CODES or node.domain not in ("", "ai.onnx"):
-            return operand, use, direct
-        source = node.inputs[0]
-        if source is None or constant(source) is not None:
-            return operand, use, direct
+        source = node.inputs[0] if node is not None else None
+        if (
+            node is None
+            or node.op_type not in _PASSES_CODES
+            or node.domain not in ("", "ai.onnx")
+            or source is None
+            or constant(source) is not None
+        ):
+            # Parts of a sum, such as queries, keys and values, have a step each; of a code they have one.
+            whole = node is not None and (node.op_type in NONLINEAR or _is_code(node))
+            return (operand, use, direct) if whole or selected is None else (*selected, False)
+        if node.op_type in _SELECTS and selected is None:
+            selected = operand, use
         operand, use, direct = source, (node, 0), False
 
 

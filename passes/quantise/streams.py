@@ -24,12 +24,17 @@ _ON_THE_WAY_TO_A_JOIN = LAYOUT_OPS | {
 }
 
 
+_NORMALISATIONS = frozenset({"LayerNormalization", "RMSNormalization"})
+
+
 def reaches_join(value: Value) -> bool:
-    """Whether a membrane is added to another one before a neuron reads it."""
+    """Whether a membrane is added to another one, or its channels to each other, before a neuron reads it."""
     queue, seen = [value], {id(value)}
     while queue:
         current = queue.pop()
         for node in consumers_of(current):
+            if node.op_type in _NORMALISATIONS:
+                return True
             if node.op_type not in _ON_THE_WAY_TO_A_JOIN and node.op_type != "RoundMembrane":
                 continue
             others = [item for item in node.inputs if item is not None and item is not current]

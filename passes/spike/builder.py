@@ -38,6 +38,8 @@ class SpikeBuilder:
         self._analysis = analysis
         self._values: dict[int, Value] = {}
         self._membranes: dict[int, Value] = {}
+        self._gains: dict[int, tuple[Value, int]] = {}
+        self._batch: Value | None = None
         self._constants: dict[tuple[str, bytes, tuple[int, ...]], Value] = {}
         self._kinds: dict[int, Kind] = {}
         self._shapes: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
@@ -95,6 +97,31 @@ class SpikeBuilder:
             [f"batch_{axis}" if size == -1 else size for axis, size in enumerate(self.target(value))]
         )
 
+    def reduced_shape(self, value: Value, axes: Sequence[int]) -> Shape:
+        """Return a value's symbolic shape with extent 1 along some axes."""
+        dims = list(self.symbolic_shape(value))
+        for axis in axes:
+            dims[axis] = 1
+        return Shape(dims)
+
+    def grows(self, value: Value) -> bool:
+        """Whether the first axis of a value grows with the batch."""
+        one, two = self._shapes.get(id(value)) or (self.shape(value), self.shape(value))
+        return bool(one) and one[0] != two[0]
+
+    def batch(self, source: Node) -> Value:
+        """Return the number of samples at run time, int64, shape (1,)."""
+        if self._batch is None:
+            first = next(value for value in self.graph.inputs if not value.is_initializer())
+            size = self.emit("Shape", [first], {}, "batch_of", DataType.INT64, source, domain="")
+            size.shape = Shape([len(first.shape or ())])
+            place = self.constant(np.array([0], dtype=np.int64), "first_axis")
+            self._batch = self.emit(
+                "Gather", [size, place], {"axis": 0}, "batch", DataType.INT64, source, domain=""
+            )
+            self._batch.shape = Shape([1])
+        return self._batch
+
     def name(self, value: Value) -> str:
         """Return the name a value had in the quantised graph."""
         return self._names.get(id(value)) or value.name or "value"
@@ -108,6 +135,20 @@ class SpikeBuilder:
     def put(self, value: Value, integers: Value) -> None:
         """Record which integer value stands for a quantised one."""
         self._values[id(value)] = integers
+
+    def gain(self, value: Value | None) -> Value:
+        """Return the gain of a quotient, whose `get` is what is divided."""
+        if value is None or id(value) not in self._gains:
+            raise InternalError("SNN154", f"no gain for {value.name if value else None!r}")
+        return self._gains[id(value)][0]
+
+    def fraction_bits(self, value: Value) -> int:
+        """Return the fraction bits of a quotient."""
+        return self._gains[id(value)][1]
+
+    def put_gain(self, value: Value, gain: Value, fraction_bits: int) -> None:
+        """Record which integer value divides a quotient, and the bits behind the point that count."""
+        self._gains[id(value)] = (gain, fraction_bits)
 
     def membrane(self, value: Value, source: Node) -> tuple[Value, Membrane]:
         """Return a value as an int32 membrane, accumulating its spikes first where it is coded."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from snnc.ir import Model
+from snnc.ir import DataType, Model
 from snnc.passes.analysis import analyse
 from snnc.passes.spike.builder import SpikeBuilder
 from snnc.passes.spike.rules import RULES
@@ -40,7 +40,9 @@ class Encode:
         old = list(model.graph)
         builder = SpikeBuilder(model, analysis)
         for node in old:
-            RULES[node.op_type](builder, node)
+            # Integers that describe shapes are not encoded: what needs them computes them anew.
+            if not all(value.dtype == DataType.INT64 for value in node.outputs):
+                RULES[node.op_type](builder, node)
         outputs = builder.readouts()
         result = PassResult(rewrites=[Rewrite("encode", (node.name or "",)) for node in old])
         builder.finish(old, outputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from snnc.errors import InternalError, UnsupportedError, Where
-from snnc.ir import DataType, Node, Value, attributes, constant
+from snnc.ir import DataType, Node, Shape, Value, attributes, constant
 from snnc.passes.analysis import Coded, FloatValue, Membrane
 from snnc.passes.analysis.layout import LAYOUT_OPS
 from snnc.passes.spike.builder import SpikeBuilder, data_type
@@ -60,10 +60,18 @@ def _reshape(builder: SpikeBuilder, node: Node, integers: Value, output: Value) 
 
 
 def expand(builder: SpikeBuilder, node: Node, integers: Value, output: Value) -> Value:
-    """Repeat a value along axes of size 1, the batch left as it is."""
+    """Repeat a value along axes of size 1; a constant along the batch too, another keeps its own."""
     target = [1 if size == -1 else size for size in builder.target(output)]
-    shape = builder.constant(np.array(target, dtype=np.int64), "shape")
     dtype = integers.dtype if integers.dtype is not None else DataType.INT32
+    if integers.is_initializer() and builder.grows(output):
+        rest = builder.constant(np.array(target[1:], dtype=np.int64), "extents")
+        name = f"{builder.name(output)}_shape"
+        shape = builder.emit(
+            "Concat", [builder.batch(node), rest], {"axis": 0}, name, DataType.INT64, node, domain=""
+        )
+        shape.shape = Shape([len(target)])
+    else:
+        shape = builder.constant(np.array(target, dtype=np.int64), "shape")
     return builder.emit(
         "Expand", [integers, shape], {}, builder.name(output), dtype, node, like=output, domain=""
     )

@@ -100,6 +100,7 @@ _QUANT_ARITHMETIC = frozenset(
         "MaxPool",
         "Mul",
         "Neg",
+        "ReduceMax",
         "ReduceMean",
         "ReduceSum",
         "Relu",

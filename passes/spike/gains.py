@@ -1,0 +1,62 @@
+"""Encoding rules of neurons with a gain: what is divided becomes the potential, what divides the gain."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from snnc.errors import InternalError, Where
+from snnc.ir import DataType, Node, Value, attributes, constant
+from snnc.passes.spike.builder import SpikeBuilder
+
+__all__ = ["floor_quotient", "largest", "normalise"]
+
+
+def _source(node: Node, index: int = 0) -> Value:
+    value = node.inputs[index]
+    if value is None:
+        raise InternalError("SNN156", f"an untyped {node.op_type} was encoded", where=Where(node=node.name))
+    return value
+
+
+def largest(builder: SpikeBuilder, node: Node) -> None:
+    """ReduceMax of a membrane."""
+    source, output = _source(node), node.outputs[0]
+    one, other = builder.shape(source), builder.shape(output)
+    axis = next((k for k, (a, b) in enumerate(zip(one, other, strict=True)) if a != b), len(one) - 1)
+    integers = builder.membrane(source, node)[0]
+    made = builder.emit(
+        "MembraneMax", [integers], {"axis": axis}, builder.name(output), DataType.INT32, node, like=output
+    )
+    builder.put(output, made)
+
+
+def floor_quotient(builder: SpikeBuilder, node: Node) -> None:
+    """Record the two integers of a quotient; the neuron that reads it compares them."""
+    numerator, gain = _source(node), _source(node, 1)
+    for value in (numerator, gain):
+        builder.check_range(builder.kind(value), node)
+    output = node.outputs[0]
+    builder.put(output, builder.membrane(numerator, node)[0])
+    bits = int(attributes(node)["fraction_bits"])
+    builder.put_gain(output, builder.membrane(gain, node)[0], bits)
+
+
+def normalise(builder: SpikeBuilder, node: Node) -> None:
+    """Distance from the mean as the potential, root of the variance as the gain."""
+    source, output = _source(node), node.outputs[0]
+    sign = constant(node.inputs[1])
+    if sign is None:
+        raise InternalError("SNN156", "an untyped Normalise was encoded", where=Where(node=node.name))
+    attrs, name = attributes(node), builder.name(output)
+    norm = {"axes": attrs["axes"], "centred": int(attrs.get("centred", 1))}
+    integers = builder.membrane(source, node)[0]
+    mirror = builder.constant(sign.astype(np.int32), f"{name}_sign")
+    potential = builder.emit(
+        "NormPotential", [integers, mirror], norm, f"{name}_potential", DataType.INT64, node, like=output
+    )
+    bits = int(attrs["fraction_bits"])
+    attrs = {**norm, "epsilon": int(attrs["epsilon"])}
+    gain = builder.emit("NormGain", [integers], attrs, f"{name}_gain", DataType.INT64, node)
+    gain.shape = builder.reduced_shape(source, norm["axes"])
+    builder.put(output, potential)
+    builder.put_gain(output, gain, bits)
