@@ -29,6 +29,7 @@ from snnc.passes.recognise.check_quantisers import CheckQuantisers
 from snnc.passes.recognise.drop_repeated_quantisers import DropRepeatedQuantisers
 from snnc.passes.recognise.recode import Recode
 from snnc.passes.recognise.recode_exactly import RecodeExactly
+from snnc.passes.recognise.recognise_activations import RecogniseActivations
 from snnc.passes.recognise.recognise_quantisers import RecogniseQuantisers
 from snnc.passes.recognise.recognise_weights import RecogniseWeights
 from snnc.passes.recognise.refuse_unsupported import RefuseUnsupported
@@ -57,6 +58,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     EinsumToMatmul,
     FoldBatchNorm,
     RemoveStraightThrough,
+    RecogniseActivations,
     RecogniseQuantisers,
     RecogniseWeights,
     DropRepeatedQuantisers,
@@ -65,13 +67,13 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     Recode,
     AbsorbActivations,
     RequireQuantised,
+    SplitSoftmax,
     InsertQuantisers,
     FixedPointInput,
-    SplitSoftmax,
     IntegerWeights,
     RoundConstants,
     AlignMembranes,
+    IntroduceGains,
     RequireIntegers,
     Encode,
-    IntroduceGains,
 )

@@ -31,6 +31,7 @@ from snnc.passes.recognise.check_quantisers import CheckQuantisers
 from snnc.passes.recognise.drop_repeated_quantisers import DropRepeatedQuantisers
 from snnc.passes.recognise.recode import Recode
 from snnc.passes.recognise.recode_exactly import RecodeExactly
+from snnc.passes.recognise.recognise_activations import RecogniseActivations
 from snnc.passes.recognise.recognise_quantisers import RecogniseQuantisers
 from snnc.passes.recognise.recognise_weights import RecogniseWeights
 from snnc.passes.recognise.refuse_unsupported import RefuseUnsupported
@@ -40,8 +41,8 @@ from snnc.pipeline.contract import Pass
 
 __all__ = ["front_end", "quantisers_of"]
 
-
 _MANY_TIMESTEPS = 6
+
 
 def canonical() -> tuple[Pass, ...]:
     """Clean-up of any ONNX graph; what can never be converted is refused before shapes are inferred."""
@@ -80,8 +81,8 @@ def front_end(
         weights: Weight format.
         insert: What gives a float network its quantisers; default refuses such networks.
     """
-    return (
     insert = insert or InsertQuantisers()
+    return (
         *canonical(),
         EvaluateConstants(),
         GemmToMatmul(),
@@ -89,6 +90,7 @@ def front_end(
         FoldBatchNorm(),
         CheckQuantisers(),
         RemoveStraightThrough(),
+        RecogniseActivations(),
         RecogniseQuantisers(),
         RecogniseWeights(),
         FoldConstants(),
@@ -107,21 +109,21 @@ def front_end(
         IntegerWeights(weights),
         RoundConstants(),
         AlignMembranes(),
+        IntroduceGains(),
         SortNodes(),
         DropDeadCode(),
-        IntroduceGains(),
         InferShapes(),
         RequireIntegers(),
     )
 
 
-def quantisers_of(model: Model) -> dict[str, CodeBook]:
-    """Return the code book of every coded tensor, by name."""
 def _attention_groups(timesteps: int, groups: int) -> int:
     """Return G of a softmax numerator: two spikes tell a weight well enough where time-steps are many."""
     return min(groups, 2) if timesteps >= _MANY_TIMESTEPS else groups
 
 
+def quantisers_of(model: Model) -> dict[str, CodeBook]:
+    """Return the code book of every coded tensor, by name."""
     return {
         node.outputs[0].name or "": CodeBook.from_attributes(attributes(node))
         for node in model.graph

@@ -9,7 +9,6 @@ exact rationals.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -22,49 +21,22 @@ from snnc.errors import UnsupportedError, Where
 from snnc.ir import Model, Node, Value, attributes, constant
 from snnc.ops import LAYOUT
 from snnc.ops.exact import integer_conv, integer_matmul, pool_geometry
+from snnc.runtimes.curves import FUNCTIONS, Curve
+from snnc.runtimes.grids import Exact, Grid, WeightGrid
+from snnc.runtimes.grids import fractions as _fractions
+from snnc.runtimes.grids import moved_labels as _moved_labels
+from snnc.runtimes.grids import wide as _wide
+from snnc.runtimes.grids import zero as _zero
+from snnc.runtimes.on_curves import curve_of, on_curve
 
 __all__ = ["QuantisedOracle"]
 
 Array = npt.NDArray[Any]
-Exact = npt.NDArray[np.object_]
 # Float64 comparisons closer than this (relative to the magnitudes involved) are repeated exactly.
 _DOUBT = 2.0**-48
 
 
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """A tensor of real numbers: scale · integers + bias, with exact rationals that broadcast against it."""
-
-    integers: Array
-    scale: Exact
-    bias: Exact
-    codes: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class WeightGrid:
-    """Weights: integers · numerator / denominator."""
-
-    integers: Array
-    numerator: Exact
-    denominator: Exact
-
-
-Item = Grid | WeightGrid | Array
-
-
-def _fractions(array: Array, rank: int) -> Exact:
-    flat = np.empty(array.size, dtype=object)
-    flat[:] = [Fraction(number) for number in array.reshape(-1).tolist()]
-    return flat.reshape((1,) * (rank - array.ndim) + array.shape)
-
-
-def _zero(rank: int) -> Exact:
-    return _fractions(np.zeros((1,) * rank), rank)
-
-
-def _wide(array: Exact, rank: int) -> Exact:
-    return array.reshape((1,) * (rank - array.ndim) + array.shape)
+Item = Grid | WeightGrid | Curve | Array
 
 
 class QuantisedOracle:
@@ -136,6 +108,10 @@ def _readout(grid: Grid) -> Array:
 def _evaluate(node: Node, inputs: list[Any]) -> list[Item]:
     rule = _RULES.get(node.op_type)
     attrs = attributes(node)
+    if any(isinstance(item, Curve) for item in inputs):
+        return [*on_curve(node, inputs, attrs, _max_pool)]
+    if node.op_type in FUNCTIONS and isinstance(inputs[0], Grid):
+        return [curve_of(inputs[0], FUNCTIONS[node.op_type](attrs, inputs[1:]))]
     if rule is not None and any(isinstance(item, Grid | WeightGrid) for item in inputs):
         return [rule(inputs, attrs, node)]
     if node.op_type in _SOURCES:
@@ -165,26 +141,6 @@ def _move(node: Node, inputs: list[Any], attrs: dict[str, Any]) -> list[Item]:
         Grid(integers, scale, bias, first.codes)
         for integers, scale, bias in zip(moved, scales, biases, strict=True)
     ]
-
-
-def _moved_labels(
-    run: Callable[..., list[Array]],
-    numbers: Exact,
-    shape: tuple[int, ...],
-    inputs: list[Any],
-    attrs: dict[str, Any],
-    count: int,
-) -> list[Exact]:
-    """Move scales or biases with their elements, as labels of the numbers."""
-    flat = numbers.reshape(-1)
-    labels = np.broadcast_to(np.arange(flat.size, dtype=np.int32).reshape(numbers.shape), shape)
-    result = []
-    for moved in run([labels, *inputs[1:]], attrs, count):
-        for axis in range(moved.ndim):
-            if moved.shape[axis] > 1 and bool(np.all(moved == moved.take([0], axis=axis))):
-                moved = moved.take([0], axis=axis)  # noqa: PLW2901
-        result.append(np.asarray(flat[moved], dtype=object).reshape(moved.shape))
-    return result
 
 
 def _concat(inputs: list[Any], attrs: dict[str, Any]) -> Grid:

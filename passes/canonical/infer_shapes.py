@@ -26,6 +26,8 @@ def _stand_in(node: Node) -> tuple[str, Mapping[str, Any]] | None:
         return "Identity", {}
     if node.domain != "com.microsoft":
         return None
+    if node.op_type in ("Gelu", "BiasGelu", "FastGelu", "QuickGelu"):
+        return "Identity", {}
     if node.op_type == "DequantizeLinear":
         return "Cast", {"to": _FLOAT}
     if node.op_type == "QuantizeLinear":

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from snnc.errors import Problem, UnsupportedError, Where
 from snnc.ir import Model, Node
-from snnc.passes.analysis import FloatValue, TypeAnalysis, analyse
+from snnc.passes.analysis import Activated, FloatValue, TypeAnalysis, analyse
 from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["RequireIntegers"]
@@ -47,6 +47,9 @@ def _refuse_floats(model: Model, analysis: TypeAnalysis) -> None:
                 break
     for value in model.graph.outputs:
         kind = analysis.kind(value)
+        if isinstance(kind, Activated):
+            text = "this output is an activation function that no quantiser follows"
+            problems.append(Problem(text, Where(tensor=value.name)))
         if isinstance(kind, FloatValue) and kind.from_input:
             problems.append(
                 Problem("this output is computed in float from the input alone", Where(tensor=value.name))

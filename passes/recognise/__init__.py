@@ -7,6 +7,7 @@ from snnc.passes.recognise.check_quantisers import CheckQuantisers
 from snnc.passes.recognise.drop_repeated_quantisers import DropRepeatedQuantisers
 from snnc.passes.recognise.recode import Recode
 from snnc.passes.recognise.recode_exactly import RecodeExactly
+from snnc.passes.recognise.recognise_activations import RecogniseActivations
 from snnc.passes.recognise.recognise_quantisers import RecogniseQuantisers
 from snnc.passes.recognise.recognise_weights import RecogniseWeights
 from snnc.passes.recognise.refuse_unsupported import RefuseUnsupported
@@ -19,6 +20,7 @@ __all__ = [
     "DropRepeatedQuantisers",
     "Recode",
     "RecodeExactly",
+    "RecogniseActivations",
     "RecogniseQuantisers",
     "RecogniseWeights",
     "RefuseUnsupported",

@@ -17,7 +17,9 @@ from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["CheckQuantisers"]
 
-_ARITY = {"Quantise": 2, "Weight": 3}
+#: Activation functions that ``recognise-activations`` makes; as legal in a file as the ops they stand for.
+_FUNCTIONS = {"Gelu": 1, "Silu": 2, "Mish": 1, "HardSwish": 1}
+_ARITY = {"Quantise": 2, "Weight": 3, **_FUNCTIONS}
 
 
 def _positive(node: Node, index: int, what: str) -> str | None:
@@ -86,6 +88,8 @@ class CheckQuantisers:
             return f"has not {arity} inputs"
         if node.op_type == "Weight":
             return _weight_problem(node)
+        if node.op_type in _FUNCTIONS:
+            return _positive(node, 1, "alpha") if node.op_type == "Silu" else None
         fault = _positive(node, 1, "step")
         if fault is not None:
             return fault

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from snnc.ir import Node
+from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.recognise.qonnx import QONNX_DOMAINS, QONNX_REFUSED
 
 __all__ = ["activation_remedy", "refusal"]
@@ -39,44 +40,16 @@ _REFUSED: dict[str, str] = {
 }
 
 _KNOWN_DOMAINS = ("", "ai.onnx", "ai.snnc", "com.microsoft")
-_MICROSOFT = ("QuantizeLinear", "DequantizeLinear")
+_MICROSOFT = ("QuantizeLinear", "DequantizeLinear", "Gelu", "BiasGelu", "FastGelu", "QuickGelu")
 
-_QUANTISED_RELU = "put a quantiser (snnc.nn.ExpG, or a fake quantiser of 16 bits or fewer) behind it"
+_QUANTISED = "put a quantiser (snnc.nn.ExpG, or a fake quantiser of 16 bits or fewer) behind it"
 _REPLACE = "train with ReLU or with snnc.nn.ExpG in its place"
 _BATCH_NORM = "train with batch normalisation in its place, which folds into the layer before it"
 
 #: Activation functions and normalisations by op type, with what to do.
 _ACTIVATIONS: dict[str, str] = {
-    **dict.fromkeys(("Relu", "Clip"), _QUANTISED_RELU),
-    **dict.fromkeys(
-        (
-            "Gelu",
-            "Sigmoid",
-            "Tanh",
-            "Elu",
-            "Selu",
-            "Celu",
-            "LeakyRelu",
-            "PRelu",
-            "HardSwish",
-            "HardSigmoid",
-            "Softplus",
-            "Softsign",
-            "Mish",
-            "Erf",
-            "Exp",
-            "Log",
-            "Sqrt",
-            "Pow",
-            "Abs",
-            "Sin",
-            "Cos",
-            "ThresholdedRelu",
-            "Shrink",
-            "Swish",
-        ),
-        _REPLACE,
-    ),
+    **dict.fromkeys(sorted(ACTIVATION_OPS), _QUANTISED),
+    **dict.fromkeys(("Log", "Sqrt", "Pow", "Sin", "Cos", "Shrink"), _REPLACE),
     **dict.fromkeys(
         ("Softmax", "LogSoftmax", "Hardmax"),
         "if it only turns logits into probabilities, leave it out of the model; in attention, train with "

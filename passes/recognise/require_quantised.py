@@ -7,7 +7,9 @@ from enum import Enum
 from typing import ClassVar
 
 from snnc.errors import Problem, UnsupportedError, Where
-from snnc.ir import AI_SNNC, Model, Node, Value, constant
+from snnc.ir import AI_SNNC, Model, Node, Value, constant, consumers_of
+from snnc.passes.analysis.activations import ACTIVATION_OPS
+from snnc.passes.editing import is_output
 from snnc.passes.recognise.remedies import activation_remedy
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -72,7 +74,10 @@ class _Walk:
 
     def visit(self, node: Node) -> None:
         """Give the outputs of a node their kind."""
-        kind = self._own(node) if node.domain == AI_SNNC else self._standard(node)
+        if node.op_type in ACTIVATION_OPS and node.domain in ("", "ai.onnx", AI_SNNC):
+            kind = self._activation(node)
+        else:
+            kind = self._own(node) if node.domain == AI_SNNC else self._standard(node)
         for value in node.outputs:
             self.kinds[id(value)] = kind
 
@@ -98,7 +103,7 @@ class _Walk:
             return kinds[0] if kinds[0] is _Kind.CODED else _Kind.SUM
         if node.op_type in _SUMS and kinds[0] in (_Kind.CODED, _Kind.POOLED):
             return _Kind.POOLED
-        if node.op_type in ("Relu", "Clip", "Neg", "Cast") and kinds[0] is _Kind.INPUT:
+        if node.op_type in ("Neg", "Cast") and kinds[0] is _Kind.INPUT:
             return _Kind.INPUT
         if node.op_type == "Neg" or (node.op_type in _SUMS and kinds[0] is not _Kind.INPUT):
             return _Kind.SUM
@@ -106,6 +111,13 @@ class _Walk:
             self.complain(node, f"{node.op_type} reads the network input: put a quantiser in front of it")
             return _Kind.SUM
         return self._left_over(node)
+
+    def _activation(self, node: Node) -> _Kind:
+        """A function that a neuron can hold needs a quantiser that reads it."""
+        if self.kind(node.inputs[0]) is _Kind.INPUT:
+            return _Kind.INPUT if node.op_type in ("Relu", "Clip") else self._left_over(node)
+        reader = _first_reader(node.outputs[0])
+        return _Kind.SUM if reader is None else self._left_over(node, f"; {reader}")
 
     def _product(self, node: Node, kinds: list[_Kind]) -> _Kind:
         for place, kind in zip(("data input", "second operand"), kinds, strict=False):
@@ -135,11 +147,32 @@ class _Walk:
         scaled = node.op_type in ("Mul", "Div") and variable == [_Kind.POOLED]
         return _Kind.POOLED if scaled else _Kind.SUM
 
-    def _left_over(self, node: Node) -> _Kind:
+    def _left_over(self, node: Node, detail: str = "") -> _Kind:
         remedy = activation_remedy(node.op_type) or "it has no form with spikes"
-        self.complain(node, f"{node.op_type} is left over: {remedy}")
+        self.complain(node, f"{node.op_type} is left over: {remedy}{detail}")
         # What reads it is judged as if this node had been fine: one cause, one message.
         return _Kind.CODED
+
+
+def _first_reader(value: Value) -> str | None:
+    """Say what reads an activation function before a quantiser does; None if nothing does."""
+    stack = [value]
+    while stack:
+        current = stack.pop()
+        if is_output(current):
+            return "its result is an output of the graph"
+        for node in consumers_of(current):
+            if node.domain == AI_SNNC and node.op_type == "Quantise":
+                continue
+            others = [item for item in node.inputs if item is not None and item is not current]
+            affine = node.op_type in ("Add", "Sub", "Mul", "Div") and all(
+                constant(item) is not None for item in others
+            )
+            standard = node.domain in ("", "ai.onnx")
+            if not standard or not (affine or node.op_type in _LAYOUT | {"MaxPool", "Neg"}):
+                return f"{node.op_type} {node.name!r} reads its result"
+            stack += [out for out in node.outputs if out.name]
+    return None
 
 
 @dataclass(frozen=True)

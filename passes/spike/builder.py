@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from snnc.errors import InternalError, UnsupportedError, Where
 from snnc.ir import AI_SNNC, DataType, Model, Node, Shape, Value, initializer, make_node, unique_name
-from snnc.passes.analysis import Kind, Membrane, TypeAnalysis, as_membrane
+from snnc.passes.analysis import Activated, Kind, Membrane, TypeAnalysis, as_membrane
 from snnc.passes.analysis.exact import collapse
 
 __all__ = ["SpikeBuilder", "data_type"]
@@ -169,6 +169,13 @@ class SpikeBuilder:
                 like=value,
             )
         return self._membranes[id(value)], seen
+
+    def potential(self, value: Value, source: Node) -> tuple[Value, Membrane]:
+        """Return what a neuron compares: a membrane, or that under an activation function."""
+        kind = self.kind(value)
+        if isinstance(kind, Activated):
+            return self.get(value), kind.membrane
+        return self.membrane(value, source)
 
     def emit(
         self,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
 from snnc.coding import CodeBook
 from snnc.errors import InternalError, UnsupportedError, Where
 from snnc.ir import DataType, Node, Value, attributes, constant
-from snnc.passes.analysis import Coded, Constant, FloatValue, Membrane, Merged, as_membrane
+from snnc.passes.analysis import Activated, Coded, Constant, FloatValue, Membrane, Merged, as_membrane
+from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.analysis.exact import as_exact
 from snnc.passes.analysis.sums import power_of_two
+from snnc.passes.fold.activated import fold_activated
 from snnc.passes.fold.thresholds import fold, fold_float
 from snnc.passes.quantise.grids import EXACT_FLOAT32
 from snnc.passes.spike import layouts, products
@@ -33,26 +35,30 @@ def _quantise(builder: SpikeBuilder, node: Node) -> None:
     name = builder.name(output)
     rank = len(builder.shape(source))
     steps = as_exact(step, rank)
-    common: dict[str, Any] = {
-        **book.to_attributes(),
-        "codes": book.codes.tolist(),
-        "code_type": int(data_type(book.dtype)),
-    }
-    if isinstance(builder.kind(source), FloatValue):
+    kind = builder.kind(source)
+    if isinstance(kind, FloatValue):
         table, op, potential = fold_float(book, steps, ties), "Encode", builder.get(source)
     else:
-        membrane, kind = builder.membrane(source, node)
-        builder.check_range(kind, node)
-        potential, kind = builder.upright(membrane, kind, name, node)
-        table, op = fold(kind, book, steps, ties), "ExpGIF"
+        integers, membrane = builder.potential(source, node)
+        builder.check_range(membrane, node)
+        potential, membrane = builder.upright(integers, membrane, name, node)
+        if isinstance(kind, Activated):
+            table = fold_activated(replace(kind, membrane=membrane), book, steps, ties)
+        else:
+            table = fold(membrane, book, steps, ties)
+        op = "ExpGIF"
+    attrs = {
+        **book.to_attributes(),
+        "codes": list(table.codes),
+        "code_type": int(data_type(book.dtype)),
+        "depth": table.depth,
+    }
     inputs = [
         potential,
         builder.constant(table.thresholds, f"{name}_thresholds"),
         builder.constant(table.rows, f"{name}_rows"),
     ]
-    spikes = builder.emit(
-        op, inputs, {**common, "depth": table.depth}, name, data_type(book.dtype), node, like=output
-    )
+    spikes = builder.emit(op, inputs, attrs, name, data_type(book.dtype), node, like=output)
     producer = spikes.producer()
     if producer is not None:
         producer.metadata_props["snnc.tensor"] = name
@@ -134,7 +140,7 @@ def _sum(builder: SpikeBuilder, node: Node) -> None:
 def _addend(builder: SpikeBuilder, node: Node, value: Value | None) -> Value:
     if value is None:
         raise InternalError("SNN156", "a sum with an absent operand", where=Where(node=node.name))
-    return builder.membrane(value, node)[0]
+    return builder.potential(value, node)[0]
 
 
 def _alias_membrane(builder: SpikeBuilder, node: Node, value: Value | None) -> None:
@@ -145,7 +151,7 @@ def _alias_membrane(builder: SpikeBuilder, node: Node, value: Value | None) -> N
     if isinstance(builder.kind(output), Coded | Merged):
         builder.put(output, builder.get(value))
         return
-    integers = builder.membrane(value, node)[0]
+    integers = builder.potential(value, node)[0]
     if builder.shape(value) != builder.shape(output):
         integers = layouts.expand(builder, node, integers, output)
     builder.put(output, integers)
@@ -158,7 +164,8 @@ def _scale(builder: SpikeBuilder, node: Node) -> None:
     _alias_membrane(builder, node, node.inputs[constants.index(False)])
 
 
-def _negate(builder: SpikeBuilder, node: Node) -> None:
+def _alias(builder: SpikeBuilder, node: Node) -> None:
+    """Neg, and activation functions: the neuron behind them holds them in its table."""
     if not _host(builder, node):
         _alias_membrane(builder, node, node.inputs[0])
 
@@ -274,7 +281,8 @@ def _max_pool(builder: SpikeBuilder, node: Node) -> None:
 
 
 def _check_float_exact(builder: SpikeBuilder, node: Node, value: Value) -> None:
-    seen = as_membrane(builder.kind(value))
+    kind = builder.kind(value)
+    seen = kind.membrane if isinstance(kind, Activated) else as_membrane(kind)
     if seen is not None and seen.bound >= EXACT_FLOAT32:
         raise UnsupportedError(
             "SNN445",
@@ -327,10 +335,9 @@ RULES: Mapping[str, Rule] = {
     "Sub": _sum,
     "Mul": _scale,
     "Div": _scale,
-    "Neg": _negate,
+    "Neg": _alias,
     "Cast": _host_only,
-    "Clip": _host_only,
-    "Relu": _host_only,
+    **dict.fromkeys(sorted(ACTIVATION_OPS), _alias),
     "ReduceMean": _reduce,
     "ReduceSum": _reduce,
     "GlobalAveragePool": _reduce,

@@ -107,6 +107,30 @@ _QUANT_ARITHMETIC = frozenset(
         "Sub",
     }
 )
+#: Activation functions, which may stand between a membrane and its quantiser.
+_ACTIVATIONS = frozenset(
+    {
+        "Abs",
+        "Celu",
+        "Clip",
+        "Elu",
+        "Erf",
+        "Exp",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Mish",
+        "PRelu",
+        "Relu",
+        "Selu",
+        "Sigmoid",
+        "Softplus",
+        "Softsign",
+        "Swish",
+        "Tanh",
+        "ThresholdedRelu",
+    }
+)
 _QUANT_OWN = frozenset(name for name, op in OPS.items() if op.dialect == "quant")
 _SPIKE_OWN = frozenset(OPS) - _QUANT_OWN
 #: Operators with float outputs that may stand between the network input and its encoder.
@@ -132,7 +156,7 @@ ANN = Dialect(
 QUANT = Dialect(
     "quant",
     "float tensors on grids: every tensor that a neuron carries has a code, every weight an integer form",
-    standard=LAYOUT | SHAPE_ARITHMETIC | _QUANT_ARITHMETIC,
+    standard=LAYOUT | SHAPE_ARITHMETIC | _QUANT_ARITHMETIC | _ACTIVATIONS,
     own=_QUANT_OWN,
     refused=frozenset(),
     invariants=(*_EVERYWHERE, "types-known", "shapes-known", "quantised-inputs", "code-attributes"),
