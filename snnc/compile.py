@@ -324,7 +324,7 @@ def options_of_file(model: Model, file: str | None = None) -> ConvertOptions:
         known = {key: content[key] for key in content if key in ConvertOptions.__dataclass_fields__}
     except (ValueError, TypeError):
         raise InputError("SNN305", "its description is damaged", where=where) from None
-    if version > FORMAT_VERSION and version[0] != FORMAT_VERSION[0]:
+    if version > FORMAT_VERSION:
         raise InputError(
             "SNN306",
             f"has format {props['snnc.format']}, newer than {'.'.join(map(str, FORMAT_VERSION))}",

@@ -1,0 +1,184 @@
+"""Write the result tables of README.md from the measurements in this repository.
+
+    python docs/make_tables.py            # rewrite README.md
+    python docs/make_tables.py --check    # status 1 if README.md says something else
+
+Each table stands between ``<!-- table NAME -->`` and ``<!-- end of table -->``. A measurement that is not
+there gives an empty table: no number is written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+TITLES = {"fashion_cnn": "residual CNN", "fashion_transformer": "transformer"}
+GROUPS = (4, 2, 1)
+
+_BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+
+
+def _rows(headings: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
+
+
+def shipped_table(lossless: dict[str, Any] | None, trained: dict[str, Any]) -> list[str]:
+    """Return the table of the shipped networks.
+
+    Args:
+        lossless: Content of ``benchmarks/lossless.json``, or None if it was not measured yet.
+        trained: Content of ``examples/models/RESULTS.json``.
+    """
+    if lossless is not None:
+        return _lossless_table(lossless)
+    rows = []
+    for name, title in TITLES.items():
+        cells = [
+            f"{trained[key]['accuracy']:.2f} %" if (key := f"{name}_{form}") in trained else ""
+            for form in ("float", *(f"t4g{groups}" for groups in GROUPS))
+        ]
+        if any(cells):
+            rows.append([title, *cells])
+    if not rows:
+        return []
+    headings = ["network", "trained in float", *(f"T=4, G={groups}" for groups in GROUPS)]
+    return [
+        "Accuracy of the trained networks on the 10,000 test images, in float, before conversion:",
+        "",
+        *_rows(headings, rows),
+    ]
+
+
+def _lossless_table(result: dict[str, Any]) -> list[str]:
+    rows = []
+    keys = sorted(result["networks"], key=lambda key: (key.rsplit("_t4g", 1)[0], -int(key[-1])))
+    for key in keys:
+        row = result["networks"][key]
+        name, groups = key.rsplit("_t4g", 1)
+        cost = row["cost"]
+        spiking = sorted({f"{value:.2f} %" for value in row["accuracy_spiking"].values()})
+        rows.append(
+            [
+                TITLES[name],
+                groups,
+                f"{result['float'][name]:.2f} %",
+                f"{row['accuracy_quantised']:.2f} %",
+                ", ".join(spiking),
+                f"{sum(row['mismatches'].values()):,} of {row['compared_per_runtime']:,}",
+                f"{cost['spikes_per_neuron']:.3f}, {cost['most_spikes']}",
+                f"{cost['energy_with_host_pj'] / 1e6:.2f}, {cost['energy_spikes_pj'] / 1e6:.2f}",
+            ]
+        )
+    headings = [
+        "network",
+        "G",
+        "trained in float",
+        "quantised",
+        "spiking",
+        "unequal codes and logits",
+        "spikes per neuron: mean, most",
+        "energy, µJ: all, without first layer",
+    ]
+    runtimes = len(next(iter(result["networks"].values()))["mismatches"])
+    return [
+        *_rows(headings, rows),
+        "",
+        (
+            f"{result['images']:,} test images, T = 4; figures are per image. Unequal is summed over "
+            f"{runtimes} runtimes, each with as many comparisons as stated. "
+            f"{result['machine']}; `{result['command']}`."
+        ),
+    ]
+
+
+def spikingjelly_table(result: dict[str, Any] | None) -> list[str]:
+    """Return the comparison with SpikingJelly's converter.
+
+    Args:
+        result: Content of ``benchmarks/spikingjelly_cnn.json``, or None if it was not measured yet.
+    """
+    if result is None:
+        return []
+    neurons = result["snnc"]["2"]["neurons"]
+    times = result["seconds_per_image"]
+
+    def row(name: str, steps: int, accuracy: float, spikes: float, key: str) -> list[str]:
+        milliseconds = [f"{1000 * seconds:.2f}" for seconds in times[key].values()]
+        return [name, str(steps), f"{accuracy:.2f} %", f"{spikes / neurons:.3f}", *milliseconds]
+
+    rows = []
+    for groups, judged in result["snnc"].items():
+        for runtime, words in (("ort", "onnxruntime"), ("numpy-timestep", "numpy, step by step")):
+            key = f"snnc T4G{groups} {runtime}"
+            name = f"snnc, G = {groups}, {words}"
+            rows.append(row(name, 4, judged["accuracy"], judged["spikes_per_image"], key))
+    for recipe, judged in result["spikingjelly"].items():
+        for steps, accuracy in judged["accuracy"].items():
+            key = f"spikingjelly {recipe} T{steps}"
+            spikes = judged["spikes_per_image"][steps]
+            rows.append(row(f"SpikingJelly, {recipe}", int(steps), accuracy, spikes, key))
+    batches = list(next(iter(times.values())))
+    headings = ["converter", "T", "accuracy", "spikes per neuron"]
+    return [
+        *_rows([*headings, *(f"ms per image, batch {batch}" for batch in batches)], rows),
+        "",
+        (
+            f"{result['images']:,} test images, {neurons:,.0f} neurons; the float network classifies "
+            f"{result['float_accuracy']:.2f} %. {result['machine']}, one thread each; `{result['command']}`. "
+            "What is not equal between the sides is said in [benchmarks/RESULTS.md](benchmarks/RESULTS.md)."
+        ),
+    ]
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def tables(root: Path = ROOT) -> dict[str, list[str]]:
+    """Return every table by name, from the measurements under ``root``."""
+    return {
+        "shipped": shipped_table(
+            _read(root / "benchmarks" / "lossless.json"),
+            _read(root / "examples" / "models" / "RESULTS.json") or {},
+        ),
+        "spikingjelly": spikingjelly_table(_read(root / "benchmarks" / "spikingjelly_cnn.json")),
+    }
+
+
+def filled(text: str, content: dict[str, list[str]]) -> str:
+    """Return a Markdown text with its tables replaced.
+
+    Raises:
+        KeyError: The text has a table that ``content`` has not.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        return "\n".join([match[1].rstrip("\n"), *content[match[2]], match[3]])
+
+    return _BLOCK.sub(replace, text)
+
+
+def main() -> int:
+    """Rewrite README.md, or compare; return the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    check = parser.parse_args().check
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    wanted = filled(text, tables())
+    if not check:
+        readme.write_text(wanted)
+    elif text != wanted:
+        print("README.md does not say what was measured: run python docs/make_tables.py")
+    return int(check and text != wanted)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,217 @@
+"""README.md is true: its commands run, its tables are the measurements, its links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+DOCUMENTS = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+_FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """Language and content of every fenced block, in order."""
+    return _FENCE.findall(text)
+
+
+def steps(block: str) -> list[tuple[str, list[str]]]:
+    """Commands of a console block, each with the lines that should follow it."""
+    found: list[tuple[str, list[str]]] = []
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], []))
+        else:
+            found[-1][1].append(line)
+    return found
+
+
+def matches(expected: list[str], output: str) -> bool:
+    """Whether an output is as written; ``...`` stands for anything, on a line of its own for any lines."""
+    parts = ["(?:.*\n)*" if line.strip() == "..." else _line(line) for line in expected]
+    return re.fullmatch("".join(parts), output) is not None
+
+
+def _line(text: str) -> str:
+    return ".*".join(map(re.escape, text.rstrip().split("..."))) + "[ ]*\n"
+
+
+def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command with this environment's ``snnc`` first on the path."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "COLUMNS": "80", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def make_tables() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_tables", ROOT / "docs" / "make_tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_command_of_the_readme_does_what_it_says(tmp_path: Path) -> None:
+    """All console and Python blocks, in order, in one folder with copies of the shipped models."""
+    shutil.copytree(ROOT / "examples" / "models", tmp_path / "examples" / "models")
+    commands = 0
+    for language, block in blocks(README.read_text()):
+        if language == "python":
+            done = run([sys.executable, "-c", block], tmp_path)
+            assert done.returncode == 0, f"{block}\n{done.stderr}"
+        if language == "console":
+            for command, expected in steps(block):
+                done = run(["bash", "-euo", "pipefail", "-c", command], tmp_path)
+                assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
+                assert matches(expected, done.stdout), f"$ {command}\n{done.stdout}"
+                commands += 1
+    assert commands > 8
+
+
+def test_every_fence_is_of_a_known_kind() -> None:
+    """``sh`` is for what cannot run in a test: it installs things; ``text`` for what is no command."""
+    assert {language for language, _ in blocks(README.read_text())} == {"console", "python", "sh", "text"}
+
+
+def test_set_up_commands_are_targets_and_ci_calls_them() -> None:
+    (setup,) = [block for language, block in blocks(README.read_text()) if language == "sh"]
+    makefile = (ROOT / "Makefile").read_text()
+    ci = (ROOT / ".ci" / "run").read_text()
+    named = re.findall(r"^make (\w+)", setup, re.MULTILINE)
+    assert named == ["demo", "test"]
+    for target in named:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+        assert re.search(rf"^make {target}$", ci, re.MULTILINE)
+
+
+def test_every_command_of_snnc_is_in_the_tour() -> None:
+    from snnc.cli.group import COMMANDS
+
+    text = README.read_text()
+    for group in COMMANDS.values():
+        for name in group:
+            assert f"`snnc {name}" in text, name
+
+
+def test_every_form_of_quantiser_is_in_the_table() -> None:
+    """A new pattern needs a row: four patterns besides snnc's own node have one each."""
+    from snnc.passes.recognise.recognise_quantisers import PATTERNS
+
+    rows = {"quantize-dequantize": "QuantizeLinear", "qonnx-quant": "QONNX", "qcfs-chain": "floor(clip"}
+    rows["round-chain"] = "round(clip"
+    assert {pattern.name for pattern in PATTERNS} == set(rows)
+    table = README.read_text().split("| quantiser in the file |")[1].split("\n\n")[0]
+    assert all(text in table for text in rows.values())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", document.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_files_named_in_code_exist(document: Path) -> None:
+    folders = "snnc|passes|runtimes|examples|tests|benchmarks|docs|\\.ci"
+    for name in re.findall(rf"`((?:{folders})/[\w./-]+)`", document.read_text()):
+        assert (ROOT / name).exists() or list(ROOT.glob(f"{name}*")), name
+
+
+def test_tables_of_the_readme_are_the_measurements(make_tables: ModuleType) -> None:
+    text = README.read_text()
+    assert set(re.findall(r"<!-- table (\S+) -->", text)) == set(make_tables.tables())
+    assert make_tables.filled(text, make_tables.tables()) == text, "run python docs/make_tables.py"
+
+
+LOSSLESS: dict[str, Any] = {
+    "command": "python benchmarks/lossless.py",
+    "float": {"fashion_cnn": 91.5},
+    "images": 10_000,
+    "machine": "a machine",
+    "networks": {
+        f"fashion_cnn_t4g{groups}": {
+            "accuracy_quantised": 90.0 + groups,
+            "accuracy_spiking": {"numpy": 90.0 + groups, "onnxruntime (all)": 90.0 + groups + wrong},
+            "mismatches": {"numpy": 0, "onnxruntime (all)": int(1000 * wrong)},
+            "compared_per_runtime": 123_456,
+            "cost": {
+                "spikes_per_neuron": 0.5,
+                "most_spikes": groups,
+                "energy_with_host_pj": 4.5e6,
+                "energy_spikes_pj": 4.0e6,
+            },
+        }
+        for groups, wrong in ((1, 0.0), (2, 1.0))
+    },
+}
+JELLY: dict[str, Any] = {
+    "command": "python benchmarks/spikingjelly_cnn.py",
+    "float_accuracy": 91.5,
+    "images": 10_000,
+    "machine": "a machine",
+    "snnc": {"2": {"accuracy": 91.0, "spikes_per_image": 500.0, "neurons": 1000}},
+    "spikingjelly": {"rate": {"accuracy": {"64": 90.5}, "spikes_per_image": {"64": 4000.0}}},
+    "seconds_per_image": {
+        "snnc T4G2 ort": {"1": 0.004, "32": 0.002},
+        "snnc T4G2 numpy-timestep": {"1": 0.02, "32": 0.01},
+        "spikingjelly rate T64": {"1": 0.1, "32": 0.05},
+    },
+}
+
+
+def test_tables_show_what_was_measured_and_hide_nothing(make_tables: ModuleType) -> None:
+    lines = make_tables.shipped_table(LOSSLESS, {})
+    assert "| residual CNN | 2 | 91.50 % | 92.00 % | 92.00 %, 93.00 % | 1,000 of 123,456 |" in lines[2]
+    assert (
+        "| residual CNN | 1 | 91.50 % | 91.00 % | 91.00 % | 0 of 123,456 | 0.500, 1 | 4.50, 4.00 |"
+        in lines[3]
+    )
+    lines = make_tables.spikingjelly_table(JELLY)
+    assert lines[2] == "| snnc, G = 2, onnxruntime | 4 | 91.00 % | 0.500 | 4.00 | 2.00 |"
+    assert "| SpikingJelly, rate | 64 | 90.50 % | 4.000 | 100.00 | 50.00 |" in lines
+
+
+def test_without_a_measurement_there_is_no_number(make_tables: ModuleType, tmp_path: Path) -> None:
+    assert make_tables.tables(tmp_path) == {"shipped": [], "spikingjelly": []}
+    results = {"fashion_cnn_float": {"accuracy": 91.5}, "fashion_cnn_t4g2": {"accuracy": 91.25}}
+    (tmp_path / "examples" / "models").mkdir(parents=True)
+    (tmp_path / "examples" / "models" / "RESULTS.json").write_text(json.dumps(results))
+    assert make_tables.tables(tmp_path)["shipped"][-1] == "| residual CNN | 91.50 % |  | 91.25 % |  |"
+
+
+def test_stale_tables_are_noticed(make_tables: ModuleType) -> None:
+    text = "<!-- table shipped -->\n| 99 % |\n<!-- end of table -->\n"
+    filled = make_tables.filled(text, {"shipped": ["| 91 % |"]})
+    assert filled == "<!-- table shipped -->\n| 91 % |\n<!-- end of table -->\n"
+
+
+@pytest.mark.parametrize(
+    ("expected", "output", "result"),
+    [
+        (["a", "...", "d"], "a\nb\nc\nd\n", True),
+        (["a", "...", "d"], "a\nd\n", True),
+        (["a ... c"], "a 12 c\n", True),
+        (["a", "..."], "b\na\n", False),
+        (["a"], "a\nb\n", False),
+        ([], "", True),
+        ([], "a\n", False),
+        (["1 + 1"], "1 + 1\n", True),
+    ],
+)
+def test_matching_of_outputs_can_fail(expected: list[str], output: str, result: bool) -> None:
+    assert matches(expected, output) is result
