@@ -20,7 +20,11 @@ __all__ = ["cli"]
 #: Intent, then command name and module. A module imports nothing heavy before its command runs.
 COMMANDS: dict[str, dict[str, str]] = {
     "Convert and run": {"convert": "snnc.cli.convert", "run": "snnc.cli.run"},
-    "Check and measure": {"verify": "snnc.cli.verify", "inspect": "snnc.cli.inspect"},
+    "Check and measure": {
+        "verify": "snnc.cli.verify",
+        "audit": "snnc.cli.audit",
+        "inspect": "snnc.cli.inspect",
+    },
     "Passes one by one": {"opt": "snnc.cli.opt", "passes": "snnc.cli.passes"},
 }
 

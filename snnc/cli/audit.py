@@ -1,0 +1,45 @@
+"""``snnc audit``: prove that a converted network multiplies nowhere between encoder and readout."""
+
+from __future__ import annotations
+
+import click
+
+from snnc.cli.options import command as make_command
+from snnc.cli.output import Output, printable
+
+__all__ = ["command"]
+
+
+@make_command(
+    "audit",
+    "Check that a converted model is multiplication-free between encoder and readout; exit 5 if not.",
+    "snnc audit model.snn.onnx\nsnnc audit model.snn.onnx --json",
+)
+@click.argument("model", metavar="MODEL.snn.onnx")
+def command(output: Output, *, model: str) -> None:
+    """Audit a model."""
+    from snnc.compile import load_spiking
+    from snnc.cost.audit import audit
+    from snnc.errors import MismatchError, Problem, Where
+
+    report = audit(load_spiking(model))
+    output.table(["computes with", "nodes"], [[kind, str(count)] for kind, count in report.counts().items()])
+    output.result()
+    for row in report.host:
+        output.result(printable(f"on the host: {row.node} ({row.op})"))
+    output.document(
+        {
+            "model": model,
+            "multiplication_free": report.clean,
+            "counts": report.counts(),
+            "nodes": [row.__dict__ for row in report.rows],
+        }
+    )
+    if not report.clean:
+        raise MismatchError(
+            "SNN520",
+            f"{len(report.findings)} node(s) multiply between encoder and readout, or may",
+            where=Where(file=model),
+            problems=[Problem(f"{row.op}: {row.note}", Where(node=row.node)) for row in report.findings],
+        )
+    output.result("multiplication-free between encoder and readout")

@@ -1,0 +1,113 @@
+"""The audit: clean on converted networks, and every way to smuggle a multiplication in is found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from snnc.compile import convert
+from snnc.cost.audit import ARITHMETIC, audit
+from snnc.ir import AI_SNNC, DataType, Model, initializer, make_node
+from snnc.ops import OPS
+
+SOURCES = Path(__file__).parents[1] / "sources"
+
+
+@pytest.fixture
+def spiking() -> Model:
+    return convert(SOURCES / "qcfs_dynamo.onnx").model
+
+
+def first(model: Model, op: str) -> Any:
+    return next(node for node in model.graph if node.op_type == op)
+
+
+def put_behind(model: Model, node: Any, op: str, inputs: list[Any], domain: str = "") -> Any:
+    """Let everything that reads a node read ``op`` of it instead."""
+    uses = list(node.outputs[0].uses())
+    made = make_node(
+        model.graph, op, inputs, domain=domain, name="smuggled", dtype=node.outputs[0].dtype or DataType.INT32
+    )
+    model.graph.insert_after(node, made)
+    for reader, position in uses:
+        reader.replace_input_with(position, made.outputs[0])
+    return made
+
+
+def found(model: Model) -> list[str]:
+    return [row.node for row in audit(model).findings]
+
+
+def test_every_op_of_the_spike_dialect_is_classified() -> None:
+    assert set(ARITHMETIC) == {name for name, op in OPS.items() if op.dialect != "quant"}
+
+
+def test_converted_networks_are_clean(spiking: Model) -> None:
+    report = audit(spiking)
+    assert report.clean
+    assert {row.op.removeprefix("ai.snnc::") for row in report.host} <= {
+        "FixedPointEncode",
+        "HostConv",
+        "Readout",
+    }
+
+
+def test_product_of_two_runtime_values_is_found(spiking: Model) -> None:
+    neuron = first(spiking, "ExpGIF")
+    put_behind(spiking, neuron, "Mul", [neuron.outputs[0], neuron.outputs[0]])
+    assert "smuggled" in found(spiking)
+
+
+def test_product_with_a_constant_outside_the_dialect_is_found(spiking: Model) -> None:
+    conv = first(spiking, "SpikeConv")
+    factor = initializer(spiking.graph, "factor", np.array([3], dtype=np.int32))
+    put_behind(spiking, conv, "Mul", [conv.outputs[0], factor])
+    assert "smuggled" in found(spiking)
+
+
+def test_multiplier_computed_at_run_time_is_found(spiking: Model) -> None:
+    conv = first(spiking, "SpikeConv")
+    put_behind(spiking, conv, "MembraneScale", [conv.outputs[0], conv.outputs[0]], AI_SNNC)
+    assert "smuggled" in found(spiking)
+
+
+def test_constant_multiplier_counts_as_shift_adds(spiking: Model) -> None:
+    conv = first(spiking, "SpikeConv")
+    factor = initializer(spiking.graph, "factor", np.array([3], dtype=np.int32))
+    put_behind(spiking, conv, "MembraneScale", [conv.outputs[0], factor], AI_SNNC)
+    before = audit(convert(SOURCES / "qcfs_dynamo.onnx").model).counts().get("shift-adds", 0)
+    assert audit(spiking).counts()["shift-adds"] == before + 1
+    assert audit(spiking).clean
+
+
+def test_synapse_that_reads_a_membrane_is_found(spiking: Model) -> None:
+    neuron = next(
+        node
+        for node in spiking.graph
+        if node.op_type == "ExpGIF" and node.outputs[0].uses()[0][0].op_type == "SpikeConv"
+    )
+    reader, position = neuron.outputs[0].uses()[0]
+    reader.replace_input_with(position, neuron.inputs[0])
+    assert reader.name in found(spiking)
+
+
+def test_weights_computed_at_run_time_are_found(spiking: Model) -> None:
+    conv = first(spiking, "SpikeConv")
+    conv.replace_input_with(1, conv.inputs[0])
+    assert found(spiking) == [conv.name]
+
+
+def test_body_that_is_not_the_definition_is_found(spiking: Model) -> None:
+    key = next(key for key in spiking.functions if key[1] == "MembraneAdd")
+    body = spiking.functions[key]
+    next(iter(body)).op_type = "Mul"
+    assert found(spiking) == ["MembraneAdd"]
+
+
+def test_unknown_operator_is_found(spiking: Model) -> None:
+    neuron = first(spiking, "ExpGIF")
+    put_behind(spiking, neuron, "Softmax", [neuron.outputs[0]])
+    assert "smuggled" in found(spiking)
