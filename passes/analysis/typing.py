@@ -128,6 +128,8 @@ class TypeAnalysis:
         if isinstance(kind, Constant):
             return [FloatValue("a constant that was not folded")] * len(node.outputs)
         shape = self.shape(source)
+        if isinstance(kind, Quotient):
+            return [FloatValue("a quotient that is moved before a neuron reads it")] * len(node.outputs)
         functions = layout_functions(node, shape, [self.shape(value) for value in node.outputs])
         if isinstance(functions, str):
             return [FloatValue(functions)] * len(node.outputs)
@@ -140,8 +142,6 @@ class TypeAnalysis:
             elif isinstance(kind, Fixed):
                 rank = move(np.broadcast_to(np.zeros((), dtype=np.int8), shape)).ndim
                 result.append(Fixed(kind.step.reshape((1,) * rank), kind.bound))
-        if isinstance(kind, Quotient):
-            return [FloatValue("a quotient that is moved before a neuron reads it")] * len(node.outputs)
             elif isinstance(kind, Activated):
                 arrays = (kind.function, kind.gain, kind.offset)
                 carried = (through_layout(array, shape, move) for array in arrays)
@@ -249,22 +249,6 @@ class TypeAnalysis:
         assert node.inputs[0] is not None
         return sums.max_pool(self.kind(node.inputs[0]))
 
-    def _rescale(self, node: Node) -> Kind:
-        kind = as_membrane(self.kind(node.inputs[0]))
-        multiplier, step, source = (constant(value) for value in node.inputs[1:4])
-        if kind is None or multiplier is None or step is None or source is None:
-            return FloatValue("a rescaled value without a code")
-        rank = kind.step.ndim
-        factor = as_exact(multiplier, rank)
-        if not same(as_exact(source, rank), kind.step):
-            # The source step is stored in float64 for the dump's arithmetic; the exact one is the kind's.
-            nearby = np.abs((as_exact(source, rank) - kind.step).astype(np.float64))
-            if bool(np.any(nearby > 1e-12 * np.abs(kind.step.astype(np.float64)))):
-                raise InternalError(
-                    "SNN150", "the step of a rescaled membrane changed", where=Where(node=node.name)
-                )
-        new = as_exact(step, rank)
-        ratio = collapse(factor * new / kind.step)
     def _largest(self, node: Node) -> Kind:
         assert node.inputs[0] is not None
         attrs = attributes(node)
@@ -297,6 +281,22 @@ class TypeAnalysis:
         assert node.inputs[0] is not None
         return gains.normalise(self.kind(node.inputs[0]), self.shape(node.inputs[0]), attributes(node))
 
+    def _rescale(self, node: Node) -> Kind:
+        kind = as_membrane(self.kind(node.inputs[0]))
+        multiplier, step, source = (constant(value) for value in node.inputs[1:4])
+        if kind is None or multiplier is None or step is None or source is None:
+            return FloatValue("a rescaled value without a code")
+        rank = kind.step.ndim
+        factor = as_exact(multiplier, rank)
+        if not same(as_exact(source, rank), kind.step):
+            # The source step is stored in float64 for the dump's arithmetic; the exact one is the kind's.
+            nearby = np.abs((as_exact(source, rank) - kind.step).astype(np.float64))
+            if bool(np.any(nearby > 1e-12 * np.abs(kind.step.astype(np.float64)))):
+                raise InternalError(
+                    "SNN150", "the step of a rescaled membrane changed", where=Where(node=node.name)
+                )
+        new = as_exact(step, rank)
+        ratio = collapse(factor * new / kind.step)
         integers = factor.astype(object)
         low, high = sums.scaled_range(kind, np.asarray(integers.astype(np.int64)))
         return Membrane(new, collapse(kind.bias * ratio), low, high, kind.host)
@@ -329,6 +329,11 @@ def _moved(kind: Membrane, shape: tuple[int, ...], move: Layout) -> Membrane:
     )
 
 
+def _is_shape(node: Node) -> bool:
+    """Whether a node computes integers that describe shapes."""
+    return all(value.dtype == DataType.INT64 for value in node.outputs) and node.domain in ("", "ai.onnx")
+
+
 def _name(value: Value) -> str:
     if value.name is None:
         raise InternalError("SNN151", "a value without a name")
@@ -342,14 +347,12 @@ _RULES: dict[str, Callable[[TypeAnalysis, Node], Kind]] = {
     "FixedPoint": TypeAnalysis._fixed_point,
     "Rescale": TypeAnalysis._rescale,
     "RoundMembrane": TypeAnalysis._round,
+    "FloorQuotient": TypeAnalysis._floor_quotient,
+    "Normalise": TypeAnalysis._normalise,
+    "ReduceMax": TypeAnalysis._largest,
     "Conv": TypeAnalysis._product,
     "MatMul": TypeAnalysis._product,
     "Add": TypeAnalysis._add,
-def _is_shape(node: Node) -> bool:
-    """Whether a node computes integers that describe shapes."""
-    return all(value.dtype == DataType.INT64 for value in node.outputs) and node.domain in ("", "ai.onnx")
-
-
     "Sub": TypeAnalysis._add,
     "Mul": TypeAnalysis._scale,
     "Div": TypeAnalysis._scale,
@@ -362,6 +365,3 @@ def _is_shape(node: Node) -> bool:
     "Concat": TypeAnalysis._concat,
     "Pad": TypeAnalysis._pad,
 }
-    "FloorQuotient": TypeAnalysis._floor_quotient,
-    "Normalise": TypeAnalysis._normalise,
-    "ReduceMax": TypeAnalysis._largest,

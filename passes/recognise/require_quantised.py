@@ -36,6 +36,8 @@ _LAYOUT = frozenset(
 )
 _LINEAR = frozenset({"Add", "Sub", "Sum"})
 _SUMS = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"})
+#: What needs a sum first and gives a neuron its gain.
+_GAINS = frozenset({"LayerNormalization", "RMSNormalization", "ReduceMax"})
 _PRODUCTS = frozenset({"Conv", "MatMul"})
 
 
@@ -99,6 +101,8 @@ class _Walk:
             return self._product(node, kinds)
         if node.op_type in _LINEAR or node.op_type in ("Mul", "Div"):
             return self._arithmetic(node, kinds)
+        if node.op_type in _GAINS and kinds[0] is not _Kind.INPUT:
+            return _Kind.SUM
         if node.op_type == "MaxPool" and kinds[0] is not _Kind.INPUT:
             return kinds[0] if kinds[0] is _Kind.CODED else _Kind.SUM
         if node.op_type in _SUMS and kinds[0] in (_Kind.CODED, _Kind.POOLED):
@@ -138,8 +142,8 @@ class _Walk:
         variable = [kind for kind in kinds if kind is not _Kind.CONSTANT]
         if all(kind is _Kind.INPUT for kind in variable):
             return _Kind.INPUT
-        if node.op_type == "Div" and kinds[1] is not _Kind.CONSTANT:
-            self.complain(node, "divides by a computed value: only constants can divide")
+        if node.op_type == "Div" and kinds[1] not in (_Kind.CONSTANT, _Kind.POOLED):
+            self.complain(node, "divides by a computed value: only constants and sums of codes can divide")
         elif node.op_type == "Mul" and len(variable) > 1:
             self.complain(node, "multiplies two computed values: only a product with a constant is a scale")
         elif _Kind.INPUT in variable:
@@ -155,14 +159,15 @@ class _Walk:
 
 
 def _first_reader(value: Value) -> str | None:
-    """Say what reads an activation function before a quantiser does; None if nothing does."""
-    stack = [value]
+    """Say what reads an activation function before a quantiser does; None if only quantisers read it."""
+    stack, quantised = [value], False
     while stack:
         current = stack.pop()
         if is_output(current):
             return "its result is an output of the graph"
         for node in consumers_of(current):
             if node.domain == AI_SNNC and node.op_type == "Quantise":
+                quantised = True
                 continue
             others = [item for item in node.inputs if item is not None and item is not current]
             affine = node.op_type in ("Add", "Sub", "Mul", "Div") and all(
@@ -172,7 +177,7 @@ def _first_reader(value: Value) -> str | None:
             if not standard or not (affine or node.op_type in _LAYOUT | {"MaxPool", "Neg"}):
                 return f"{node.op_type} {node.name!r} reads its result"
             stack += [out for out in node.outputs if out.name]
-    return None
+    return None if quantised else "nothing reads its result"
 
 
 @dataclass(frozen=True)

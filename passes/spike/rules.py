@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from snnc.coding import CodeBook
 from snnc.errors import InternalError, UnsupportedError, Where
 from snnc.ir import DataType, Node, Value, attributes, constant
-from snnc.passes.analysis import Activated, Coded, Constant, FloatValue, Membrane, Merged, as_membrane
+from snnc.passes.analysis import (
+    Activated,
+    Coded,
+    Constant,
+    FloatValue,
+    Membrane,
+    Merged,
+    Quotient,
+    as_membrane,
+)
 from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.analysis.exact import as_exact
-from snnc.passes.analysis.sums import power_of_two
+from snnc.passes.analysis.sums import power_of_two, rounding_offset
 from snnc.passes.fold.activated import fold_activated
 from snnc.passes.fold.thresholds import fold, fold_float
 from snnc.passes.quantise.grids import EXACT_FLOAT32
-from snnc.passes.spike import layouts, products
+from snnc.passes.spike import gains, layouts, products
 from snnc.passes.spike.builder import SpikeBuilder, data_type
 
 __all__ = ["RULES"]
@@ -36,7 +46,12 @@ def _quantise(builder: SpikeBuilder, node: Node) -> None:
     rank = len(builder.shape(source))
     steps = as_exact(step, rank)
     kind = builder.kind(source)
-    if isinstance(kind, FloatValue):
+    gain: list[Value] = []
+    extra: dict[str, Any] = {}
+    if isinstance(kind, Quotient):
+        table, op, potential = fold(kind.membrane, book, steps, ties), "ExpGIFGain", builder.get(source)
+        gain, extra = [builder.gain(source)], {"fraction_bits": builder.fraction_bits(source)}
+    elif isinstance(kind, FloatValue):
         table, op, potential = fold_float(book, steps, ties), "Encode", builder.get(source)
     else:
         integers, membrane = builder.potential(source, node)
@@ -52,9 +67,11 @@ def _quantise(builder: SpikeBuilder, node: Node) -> None:
         "codes": list(table.codes),
         "code_type": int(data_type(book.dtype)),
         "depth": table.depth,
+        **extra,
     }
     inputs = [
         potential,
+        *gain,
         builder.constant(table.thresholds, f"{name}_thresholds"),
         builder.constant(table.rows, f"{name}_rows"),
     ]
@@ -148,10 +165,12 @@ def _alias_membrane(builder: SpikeBuilder, node: Node, value: Value | None) -> N
     output = node.outputs[0]
     if value is None:
         raise InternalError("SNN156", "an untyped sum was encoded", where=Where(node=node.name))
-    if isinstance(builder.kind(output), Coded | Merged):
+    coded = isinstance(builder.kind(output), Coded | Merged)
+    if isinstance(builder.kind(output), Quotient):
         builder.put(output, builder.get(value))
+        builder.put_gain(output, builder.gain(value), builder.fraction_bits(value))
         return
-    integers = builder.potential(value, node)[0]
+    integers = builder.get(value) if coded else builder.potential(value, node)[0]
     if builder.shape(value) != builder.shape(output):
         integers = layouts.expand(builder, node, integers, output)
     builder.put(output, integers)
@@ -198,10 +217,28 @@ def _round(builder: SpikeBuilder, node: Node) -> None:
     integers, before = builder.membrane(source, node)
     ratio = np.asarray(kind.step / before.step, dtype=object).reshape(-1)[0]
     shift = power_of_two(ratio)
-    made = builder.emit(
-        "MembraneRound", [integers], {"shift": shift}, name, DataType.INT32, node, like=output
-    )
-    builder.put(output, made)
+    if shift is None:
+        raise InternalError("SNN156", "an untyped rounding was encoded", where=Where(node=node.name))
+    if bool(np.any(before.bias != 0)):
+        integers, before = _with_bias(builder, node, integers, before, shift)
+    if shift or before.host:
+        attrs = {"shift": shift}
+        integers = builder.emit("MembraneRound", [integers], attrs, name, DataType.INT32, node, like=output)
+    builder.put(output, integers)
+
+
+def _with_bias(
+    builder: SpikeBuilder, node: Node, integers: Value, kind: Membrane, shift: int
+) -> tuple[Value, Membrane]:
+    """Add a membrane's bias to its integers, so that a rounding shift follows."""
+    bias = rounding_offset(kind, shift) - ((1 << shift) >> 1)
+    raised = Membrane(kind.step, 0 * kind.bias, kind.low + bias, kind.high + bias)
+    builder.check_range(raised, node)
+    output = node.outputs[0]
+    name = f"{builder.name(output)}_bias"
+    held = builder.constant(bias.astype(np.int32), name)
+    inputs = [integers, held]
+    return builder.emit("MembraneAdd", inputs, {}, f"{name}ed", DataType.INT32, node, like=output), raised
 
 
 def _reduce(builder: SpikeBuilder, node: Node) -> None:
@@ -329,6 +366,9 @@ RULES: Mapping[str, Rule] = {
     "Weight": _nothing,
     "Rescale": _rescale,
     "RoundMembrane": _round,
+    "FloorQuotient": gains.floor_quotient,
+    "Normalise": gains.normalise,
+    "ReduceMax": gains.largest,
     "Conv": products.convolution,
     "MatMul": products.matmul,
     "Add": _sum,
