@@ -23,11 +23,13 @@ from snnc.ops import LAYOUT
 from snnc.ops.exact import integer_conv, integer_matmul, pool_geometry
 from snnc.runtimes.curves import FUNCTIONS, Curve
 from snnc.runtimes.grids import Exact, Grid, WeightGrid
+from snnc.runtimes.grids import collapsed as _collapsed
 from snnc.runtimes.grids import fractions as _fractions
 from snnc.runtimes.grids import moved_labels as _moved_labels
 from snnc.runtimes.grids import wide as _wide
 from snnc.runtimes.grids import zero as _zero
 from snnc.runtimes.on_curves import curve_of, on_curve
+from snnc.runtimes.quotients import floor_quotient, normalised
 
 __all__ = ["QuantisedOracle"]
 
@@ -339,12 +341,51 @@ def _round(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
     rank = grid.integers.ndim
     steps = _fractions(step, rank)
     ratio = np.asarray(steps / grid.scale, dtype=object)
-    if not bool(np.all(grid.bias == 0)) or any(item.denominator != 1 for item in ratio.reshape(-1)):
+    if any(item.denominator != 1 or item <= 0 for item in ratio.reshape(-1)):
         raise UnsupportedError(
             "SNN448", "a rounding that is no division of integers", where=Where(node=node.name)
         )
-    divisor = ratio.astype(np.int64)
-    return Grid((2 * grid.integers + divisor) // (2 * divisor), steps, grid.bias)
+    # A fraction has no effect on rounding integers down: floor((a + x) / n) = floor((a + floor(x)) / n).
+    raised = np.asarray(grid.bias / grid.scale + ratio / 2, dtype=object)
+    offset = np.array([x.numerator // x.denominator for x in raised.reshape(-1)], dtype=np.int64)
+    return Grid((grid.integers + offset.reshape(raised.shape)) // ratio.astype(np.int64), steps, _zero(rank))
+
+
+def _floor_quotient(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
+    numerator, gain = inputs[0], inputs[1]
+    if not bool(np.all(numerator.bias == 0)) or not bool(np.all(gain.bias == 0)):
+        raise UnsupportedError("SNN448", "a biased membrane is divided", where=Where(node=node.name))
+    bits = int(attrs["fraction_bits"])
+    scale = np.asarray(numerator.scale / gain.scale / 2**bits, dtype=object)
+    integers = floor_quotient(numerator.integers, gain.integers, bits)
+    return Grid(integers, _collapsed(scale), _zero(integers.ndim))
+
+
+def _normalise(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
+    grid = inputs[0]
+    if grid.scale.size != 1 or not bool(np.all(grid.bias == 0)):
+        raise UnsupportedError(
+            "SNN448", "a membrane that is not on one grid is normalised", where=Where(node=node.name)
+        )
+    bits = int(attrs["fraction_bits"])
+    integers = normalised(
+        grid.integers,
+        np.asarray(inputs[1]),
+        attrs["axes"],
+        centred=bool(attrs.get("centred", 1)),
+        epsilon=int(attrs["epsilon"]),
+        bits=bits,
+    )
+    return Grid(integers, _fractions(np.full(1, 2.0**-bits), integers.ndim), _zero(integers.ndim))
+
+
+def _largest(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
+    grid = inputs[0]
+    listed = np.asarray(inputs[1]).tolist() if len(inputs) > 1 else attrs["axes"]
+    axis = int(listed[0])
+    if grid.scale.shape[axis] != 1 or grid.bias.shape[axis] != 1 or bool(np.any(grid.scale <= 0)):
+        raise UnsupportedError("SNN448", "a maximum over different steps", where=Where(node=node.name))
+    return Grid(grid.integers.max(axis=axis, keepdims=True), grid.scale, grid.bias)
 
 
 def _round_constant(inputs: list[Any], attrs: dict[str, Any]) -> Grid:
@@ -432,6 +473,9 @@ _RULES: Mapping[str, Rule] = {
     "Neg": _negate,
     "Rescale": _rescale,
     "RoundMembrane": _round,
+    "FloorQuotient": _floor_quotient,
+    "Normalise": _normalise,
+    "ReduceMax": _largest,
     "AveragePool": _average_pool,
     "GlobalAveragePool": _reduce,
     "ReduceMean": _reduce,
