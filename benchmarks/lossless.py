@@ -16,6 +16,7 @@ import platform
 import shlex
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -119,21 +120,22 @@ def main() -> int:
     )
     parser.add_argument("--data", type=Path, help="folder of the Fashion-MNIST idx files")
     parser.add_argument("--images", type=int, default=10_000, help="test images")
+    parser.add_argument("--jobs", type=int, default=2, help="networks judged at the same time")
     parser.add_argument("--json", type=Path, default=HERE / "lossless.json")
     options = parser.parse_args()
     test, test_labels = fashion_mnist(options.data, "test")
     images = (test[: options.images].numpy() / np.float32(255)).astype(np.float32)
     labels = test_labels[: options.images].numpy()
+    cases = [(name, groups) for groups in GROUPS for name in NETWORKS]
+    with ProcessPoolExecutor(options.jobs) as pool:
+        futures = {case: pool.submit(judge, *case, images, labels) for case in cases}
+        networks = {f"{name}_t4g{groups}": futures[name, groups].result() for name, groups in sorted(cases)}
     result = {
         "command": shlex.join(["python", "benchmarks/lossless.py", *sys.argv[1:]]),
         "float": {name: float_accuracy(name, images, labels) for name in NETWORKS},
         "images": len(images),
         "machine": processor(),
-        "networks": {
-            f"{name}_t4g{groups}": judge(name, groups, images, labels)
-            for name in NETWORKS
-            for groups in GROUPS
-        },
+        "networks": networks,
         "versions": {name: version(name) for name in ("snnc", "numpy", "onnxruntime")},
     }
     options.json.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
