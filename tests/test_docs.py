@@ -98,13 +98,25 @@ def test_set_up_commands_are_targets_and_ci_calls_them() -> None:
         assert re.search(rf"^make {target}$", ci, re.MULTILINE)
 
 
-def test_every_command_of_snnc_is_in_the_tour() -> None:
+def test_the_tour_lists_exactly_the_commands_of_snnc() -> None:
     from snnc.cli.group import COMMANDS
 
-    text = README.read_text()
+    tour = README.read_text().split("## The command line")[1].split("\n\n")[1]
+    listed = re.findall(r"`snnc (\w+)", tour)
+    assert sorted(listed) == sorted(name for group in COMMANDS.values() for name in group)
+
+
+def test_options_named_in_the_readme_exist() -> None:
+    from snnc.cli.group import COMMANDS, cli
+
+    known = {option for parameter in cli.params for option in parameter.opts}
     for group in COMMANDS.values():
         for name in group:
-            assert f"`snnc {name}" in text, name
+            command = cli.get_command(None, name)  # type: ignore[arg-type]
+            assert command is not None
+            known |= {option for parameter in command.params for option in parameter.opts}
+    prose = _FENCE.sub("", README.read_text())
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", prose)) <= known
 
 
 def test_every_form_of_quantiser_is_in_the_table() -> None:
