@@ -21,8 +21,9 @@ __all__ = ["FUNCTIONS", "Form", "normal_form", "variables"]
 
 #: Ops that stay functions in the normal form.
 FUNCTIONS = frozenset(
-    {"Erf", "Tanh", "Sigmoid", "Softplus", "Exp", "Log", "Clip", "Relu", "HardSigmoid", "Reciprocal"}
+    {"Erf", "Tanh", "Sigmoid", "Softplus", "Exp", "Log", "Clip", "HardSigmoid", "Reciprocal"}
 )
+_ODD = frozenset({"Erf", "Tanh"})
 _ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Pow"})
 _MOST_NODES = 16
 _MOST_TERMS = 12
@@ -200,7 +201,9 @@ def _form(terms: dict[_Product, float], left: Form, right: Form | None, node: No
 
 
 def _function(op: str, argument: Form, node: Node) -> Form | None:
-    """Return a function of a normal form; Relu and HardSigmoid are clips, and clips end at 1."""
+    """Return a function of a form; HardSigmoid is a clip, clips end at 1, odd functions lose signs."""
+    if not argument.terms:
+        return None
     factor = 1.0
     if op == "HardSigmoid":
         attrs = attributes(node)
@@ -214,6 +217,10 @@ def _function(op: str, argument: Form, node: Node) -> Form | None:
             return None
         factor = bounds[1]
         terms = {product: number / factor for product, number in argument.terms.items()}
+        argument = Form(terms, argument.functions, argument.nodes)
+    elif op in _ODD and argument.numbers[0] < 0:
+        factor = -1.0
+        terms = {product: -number for product, number in argument.terms.items()}
         argument = Form(terms, argument.functions, argument.nodes)
     text = f"{op}({argument.structure})"
     return Form({((text, 1),): factor}, {text: argument}, {**argument.nodes, id(node): node})

@@ -157,7 +157,7 @@ class RecogniseActivations:
                 continue
             if (node.domain, node.op_type) in FUSED:
                 _unfuse(editor, node)
-            elif is_standard(node, "Mul", "Div", "Log"):
+            elif is_standard(node, "Mul", "Div", "Add", "Sub", "Log"):
                 _recognise(editor, node)
         for node in model.graph:
             if is_standard(node, "Erf"):
