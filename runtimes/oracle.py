@@ -9,7 +9,6 @@ exact rationals.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from fractions import Fraction
 from math import prod
 from typing import Any
 
@@ -22,22 +21,20 @@ from snnc.ir import Model, Node, Value, attributes, constant
 from snnc.ops import LAYOUT
 from snnc.ops.exact import integer_conv, integer_matmul, pool_geometry
 from snnc.runtimes.curves import FUNCTIONS, Curve
-from snnc.runtimes.grids import Exact, Grid, WeightGrid
+from snnc.runtimes.grids import Grid, WeightGrid
+from snnc.runtimes.grids import beside as _beside
 from snnc.runtimes.grids import collapsed as _collapsed
 from snnc.runtimes.grids import fractions as _fractions
 from snnc.runtimes.grids import moved_labels as _moved_labels
 from snnc.runtimes.grids import wide as _wide
 from snnc.runtimes.grids import zero as _zero
+from snnc.runtimes.nearest import nearest_codes
 from snnc.runtimes.on_curves import curve_of, on_curve
 from snnc.runtimes.quotients import floor_quotient, normalised
 
 __all__ = ["QuantisedOracle"]
 
 Array = npt.NDArray[Any]
-# Float64 comparisons closer than this (relative to the magnitudes involved) are repeated exactly.
-_DOUBT = 2.0**-48
-
-
 Item = Grid | WeightGrid | Curve | Array
 
 
@@ -120,8 +117,6 @@ def _evaluate(node: Node, inputs: list[Any]) -> list[Item]:
         return [_SOURCES[node.op_type](inputs, attrs)]
     if node.op_type in LAYOUT:
         return _move(node, inputs, attrs)
-    if node.op_type in _FLOAT:
-        return [_FLOAT[node.op_type](*inputs)]
     raise UnsupportedError(
         "SNN447", f"the oracle has no rule for {node.op_type}", where=Where(node=node.name)
     )
@@ -154,8 +149,8 @@ def _concat(inputs: list[Any], attrs: dict[str, Any]) -> Grid:
     biases = [np.broadcast_to(g.bias, (1, *g.integers.shape[1:])) for g in grids]
     return Grid(
         np.concatenate(parts, axis=axis),
-        np.concatenate(scales, axis=axis),
-        np.concatenate(biases, axis=axis),
+        _collapsed(np.concatenate(scales, axis=axis)),
+        _collapsed(np.concatenate(biases, axis=axis)),
         all(g.codes for g in grids),
     )
 
@@ -170,63 +165,7 @@ def _quantise(inputs: list[Any], attrs: dict[str, Any]) -> Grid:
     steps = _fractions(np.asarray(step), rank)
     scale = (grid.scale if grid is not None else _fractions(np.ones(1), rank)) / steps
     bias = (grid.bias if grid is not None else _zero(rank)) / steps
-    return Grid(_nearest(integers, scale, bias, book, ties), steps, _zero(rank), codes=True)
-
-
-def _nearest(integers: Array, scale: Exact, bias: Exact, book: CodeBook, ties: Any) -> Array:
-    """Codes nearest to scale · integers + bias, in units of the step."""
-    points = book.break_points(ties)
-    middles = np.array([point.twice_midpoint / 2 for point in points], dtype=np.float64)
-    scaled = integers.astype(np.float64) * scale.astype(np.float64)
-    offset = bias.astype(np.float64)
-    number = scaled + offset
-    index = np.searchsorted(middles, number, side="right")
-    # The nearest mid-point is the one just passed or the one just ahead.
-    doubt = np.zeros(number.shape, dtype=bool)
-    margin = _DOUBT * (np.abs(scaled) + np.abs(offset) + 1.0)
-    for neighbour in (index - 1, index):
-        inside = (neighbour >= 0) & (neighbour < len(middles))
-        distance = np.abs(number - middles[np.clip(neighbour, 0, len(middles) - 1)])
-        doubt |= inside & (distance <= margin)
-    if doubt.any():
-        index[doubt] = _exactly(integers, scale, bias, points, index, doubt)
-    return np.asarray(book.codes[index], dtype=np.int64)
-
-
-def _exactly(
-    integers: Array, scale: Exact, bias: Exact, points: Sequence[Any], index: Array, doubt: Array
-) -> Array:
-    """Repeat the comparisons at the marked positions with exact rationals."""
-    positions = np.flatnonzero(doubt)
-    scales = np.broadcast_to(scale, doubt.shape).reshape(-1)
-    biases = np.broadcast_to(bias, doubt.shape).reshape(-1)
-    numbers = integers.reshape(-1)
-    starts = index.reshape(-1)
-    result = np.empty(len(positions), dtype=index.dtype)
-    known: dict[tuple[int, int, Any], int] = {}
-    for row, position in enumerate(positions):
-        number = numbers[position].item()
-        key = (id(scales[position]), id(biases[position]), number)
-        if key not in known:
-            value = scales[position] * Fraction(number) + biases[position]
-            known[key] = _count(value, points, int(starts[position]))
-        result[row] = known[key]
-    return result
-
-
-def _count(value: Fraction, points: Sequence[Any], start: int) -> int:
-    """Number of break points reached by a number that lies near break point ``start``."""
-    k = start
-    while k > 0 and not _reached(value, points[k - 1]):
-        k -= 1
-    while k < len(points) and _reached(value, points[k]):
-        k += 1
-    return k
-
-
-def _reached(value: Fraction, point: Any) -> bool:
-    middle = Fraction(point.twice_midpoint, 2)
-    return value >= middle if point.closed else value > middle
+    return Grid(nearest_codes(integers, scale, bias, book, ties), steps, _zero(rank), codes=True)
 
 
 def _fixed_point(inputs: list[Any], attrs: dict[str, Any]) -> Grid:
@@ -301,11 +240,11 @@ def _sum(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
     rank = max(item.integers.ndim if isinstance(item, Grid) else np.ndim(item) for item in inputs)
     left, right = inputs
     if not isinstance(right, Grid):
-        return Grid(left.integers, left.scale, left.bias + sign * _fractions(np.asarray(right), rank))
+        bias = left.bias + sign * _fractions(np.asarray(right), rank)
+        return Grid(_beside(left.integers, right), left.scale, bias)
     if not isinstance(left, Grid):
-        return Grid(
-            right.integers, sign * right.scale, sign * right.bias + _fractions(np.asarray(left), rank)
-        )
+        bias = sign * right.bias + _fractions(np.asarray(left), rank)
+        return Grid(_beside(right.integers, left), sign * right.scale, bias)
     if not bool(np.all(left.scale == right.scale)):
         raise UnsupportedError("SNN448", "summands have different steps", where=Where(node=node.name))
     return Grid(
@@ -321,7 +260,8 @@ def _scale(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
     if node.op_type == "Div":
         factor = 1 / factor
     positive = bool(np.all(factor > 0))
-    return Grid(left.integers, left.scale * factor, left.bias * factor, left.codes and positive)
+    integers = _beside(left.integers, right)
+    return Grid(integers, _collapsed(left.scale * factor), left.bias * factor, left.codes and positive)
 
 
 def _negate(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
@@ -409,7 +349,7 @@ def _average_pool(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
     else:
         inside = np.ones((1, 1, *shape[2:]), dtype=np.int64)
         count = integer_conv(inside, ones[:1], **{**window, "group": 1}, dtype=np.int64)
-    return Grid(total, grid.scale / _fractions(count, total.ndim), grid.bias)
+    return Grid(total, grid.scale / _fractions(_collapsed(count), total.ndim), grid.bias)
 
 
 def _reduce(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
@@ -487,16 +427,4 @@ _SOURCES: Mapping[str, Callable[[list[Any], dict[str, Any]], Grid | WeightGrid]]
     "FixedPoint": _fixed_point,
     "Weight": _weight,
     "RoundMembrane": _round_constant,
-}
-_FLOAT: Mapping[str, Callable[..., Array]] = {
-    "Add": lambda a, b: np.asarray(np.add(a, b), dtype=np.float32),
-    "Sub": lambda a, b: np.asarray(np.subtract(a, b), dtype=np.float32),
-    "Mul": lambda a, b: np.asarray(np.multiply(a, b), dtype=np.float32),
-    "Div": lambda a, b: np.asarray(np.divide(a, b), dtype=np.float32),
-    "Neg": lambda a: np.asarray(np.negative(a), dtype=np.float32),
-    "Relu": lambda a: np.maximum(a, np.float32(0)),
-    "Cast": lambda a: np.asarray(a, dtype=np.float32),
-    "Clip": lambda a, low=None, high=None: np.clip(
-        a, low if low is not None else -np.inf, high if high is not None else np.inf
-    ).astype(np.float32),
 }

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from snnc.ir import Node, attributes, constant
 
-__all__ = ["LAYOUT_OPS", "Layout", "layout_functions"]
+__all__ = ["LAYOUT_OPS", "Layout", "layout_functions", "pad_widths"]
 
 Layout = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 
@@ -50,6 +50,20 @@ def layout_functions(
     if op == "Split":
         return _split(attrs, shape, outputs)
     return _blocks(op, attrs, shape)
+
+
+def pad_widths(node: Node, rank: int) -> npt.NDArray[np.int64] | None:
+    """Return how far a Pad node widens each axis: begins and ends, int64 (2, rank); None if not constant."""
+    attrs = attributes(node)
+    operands = list(node.inputs[1:]) + [None] * 3
+    given = constant(operands[0]) if operands[0] is not None else attrs.get("pads")
+    axes = constant(operands[2])
+    if given is None or (operands[2] is not None and axes is None):
+        return None
+    widths = np.zeros((2, rank), dtype=np.int64)
+    listed = [int(axis) % rank for axis in axes] if axes is not None else list(range(rank))
+    widths[:, listed] = np.asarray(given, dtype=np.int64).reshape(2, -1)
+    return widths
 
 
 def _slice(node: Node, attrs: dict[str, Any], shape: tuple[int, ...]) -> list[Layout] | str:

@@ -358,12 +358,25 @@ def concat(kinds: list[Kind], shapes: list[tuple[int, ...]], axis: int) -> Kind:
     )
 
 
-def pad(kind: Kind) -> Kind:
-    """Kind of Pad with constant 0: allowed where the integer 0 stands for the value 0."""
+def pad(kind: Kind, widths: IntArray) -> Kind:
+    """Kind of Pad with constant 0: allowed where the integer 0 stands for the value 0.
+
+    Args:
+        kind: What is padded.
+        widths: Widths at the begin and the end of each axis, (2, rank); negative ones crop.
+    """
     if isinstance(kind, Coded):
-        if any(size != 1 for axis, size in enumerate(kind.step.shape) if axis > 1):
-            return FloatValue("padding of a value whose step changes within a channel")
-        return kind if 0 in kind.book.codes else FloatValue("padding with zero, which is no admitted code")
+        if 0 not in kind.book.codes:
+            return FloatValue("padding with zero, which is no admitted code")
+        step = kind.step
+        for axis, (begin, end) in enumerate(widths.T.tolist()):
+            if step.shape[axis] != 1:
+                step = step.take(range(max(0, -begin), step.shape[axis] + min(0, end)), axis=axis)
+                margins = [(0, 0)] * step.ndim
+                margins[axis] = (max(0, begin), max(0, end))
+                # A silent neuron may have any step: the first one's, as in the oracle.
+                step = np.pad(step, margins, constant_values=kind.step.flat[0])
+        return Coded(kind.book, collapse(step))
     if isinstance(kind, Fixed):
         return kind
     return FloatValue(_without_code(kind, "padding"))

@@ -26,7 +26,7 @@ from snnc.passes.analysis.kinds import (
     as_membrane,
     integer_range,
 )
-from snnc.passes.analysis.layout import LAYOUT_OPS, Layout, layout_functions
+from snnc.passes.analysis.layout import LAYOUT_OPS, Layout, layout_functions, pad_widths
 
 __all__ = ["TypeAnalysis", "analyse"]
 
@@ -107,9 +107,21 @@ class TypeAnalysis:
         host = self._host(node) or _is_shape(node)
         for position, value in enumerate(node.outputs):
             kind = kinds[position] if position < len(kinds) else FloatValue("an output without a rule")
+            if node.op_type in LAYOUT_OPS and self._merged_with_batch(value, kind):
+                kind = FloatValue("an axis along which its step or bias changes is merged with the batch")
             if isinstance(kind, FloatValue) and host:
                 kind = FloatValue(kind.reason, from_input=True)
             self._kinds[_name(value)] = kind
+
+    def _merged_with_batch(self, value: Value, kind: Kind) -> bool:
+        """Whether a step or bias changes along an axis that grows with the batch."""
+        one = self.shapes.get(_name(value))
+        two = self.shapes_of_two.get(_name(value), one)
+        if one is None or two is None or not isinstance(kind, Coded | Merged | Membrane):
+            return False
+        arrays = [kind.step, kind.bias] if isinstance(kind, Membrane) else [kind.step]
+        grown = [axis for axis, (a, b) in enumerate(zip(one, two, strict=True)) if a != b]
+        return any(array.shape[axis] != 1 for array in arrays for axis in grown)
 
     def _host(self, node: Node) -> bool:
         """Whether a float node belongs to the elementwise part between the network input and its encoder."""
@@ -243,7 +255,11 @@ class TypeAnalysis:
         value = float(fill.reshape(-1)[0]) if fill is not None else float(attrs.get("value", 0.0))
         if attrs.get("mode", "constant") != "constant" or value != 0.0:
             return FloatValue("padding with other than the constant 0")
-        return sums.pad(self.kind(node.inputs[0]))
+        assert node.inputs[0] is not None
+        widths = pad_widths(node, len(self.shape(node.inputs[0])))
+        if widths is None:
+            return FloatValue("padding with widths that are not constant")
+        return sums.pad(self.kind(node.inputs[0]), widths)
 
     def _max_pool(self, node: Node) -> Kind:
         assert node.inputs[0] is not None

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from snnc.errors import InternalError, UnsupportedError, Where
 from snnc.ir import AI_SNNC, DataType, Model, Node, Shape, Value, initializer, make_node, unique_name
-from snnc.passes.analysis import Activated, Kind, Membrane, TypeAnalysis, as_membrane
+from snnc.passes.analysis import Activated, Kind, Membrane, Merged, TypeAnalysis, as_membrane
 from snnc.passes.analysis.exact import collapse
 
 __all__ = ["SpikeBuilder", "data_type"]
@@ -173,14 +173,14 @@ class SpikeBuilder:
     def potential(self, value: Value, source: Node) -> tuple[Value, Membrane]:
         """Return what a neuron compares: a membrane, or that under an activation function."""
         kind = self.kind(value)
-        if isinstance(kind, Activated):
-            return self.get(value), kind.membrane
-        return self.membrane(value, source)
+        return (
+            (self.get(value), kind.membrane) if isinstance(kind, Activated) else self.membrane(value, source)
+        )
 
     def emit(
         self,
         op: str,
-        inputs: Sequence[Value],
+        inputs: Sequence[Value | None],
         attrs: Mapping[str, Any],
         name: str,
         dtype: DataType,
@@ -219,7 +219,7 @@ class SpikeBuilder:
 
     def constant(self, array: npt.NDArray[Any], name: str) -> Value:
         """Return an initializer with this content, shared between equal ones."""
-        content = np.ascontiguousarray(array)
+        content = np.asarray(array, order="C")  # a scalar stays one: Gather drops an axis for it
         key = (content.dtype.str, content.tobytes(), content.shape)
         if key not in self._constants:
             self._constants[key] = initializer(self.graph, name, content)
@@ -231,10 +231,11 @@ class SpikeBuilder:
         Raises:
             UnsupportedError: SNN441, with the proved bound.
         """
-        if isinstance(kind, Membrane) and not kind.host and kind.bound >= _INT32:
+        seen = as_membrane(kind) if isinstance(kind, Membrane | Merged) else None
+        if seen is not None and not seen.host and seen.bound >= _INT32:
             raise UnsupportedError(
                 "SNN441",
-                f"its accumulator can reach ±{kind.bound}, beyond 32 bits",
+                f"its accumulator can reach ±{seen.bound}, beyond 32 bits",
                 where=Where(node=node.name),
                 hint="use fewer time-steps or weight bits",
             )

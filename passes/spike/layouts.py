@@ -7,7 +7,7 @@ import numpy as np
 from snnc.errors import InternalError, UnsupportedError, Where
 from snnc.ir import DataType, Node, Shape, Value, attributes, constant
 from snnc.passes.analysis import Coded, FloatValue, Membrane
-from snnc.passes.analysis.layout import LAYOUT_OPS
+from snnc.passes.analysis.layout import LAYOUT_OPS, pad_widths
 from snnc.passes.spike.builder import SpikeBuilder, data_type
 
 __all__ = ["MOVES", "expand", "move", "pad"]
@@ -157,6 +157,8 @@ def _blocks(builder: SpikeBuilder, node: Node, integers: Value) -> None:
     shape = builder.constant(np.array([builder.target(source)[0], *first], dtype=np.int64), "shape")
     blocks = builder.emit("Reshape", [integers, shape], {}, f"{name}_blocks", dtype, node, domain="")
     turned = builder.emit("Transpose", [blocks], {"perm": perm}, f"{name}_turned", dtype, node, domain="")
+    extents = [builder.symbolic_shape(source)[0], *first]
+    blocks.shape, turned.shape = Shape(extents), Shape([extents[axis] for axis in perm])
     builder.put(output, _reshape(builder, node, turned, output))
 
 
@@ -165,15 +167,9 @@ def pad(builder: SpikeBuilder, node: Node) -> None:
     source, output = node.inputs[0], node.outputs[0]
     if source is None:
         raise InternalError("SNN156", "padding of nothing", where=Where(node=node.name))
-    attrs = attributes(node)
-    given = constant(node.inputs[1]) if len(node.inputs) > 1 else np.asarray(attrs["pads"])
-    axes = constant(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] is not None else None
-    if given is None or (len(node.inputs) > 3 and node.inputs[3] is not None and axes is None):
-        raise UnsupportedError("SNN446", "Pad with widths that are not constant", where=Where(node=node.name))
-    rank = len(builder.shape(source))
-    widths = np.zeros((2, rank), dtype=np.int64)
-    listed = [int(axis) % rank for axis in axes] if axes is not None else list(range(rank))
-    widths[:, listed] = np.asarray(given, dtype=np.int64).reshape(2, -1)
+    widths = pad_widths(node, len(builder.shape(source)))
+    if widths is None:
+        raise InternalError("SNN156", "an untyped padding was encoded", where=Where(node=node.name))
     shape = builder.constant(widths.reshape(-1), "pads")
     made = builder.emit(
         "Pad",

@@ -29,6 +29,7 @@ from snnc.passes.fold.thresholds import fold, fold_float
 from snnc.passes.quantise.grids import EXACT_FLOAT32
 from snnc.passes.spike import gains, layouts, products
 from snnc.passes.spike.builder import SpikeBuilder, data_type
+from snnc.passes.spike.host import host as _host
 
 __all__ = ["RULES"]
 
@@ -98,32 +99,6 @@ def _fixed_point(builder: SpikeBuilder, node: Node) -> None:
 
 def _nothing(builder: SpikeBuilder, node: Node) -> None:
     """Weights are read by the products that use them."""
-
-
-def _host(builder: SpikeBuilder, node: Node) -> bool:
-    """Copy an elementwise float node between the network input and its encoder."""
-    output = node.outputs[0]
-    if not isinstance(builder.kind(output), FloatValue):
-        return False
-    inputs = [
-        value if isinstance(builder.kind(value), Constant) else builder.get(value)
-        for value in node.inputs
-        if value is not None
-    ]
-    if len(inputs) != len(node.inputs):
-        raise UnsupportedError("SNN434", "a host operator with an absent input", where=Where(node=node.name))
-    made = builder.emit(
-        node.op_type,
-        inputs,
-        attributes(node),
-        builder.name(output),
-        DataType.FLOAT,
-        node,
-        like=output,
-        domain="",
-    )
-    builder.put(output, made)
-    return True
 
 
 def _sum(builder: SpikeBuilder, node: Node) -> None:

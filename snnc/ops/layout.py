@@ -98,9 +98,20 @@ def _need(inputs: Sequence[Array | None], index: int) -> Array:
     return array
 
 
-def _optional(inputs: Sequence[Array | None], index: int) -> tuple[int, ...] | None:
+def _optional(
+    inputs: Sequence[Array | None], index: int, attrs: Attributes | None = None, name: str = ""
+) -> tuple[int, ...] | None:
+    """Return an optional input that holds integers; older opsets have it as an attribute."""
     array = inputs[index] if index < len(inputs) else None
+    if array is None and attrs is not None and name in attrs:
+        array = np.asarray(attrs[name])
     return None if array is None else tuple(int(item) for item in np.atleast_1d(array))
+
+
+def _bound(inputs: Sequence[Array | None], index: int, attrs: Attributes, name: str) -> Any:
+    """Return an optional input that holds one number; older opsets have it as an attribute."""
+    array = inputs[index] if index < len(inputs) else None
+    return attrs.get(name) if array is None else array.reshape(-1)[0]
 
 
 def _reshape(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
@@ -123,11 +134,11 @@ def _flatten(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[
 
 
 def _squeeze(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
-    return [np.squeeze(_need(inputs, 0), axis=_optional(inputs, 1))]
+    return [np.squeeze(_need(inputs, 0), axis=_optional(inputs, 1, attrs, "axes"))]
 
 
 def _unsqueeze(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
-    return [np.expand_dims(_need(inputs, 0), _optional(inputs, 1) or ())]
+    return [np.expand_dims(_need(inputs, 0), _optional(inputs, 1, attrs, "axes") or ())]
 
 
 def _concat(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
@@ -137,7 +148,7 @@ def _concat(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[A
 
 def _split(inputs: Sequence[Array | None], attrs: Attributes, outputs: int) -> list[Array]:
     data, axis = _need(inputs, 0), integer(attrs, "axis", 0)
-    sizes = _optional(inputs, 1)
+    sizes = _optional(inputs, 1, attrs, "split")
     if sizes is None:
         chunk = -(-data.shape[axis] // outputs)
         sizes = tuple(min(chunk, max(0, data.shape[axis] - chunk * index)) for index in range(outputs))
@@ -146,8 +157,9 @@ def _split(inputs: Sequence[Array | None], attrs: Attributes, outputs: int) -> l
 
 def _slice(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
     data = _need(inputs, 0)
-    starts, ends = _optional(inputs, 1) or (), _optional(inputs, 2) or ()
-    axes = _optional(inputs, 3) or tuple(range(len(starts)))
+    starts = _optional(inputs, 1, attrs, "starts") or ()
+    ends = _optional(inputs, 2, attrs, "ends") or ()
+    axes = _optional(inputs, 3, attrs, "axes") or tuple(range(len(starts)))
     steps = _optional(inputs, 4) or (1,) * len(starts)
     index: list[Any] = [slice(None)] * data.ndim
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
@@ -168,16 +180,49 @@ def _expand(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[A
 
 
 def _pad(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
-    data, pads = _need(inputs, 0), _optional(inputs, 1) or ()
-    fill = inputs[2] if len(inputs) > 2 else None
-    if attrs.get("mode", "constant") != "constant" or (fill is not None and np.any(fill != 0)):
+    data, pads = _need(inputs, 0), _optional(inputs, 1, attrs, "pads") or ()
+    fill = _bound(inputs, 2, attrs, "value") or 0
+    if attrs.get("mode", "constant") != "constant" or (fill and data.dtype.kind != "f"):
         raise InternalError("SNN115", "the spike dialect pads with zeros only")
     axes = _optional(inputs, 3) or tuple(range(data.ndim))
     margins = [(0, 0)] * data.ndim
     for position, axis in enumerate(axes):
         margins[axis] = (pads[position], pads[position + len(axes)])
     crop = tuple(slice(max(0, -begin), end if end < 0 else None) for begin, end in margins)
-    return [np.pad(data[crop], [(max(0, begin), max(0, end)) for begin, end in margins])]
+    widths = [(max(0, begin), max(0, end)) for begin, end in margins]
+    return [np.pad(data[crop], widths, constant_values=fill)]
+
+
+def _depth_to_space(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    data, size = _need(inputs, 0), integer(attrs, "blocksize")
+    n, c, h, w = data.shape
+    if attrs.get("mode", "DCR") == "CRD":
+        blocks = data.reshape(n, c // size**2, size, size, h, w).transpose(0, 1, 4, 2, 5, 3)
+    else:
+        blocks = data.reshape(n, size, size, c // size**2, h, w).transpose(0, 3, 4, 1, 5, 2)
+    return [blocks.reshape(n, c // size**2, h * size, w * size)]
+
+
+def _space_to_depth(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    data, size = _need(inputs, 0), integer(attrs, "blocksize")
+    n, c, h, w = data.shape
+    blocks = data.reshape(n, c, h // size, size, w // size, size).transpose(0, 3, 5, 1, 2, 4)
+    return [blocks.reshape(n, c * size**2, h // size, w // size)]
+
+
+def _clip(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    data = _need(inputs, 0)
+    low, high = _bound(inputs, 1, attrs, "min"), _bound(inputs, 2, attrs, "max")
+    if low is not None:
+        data = np.maximum(data, data.dtype.type(low))
+    return [np.asarray(data if high is None else np.minimum(data, data.dtype.type(high)))]
+
+
+def _unary(function: Callable[[Array], Array]) -> Run:
+    def run(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+        return [np.asarray(function(_need(inputs, 0)))]
+
+    return run
 
 
 def _identity(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
@@ -213,6 +258,8 @@ def _cast(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Arr
 
 def _div(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
     a, b = _need(inputs, 0), _need(inputs, 1)
+    if a.dtype.kind == "f":
+        return [np.divide(a, b)]
     # ONNX integer division truncates towards zero.
     return [np.asarray(np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)]
 
@@ -253,7 +300,10 @@ _ALL = (
     LayoutOp("Gather", "first", _gather),
     LayoutOp("Expand", "first", _expand),
     LayoutOp("Pad", "first", _pad),
+    LayoutOp("DepthToSpace", "first", _depth_to_space),
+    LayoutOp("SpaceToDepth", "first", _space_to_depth),
     LayoutOp("Identity", "first", _identity),
+    LayoutOp("Dropout", "first", _identity),
     LayoutOp("Shape", "first", _shape),
     LayoutOp("Size", "first", _size),
     LayoutOp("Constant", "none", _constant),
@@ -263,6 +313,9 @@ _ALL = (
     LayoutOp("Sub", "none", _binary(np.subtract)),
     LayoutOp("Mul", "none", _binary(np.multiply)),
     LayoutOp("Div", "none", _div),
+    LayoutOp("Neg", "none", _unary(np.negative)),
+    LayoutOp("Relu", "none", _unary(lambda data: np.maximum(data, 0))),
+    LayoutOp("Clip", "none", _clip),
     LayoutOp("Equal", "none", _binary(np.equal)),
     LayoutOp("Range", "none", _range),
     LayoutOp("Where", "none", _where),

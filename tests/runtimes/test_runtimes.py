@@ -108,7 +108,7 @@ def test_unknown_runtimes_are_refused(builder: Any) -> None:
 def test_numpy_names_all_foreign_nodes(name: str) -> None:
     text = """<ir_version: 10, opset_import: ["" : 17, "ai.snnc" : 1]>
     g (float[N, 4] x) => (float[N, 4] y) {
-      [first] a = Relu(x)
+      [first] a = Tanh(x)
       [second] b = Sigmoid(a)
       [third] c = ai.snnc.Charge<gain = 2>(b)
       [fourth] y = Identity(c)

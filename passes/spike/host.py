@@ -1,0 +1,71 @@
+"""Encoding rule of float operators in front of an encoder: they stay, in the form that opset 17 has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from snnc.errors import UnsupportedError, Where
+from snnc.ir import DataType, Node, Value, attributes
+from snnc.passes.analysis import Constant, FloatValue
+from snnc.passes.analysis.layout import pad_widths
+from snnc.passes.spike.builder import SpikeBuilder
+
+__all__ = ["host"]
+
+
+def host(builder: SpikeBuilder, node: Node) -> bool:
+    """Copy an elementwise float node between the network input and its encoder.
+
+    Args:
+        builder: The graph being built.
+        node: Node of the quantised graph.
+
+    Returns:
+        Whether the node is one; if not, nothing was done.
+
+    Raises:
+        UnsupportedError: SNN446, a Pad whose widths are not constant.
+    """
+    output = node.outputs[0]
+    if not isinstance(builder.kind(output), FloatValue):
+        return False
+    inputs: list[Value | None] = [_operand(builder, value) for value in node.inputs]
+    attrs = attributes(node)
+    if node.op_type == "Clip":
+        inputs, attrs = [inputs[0], *_bounds(builder, inputs[1:], attrs)], {}
+    elif node.op_type == "Pad":
+        widths = pad_widths(node, len(builder.shape(output)))
+        if widths is None:
+            raise UnsupportedError(
+                "SNN446", "Pad with widths that are not constant", where=Where(node=node.name)
+            )
+        held = inputs[2] if len(inputs) > 2 else None
+        fill = held or builder.constant(np.asarray(attrs.get("value", 0.0), dtype=np.float32), "fill")
+        inputs = [inputs[0], builder.constant(widths.reshape(-1), "pads"), fill]
+        attrs = {"mode": attrs.get("mode", "constant")}
+    elif node.op_type == "Cast":
+        attrs = {"to": attrs["to"]}
+    made = builder.emit(
+        node.op_type, inputs, attrs, builder.name(output), DataType.FLOAT, node, like=output, domain=""
+    )
+    builder.put(output, made)
+    return True
+
+
+def _operand(builder: SpikeBuilder, value: Value | None) -> Value | None:
+    if value is None or isinstance(builder.kind(value), Constant):
+        return value
+    return builder.get(value)
+
+
+def _bounds(builder: SpikeBuilder, given: list[Value | None], attrs: dict[str, Any]) -> list[Value | None]:
+    """Bounds of a Clip as inputs, which before opset 11 were attributes."""
+    found: list[Value | None] = []
+    for position, name in enumerate(("min", "max")):
+        value = given[position] if position < len(given) else None
+        if value is None and name in attrs:
+            value = builder.constant(np.asarray(attrs[name], dtype=np.float32), name)
+        found.append(value)
+    return found if found[1] is not None else found[:1] if found[0] is not None else []

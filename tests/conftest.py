@@ -1,0 +1,358 @@
+"""Small quantised networks, a float64 evaluation of them, and a comparison of everything that must agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from snnc.coding import CodeBook
+from snnc.compile import Conversion, ConvertOptions, convert
+from snnc.debug.verify import coded_tensors
+from snnc.ir import Model
+from snnc.runtimes import NumpyPacked, NumpyTimestep, OnnxRuntime
+from snnc.runtimes.oracle import QuantisedOracle
+
+Array = npt.NDArray[Any]
+Feeds = Mapping[str, Array]
+LEVELS = ("none", "basic", "extended", "all")
+
+
+class Net:
+    """A network under construction: standard nodes between ``ai.snnc::Quantise`` nodes, weights in float."""
+
+    def __init__(self, seed: int = 0, opset: int = 17) -> None:
+        self.random = np.random.default_rng(seed)
+        self.opset = opset
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self.inputs: list[onnx.ValueInfoProto] = []
+        self.outputs: list[onnx.ValueInfoProto] = []
+        self.names: set[str] = set()
+
+    def _unique(self, stem: str) -> str:
+        name, count = stem, 0
+        while name in self.names:
+            count += 1
+            name = f"{stem}{count}"
+        self.names.add(name)
+        return name
+
+    def input(self, shape: Sequence[int | str], name: str = "x") -> str:
+        self.names.add(name)
+        self.inputs.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, list(shape)))
+        return name
+
+    def const(self, array: npt.ArrayLike, dtype: npt.DTypeLike = np.float32, name: str = "c") -> str:
+        name = self._unique(name)
+        self.initializers.append(numpy_helper.from_array(np.asarray(array, dtype=dtype), name))
+        return name
+
+    def op(
+        self,
+        kind: str,
+        inputs: Sequence[str],
+        *,
+        outputs: int = 1,
+        name: str = "",
+        domain: str = "",
+        **a: Any,
+    ) -> Any:
+        name = self._unique(name or kind.lower())
+        names = [name] if outputs == 1 else [self._unique(f"{name}_{i}") for i in range(outputs)]
+        self.nodes.append(helper.make_node(kind, list(inputs), names, name=name, domain=domain, **a))
+        return names[0] if outputs == 1 else names
+
+    def quantise(
+        self,
+        x: str,
+        step: npt.ArrayLike = 0.25,
+        book: CodeBook | tuple[Any, ...] = (4, 2),
+        *,
+        ties: str = "away",
+        name: str = "",
+    ) -> str:
+        """Quantise; a book may be given as the arguments of ``CodeBook``."""
+        book = book if isinstance(book, CodeBook) else CodeBook(*book)
+        steps = self.const(step, name="step")
+        attrs = {**book.to_attributes(), "ties": ties}
+        return str(self.op("Quantise", [x, steps], name=name or "code", domain="ai.snnc", **attrs))
+
+    def normal(self, *shape: int, gain: float = 1.0) -> Array:
+        """Normal random numbers for weights: variance gain² / fan-in."""
+        fan = int(np.prod(shape[1:])) if len(shape) > 2 else shape[0]
+        return (self.random.standard_normal(shape) * gain / np.sqrt(fan)).astype(np.float32)
+
+    def grid(self, *shape: int, scale: float = 2.0**-9) -> Array:
+        """Weights that int8 represents exactly: multiples of ``scale``, ±127 of them in each channel."""
+        integers = self.random.integers(-126, 127, shape)
+        # Conv has its output channels first, MatMul last; one weight of each channel is the largest.
+        (integers.reshape(shape[0], -1)[:, 0] if len(shape) > 2 else integers[0])[...] = 127
+        return (integers * scale).astype(np.float32)
+
+    def conv(
+        self,
+        x: str,
+        shape: Sequence[int],
+        *,
+        bias: bool = True,
+        weights: npt.ArrayLike | None = None,
+        **a: Any,
+    ) -> str:
+        """Conv with random (or given) weights of shape (O, C / group, *kernel), same padding by default."""
+        kernel = list(shape[2:])
+        array = self.normal(*shape) if weights is None else np.asarray(weights, np.float32)
+        inputs = [x, self.const(array, name="w")]
+        if bias:
+            inputs.append(self.const(self.random.standard_normal(shape[0]) * 0.1, name="b"))
+        a.setdefault("pads", [size // 2 for size in kernel] * 2)
+        return str(self.op("Conv", inputs, kernel_shape=kernel, **a))
+
+    def matmul(self, x: str, shape: Sequence[int], weights: npt.ArrayLike | None = None) -> str:
+        """MatMul with random (or given) weights of shape (K, N)."""
+        array = self.normal(*shape) if weights is None else np.asarray(weights, np.float32)
+        return str(self.op("MatMul", [x, self.const(array, name="w")]))
+
+    def output(self, *names: str) -> Net:
+        self.outputs += [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names]
+        return self
+
+    def proto(self) -> onnx.ModelProto:
+        graph = helper.make_graph(self.nodes, "net", self.inputs, self.outputs, self.initializers)
+        opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid("ai.snnc", 1)]
+        return helper.make_model(graph, ir_version=10, opset_imports=opsets)
+
+    def model(self) -> Model:
+        return ir.from_proto(self.proto())
+
+    def save(self, folder: Path, name: str = "net.onnx") -> Path:
+        onnx.save(self.proto(), folder / name)
+        return folder / name
+
+    def feeds(self, batch: int = 3, spread: float = 1.0, seed: int = 1) -> dict[str, Array]:
+        """Normal random numbers for every input."""
+        random = np.random.default_rng(seed)
+        feeds = {}
+        for entry in self.inputs:
+            dims = entry.type.tensor_type.shape.dim
+            shape = [dim.dim_value or batch for dim in dims]
+            feeds[entry.name] = (random.standard_normal(shape) * spread).astype(np.float32)
+        return feeds
+
+
+# --- float64 -----------------------------------------------------------------------------------------------
+
+
+class NearTie(Exception):
+    """A value lies so close to a mid-point that float64 may not decide it."""
+
+
+def _reached(u: Array, limit: Array, closed: bool) -> Array:
+    distance = np.abs(u - limit)
+    if bool(np.any((distance > 0) & (distance <= 1e-11 * (np.abs(u) + np.abs(limit))))):
+        raise NearTie
+    return (u >= limit) if closed else (u > limit)
+
+
+class Quantise(OpRun):  # type: ignore[misc]
+    op_domain = "ai.snnc"
+
+    def _run(self, u: Array, step: Array, **attrs: Any) -> tuple[Array]:
+        book = CodeBook.from_attributes(attrs)
+        codes = np.full(u.shape, book.smallest, dtype=np.float64)
+        for point, low, high in zip(
+            book.break_points(attrs["ties"]), book.codes[:-1], book.codes[1:], strict=True
+        ):
+            codes += _reached(u, point.twice_midpoint / 2 * step, point.closed) * float(high - low)
+        return (codes * step,)
+
+
+class Weight(OpRun):  # type: ignore[misc]
+    op_domain = "ai.snnc"
+
+    def _run(self, integers: Array, numerator: Array, denominator: Array) -> tuple[Array]:
+        return (integers.astype(np.float64) * numerator / denominator,)
+
+
+class FixedPoint(OpRun):  # type: ignore[misc]
+    op_domain = "ai.snnc"
+
+    def _run(self, x: Array, fraction_bits: int = 12, bits: int = 24) -> tuple[Array]:
+        limit = 2 ** (bits - 1) - 1
+        return (np.clip(np.rint(x * 2.0**fraction_bits), -limit, limit) / 2.0**fraction_bits,)
+
+
+class Rescale(OpRun):  # type: ignore[misc]
+    op_domain = "ai.snnc"
+
+    def _run(self, u: Array, multiplier: Array, step: Array, source_step: Array) -> tuple[Array]:
+        return (u * multiplier * step / source_step,)
+
+
+class RoundMembrane(OpRun):  # type: ignore[misc]
+    op_domain = "ai.snnc"
+
+    def _run(self, u: Array, step: Array) -> tuple[Array]:
+        ratio = u / step
+        distance = np.abs(ratio - np.floor(ratio) - 0.5)
+        if bool(np.any((distance > 0) & (distance < 1e-9))):
+            raise NearTie
+        return (step * np.floor(ratio + 0.5),)
+
+
+def evaluate_in_float64(model: Model, feeds: Feeds) -> dict[str, Array]:
+    """Evaluate a network of either quant dialect or standard ops in float64 with ONNX's own reference.
+
+    Returns:
+        Every value by name.
+
+    Raises:
+        NearTie: A comparison is too close to call.
+    """
+    proto = ir.to_proto(model)
+    del proto.graph.value_info[:]
+    del proto.functions[:]
+    for position, tensor in enumerate(proto.graph.initializer):
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            wide = numpy_helper.to_array(tensor).astype(np.float64)
+            proto.graph.initializer[position].CopyFrom(numpy_helper.from_array(wide, tensor.name))
+    names = [name for node in proto.graph.node for name in node.output if name]
+    del proto.graph.output[:]
+    proto.graph.output.extend([onnx.ValueInfoProto(name=name) for name in names])
+    evaluator = ReferenceEvaluator(proto, new_ops=[Quantise, Weight, FixedPoint, Rescale, RoundMembrane])
+    results = evaluator.run(None, {name: array.astype(np.float64) for name, array in feeds.items()})
+    return dict(zip(names, results, strict=True))
+
+
+# --- agreement ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What all agreed upon.
+
+    Attributes:
+        conversion: The converted network.
+        outputs: Outputs by name.
+        codes: Codes by the name of their tensor in the quantised network.
+    """
+
+    conversion: Conversion
+    outputs: dict[str, Array]
+    codes: dict[str, Array]
+
+    @property
+    def ops(self) -> list[str]:
+        """Operators of the spiking graph, in order."""
+        return [node.op_type for node in self.conversion.model.graph]
+
+    @property
+    def notes(self) -> list[str]:
+        """Everything that the passes noted."""
+        return [note for record in self.conversion.records for note in record.notes]
+
+
+def same_bits(runtime: str, name: str, expected: Array, found: Array) -> None:
+    assert found.shape == expected.shape, (runtime, name, found.shape, expected.shape)
+    if expected.dtype == np.float32:
+        assert found.dtype == np.float32, (runtime, name, found.dtype)
+        different = int(np.count_nonzero(expected.view(np.int32) != found.view(np.int32)))
+    else:
+        different = int(np.count_nonzero(expected.astype(np.int64) != found.astype(np.int64)))
+    assert not different, (runtime, name, f"{different} of {found.size} differ")
+
+
+def agree(
+    model: Net | Model,
+    feeds: Feeds | None = None,
+    *,
+    levels: Sequence[str] = ("none", "all"),
+    source: bool = False,
+    float64: bool = True,
+    tolerance: float = 1e-5,
+    **options: Any,
+) -> Agreement:
+    """Convert a network and require equal bits from the oracle, both numpy runtimes and onnxruntime.
+
+    Args:
+        model: The network, its weights in float.
+        feeds: Inputs; default normal random numbers.
+        levels: Optimisation levels of onnxruntime.
+        source: Nothing is approximated: the codes of the source itself, in float64, must be the same too.
+        float64: Compare with a float64 evaluation of the quantised network as well.
+        tolerance: Of that comparison, for outputs, relative to the largest.
+        options: Fields of ``ConvertOptions``.
+    """
+    if feeds is None:
+        assert isinstance(model, Net)
+        feeds = model.feeds()
+    original = model.model() if isinstance(model, Net) else model
+    conversion = convert(original, ConvertOptions(**options))
+    taps = coded_tensors(conversion.model)
+    outputs, codes = QuantisedOracle(conversion.quantised).run_batch(feeds, list(taps.values()))
+    expected = {**{name: codes[meant] for name, meant in taps.items()}, **outputs}
+    found = {
+        "numpy": NumpyPacked(conversion.model).run(feeds, list(taps)),
+        "numpy-timestep": NumpyTimestep(conversion.model).run(feeds, list(taps)),
+    }
+    for level in levels:
+        runtime = OnnxRuntime(conversion.model, level, threads=1)  # type: ignore[arg-type]
+        found[f"onnxruntime {level}, tapped"] = runtime.run(feeds, list(taps))
+        # Without taps, because a value that is also an output blocks fusions.
+        found[f"onnxruntime {level}"] = runtime.run(feeds)
+    for name, results in found.items():
+        for tensor, array in results.items():
+            same_bits(name, tensor, expected[tensor], array)
+    if float64:
+        _compare_with_float64(conversion.quantised, feeds, outputs, codes, tolerance)
+    if source:
+        _compare_with_float64(original, feeds, outputs, codes, tolerance)
+    return Agreement(conversion, outputs, codes)
+
+
+def _compare_with_float64(
+    model: Model, feeds: Feeds, outputs: Mapping[str, Array], codes: Mapping[str, Array], tolerance: float
+) -> None:
+    values = evaluate_in_float64(model, feeds)
+    quantisers = {node.outputs[0].name or "": node for node in model.graph if node.op_type == "Quantise"}
+    assert set(codes) <= set(quantisers)
+    for name in codes:
+        node = quantisers[name]
+        value = node.inputs[1].const_value if node.inputs[1] is not None else None
+        assert value is not None
+        wanted = np.rint(values[name] / np.asarray(value.numpy(), dtype=np.float64))
+        same_bits("float64", name, wanted.astype(np.int32), codes[name])
+    for name, array in outputs.items():
+        limit = tolerance * max(1e-3, float(np.abs(values[name]).max(initial=0.0)))
+        assert array.shape == values[name].shape
+        assert np.abs(array - values[name]).max(initial=0.0) <= limit, name
+
+
+@pytest.fixture(scope="session", name="net")
+def net_fixture() -> type[Net]:
+    return Net
+
+
+@pytest.fixture(scope="session", name="agree")
+def agree_fixture() -> Callable[..., Agreement]:
+    return agree
+
+
+@pytest.fixture(scope="session", name="in_float64")
+def in_float64_fixture() -> Callable[[Model, Feeds], dict[str, Array]]:
+    return evaluate_in_float64
+
+
+@pytest.fixture(scope="session", name="near_tie")
+def near_tie_fixture() -> type[Exception]:
+    return NearTie
