@@ -97,40 +97,43 @@ def _lossless_table(result: dict[str, Any]) -> list[str]:
 
 
 def spikingjelly_table(result: dict[str, Any] | None) -> list[str]:
-    """Return the comparison with SpikingJelly's converter.
+    """Return the comparison with SpikingJelly's converter; times only if they were taken.
 
     Args:
         result: Content of ``benchmarks/spikingjelly_cnn.json``, or None if it was not measured yet.
     """
-    if result is None:
+    if result is None or "judged" not in result:
         return []
-    neurons = result["snnc"]["2"]["neurons"]
-    times = result["seconds_per_image"]
+    ours, theirs = result["judged"]["snnc"], result["judged"]["spikingjelly"]
+    neurons = ours["2"]["neurons"]
+    times = result.get("times", {}).get("seconds_per_image", {})
 
     def row(name: str, steps: int, accuracy: float, spikes: float, key: str) -> list[str]:
-        milliseconds = [f"{1000 * seconds:.2f}" for seconds in times[key].values()]
+        milliseconds = [f"{1000 * seconds:.2f}" for seconds in times.get(key, {}).values()]
         return [name, str(steps), f"{accuracy:.2f} %", f"{spikes / neurons:.3f}", *milliseconds]
 
     rows = []
-    for groups, judged in result["snnc"].items():
+    for groups, judged in ours.items():
         for runtime, words in (("ort", "onnxruntime"), ("numpy-timestep", "numpy, step by step")):
-            key = f"snnc T4G{groups} {runtime}"
             name = f"snnc, G = {groups}, {words}"
+            key = f"snnc T4G{groups} {runtime}"
             rows.append(row(name, 4, judged["accuracy"], judged["spikes_per_image"], key))
-    for recipe, judged in result["spikingjelly"].items():
-        for steps, accuracy in judged["accuracy"].items():
+    for recipe, judged in theirs.items():
+        for steps in sorted(judged["accuracy"], key=int):
             key = f"spikingjelly {recipe} T{steps}"
-            spikes = judged["spikes_per_image"][steps]
+            accuracy, spikes = judged["accuracy"][steps], judged["spikes_per_image"][steps]
             rows.append(row(f"SpikingJelly, {recipe}", int(steps), accuracy, spikes, key))
-    batches = list(next(iter(times.values())))
     headings = ["converter", "T", "accuracy", "spikes per neuron"]
+    headings += [f"ms per image, batch {batch}" for batch in next(iter(times.values()), {})]
+    commands = {part["command"] for part in (result["judged"], result.get("times")) if part}
     return [
-        *_rows([*headings, *(f"ms per image, batch {batch}" for batch in batches)], rows),
+        *_rows(headings, rows),
         "",
         (
             f"{result['images']:,} test images, {neurons:,.0f} neurons; the float network classifies "
-            f"{result['float_accuracy']:.2f} %. {result['machine']}, one thread each; `{result['command']}`. "
-            "What is not equal between the sides is said in [benchmarks/RESULTS.md](benchmarks/RESULTS.md)."
+            f"{result['float_accuracy']:.2f} %. {result['machine']}, one thread each; "
+            f"{', '.join(f'`{command}`' for command in sorted(commands))}. What is not equal between "
+            "the sides is said in [benchmarks/RESULTS.md](benchmarks/RESULTS.md)."
         ),
     ]
 

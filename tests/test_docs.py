@@ -172,15 +172,26 @@ LOSSLESS: dict[str, Any] = {
     },
 }
 JELLY: dict[str, Any] = {
-    "command": "python benchmarks/spikingjelly_cnn.py",
     "float_accuracy": 91.5,
     "images": 10_000,
     "machine": "a machine",
-    "snnc": {"2": {"accuracy": 91.0, "spikes_per_image": 500.0, "neurons": 1000}},
-    "spikingjelly": {"rate": {"accuracy": {"64": 90.5}, "spikes_per_image": {"64": 4000.0}}},
+    "judged": {
+        "command": "python benchmarks/spikingjelly_cnn.py",
+        "snnc": {"2": {"accuracy": 91.0, "spikes_per_image": 500.0, "neurons": 1000}},
+        "spikingjelly": {
+            "rate": {
+                "accuracy": {"64": 90.5, "8": 50.0},
+                "spikes_per_image": {"64": 4000.0, "8": 400.0},
+            }
+        },
+    },
+}
+TIMES: dict[str, Any] = {
+    "command": "python benchmarks/spikingjelly_cnn.py --only times",
     "seconds_per_image": {
         "snnc T4G2 ort": {"1": 0.004, "32": 0.002},
         "snnc T4G2 numpy-timestep": {"1": 0.02, "32": 0.01},
+        "spikingjelly rate T8": {"1": 0.05, "32": 0.025},
         "spikingjelly rate T64": {"1": 0.1, "32": 0.05},
     },
 }
@@ -193,9 +204,17 @@ def test_tables_show_what_was_measured_and_hide_nothing(make_tables: ModuleType)
         "| residual CNN | 1 | 91.50 % | 91.00 % | 91.00 % | 0 of 123,456 | 0.500, 1 | 4.50, 4.00 |"
         in lines[3]
     )
-    lines = make_tables.spikingjelly_table(JELLY)
+    lines = make_tables.spikingjelly_table({**JELLY, "times": TIMES})
     assert lines[2] == "| snnc, G = 2, onnxruntime | 4 | 91.00 % | 0.500 | 4.00 | 2.00 |"
-    assert "| SpikingJelly, rate | 64 | 90.50 % | 4.000 | 100.00 | 50.00 |" in lines
+    assert lines[4] == "| SpikingJelly, rate | 8 | 50.00 % | 0.400 | 50.00 | 25.00 |"
+    assert lines[5] == "| SpikingJelly, rate | 64 | 90.50 % | 4.000 | 100.00 | 50.00 |"
+    assert all(command in lines[-1] for command in (JELLY["judged"]["command"], TIMES["command"]))
+
+
+def test_accuracy_is_shown_before_times_are_taken(make_tables: ModuleType) -> None:
+    lines = make_tables.spikingjelly_table(JELLY)
+    assert lines[2] == "| snnc, G = 2, onnxruntime | 4 | 91.00 % | 0.500 |"
+    assert make_tables.spikingjelly_table({"times": TIMES}) == []
 
 
 def test_without_a_measurement_there_is_no_number(make_tables: ModuleType, tmp_path: Path) -> None:
