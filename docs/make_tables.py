@@ -125,6 +125,10 @@ def spikingjelly_table(result: dict[str, Any] | None) -> list[str]:
             rows.append(row(f"SpikingJelly, {recipe}", int(steps), accuracy, spikes, key))
     headings = ["converter", "T", "accuracy", "spikes per neuron"]
     headings += [f"ms per image, batch {batch}" for batch in next(iter(times.values()), {})]
+    if times:
+        differences = " What is not equal is said in [benchmarks/RESULTS.md](benchmarks/RESULTS.md)."
+    else:
+        differences = ""
     commands = {part["command"] for part in (result["judged"], result.get("times")) if part}
     return [
         *_rows(headings, rows),
@@ -132,8 +136,7 @@ def spikingjelly_table(result: dict[str, Any] | None) -> list[str]:
         (
             f"{result['images']:,} test images, {neurons:,.0f} neurons; the float network classifies "
             f"{result['float_accuracy']:.2f} %. {result['machine']}, one thread each; "
-            f"{', '.join(f'`{command}`' for command in sorted(commands))}. What is not equal between "
-            "the sides is said in [benchmarks/RESULTS.md](benchmarks/RESULTS.md)."
+            f"{', '.join(f'`{command}`' for command in sorted(commands))}.{differences}"
         ),
     ]
 

@@ -23,6 +23,7 @@ from snnc.files import atomic_write, open_regular
 __all__ = [
     "Array",
     "InputSpec",
+    "check_suffix",
     "load_samples",
     "match_inputs",
     "read_arrays",
@@ -172,6 +173,26 @@ def sample_count(arrays: Mapping[str, Array]) -> int:
     return len(next(iter(arrays.values())))
 
 
+def check_suffix(path: str | os.PathLike[str], count: int) -> None:
+    """Refuse the name of an output that cannot hold some arrays, before any work is done.
+
+    Args:
+        path: Output.
+        count: Number of arrays that are to go into it.
+
+    Raises:
+        UsageError: SNN233, if the suffix is neither .npy nor .npz, or several arrays are to go into one .npy.
+    """
+    suffix = Path(path).suffix
+    where = Where(file=os.fspath(path))
+    if suffix not in {".npy", ".npz"}:
+        raise UsageError("SNN233", "array files end in .npy or .npz", where=where)
+    if suffix == ".npy" and count != 1:
+        raise UsageError(
+            "SNN233", f"an .npy holds one array, but there are {count}", where=where, hint="use .npz"
+        )
+
+
 def write_arrays(
     path: str | os.PathLike[str],
     arrays: Mapping[str, Array],
@@ -192,14 +213,8 @@ def write_arrays(
             neither or several arrays are to go into one ``.npy``.
         EnvironmentFailure: SNN603, if the place cannot be written.
     """
+    check_suffix(path, len(arrays))
     suffix = Path(path).suffix
-    where = Where(file=os.fspath(path))
-    if suffix not in {".npy", ".npz"}:
-        raise UsageError("SNN233", "array files end in .npy or .npz", where=where)
-    if suffix == ".npy" and len(arrays) != 1:
-        raise UsageError(
-            "SNN233", f"an .npy holds one array, but there are {len(arrays)}", where=where, hint="use .npz"
-        )
 
     def write(stream: BinaryIO) -> None:
         if suffix == ".npy":

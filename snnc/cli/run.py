@@ -32,7 +32,7 @@ __all__ = ["command"]
 @options.seed
 def command(output: Output, *, model: str, source: str, target: str | None, runtime: str, seed: int) -> None:
     """Run a spiking model."""
-    from snnc.arrays import load_samples, sample_count, write_arrays
+    from snnc.arrays import check_suffix, load_samples, sample_count, write_arrays
     from snnc.compile import load_spiking
     from snnc.files import check_output
     from snnc.runtimes import create
@@ -40,6 +40,8 @@ def command(output: Output, *, model: str, source: str, target: str | None, runt
     if target is not None:
         check_output(target, force=output.settings.force, inputs=[model, source])
     executor = create(runtime, load_spiking(model))
+    if target is not None:
+        check_suffix(target, len(executor.outputs))
     samples = load_samples(source, executor.inputs, seed=seed)
     if source.startswith("random:"):
         output.say(f"note: running on {source} samples, not on real data")

@@ -87,3 +87,14 @@ def test_refusals_name_the_file(home, snnc, model, source, code, text):
     assert text in result.stderr
     assert result.stderr.count("error:") == 1
     assert not (home / "out.npz").exists()
+
+
+@pytest.mark.parametrize("target", ["y.txt", "y", "y.npz.gz"])
+def test_unusable_suffix_is_refused_before_the_run(home, snnc, monkeypatch, target):
+    def fail(*_, **__):
+        raise AssertionError("the model was run")
+
+    monkeypatch.setattr("snnc.runtimes.numpy_runtime.NumpyPacked.run", fail)
+    result = snnc("run", "net.snn.onnx", "--input", "x.npz", "--output", target)
+    assert result.exit_code == 2
+    assert "end in .npy or .npz" in result.stderr
