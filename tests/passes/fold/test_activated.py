@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
 
 import mpmath
 import numpy as np
 import pytest
 
 from snnc.coding import CodeBook
-from snnc.passes.analysis.activations import ACTIVATION_OPS, activate, scaled, shifted
+from snnc.errors import InternalError, UnsupportedError
+from snnc.passes.analysis.activations import ACTIVATION_OPS, activate, scaled
 from snnc.passes.analysis.exact import as_exact, exact
-from snnc.passes.analysis.kinds import Activated, Constant, Membrane
+from snnc.passes.analysis.functions import Activation, shape_of
+from snnc.passes.analysis.kinds import Activated, Membrane
 from snnc.passes.fold.activated import fold_activated
 
 MP = mpmath.mp.clone()
@@ -88,22 +91,28 @@ BOOKS = [
 ]
 
 
+@lru_cache(maxsize=512)
+def values(name, attrs, step, bias, low, high):
+    """The function at every potential, to 400 bits."""
+    return [REFERENCE[name](number(step * v + bias), **dict(attrs)) for v in range(low, high + 1)]
+
+
 def level(value, points):
-    """Number of break points (times the step) that a value has reached; equal within 2^-300 is equal."""
-    count = 0
-    for point, closed in points:
+    """Number of break points that a value has reached; what agrees to 2^-300 is equal."""
+    low, high = 0, len(points)
+    while low < high:
+        middle = (low + high) // 2
+        point, closed = points[middle]
         difference = value - point
-        count += abs(difference) < EQUAL if closed and abs(difference) < EQUAL else difference >= EQUAL
-    return count
+        reached = closed if abs(difference) < EQUAL else difference > 0
+        low, high = (middle + 1, high) if reached else (low, middle)
+    return low
 
 
-def expected(function, book, ties, step, bias, gain, offset, output, low, high):
+def expected(name, attrs, book, ties, step, bias, gain, offset, output, low, high):
     points = [(number(point.twice_midpoint * output / 2), point.closed) for point in book.break_points(ties)]
-    codes = []
-    for v in range(low, high + 1):
-        value = number(gain) * function(number(step * v + bias)) + number(offset)
-        codes.append(int(book.codes[level(value, points)]))
-    return codes
+    found = values(name, tuple(sorted(attrs.items())), step, bias, low, high)
+    return [int(book.codes[level(number(gain) * value + number(offset), points)]) for value in found]
 
 
 def membrane(steps, biases, low, high):
@@ -131,24 +140,104 @@ def test_every_function_has_a_reference():
     assert set(REFERENCE) == ACTIVATION_OPS
 
 
+# Steps and biases that are powers of two make ties; the others make none.
+CHANNELS = [(Fraction(1, 32), Fraction(-3, 8)), (Fraction(1, 37), Fraction(1, 7))]
+LOW, HIGH = -110, 130
+
+
 @pytest.mark.parametrize(("book", "ties"), BOOKS, ids=lambda item: str(item)[:60])
-@pytest.mark.parametrize(("name", "attrs"), CASES, ids=lambda item: str(item))
+@pytest.mark.parametrize(("name", "attrs"), CASES, ids=str)
 def test_table_is_the_function(name, attrs, book, ties):
-    low, high = -150, 170
-    # Steps and biases that are powers of two make ties; the others make none.
-    channels = [
-        (Fraction(1, 32), Fraction(0)),
-        (Fraction(1, 64), Fraction(-3, 8)),
-        (Fraction(1, 37), Fraction(1, 7)),
-    ]
     output = Fraction(1, 16)
-    kind = kind_of(name, attrs, membrane([c[0] for c in channels], [c[1] for c in channels], low, high))
+    kind = kind_of(name, attrs, membrane(*zip(*CHANNELS, strict=True), LOW, HIGH))
     table = fold_activated(kind, book, exact(output, 2), ties)
     assert table.thresholds.shape[1] == 2**table.depth - 1 >= len(table.codes) - 1
-    v = np.arange(low, high + 1)
-    for channel, (step, bias) in enumerate(channels):
-        row = np.broadcast_to(table.rows, (1, 3))[0, channel]
-        wanted = expected(
-            lambda x: REFERENCE[name](x, **attrs), book, ties, step, bias, 1, 0, output, low, high
-        )
+    assert set(table.codes) <= set(book.codes.tolist())
+    v = np.arange(LOW, HIGH + 1)
+    for channel, (step, bias) in enumerate(CHANNELS):
+        row = np.broadcast_to(table.rows, (1, 2))[0, channel]
+        wanted = expected(name, attrs, book, ties, step, bias, 1, 0, output, LOW, HIGH)
         assert look_up(table, row, v) == wanted, (step, bias)
+
+
+@pytest.mark.parametrize(("book", "ties"), BOOKS, ids=lambda item: str(item)[:60])
+@pytest.mark.parametrize("name", ["Gelu", "HardSwish", "Tanh", "Abs", "ThresholdedRelu", "Elu"])
+def test_gain_and_offset_of_each_channel(name, book, ties):
+    """Factors of both signs and zero: the rows walk through different levels in one table."""
+    gains = [Fraction(1), Fraction(-1), Fraction(1, 3), Fraction(-5, 2), Fraction(0), Fraction(2)]
+    offsets = [Fraction(0), Fraction(0), Fraction(-1, 4), Fraction(1, 5), Fraction(1, 8), Fraction(3, 16)]
+    step, bias = CHANNELS[0]
+    output = Fraction(1, 16)
+    kind = kind_of(name, {}, membrane([step] * 6, [bias] * 6, LOW, HIGH))
+    kind = scaled(kind, as_exact(np.array(gains, dtype=object).reshape(1, -1)))
+    offset = as_exact(np.array(offsets, dtype=object).reshape(1, -1))
+    kind = Activated(kind.membrane, kind.function, kind.gain, offset)
+    table = fold_activated(kind, book, exact(output, 2), ties)
+    v = np.arange(LOW, HIGH + 1)
+    for channel, (gain, shift) in enumerate(zip(gains, offsets, strict=True)):
+        wanted = expected(name, {}, book, ties, step, bias, gain, shift, output, LOW, HIGH)
+        assert look_up(table, table.rows[0, channel], v) == wanted, (gain, shift)
+
+
+def test_functions_of_each_channel():
+    """PRelu with slopes of both signs: rising, flat and falling below zero in one table."""
+    slopes = np.array([[0.25, -0.5, 0.0, 1.0, -1.0]], dtype=np.float32)
+    step, bias = CHANNELS[0]
+    book, output = CodeBook(4, 3, signed=True), Fraction(1, 8)
+    kind = activate("PRelu", membrane([step] * 5, [bias] * 5, LOW, HIGH), {}, [slopes], 2)
+    table = fold_activated(kind, book, exact(output, 2), "away")
+    v = np.arange(LOW, HIGH + 1)
+    for channel, slope in enumerate(slopes[0].tolist()):
+        attrs = {"slope": slope}
+        wanted = expected("PRelu", attrs, book, "away", step, bias, 1, 0, output, LOW, HIGH)
+        assert look_up(table, table.rows[0, channel], v) == wanted, slope
+
+
+def test_steps_of_each_channel_and_of_nothing():
+    """Output steps differ between channels; a channel whose weights are all zero has step 0."""
+    steps = [Fraction(1, 32), Fraction(0), Fraction(1, 50)]
+    biases = [Fraction(0), Fraction(-3, 4), Fraction(1, 3)]
+    outputs = [Fraction(1, 16), Fraction(1, 10), Fraction(1, 64)]
+    kind = kind_of("Gelu", {}, membrane(steps, biases, LOW, HIGH))
+    book = CodeBook(4, 4, signed=True)
+    table = fold_activated(kind, book, as_exact(np.array(outputs, dtype=object).reshape(1, -1)), "away")
+    v = np.arange(LOW, HIGH + 1)
+    for channel, numbers in enumerate(zip(steps, biases, outputs, strict=True)):
+        step, bias, output = numbers
+        wanted = expected("Gelu", {}, book, "away", step, bias, 1, 0, output, LOW, HIGH)
+        assert look_up(table, table.rows[0, channel], v) == wanted, numbers
+
+
+def test_codes_that_no_row_reaches_are_left_out():
+    """A sigmoid under a signed book: 0 to its largest value only, however many codes the book has."""
+    kind = kind_of("Sigmoid", {}, membrane([Fraction(1, 8)], [Fraction(0)], LOW, HIGH))
+    table = fold_activated(kind, CodeBook(8, 8, signed=True), exact(Fraction(1, 20), 2), "away")
+    assert table.codes == tuple(range(21)) and table.depth == 5
+    narrow = kind_of("Sigmoid", {}, membrane([Fraction(1, 8)], [Fraction(0)], -1, 1))
+    table = fold_activated(narrow, CodeBook(4, 4), exact(Fraction(1, 20), 2), "away")
+    assert table.codes == (9, 10, 11)
+    nothing = kind_of("Exp", {}, membrane([Fraction(1, 8)], [Fraction(0)], -1, 1))
+    table = fold_activated(nothing, CodeBook(4, 4), exact(Fraction(100), 2), "away")
+    assert table.codes == (0,) and table.thresholds.shape == (1, 1)
+
+
+def test_doubtful_thresholds_are_decided():
+    """A bias that puts a break point of tanh 2^-200 before or behind an integer, where float64 sees a tie."""
+    book, output = CodeBook(1, 1), Fraction(2, 3)
+    low, high = shape_of(Activation("Tanh")).pieces[0].inverse(Fraction(1, 3)).enclose(300)
+    for end, first in ((low - Fraction(1, 2**200), 6), (high + Fraction(1, 2**200), 5)):
+        kind = kind_of("Tanh", {}, membrane([Fraction(1, 4)], [end - Fraction(5, 4)], LOW, HIGH))
+        assert fold_activated(kind, book, exact(output, 2), "away").thresholds[0, 0] == first
+
+
+def test_a_falling_membrane_is_refused():
+    kind = kind_of("Gelu", {}, membrane([Fraction(-1, 8)], [Fraction(0)], LOW, HIGH))
+    with pytest.raises(InternalError, match="SNN153"):
+        fold_activated(kind, CodeBook(4, 4), exact(Fraction(1, 8), 2), "away")
+
+
+def test_tables_have_a_largest_size():
+    steps = [Fraction(1, n) for n in range(2, 2002)]
+    kind = kind_of("Tanh", {}, membrane(steps, [Fraction(0)] * 2000, LOW, HIGH))
+    with pytest.raises(UnsupportedError, match="SNN439"):
+        fold_activated(kind, CodeBook(16, 16), exact(Fraction(1, 2**16), 2), "away")
