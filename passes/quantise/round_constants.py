@@ -20,8 +20,9 @@ from snnc.ir import (
     initializer,
     insert_node,
     make_node,
+    replace_with,
 )
-from snnc.passes.analysis import Constant, Membrane, TypeAnalysis, as_membrane
+from snnc.passes.analysis import Constant, Membrane, TypeAnalysis, as_exact, as_membrane, same
 from snnc.passes.analysis.exact import ExactArray, collapse
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
 
@@ -37,7 +38,7 @@ class RoundConstants:
     membrane as integers instead.
 
     Matches: Add and Sub of a membrane and a constant that varies along two or more axes; constants in a
-    Concat with membranes.
+    Concat with membranes, repeated over the batch or not, and the bias that a Concat of them has.
     Leaves alone: biases per tensor or per channel.
     Keeps: names and shapes.
     """
@@ -56,6 +57,8 @@ class RoundConstants:
             if node.op_type in ("Add", "Sub", "Concat") and node.domain == "":
                 self._convert(model.graph, node, analysis, result)
             analysis.visit(node)
+            if node.op_type == "Concat" and node.domain == "":
+                _absorb(model.graph, node, analysis, result)
         return result
 
     def _convert(self, graph: Graph, node: Node, analysis: TypeAnalysis, result: PassResult) -> None:
@@ -116,6 +119,34 @@ def _insert(
     analysis.adopt(made, array.shape)
     result.rewrites.append(Rewrite("round a constant", (), (made.name or "",)))
     result.notes.append(f"{node.name}: constant rounded to multiples of {float(step.max()):.3g}")
+
+
+def _absorb(graph: Graph, node: Node, analysis: TypeAnalysis, result: PassResult) -> None:
+    """Turn the bias of a concatenation into integers where it differs between channels and positions."""
+    output = node.outputs[0]
+    kind = analysis.kind(output)
+    if not isinstance(kind, Membrane) or kind.host or sum(size > 1 for size in kind.bias.shape) < 2:
+        return
+    step = kind.step.astype(np.float64)
+    if bool(np.any(kind.step <= 0)) or not same(as_exact(step), kind.step):
+        return
+    made = make_node(
+        graph,
+        "RoundMembrane",
+        [output, initializer(graph, f"{node.name}_bias_step", step)],
+        domain=AI_SNNC,
+        name=f"{node.name}_rounded",
+        dtype=DataType.FLOAT,
+        shape=output.shape,
+        source=node,
+    )
+    shape = analysis.shape(output)
+    replace_with(graph, output, made.outputs[0], keep_name=False)
+    made.replace_input_with(0, output)
+    graph.insert_after(node, made)
+    analysis.adopt(made, shape)
+    result.rewrites.append(Rewrite("round a bias", (), (made.name or "",)))
+    result.notes.append(f"{node.name}: bias rounded to multiples of {float(step.max()):.3g}")
 
 
 def _expanded(node: Node, position: int) -> Node | None:

@@ -110,20 +110,31 @@ def _origin(operand: Value, use: tuple[Node, int]) -> tuple[Value, tuple[Node, i
     selected: tuple[Value, tuple[Node, int]] | None = None
     while True:
         node = operand.producer()
-        source = node.inputs[0] if node is not None else None
-        if (
-            node is None
-            or node.op_type not in _PASSES_CODES
-            or node.domain not in ("", "ai.onnx")
-            or source is None
-            or constant(source) is not None
-        ):
+        position = _carrier(node)
+        source = node.inputs[position] if node is not None and position is not None else None
+        if node is None or position is None or source is None or constant(source) is not None:
             # Parts of a sum, such as queries, keys and values, have a step each; of a code they have one.
             whole = node is not None and (node.op_type in NONLINEAR or _is_code(node))
             return (operand, use, direct) if whole or selected is None else (*selected, False)
         if node.op_type in _SELECTS and selected is None:
             selected = operand, use
-        operand, use, direct = source, (node, 0), False
+        operand, use, direct = source, (node, position), False
+
+
+def _carrier(node: Node | None) -> int | None:
+    """Return the input whose code a node hands on: of layouts, pools, and scalings by a positive number."""
+    if node is None or node.domain not in ("", "ai.onnx"):
+        return None
+    if node.op_type in _PASSES_CODES:
+        return 0
+    if node.op_type not in ("Mul", "Div"):
+        return None
+    factors = [constant(value) for value in node.inputs]
+    place = 1 if factors[1] is not None else 0
+    factor = factors[place]
+    if factor is None or factor.size != 1 or not bool((factor > 0).all()):
+        return None
+    return None if place == 0 and node.op_type == "Div" else 1 - place
 
 
 def _complete(value: Value, sites: dict[int, Site]) -> None:

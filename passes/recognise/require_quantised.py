@@ -148,8 +148,11 @@ class _Walk:
             self.complain(node, "multiplies two computed values: only a product with a constant is a scale")
         elif _Kind.INPUT in variable:
             self.complain(node, "mixes the network input with coded values: put a quantiser behind the input")
-        scaled = node.op_type in ("Mul", "Div") and variable == [_Kind.POOLED]
-        return _Kind.POOLED if scaled else _Kind.SUM
+        if node.op_type in ("Mul", "Div") and variable == [_Kind.POOLED]:
+            return _Kind.POOLED
+        if node.op_type in ("Mul", "Div") and variable == [_Kind.CODED] and _is_positive(node):
+            return _Kind.CODED
+        return _Kind.SUM
 
     def _left_over(self, node: Node, detail: str = "") -> _Kind:
         remedy = activation_remedy(node.op_type) or "it has no form with spikes"
@@ -178,6 +181,12 @@ def _first_reader(value: Value) -> str | None:
                 return f"{node.op_type} {node.name!r} reads its result"
             stack += [out for out in node.outputs if out.name]
     return None if quantised else "nothing reads its result"
+
+
+def _is_positive(node: Node) -> bool:
+    """Return whether a node scales by positive constants, so that codes stay codes."""
+    factors = [array for value in node.inputs if (array := constant(value)) is not None]
+    return all(bool((array > 0).all()) for array in factors)
 
 
 @dataclass(frozen=True)
