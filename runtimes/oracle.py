@@ -9,6 +9,7 @@ exact rationals.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from math import prod
 from typing import Any
 
@@ -21,7 +22,7 @@ from snnc.ir import Model, Node, Value, attributes, constant
 from snnc.ops import LAYOUT
 from snnc.ops.exact import integer_conv, integer_matmul, pool_geometry
 from snnc.runtimes.curves import FUNCTIONS, Curve
-from snnc.runtimes.grids import Grid, WeightGrid
+from snnc.runtimes.grids import Exact, Grid, WeightGrid
 from snnc.runtimes.grids import beside as _beside
 from snnc.runtimes.grids import collapsed as _collapsed
 from snnc.runtimes.grids import fractions as _fractions
@@ -182,6 +183,12 @@ def _weight(inputs: list[Any], attrs: dict[str, Any]) -> WeightGrid:
     return WeightGrid(integers, _fractions(numerator, rank), _fractions(denominator, rank))
 
 
+def _per_unit(scale: Exact, denominator: Exact) -> Exact:
+    """Scale of the codes over the weights' denominator; its nearest float64 stands for the scale itself."""
+    meant = scale.astype(np.float64) == denominator.astype(np.float64)
+    return np.where(meant, np.asarray(Fraction(1), dtype=object), scale / denominator)
+
+
 def _conv(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
     data, weight = inputs[0], inputs[1]
     integers = integer_conv(
@@ -202,7 +209,7 @@ def _conv(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
     steps = np.broadcast_to(data.scale, (1, count * groups) + (1,) * (rank - 2)).reshape(groups, 1, count)
     outputs = weight.integers.shape[0]
     per_weight = np.broadcast_to(steps, (groups, outputs // groups, count)).reshape(outputs, count)
-    ratio = per_weight / weight.denominator.reshape(weight.denominator.shape[0], -1)
+    ratio = _per_unit(per_weight, weight.denominator.reshape(weight.denominator.shape[0], -1))
     ratio = np.broadcast_to(ratio, (outputs, count))
     if not bool(np.all(ratio == ratio[:, :1])):
         raise UnsupportedError(
@@ -223,7 +230,7 @@ def _matmul(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
     rank = integers.ndim
     if isinstance(right, WeightGrid):
         columns = _wide(right.numerator, rank)
-        ratio = left.scale.swapaxes(-1, -2) / _wide(right.denominator, rank)
+        ratio = _per_unit(left.scale.swapaxes(-1, -2), _wide(right.denominator, rank))
     else:
         columns = _wide(right.scale, rank)
         ratio = _wide(left.scale, rank).swapaxes(-1, -2)

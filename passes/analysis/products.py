@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from snnc.passes.analysis.kinds import (
     integer_range,
 )
 
-__all__ = ["convolution", "matmul", "weight_range"]
+__all__ = ["convolution", "matmul", "per_unit", "weight_range"]
 
 
 def weight_range(
@@ -31,6 +32,17 @@ def weight_range(
     positive = np.maximum(wide, 0).sum(axis=axes, keepdims=True)
     negative = np.minimum(wide, 0).sum(axis=axes, keepdims=True)
     return positive * low + negative * high, positive * high + negative * low
+
+
+def per_unit(step: ExactArray, divisor: ExactArray) -> ExactArray:
+    """Return step / divisor: what one unit of the input's code adds, in units of the weight's numerator.
+
+    A divisor that is the float64 nearest to the step stands for the step itself. Otherwise a step such as a
+    ninth, which no float64 equals, would leave every channel with a grid of its own.
+    """
+    nearest = np.asarray(step.astype(np.float64).astype(object) == divisor)
+    quotient = np.asarray(step / divisor, dtype=object)
+    return np.where(nearest, np.asarray(Fraction(1), dtype=object), quotient)
 
 
 def convolution(
@@ -53,9 +65,9 @@ def convolution(
     per_weight = np.broadcast_to(channel_steps, (groups, outputs // groups, inputs)).reshape(outputs, inputs)
     divisor = weight.denominator.reshape(weight.denominator.shape[0], -1)
     if data.step.size == 1 and divisor.shape[1] == 1:
-        ratio: ExactArray = data.step.reshape(1, 1) / divisor
+        ratio = per_unit(data.step.reshape(1, 1), divisor)
     else:
-        ratio = collapse(np.asarray(per_weight / divisor, dtype=object))
+        ratio = collapse(per_unit(per_weight, divisor))
     if ratio.shape[1] != 1:
         return FloatValue("the input's step differs between channels and the weights do not compensate it")
     numerator = weight.numerator
@@ -95,11 +107,11 @@ def _matmul_weight(left: Coded | Merged | Fixed, right: IntegerWeight, rank: int
         return FloatValue("the weight scale is not one per output channel")
     divisor = right.denominator
     if left.step.shape[-1] == 1 and divisor.shape[-2] == 1:
-        step = left.step / divisor.reshape((1,) * (rank - divisor.ndim) + divisor.shape)
+        step = per_unit(left.step, divisor.reshape((1,) * (rank - divisor.ndim) + divisor.shape))
     else:
         if left.step.size != left.step.shape[-1]:
             return FloatValue("the input's step changes along two axes")
-        ratio = collapse(np.asarray(left.step.reshape(-1, 1) / divisor, dtype=object))
+        ratio = collapse(per_unit(left.step.reshape(-1, 1), divisor))
         if ratio.size != 1:
             return FloatValue(
                 "the input's step differs between channels and the weights do not compensate it"

@@ -16,6 +16,7 @@ from snnc.ir import (
     Node,
     attributes,
     constant,
+    consumers_of,
     drop_if_unused,
     initializer,
     insert_node,
@@ -153,6 +154,8 @@ def _round_host(graph: Graph, node: Node, analysis: TypeAnalysis, result: PassRe
     output = node.outputs[0]
     kind = analysis.kind(output)
     if not isinstance(kind, Membrane) or not kind.host:
+        return
+    if any(reader.op_type == "RoundMembrane" for reader in consumers_of(output)):
         return
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None:
