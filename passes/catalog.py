@@ -30,6 +30,7 @@ from snnc.passes.recognise.drop_repeated_quantisers import DropRepeatedQuantiser
 from snnc.passes.recognise.recode import Recode
 from snnc.passes.recognise.recode_exactly import RecodeExactly
 from snnc.passes.recognise.recognise_activations import RecogniseActivations
+from snnc.passes.recognise.recognise_norms import RecogniseNorms
 from snnc.passes.recognise.recognise_quantisers import RecogniseQuantisers
 from snnc.passes.recognise.recognise_weights import RecogniseWeights
 from snnc.passes.recognise.refuse_unsupported import RefuseUnsupported
@@ -58,6 +59,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     EinsumToMatmul,
     FoldBatchNorm,
     RemoveStraightThrough,
+    RecogniseNorms,
     RecogniseActivations,
     RecogniseQuantisers,
     RecogniseWeights,

@@ -32,6 +32,7 @@ from snnc.passes.recognise.drop_repeated_quantisers import DropRepeatedQuantiser
 from snnc.passes.recognise.recode import Recode
 from snnc.passes.recognise.recode_exactly import RecodeExactly
 from snnc.passes.recognise.recognise_activations import RecogniseActivations
+from snnc.passes.recognise.recognise_norms import RecogniseNorms
 from snnc.passes.recognise.recognise_quantisers import RecogniseQuantisers
 from snnc.passes.recognise.recognise_weights import RecogniseWeights
 from snnc.passes.recognise.refuse_unsupported import RefuseUnsupported
@@ -90,6 +91,7 @@ def front_end(
         FoldBatchNorm(),
         CheckQuantisers(),
         RemoveStraightThrough(),
+        RecogniseNorms(),
         RecogniseActivations(),
         RecogniseQuantisers(),
         RecogniseWeights(),

@@ -1,0 +1,108 @@
+"""split-softmax and introduce-gains: attention and normalisation as neurons with a gain take them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from snnc.ir import attributes, constant
+from snnc.passes.analysis import Quotient, analyse
+from snnc.passes.quantise.introduce_gains import IntroduceGains
+from snnc.passes.quantise.split_softmax import SplitSoftmax
+
+ATTENTION = "g (float[N, 2, 5, 5] s, float[N, 2, 5, 3] v) => (float[N, 2, 5, 3] y) "
+
+
+@pytest.mark.parametrize("opset", [13, 17, 21])
+def test_softmax_of_attention(parse, ops, evaluate, random_feeds, opset):
+    header = f'<ir_version: 10, opset_import: ["" : {opset}, "ai.snnc" : 1]>\n'
+    model = parse(header + ATTENTION + "{ a = Softmax<axis = -1>(s) y = MatMul(a, v) }")
+    feeds = random_feeds(model, spread=2.0)
+    expected = evaluate(model, feeds)["y"]
+    result = SplitSoftmax(8, 2).run(model)
+    assert len(result.rewrites) == 1
+    assert ops(model) == ["ReduceMax", "Sub", "Exp", "Quantise", "MatMul", "ReduceSum", "Div"]
+    assert model.graph.outputs[0].name == "y"
+    assert not SplitSoftmax(8, 2).run(model).rewrites
+    from snnc.ops import attach_functions
+
+    attach_functions(model)
+    found = evaluate(model, feeds)["y"]
+    # The code has 25 levels, the smallest gap between which is 1/192 of the largest.
+    assert np.abs(found - expected).max() < 0.2
+    assert np.corrcoef(found.reshape(-1), expected.reshape(-1))[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("a = Softmax<axis = 2>(s) y = MatMul(a, v)", "not over the last axis"),
+        ("a = Softmax(s) w = MatMul(a, v) u = MatMul(a, v) y = Add(u, w)", "other than one MatMul"),
+        ("a = Softmax(s) y = MatMul(s, v) z = Relu(a)", "other than one MatMul"),
+    ],
+)
+def test_softmax_left_alone(parse, body, why):
+    model = parse(f"{ATTENTION} {{ {body} }}")
+    result = SplitSoftmax().run(model)
+    assert not result.rewrites
+    assert why in result.not_matched[0].reason
+
+
+QUANTISE = (
+    'Quantise<timesteps = 4, groups = 4, partition = "interleaved", signed = 0, smallest = 0, largest = 15, '
+    'ties = "away", codes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15], '
+    "twice_midpoints = [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29], "
+    "closed = [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]>"
+)
+
+
+def norm_model(parse, numerators: str, extra: str = ""):
+    """A code, integer weights with one step for each of 4 channels, a bias, and a normalisation."""
+    return parse(
+        f"""g (float[N, 3] x) => (float[N, 4] y) <float step = {{0.25}},
+        int8[3, 4] w = {{5, -3, 7, 1, 2, 2, -9, 4, 1, 0, 3, -2}},
+        double[1, 4] num = {{{numerators}}}, double den = {{0.25}}, float[4] bias = {{0.3, -0.7, 0, 1.3}},
+        float[4] scale = {{1, -2, 0, 0.5}}, float[4] offset = {{0.5, 0, 1, 2}}> {{
+          c = ai.snnc.{QUANTISE}(x, step)
+          k = ai.snnc.Weight(w, num, den)
+          p = MatMul(c, k)
+          u = Add(p, bias)
+          {extra} y = LayerNormalization<epsilon = 0.001>(u, scale, offset)
+        }}"""
+    )
+
+
+@pytest.mark.parametrize(
+    "numerators",
+    ["0.125, 0.125, 0.125, 0.125", "0.125, 0.25, 0.0625, 0.125", "0.1, 0.13, 0.07, 0.1"],
+    ids=["one step", "powers of two", "any steps"],
+)
+def test_normalisation_of_a_membrane(parse, evaluate, numerators):
+    from snnc.ops import attach_functions
+
+    model = norm_model(parse, numerators)
+    attach_functions(model)
+    feeds = {"x": np.random.default_rng(0).uniform(0, 4, (9, 3)).astype(np.float32)}
+    expected = evaluate(model, feeds)["y"]
+    result = IntroduceGains().run(model)
+    assert [entry.rule for entry in result.rewrites] == ["gain of a normalisation"]
+    norm = next(node for node in model.graph if node.op_type == "Normalise")
+    assert constant(norm.inputs[1]).tolist() == [1, -1, 1, 1]
+    assert attributes(norm)["axes"] == [1]
+    assert isinstance(analyse(model).kind(model.graph.outputs[0]), Quotient)
+    attach_functions(model)
+    found = evaluate(model, feeds)["y"]
+    # The bias is rounded to a step, which is coarse here beside a deviation of about one.
+    assert np.abs(found - expected).max() < 0.25
+    assert np.abs(found - expected)[:, 2].max() == 0.0
+
+
+def test_statistics_read_elsewhere(parse):
+    text = "float[4] a = {1, 1, 1, 1}"
+    model = parse(
+        f"g (float[N, 4] x) => (float[N, 4] y, float[N, 1] z) <{text}> "
+        "{ y, mean = LayerNormalization(x, a) z = Relu(mean) }"
+    )
+    result = IntroduceGains().run(model)
+    assert not result.rewrites
+    assert "read elsewhere" in result.not_matched[0].reason

@@ -1,0 +1,70 @@
+"""recognise-norms: every way to write layer normalisation, and what only looks like it."""
+
+from __future__ import annotations
+
+import pytest
+
+from snnc.ir import attributes, constant
+from snnc.passes.recognise.recognise_norms import RecogniseNorms
+
+CONSTANTS = (
+    "float two = {2}, float eps = {0.00001}, float[4] g = {1, -2, 0, 0.5}, float[1, 1, 4] b = {1, 2, 3, 4}, "
+    "float[3, 1] odd = {1, 2, 3}"
+)
+MEAN = "m = ReduceMean<axes = [-1], keepdims = 1>(x) d = Sub(x, m) "
+VARIANCE = "p = Pow(d, two) v = ReduceMean<axes = [2]>(p) a = Add(v, eps) s = Sqrt(a) "
+
+
+def model_of(parse, body, opset=17):
+    header = f'<ir_version: 10, opset_import: ["" : {opset}, "ai.snnc" : 1]>\n'
+    return parse(f"{header} g (float[N, 3, 4] x) => (float[N, 3, 4] y) <{CONSTANTS}> {{ {body} }}")
+
+
+@pytest.mark.parametrize(
+    ("body", "after", "inputs"),
+    [
+        (MEAN + VARIANCE + "y = Div(d, s)", ["LayerNormalization"], 2),
+        (MEAN + VARIANCE + "n = Div(d, s) y = Mul(g, n)", ["LayerNormalization"], 2),
+        (MEAN + VARIANCE + "n = Div(d, s) w = Mul(n, g) y = Add(w, b)", ["LayerNormalization"], 3),
+        (
+            MEAN
+            + "e = Sub(x, m) p = Mul(e, e) v = ReduceMean<axes = [-1]>(p) a = Add(eps, v) s = Sqrt(a) "
+            + "r = Reciprocal(s) n = Mul(d, r) w = Mul(n, g) y = Add(b, w)",
+            ["LayerNormalization"],
+            3,
+        ),
+        (MEAN + VARIANCE + "n = Div(d, s) y = Mul(n, odd)", ["LayerNormalization", "Mul"], 2),
+    ],
+)
+def test_same_numbers(parse, check, ops, body, after, inputs):
+    model = model_of(parse, body)
+    check(RecogniseNorms(), model, tolerance=1e-5)
+    assert ops(model) == after
+    norm = model.graph[0]
+    assert len(norm.inputs) == inputs
+    assert attributes(norm)["epsilon"] == pytest.approx(1e-5)
+    assert model.graph.outputs[0].name == "y"
+
+
+def test_older_opset_is_raised(parse, check, ops):
+    model = model_of(parse, MEAN + VARIANCE + "n = Div(d, s) y = Mul(n, g)", opset=13)
+    check(RecogniseNorms(), model, tolerance=1e-5)
+    assert ops(model) == ["LayerNormalization"]
+    assert model.graph.opset_imports[""] == 17
+    assert constant(model.graph[0].inputs[1]).tolist() == [1, -2, 0, 0.5]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "s = Sqrt(x) y = Div(x, s)",
+        "m = ReduceMean<axes = [1], keepdims = 1>(x) d = Sub(x, m) " + VARIANCE + "y = Div(d, s)",
+        MEAN + VARIANCE + "y = Div(x, s)",
+        MEAN + VARIANCE.replace("Pow(d, two)", "Pow(d, g)") + "y = Div(d, s)",
+    ],
+)
+def test_left_alone(parse, ops, body):
+    model = model_of(parse, body)
+    before = ops(model)
+    assert not RecogniseNorms().run(model).rewrites
+    assert ops(model) == before
