@@ -120,15 +120,18 @@ def main() -> int:
     )
     parser.add_argument("--data", type=Path, help="folder of the Fashion-MNIST idx files")
     parser.add_argument("--images", type=int, default=10_000, help="test images")
+    parser.add_argument("--groups", type=int, nargs="+", default=GROUPS, choices=GROUPS, help="networks by G")
     parser.add_argument("--jobs", type=int, default=2, help="networks judged at the same time")
     parser.add_argument("--json", type=Path, default=HERE / "lossless.json")
     options = parser.parse_args()
     test, test_labels = fashion_mnist(options.data, "test")
     images = (test[: options.images].numpy() / np.float32(255)).astype(np.float32)
     labels = test_labels[: options.images].numpy()
-    cases = [(name, groups) for groups in GROUPS for name in NETWORKS]
+    cases = [(name, groups) for groups in options.groups for name in NETWORKS[::-1]]
     with ProcessPoolExecutor(options.jobs) as pool:
         futures = {case: pool.submit(judge, *case, images, labels) for case in cases}
+        for case, future in futures.items():
+            print(case, json.dumps(future.result(), sort_keys=True), flush=True)
         networks = {f"{name}_t4g{groups}": futures[name, groups].result() for name, groups in sorted(cases)}
     result = {
         "command": shlex.join(["python", "benchmarks/lossless.py", *sys.argv[1:]]),
