@@ -19,7 +19,7 @@ from snnc.runtimes.grids import Grid, WeightGrid, beside, fractions, moved_label
 __all__ = ["curve_of", "on_curve"]
 
 Array = npt.NDArray[Any]
-_ARITHMETIC = ("Add", "Sub", "Mul", "Div")  # also among the layout ops, for shapes
+_ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Neg")  # also among the layout ops, for shapes
 
 
 def curve_of(grid: Grid, function: npt.NDArray[np.object_]) -> Curve:
