@@ -65,6 +65,7 @@ def make_tables() -> ModuleType:
     return module
 
 
+@pytest.mark.timeout(1800)
 def test_every_command_of_the_readme_does_what_it_says(tmp_path: Path) -> None:
     """All console and Python blocks, in order, in one folder with copies of the shipped models."""
     shutil.copytree(ROOT / "examples" / "models", tmp_path / "examples" / "models")
