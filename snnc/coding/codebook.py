@@ -54,7 +54,7 @@ class CodeBook:
     smallest: int
     largest: int
 
-    def __init__(  # noqa: PLR0917 (the dataclass form: fields in order)
+    def __init__(
         self,
         timesteps: int,
         groups: int,
