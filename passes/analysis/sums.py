@@ -289,6 +289,9 @@ def round_to(kind: Kind, step: ExactArray, rank: int) -> Kind:
         values = as_exact(kind.array, rank)
         quotient = np.asarray(values / step, dtype=object)
         content = np.vectorize(lambda q: int((2 * q + 1) // 2), otypes=[np.int64])(quotient)
+        # The integers themselves go into the graph, so they keep the axes along which they are equal.
+        full = (1,) * (rank - kind.array.ndim) + kind.array.shape
+        content = np.broadcast_to(content, np.broadcast_shapes(full, content.shape))
         return Membrane(step, exact(0, rank), content, content, content=content)
     if not isinstance(kind, Membrane):
         return FloatValue("a rounded value without a membrane")
