@@ -339,7 +339,7 @@ def _level(function: Function, u: Fraction, gain: Fraction, offset: Fraction, po
 def _fraction(number: Any) -> Fraction:
     negative, mantissa, exponent, _ = map(int, number._mpf_)
     whole = Fraction(-mantissa if negative else mantissa)
-    return whole * 2**exponent if exponent >= 0 else whole / 2**-exponent
+    return whole * (1 << exponent) if exponent >= 0 else whole / (1 << -exponent)
 
 
 def _reached(value: Fraction, points: Sequence[Any]) -> int:
