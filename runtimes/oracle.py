@@ -279,7 +279,10 @@ def _rescale(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
     grid, multiplier, step = inputs[0], inputs[1], inputs[2]
     rank = grid.integers.ndim
     new = _fractions(np.asarray(step), rank)
-    ratio = _fractions(np.asarray(multiplier), rank) * new / grid.scale
+    # Where the scale is zero the value is its bias, on any grid.
+    dead = np.asarray(grid.scale == 0)
+    ratio = _fractions(np.asarray(multiplier), rank) * new / np.where(dead, 1, grid.scale)
+    ratio = np.where(dead, 1, ratio)
     return Grid(grid.integers * multiplier.astype(np.int64), new, grid.bias * ratio)
 
 

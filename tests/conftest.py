@@ -196,7 +196,8 @@ class Rescale(OpRun):  # type: ignore[misc]
     op_domain = "ai.snnc"
 
     def _run(self, u: Array, multiplier: Array, step: Array, source_step: Array) -> tuple[Array]:
-        return (u * multiplier * step / source_step,)
+        dead = source_step == 0
+        return (np.where(dead, u, u * multiplier * step / np.where(dead, 1, source_step)),)
 
 
 class RoundMembrane(OpRun):  # type: ignore[misc]

@@ -14,9 +14,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ExactArray", "as_exact", "collapse", "exact", "same", "through_layout", "uniform_along"]
+__all__ = [
+    "ExactArray",
+    "NotFiniteError",
+    "as_exact",
+    "collapse",
+    "exact",
+    "same",
+    "through_layout",
+    "uniform_along",
+]
 
 ExactArray = npt.NDArray[np.object_]
+
+
+class NotFiniteError(ValueError):
+    """A constant is infinite or NaN, so it is no rational number."""
 
 
 def exact(value: Fraction | int | float, rank: int = 0) -> ExactArray:
@@ -35,11 +48,16 @@ def as_exact(array: npt.ArrayLike, rank: int | None = None) -> ExactArray:
 
     Returns:
         Object array of Fractions; axes along which all entries are equal have size 1.
+
+    Raises:
+        NotFiniteError: Some entry is infinite or NaN.
     """
     source = np.asarray(array)
     if source.dtype == object:
         flat = [Fraction(item) for item in source.reshape(-1)]
     else:
+        if source.dtype.kind == "f" and not np.isfinite(source).all():
+            raise NotFiniteError
         flat = [Fraction(item) for item in source.reshape(-1).tolist()]
     line = np.empty(len(flat), dtype=object)
     line[:] = flat

@@ -43,6 +43,9 @@ __all__ = [
 
 IntArray = npt.NDArray[np.int64]
 
+# No membrane comes near this; sums of two such numbers still fit 64 bits.
+_FAR = 2**61
+
 
 def ranked(kind: Kind, rank: int) -> Kind:
     """Give a kind's arrays leading axes of size 1 up to ``rank``, as numpy broadcasting would."""
@@ -159,8 +162,6 @@ def reduce(kind: Kind, shape: tuple[int, ...], axes: list[int], keep: bool, *, m
     base = as_membrane(kind)
     if base is None:
         return FloatValue(_without_code(kind, "a mean"))
-    if 0 in axes:
-        return FloatValue("a mean over the batch")
     if any(base.step.shape[axis] != 1 for axis in axes):
         return FloatValue("a mean over an axis along which the step changes")
     count = prod(shape[axis] for axis in axes)
@@ -287,7 +288,13 @@ def round_to(kind: Kind, step: ExactArray, rank: int) -> Kind:
     """Kind of a value rounded (half up) to multiples of ``step``."""
     if isinstance(kind, Constant):
         values = as_exact(kind.array, rank)
+        if bool(np.any(step == 0)):
+            return FloatValue("a constant beside a channel that is always zero")
         quotient = np.asarray(values / step, dtype=object)
+        if max(map(abs, quotient.reshape(-1)), default=0) >= _FAR:
+            return FloatValue(
+                "a constant too large for the grid of what it joins: masks need -100, not -1e38"
+            )
         content = np.vectorize(lambda q: int((2 * q + 1) // 2), otypes=[np.int64])(quotient)
         # The integers themselves go into the graph, so they keep the axes along which they are equal.
         full = (1,) * (rank - kind.array.ndim) + kind.array.shape

@@ -8,10 +8,10 @@ from fractions import Fraction
 import numpy as np
 
 from snnc.coding import CodeBook
-from snnc.errors import InternalError, UnsupportedError, Where
+from snnc.errors import InputError, InternalError, UnsupportedError, Where
 from snnc.ir import AI_SNNC, DataType, Model, Node, Value, attributes, concrete_shapes, constant
 from snnc.passes.analysis import activations, gains, products, sums
-from snnc.passes.analysis.exact import as_exact, collapse, exact, same, through_layout
+from snnc.passes.analysis.exact import NotFiniteError, as_exact, collapse, exact, same, through_layout
 from snnc.passes.analysis.kinds import (
     Activated,
     Coded,
@@ -94,7 +94,22 @@ class TypeAnalysis:
         self.visit(node)
 
     def visit(self, node: Node) -> None:
-        """Type the outputs of a node whose inputs have been typed."""
+        """Type the outputs of a node whose inputs have been typed.
+
+        Raises:
+            InputError: SNN323, a constant that the node adds or multiplies is infinite or NaN.
+        """
+        try:
+            self._visit(node)
+        except NotFiniteError:
+            raise InputError(
+                "SNN323",
+                "reads a constant that is not finite",
+                where=Where(node=node.name),
+                hint="train again without NaN; a mask needs a large negative number, such as -100, not -inf",
+            ) from None
+
+    def _visit(self, node: Node) -> None:
         if node.domain not in ("", "ai.onnx", AI_SNNC):
             kinds: list[Kind] = [FloatValue(f"operator {node.domain}::{node.op_type} is not known")]
         elif node.op_type in LAYOUT_OPS:
@@ -240,6 +255,10 @@ class TypeAnalysis:
             listed = given.tolist() if given is not None else attrs.get("axes")
             axes = [axis % len(shape) for axis in (listed if listed else range(len(shape)))]
             keep = bool(attrs.get("keepdims", 1))
+        two = self.shapes_of_two.get(_name(node.inputs[0]), shape)
+        grown = [axis for axis, (a, b) in enumerate(zip(shape, two, strict=True)) if a != b]
+        if any(axis in axes for axis in [0, *grown]):
+            return FloatValue("a mean over the batch")
         return sums.reduce(self.kind(node.inputs[0]), shape, axes, keep, mean=node.op_type != "ReduceSum")
 
     def _concat(self, node: Node) -> Kind:
@@ -312,7 +331,8 @@ class TypeAnalysis:
                     "SNN150", "the step of a rescaled membrane changed", where=Where(node=node.name)
                 )
         new = as_exact(step, rank)
-        ratio = collapse(factor * new / kind.step)
+        # A channel of step zero holds its bias and nothing else, on any grid.
+        ratio = collapse(np.where(kind.step == 0, 1, factor * new / np.where(kind.step == 0, 1, kind.step)))
         integers = factor.astype(object)
         low, high = sums.scaled_range(kind, np.asarray(integers.astype(np.int64)))
         return Membrane(new, collapse(kind.bias * ratio), low, high, kind.host)

@@ -120,7 +120,8 @@ class AlignMembranes:
         node.replace_input_with(position, insert_node(graph, node, made))
         analysis.adopt(made, shape)
         result.rewrites.append(Rewrite("align a membrane", (), (made.name or "",)))
-        error = np.abs((factor * step / side.step - 1).astype(np.float64)).max()
+        wanted = np.where(side.step == 0, 1, side.step)
+        error = np.abs(np.where(side.step == 0, 0, factor * step / wanted - 1).astype(np.float64)).max()
         if error > 0:
             result.notes.append(f"{node.name}: {source.name} is scaled by 1 ± {error:.1e}")
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from snnc.errors import InputError, Where
 from snnc.ir import (
     AI_SNNC,
     DataType,
@@ -97,6 +98,8 @@ class IntegerWeights:
             return
         convolution = node.op_type == "Conv"
         array = weight.array.astype(np.float64)
+        if not np.isfinite(array).all():
+            raise InputError("SNN323", "has weights that are not finite", where=Where(node=name))
         divisor = _input_steps(node, data, array.shape)
         summed = tuple(range(1, array.ndim)) if convolution else (array.ndim - 2,)
         host = isinstance(data, Fixed)

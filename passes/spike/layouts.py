@@ -121,6 +121,9 @@ def _split(builder: SpikeBuilder, node: Node, integers: Value) -> None:
     start = 0
     for output in node.outputs:
         end = start + builder.shape(output)[axis]
+        if not output.uses() and not output.is_graph_output():
+            start = end
+            continue
         bounds = [
             builder.constant(np.array([bound], dtype=np.int64), "bound") for bound in (start, end, axis)
         ]

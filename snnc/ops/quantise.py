@@ -167,7 +167,9 @@ WEIGHT = OpDef(
 
 def _rescale(inputs: Sequence[Array], attrs: Attributes) -> Array:
     u, multiplier, step, source_step = inputs
-    return np.asarray((u.astype(np.float64) * multiplier * step / source_step).astype(u.dtype))
+    dead = source_step == 0
+    scaled = u.astype(np.float64) * multiplier * step / np.where(dead, 1, source_step)
+    return np.asarray(np.where(dead, u, scaled).astype(u.dtype))
 
 
 RESCALE = OpDef(
@@ -176,10 +178,11 @@ RESCALE = OpDef(
     doc="""A constant factor that is an integer on the grids it connects.
 
     Semantics: the real number u * multiplier * step / source_step, in float64, rounded to float32; on
-    integers a * multiplier, which then counts in `step`.
+    integers a * multiplier, which then counts in `step`. Where source_step is 0, u is a constant: y = u, and
+    the multiplier is 0.
     Inputs: u (float32); multiplier (int32), step, source_step (float64), each broadcastable to u.
     Output: y (float32, shape of u).
-    Constraints: C1 step and source_step are positive and finite.
+    Constraints: C1 step and source_step are finite, and step is not 0.
     """,
     inputs=("u", "multiplier", "step", "source_step"),
     output="y",
@@ -189,7 +192,12 @@ RESCALE = OpDef(
   m64 = Cast<to = 11>(multiplier)
   times = Mul(u64, m64)
   scaled = Mul(times, step)
-  exact = Div(scaled, source_step)
+  zero = Constant<value = double {0}>()
+  one = Constant<value = double {1}>()
+  dead = Equal(source_step, zero)
+  divisor = Where(dead, one, source_step)
+  quotient = Div(scaled, divisor)
+  exact = Where(dead, u64, quotient)
   y = Cast<to = 1>(exact)""",
     packed=_rescale,
     timestep=same_in_time(_rescale),

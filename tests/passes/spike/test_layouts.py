@@ -79,6 +79,14 @@ def test_split(values: Any, agree: Any, what: str) -> None:
     agree(values, source=True)
 
 
+def test_split_with_parts_that_nothing_reads(net: Any, agree: Any) -> None:
+    made = net()
+    x = made.quantise(made.input(["N", 5, 8]), 0.25, (4, 2))
+    parts = made.op("Split", [x, made.const([3, 3, 2], np.int64)], outputs=3, axis=-1)
+    made.output(made.quantise(made.matmul(parts[2], (2, 4)), 0.25, (4, 2)))
+    agree(made)
+
+
 @pytest.mark.parametrize("what", ["spikes", "membrane"])
 def test_batch_behind_another_axis(values: Any, agree: Any, what: str) -> None:
     x = values.op("Transpose", [values.all[what]], perm=[1, 0, 2, 3])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from snnc.coding import CodeBook
-from snnc.errors import UnsupportedError
+from snnc.errors import InputError, UnsupportedError
 
 STEP = 0.25
 SIGNED = CodeBook(4, 4, signed=True)
@@ -297,6 +297,31 @@ def test_channels_of_either_sign_and_dead_ones(image: Any, agree: Any) -> None:
     assert "MembraneScale" in result.ops
 
 
+def test_dead_channels_of_a_join(tokens: Any, agree: Any) -> None:
+    """A factor of zero, as a pruned network or a layer scale has it, in front of an addition."""
+    factor = tokens.const([1, 0.5, 0, 1, -1, 0, 1, 1])
+    dead = tokens.op("Mul", [tokens.matmul(tokens.x, (8, 8)), factor])
+    biased = tokens.op("Add", [dead, tokens.const(np.linspace(-1, 1, 8))])
+    agree(finish(tokens, tokens.op("Add", [biased, tokens.matmul(tokens.x, (8, 8))])))
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("op", ["MatMul", "Add", "Mul"])
+def test_constants_that_are_not_finite_are_refused(tokens: Any, agree: Any, op: str, number: float) -> None:
+    array = np.ones((8, 8) if op == "MatMul" else 8)
+    array[2] = number
+    source = tokens.x if op == "MatMul" else tokens.matmul(tokens.x, (8, 8))
+    with pytest.raises(InputError, match=f"SNN323.*'{op.lower()}'"):
+        agree(finish(tokens, tokens.op(op, [source, tokens.const(array)], name=op.lower())))
+
+
+def test_a_mask_beyond_all_grids_is_refused(tokens: Any, agree: Any) -> None:
+    scores = tokens.op("MatMul", [tokens.x, tokens.op("Transpose", [tokens.x], perm=[0, 2, 1])])
+    mask = np.triu(np.full((5, 5), np.finfo(np.float32).min), 1)
+    with pytest.raises(UnsupportedError, match="mask"):
+        agree(finish(tokens, tokens.op("Add", [scores, tokens.const(mask)])))
+
+
 # --- pools ---
 
 
@@ -411,6 +436,8 @@ def test_mean_of_a_bias_that_differs_along_the_axis(tokens: Any, agree: Any) -> 
     agree(finish(tokens, tokens.op("ReduceMean", [value], axes=[1])), source=True)
 
 
-def test_mean_over_the_batch_is_refused(image: Any, agree: Any) -> None:
+@pytest.mark.parametrize("perm", [[0, 1, 2, 3], [1, 0, 2, 3]])
+def test_mean_over_the_batch_is_refused(image: Any, agree: Any, perm: list[int]) -> None:
+    turned = image.op("Transpose", [image.x], perm=perm)
     with pytest.raises(UnsupportedError, match="batch"):
-        agree(finish(image, image.op("ReduceMean", [image.x], axes=[0])))
+        agree(finish(image, image.op("ReduceMean", [turned], axes=[perm.index(0)])))
