@@ -35,7 +35,7 @@ def shipped_table(lossless: dict[str, Any] | None, trained: dict[str, Any]) -> l
         trained: Content of ``examples/models/RESULTS.json``.
     """
     if lossless is not None:
-        return _lossless_table(lossless)
+        return _lossless_table(lossless, trained)
     rows = []
     for name, title in TITLES.items():
         cells = [
@@ -54,19 +54,21 @@ def shipped_table(lossless: dict[str, Any] | None, trained: dict[str, Any]) -> l
     ]
 
 
-def _lossless_table(result: dict[str, Any]) -> list[str]:
+def _lossless_table(result: dict[str, Any], trained: dict[str, Any]) -> list[str]:
     rows = []
-    keys = sorted(result["networks"], key=lambda key: (key.rsplit("_t4g", 1)[0], -int(key[-1])))
-    for key in keys:
-        row = result["networks"][key]
-        name, groups = key.rsplit("_t4g", 1)
+    for name, groups in ((name, groups) for name in TITLES for groups in GROUPS if name in result["float"]):
+        key = f"{name}_t4g{groups}"
+        start = [TITLES[name], str(groups), f"{result['float'][name]:.2f} %"]
+        start.append(f"{trained[key]['accuracy']:.2f} %" if key in trained else "")
+        row = result["networks"].get(key)
+        if row is None:
+            rows.append([*start, "", "", "", "", ""])
+            continue
         cost = row["cost"]
         spiking = sorted({f"{value:.2f} %" for value in row["accuracy_spiking"].values()})
         rows.append(
             [
-                TITLES[name],
-                groups,
-                f"{result['float'][name]:.2f} %",
+                *start,
                 f"{row['accuracy_quantised']:.2f} %",
                 ", ".join(spiking),
                 f"{sum(row['mismatches'].values()):,} of {row['compared_per_runtime']:,}",
@@ -78,6 +80,7 @@ def _lossless_table(result: dict[str, Any]) -> list[str]:
         "network",
         "G",
         "trained in float",
+        "trained with ExpG",
         "quantised",
         "spiking",
         "unequal codes and logits",
@@ -90,7 +93,7 @@ def _lossless_table(result: dict[str, Any]) -> list[str]:
         "",
         (
             f"{result['images']:,} test images, T = 4; figures are per image. Unequal is summed over "
-            f"{runtimes} runtimes, each with as many comparisons as stated. "
+            f"{runtimes} runtimes, each with as many comparisons as stated; an empty cell was not measured. "
             f"{result['machine']}; `{result['command']}`."
         ),
     ]
