@@ -19,7 +19,7 @@ from onnx.reference.op_run import OpRun
 from snnc.coding import CodeBook
 from snnc.compile import Conversion, ConvertOptions, convert
 from snnc.debug.verify import coded_tensors
-from snnc.ir import Model
+from snnc.ir import Model, concrete_shapes
 from snnc.runtimes import NumpyPacked, NumpyTimestep, OnnxRuntime
 from snnc.runtimes.oracle import QuantisedOracle
 
@@ -85,7 +85,13 @@ class Net:
         """Quantise; a book may be given as the arguments of ``CodeBook``."""
         book = book if isinstance(book, CodeBook) else CodeBook(*book)
         steps = self.const(step, name="step")
-        attrs = {**book.to_attributes(), "ties": ties}
+        attrs = {
+            **book.to_attributes(),
+            "ties": ties,
+            "codes": book.codes.tolist(),
+            "twice_midpoints": book.twice_midpoints.tolist(),
+            "closed": [int(flag) for flag in book.closed(ties)],  # type: ignore[arg-type]
+        }
         return str(self.op("Quantise", [x, steps], name=name or "code", domain="ai.snnc", **attrs))
 
     def normal(self, *shape: int, gain: float = 1.0) -> Array:
@@ -136,7 +142,14 @@ class Net:
         return ir.from_proto(self.proto())
 
     def save(self, folder: Path, name: str = "net.onnx") -> Path:
-        onnx.save(self.proto(), folder / name)
+        """Write a file; its outputs get the shapes that a file must give."""
+        proto = self.proto()
+        one, two = (concrete_shapes(ir.from_proto(proto), batch) for batch in (1, 2))
+        for value in proto.graph.output:
+            pairs = zip(one[value.name], two[value.name], strict=True)
+            dims = [a if a == b else f"dim_{axis}" for axis, (a, b) in enumerate(pairs)]
+            value.CopyFrom(helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, dims))
+        onnx.save(proto, folder / name)
         return folder / name
 
     def feeds(self, batch: int = 3, spread: float = 1.0, seed: int = 1) -> dict[str, Array]:
