@@ -15,6 +15,7 @@ from snnc.passes.canonical.inline_functions import InlineFunctions
 from snnc.passes.canonical.lift_constants import LiftConstants
 from snnc.passes.canonical.name_nodes import NameNodes
 from snnc.passes.canonical.remove_identity import RemoveIdentity
+from snnc.passes.canonical.resolve_padding import ResolvePadding
 from snnc.passes.canonical.sort_nodes import SortNodes
 from snnc.passes.quantise.align_membranes import AlignMembranes
 from snnc.passes.quantise.fixed_point_input import FixedPointInput
@@ -52,6 +53,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     InferShapes,
     FoldShapes,
     FoldConstants,
+    ResolvePadding,
     RemoveIdentity,
     DropDeadCode,
     RefuseUnsupported,

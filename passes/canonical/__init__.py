@@ -15,6 +15,7 @@ from snnc.passes.canonical.inline_functions import InlineFunctions
 from snnc.passes.canonical.lift_constants import LiftConstants
 from snnc.passes.canonical.name_nodes import NameNodes
 from snnc.passes.canonical.remove_identity import RemoveIdentity
+from snnc.passes.canonical.resolve_padding import ResolvePadding
 from snnc.passes.canonical.sort_nodes import SortNodes
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "LiftConstants",
     "NameNodes",
     "RemoveIdentity",
+    "ResolvePadding",
     "SortNodes",
 ]
