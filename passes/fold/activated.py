@@ -32,8 +32,8 @@ from snnc.passes.fold.thresholds import (
 
 __all__ = ["fold_activated"]
 
-# A point's float64 is as good as float64 gets, or wrong by this much where it is near zero.
-_POINT_ERROR = 2.0**-70
+# What the float64 of a point that is no rational may be wrong by, in units of max(1, |point|).
+_POINT_ERROR = 2.0**-43
 
 _Key = tuple[Activation, Fraction, Fraction, Fraction]
 
@@ -106,9 +106,11 @@ def fold_activated(kind: Activated, book: CodeBook, output_step: ExactArray, tie
         layout = columns[path]
         crossed = [event for run in path.runs for event in run]
         points = np.array([float(event.point) for event in crossed])
+        rational = np.array([isinstance(event.point, Fraction) for event in crossed], dtype=np.bool_)
+        error = np.where(rational, 0.0, _POINT_ERROR * np.maximum(1.0, np.abs(points)))
         closed = np.array([event.closed for event in crossed], dtype=np.bool_)
         for step, bias, row in channels[key]:
-            table[row] = _row(crossed, points, closed, step, bias)[layout]
+            table[row] = _row(crossed, points, error, closed, step, bias)[layout]
     return _table(np.clip(table, low, high + 1), book.codes[levels], rows, low, high)
 
 
@@ -217,6 +219,7 @@ def _places(path: _Path, own: list[tuple[int, int]], sequence: list[int]) -> npt
 def _row(
     events: Sequence[_Event],
     points: npt.NDArray[np.float64],
+    error: npt.NDArray[np.float64],
     closed: npt.NDArray[np.bool_],
     step: Fraction,
     bias: Fraction,
@@ -229,7 +232,7 @@ def _row(
         # The potential is the bias: with step 1 it has reached a point if the threshold is at most 0.
         found = [threshold(event.point, Fraction(1), bias, closed=event.closed) for event in events]
         return np.array([-FAR if each <= 0 else FAR for each in found] + ends, dtype=np.int64)
-    result, doubtful = rounded_up(points, 1 / step, bias / step, closed, _POINT_ERROR)
+    result, doubtful = rounded_up(points, 1 / step, bias / step, closed, error)
     for place in doubtful:
         event = events[place]
         exactly = threshold(event.point, step, bias, closed=event.closed)

@@ -163,7 +163,7 @@ def rounded_up(
     slope: Fraction,
     offset: Fraction,
     closed: npt.NDArray[np.bool_],
-    error: float = 0.0,
+    error: npt.NDArray[np.float64] | float = 0.0,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
     """Round points · slope - offset up (closed) or to the next integer above (open).
 

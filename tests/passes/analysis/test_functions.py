@@ -98,7 +98,7 @@ def test_inverses_are_certified(name):
                 ends = [VALUE[name](mpf(end)) > mpf(target) for end in (low, high)]
                 assert ends == ([False, True] if piece.direction > 0 else [True, False]), (target, bits)
                 assert high - low <= 4 * max(1, abs(low)) / 2**bits
-            assert abs(Fraction(float(point)) - low) <= max(1, abs(low)) * Fraction(1, 2**51)
+            assert abs(Fraction(float(point)) - low) <= max(1, abs(low)) * Fraction(1, 2**43)
 
 
 def _width(name):
