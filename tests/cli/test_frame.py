@@ -287,6 +287,8 @@ def test_closed_stdout_is_an_environment_error(home):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_end_at_once_and_leave_nothing(home, number, code):
     program = (
+        # A shell that runs the tests in the background lets its children ignore SIGINT.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys, snnc.cli.group as m, snnc.cli as c\n"
         "from snnc.files import atomic_write\n"
         "import time, click\n"

@@ -111,7 +111,9 @@ def in_standard_ops(proto):
 
 
 def test_every_source_is_in_a_table():
-    assert {path.stem for path in SOURCES.glob("*.onnx")} == set(RECOGNISED) | set(REFUSED)
+    # Float transformers carry no quantisers; tests/e2e/test_transformers.py has them.
+    names = {path.stem for path in SOURCES.glob("*.onnx") if not path.stem.startswith("vit_")}
+    assert names == set(RECOGNISED) | set(REFUSED)
 
 
 @pytest.mark.parametrize("name", [*RECOGNISED, *REFUSED])
