@@ -111,7 +111,10 @@ class Rule:
 
 def _neuron(kind: str) -> Callable[[Seen], LayerCost]:
     def count(seen: Seen) -> LayerCost:
-        book = CodeBook.from_attributes(attributes(seen.node))
+        attrs = attributes(seen.node)
+        book = CodeBook.from_attributes(attrs)
+        # A table that holds an activation function has more or fewer entries than the book has codes.
+        rounds = (len(attrs["codes"]) - 1).bit_length()
         most = int(book.spikes.max())
         spikes = spike_counts(seen.output())
         histogram = np.bincount(spikes.reshape(-1), minlength=most + 1)
@@ -128,7 +131,7 @@ def _neuron(kind: str) -> Callable[[Seen], LayerCost]:
             neurons=spikes.size,
             spikes=int(spikes.sum(dtype=np.int64)),
             histogram=tuple(histogram.tolist()),
-            comparisons=spikes.size * book.comparisons,
+            comparisons=spikes.size * rounds,
         )
 
     return count

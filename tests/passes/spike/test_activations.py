@@ -9,10 +9,12 @@ import pytest
 
 from snnc.coding import CodeBook
 from snnc.compile import ConvertOptions, convert
+from snnc.cost import measure
 from snnc.debug.verify import coded_tensors, default_runtimes
 from snnc.errors import UnsupportedError
 from snnc.ir import attributes
 from snnc.passes.recognise.uniform import quantise_attributes
+from snnc.runtimes import NumpyPacked
 from snnc.runtimes.oracle import QuantisedOracle
 
 SIGNED, UNSIGNED = CodeBook(4, 4, signed=True), CodeBook(4, 2)
@@ -206,3 +208,15 @@ def test_refusals(body, tail, reason):
                 node.replace_input_with(place, held)
     with pytest.raises(UnsupportedError, match=reason):
         convert(model, ConvertOptions())
+
+
+@pytest.mark.parametrize(("body", "entries", "rounds"), [("f = Sigmoid(u)", 16, 4), ("f = Abs(u)", 31, 5)])
+def test_comparisons_are_billed_by_the_table(body, entries, rounds):
+    """Of 31 codes a sigmoid reaches 16; the table of an absolute value has 31 entries for 16 codes."""
+    model = convert(network(body), ConvertOptions()).model
+    x = np.zeros((2, 3, 6, 6), dtype=np.float32)
+    report = measure(model, {"x": x}, lambda part, taps: NumpyPacked(model).run(part, taps), data="zeros")
+    layer = next(layer for layer in report.layers if layer.op == "ExpGIF")
+    neuron = next(node for node in model.graph if node.op_type == "ExpGIF")
+    assert len(attributes(neuron)["codes"]) == entries
+    assert layer.comparisons == rounds * layer.neurons > 0
