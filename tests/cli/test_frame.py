@@ -319,7 +319,7 @@ def test_signals_end_at_once_and_leave_nothing(home, number, code):
 
 
 def test_help_is_fast():
-    """At most 0.3 s of processor time on an idle machine; the best of several runs, for this one may be busy."""
+    """At most 0.3 s of processor time when idle; the best of several runs, for the machine may be busy."""
     best = min(_seconds("--help") for _ in range(5))
     assert best < 0.6
 
