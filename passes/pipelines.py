@@ -113,6 +113,8 @@ def front_end(
         FixedPointInput(),
         IntegerWeights(weights),
         SilenceChannels(),
+        # Once for the steps of the sums that constants are added to, once for the constants.
+        AlignMembranes(),
         RoundConstants(),
         AlignMembranes(),
         IntroduceGains(),

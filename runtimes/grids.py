@@ -60,13 +60,20 @@ def moved_labels(
     attrs: dict[str, Any],
     count: int,
 ) -> list[Exact]:
-    """Move scales or biases with their elements, as labels of the numbers."""
+    """Move scales or biases with their elements, as labels of the numbers, from one on.
+
+    A label of zero is padding: a silent element, which any scale fits; where there is a choice, the first.
+    """
     flat = numbers.reshape(-1)
-    labels = np.broadcast_to(np.arange(flat.size, dtype=np.int32).reshape(numbers.shape), shape)
+    labels = np.broadcast_to(np.arange(1, flat.size + 1, dtype=np.int32).reshape(numbers.shape), shape)
     result = []
     for moved in run([labels, *inputs[1:]], attrs, count):
-        small = collapsed(moved)
-        result.append(np.asarray(flat[small], dtype=object).reshape(small.shape))
+        small = moved
+        for axis in range(small.ndim):
+            largest = small.max(axis=axis, keepdims=True)
+            if bool(np.all((small == largest) | (small == 0))):
+                small = largest
+        result.append(np.asarray(flat[np.maximum(small, 1) - 1], dtype=object).reshape(small.shape))
     return result
 
 

@@ -41,6 +41,14 @@ def test_position_embedding(net: Any, agree: Any, op: str, first: bool) -> None:
     assert any("rounded to multiples" in note for note in result.notes)
 
 
+def test_position_embedding_behind_a_sum_of_other_steps(net: Any, agree: Any) -> None:
+    made = tokens(net)
+    parts = [weight_product(made, made.x, 8, 6, scale) for scale in (0.013, 0.0077)]
+    total = made.op("Add", [made.op("Add", parts), made.const(made.normal(1, 5, 6))])
+    result = agree(made.output(made.quantise(total, 0.3, SIGNED)))
+    assert any("rounded to multiples" in note for note in result.notes)
+
+
 def test_position_embedding_error_is_half_a_step(net: Any, agree: Any, in_float64: Any) -> None:
     made = tokens(net)
     m = made.matmul(made.x, (8, 6), weights=made.grid(8, 6))

@@ -174,6 +174,13 @@ def test_padding_of_channels(net: Any, agree: Any, step: Any) -> None:
         assert result.codes["y"].shape[1] == 8
 
 
+def test_padding_of_steps_per_channel_in_front_of_a_synapse(net: Any, agree: Any) -> None:
+    made = net()
+    x = made.quantise(made.input(["N", 4, 4, 4]), CHANNELS, SIGNED)
+    wide = made.op("Pad", [x, made.const([0, 1, 1, 0, 0, 2, 0, 1], np.int64)])
+    agree(finish(made, made.conv(wide, (3, 7, 3, 3))))
+
+
 @pytest.mark.parametrize(
     "change", [{"value": 1.0}, {"mode": "reflect"}, {"mode": "edge"}], ids=["one", "reflect", "edge"]
 )
