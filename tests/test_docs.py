@@ -116,7 +116,8 @@ def test_options_named_in_the_readme_exist() -> None:
             command = cli.get_command(None, name)  # type: ignore[arg-type]
             assert command is not None
             known |= {option for parameter in command.params for option in parameter.opts}
-    prose = _FENCE.sub("", README.read_text())
+    # Commands of benchmarks, which the tables quote, have options of their own.
+    prose = re.sub(r"`python benchmarks/[^`]*`", "", _FENCE.sub("", README.read_text()))
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", prose)) <= known
 
 
