@@ -21,7 +21,7 @@ __all__ = ["FUNCTIONS", "Form", "normal_form", "variables"]
 
 #: Ops that stay functions in the normal form.
 FUNCTIONS = frozenset(
-    {"Erf", "Tanh", "Sigmoid", "Softplus", "Exp", "Log", "Clip", "HardSigmoid", "Reciprocal"}
+    {"Abs", "Erf", "Tanh", "Sigmoid", "Softplus", "Exp", "Log", "Clip", "HardSigmoid", "Reciprocal"}
 )
 _ODD = frozenset({"Erf", "Tanh"})
 _ARITHMETIC = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Pow"})

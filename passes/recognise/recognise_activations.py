@@ -113,6 +113,14 @@ PATTERNS: tuple[Pattern, ...] = (
     Pattern("mish", "x * tanh(softplus(x))", "x*Tanh(Softplus(x))", (1.0, 1.0, 1.0), "Mish"),
     Pattern("mish-log", "x * tanh(log(1 + exp(x)))", "x*Tanh(Log(1 + Exp(x)))", (1.0,) * 5, "Mish"),
     Pattern("softplus-log", "log(1 + exp(x))", "Log(1 + Exp(x))", (1.0,) * 4, "Softplus", standard=True),
+    Pattern(
+        "softsign-abs",
+        "x / (1 + abs(x))",
+        "x*Reciprocal(1 + Abs(x))",
+        (1.0, 1.0, 1.0, 1.0),
+        "Softsign",
+        standard=True,
+    ),
 )
 #: Fused ops: domain and op type, op that takes their place, its attributes, alpha where it has one.
 FUSED: dict[tuple[str, str], tuple[str, dict[str, int], float | None]] = {

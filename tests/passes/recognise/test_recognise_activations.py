@@ -146,9 +146,16 @@ def test_fused_bias(parse, evaluate, ops, op, tanh):
     assert ops(model) == ["Add", "Gelu"] and attributes(model.graph[1]) == {"tanh": tanh}
 
 
-def test_softplus_is_a_standard_op(parse, evaluate, ops):
-    model, _ = run(parse, evaluate, "e = Exp(x) w = Add(one, e) y = Log(w)")
-    assert ops(model) == ["Softplus"] and model.graph[0].domain == ""
+@pytest.mark.parametrize(
+    ("body", "op"),
+    [
+        ("e = Exp(x) w = Add(one, e) y = Log(w)", "Softplus"),
+        ("a = Abs(x) w = Add(one, a) y = Div(x, w)", "Softsign"),
+    ],
+)
+def test_standard_ops(parse, evaluate, ops, body, op):
+    model, _ = run(parse, evaluate, body)
+    assert ops(model) == [op] and model.graph[0].domain == ""
 
 
 def test_the_variable_may_be_any_expression(parse, evaluate, ops):
@@ -221,5 +228,12 @@ def test_rough_constants_are_noted(parse):
 def test_patterns_are_consistent():
     """Each pattern has as many numbers as its structure, and a name of its own."""
     assert len({pattern.name for pattern in PATTERNS}) == len(PATTERNS)
-    assert {pattern.op_type for pattern in PATTERNS} == {"Gelu", "Silu", "HardSwish", "Mish", "Softplus"}
+    assert {pattern.op_type for pattern in PATTERNS} == {
+        "Gelu",
+        "Silu",
+        "HardSwish",
+        "Mish",
+        "Softplus",
+        "Softsign",
+    }
     assert {entry[0] for entry in FUSED.values()} == {"Gelu", "Silu"}
