@@ -15,6 +15,7 @@ from snnc.ir import AI_SNNC, DataType, Graph, Model, Node, initializer, insert_n
 from snnc.passes.analysis import Membrane, TypeAnalysis, as_membrane, same
 from snnc.passes.analysis.exact import ExactArray, collapse
 from snnc.passes.analysis.sums import power_of_two, ranked
+from snnc.passes.quantise.room import joint_bound, make_room
 from snnc.passes.quantise.streams import reaches_join
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
 
@@ -32,7 +33,7 @@ class AlignMembranes:
     exact shift. Elsewhere, in models that came with their own scales, the ratio of the steps is rounded
     to an integer of ``precision`` bits, or as many as 32-bit membranes leave room for (26 bits where the sum
     is joined again, so that a residual stream has room to grow); the multiplication by a constant lowers to
-    shift-adds.
+    shift-adds. Where even a coarse ratio leaves no room, low bits of the finer membrane are rounded off.
 
     Matches: Add and Sub of two values that carry integers with different steps.
     Leaves alone: joins whose steps agree.
@@ -64,15 +65,16 @@ class AlignMembranes:
         rank = len(analysis.shape(node.outputs[0]))
         sides = [as_membrane(ranked(analysis.kind(value), rank)) for value in node.inputs]
         left, right = sides
-        if left is None or right is None or left.host or right.host or same(left.step, right.step):
+        if left is None or right is None or left.host or right.host:
             return
         bits = _BITS_IN_A_STREAM if reaches_join(node.outputs[0]) else _BITS
+        make_room(graph, node, (left, right), _BITS, _common_step, analysis, result)
+        left, right = (as_membrane(ranked(analysis.kind(value), rank)) for value in node.inputs)
+        if left is None or right is None or same(left.step, right.step):
+            return
         for precision in range(self.precision, 3, -1):
             step, factors = _common_step(left.step, right.step, precision)
-            bound = sum(
-                int((np.maximum(np.abs(side.low), np.abs(side.high)) * np.abs(factor)).max())
-                for side, factor in zip((left, right), factors, strict=True)
-            )
+            bound = joint_bound((left, right), factors)
             if bound < 2 ** (bits if precision > 8 else _BITS):
                 break
         else:

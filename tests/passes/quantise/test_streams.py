@@ -183,14 +183,41 @@ def test_chains_of_residual_sums(net: Any, agree: Any, in_float64: Any, blocks: 
     assert np.abs(values - result.outputs[stream]).max() <= 1e-5 * np.abs(values).max()
 
 
-def test_steps_too_far_apart_are_refused(net: Any, agree: Any) -> None:
+@pytest.mark.parametrize("weights", ["int16", "wide"])
+def test_a_stream_of_wide_weights_is_rounded_to_fit(
+    net: Any, agree: Any, in_float64: Any, weights: str
+) -> None:
+    """24 bits a layer and a first layer of 26: the finest bits are given up, not the network."""
+    made = net()
+    stream = made.conv(made.input(["N", 2, 4, 4]), (4, 2, 3, 3))
+    for block in range(3):
+        code = made.quantise(stream, 0.1 * (block + 1), CodeBook(8, 8, signed=True))
+        branches = [
+            made.conv(code, (4, 4, 3, 3), weights=made.normal(4, 4, 3, 3) * 4.0**-block) for _ in "ab"
+        ]
+        stream = made.op("Add", [made.op("Sub", branches), stream])
+    made.output(stream)
+    feeds = made.feeds()
+    result = agree(made, feeds, weights=weights)
+    assert any("is rounded to multiples of" in note for note in result.notes) or weights == "int16"
+    wanted = in_float64(made.model(), feeds)[stream]
+    assert np.abs(result.outputs[stream] - wanted).max() < 1e-2 * np.abs(wanted).max()
+
+
+def test_steps_far_apart(net: Any, agree: Any) -> None:
+    """The finer one is rounded away where it may be; a mirrored one is refused by name."""
     made = net()
     x = made.quantise(made.input(["N", 8]), 0.25, SIGNED)
     parts = [weight_product(made, x, 8, 4, scale) for scale in (1e-6, 1e6)]
     made.output(made.op("Add", parts, name="sum_of_unequals"))
+    result = agree(made)
+    assert any("is rounded to multiples of" in note for note in result.notes)
+    made.outputs.clear()
+    turned = [made.op("Neg", [part]) for part in parts]
+    made.output(made.op("Add", turned, name="mirrored_sum"))
     with pytest.raises(UnsupportedError, match="SNN438") as caught:
         agree(made)
-    assert caught.value.where.node == "sum_of_unequals"
+    assert caught.value.where.node == "mirrored_sum"
 
 
 @pytest.mark.parametrize("op", ["Add", "Sub"])

@@ -88,6 +88,26 @@ def test_split_with_parts_that_nothing_reads(net: Any, agree: Any) -> None:
 
 
 @pytest.mark.parametrize("what", ["spikes", "membrane"])
+def test_layouts_of_older_opsets(net: Any, agree: Any, what: str) -> None:
+    """Axes, bounds and sizes that are attributes; what has size one and is not named stays."""
+    made = net(opset=9)
+    x = made.quantise(made.input(["N", 4, 1, 6]), CHANNELS, SIGNED, name="code_in")
+    if what == "membrane":
+        x = made.conv(made.quantise(x, 0.25, SIGNED), (4, 4, 1, 3), weights=made.grid(4, 4, 1, 3))
+    finish(made, made.op("Squeeze", [x], axes=[2]))
+    finish(made, made.op("Unsqueeze", [x], axes=[1, 3]))
+    for part in made.op("Split", [x], outputs=2, axis=1, split=[1, 3]):
+        finish(made, made.op("Unsqueeze", [made.op("Squeeze", [part], axes=[2])], axes=[1]))
+    finish(made, made.op("Slice", [x], axes=[1, 3], starts=[1, -2], ends=[3, 100]))
+    finish(made, made.op("ReduceSum", [x], axes=[3], keepdims=0))
+    if what == "spikes":
+        finish(made, made.op("Pad", [x], pads=[0, 0, 1, 0, 0, 1, 0, 2]))
+    # One sample: nothing may take the batch for an axis of size one to drop.
+    agree(made, made.feeds(batch=1), source=True)
+    agree(made, made.feeds(batch=3))
+
+
+@pytest.mark.parametrize("what", ["spikes", "membrane"])
 def test_batch_behind_another_axis(values: Any, agree: Any, what: str) -> None:
     x = values.op("Transpose", [values.all[what]], perm=[1, 0, 2, 3])
     agree(finish(values, x), source=True)

@@ -1,0 +1,108 @@
+"""Room in 32 bits: how far two membranes must be rounded before they can be added to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from snnc.ir import AI_SNNC, DataType, Graph, Node, initializer, insert_node, make_node
+from snnc.passes.analysis import Kind, Membrane, TypeAnalysis, as_exact, same
+from snnc.passes.analysis.exact import ExactArray
+from snnc.pipeline.contract import PassResult, Rewrite
+
+__all__ = ["Common", "joint_bound", "make_room"]
+
+Common = Callable[
+    [ExactArray, ExactArray, int], tuple[ExactArray, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]
+]
+
+# Bits of the ratio of two steps that are kept before low bits of the membranes are given up.
+_PRECISION = 12
+_MOST = 64
+
+
+def joint_bound(
+    sides: tuple[Membrane, Membrane], factors: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+) -> int:
+    """Return the largest magnitude of the sum of two membranes, each times its factors."""
+    return sum(
+        int((np.maximum(np.abs(side.low), np.abs(side.high)) * np.abs(factor)).max())
+        for side, factor in zip(sides, factors, strict=True)
+    )
+
+
+def make_room(
+    graph: Graph,
+    node: Node,
+    sides: tuple[Membrane, Membrane],
+    bits: int,
+    common: Common,
+    analysis: TypeAnalysis,
+    result: PassResult,
+) -> None:
+    """Round the low bits off membranes whose sum would not fit, as few as possible.
+
+    Args:
+        graph: Graph of the sum.
+        node: Add or Sub.
+        sides: Both operands.
+        bits: Bits that the sum may take.
+        common: Chooses the common step of two steps.
+        analysis: Types of the operands; those of the new nodes are added.
+        result: Where what was done is noted.
+    """
+    movable = [_may_be_rounded(analysis.kind(value)) for value in node.inputs]
+    shifts = [0, 0]
+    for _ in range(_MOST):
+        if _bound(sides, shifts, common) < 2**bits or not any(movable):
+            break
+        tries = [[shifts[0] + 1, shifts[1]], [shifts[0], shifts[1] + 1]]
+        allowed = [shift for shift, possible in zip(tries, movable, strict=True) if possible]
+        shifts = min(allowed, key=lambda shift: _bound(sides, shift, common))
+    for position, shift in enumerate(shifts):
+        if shift:
+            _round(graph, node, position, sides[position].step * 2**shift, analysis, result)
+
+
+def _bound(sides: tuple[Membrane, Membrane], shifts: list[int], common: Common) -> int:
+    left, right = (
+        Membrane(side.step * 2**shift, side.bias, side.low >> shift, side.high >> shift)
+        for side, shift in zip(sides, shifts, strict=True)
+    )
+    if same(left.step, right.step):
+        return left.bound + right.bound
+    _, factors = common(left.step, right.step, _PRECISION)
+    return joint_bound((left, right), factors)
+
+
+def _may_be_rounded(kind: Kind) -> bool:
+    """Whether a value is a membrane whose steps are positive and exact in float64."""
+    if not isinstance(kind, Membrane) or kind.content is not None or bool(np.any(kind.step <= 0)):
+        return False
+    return same(as_exact(kind.step.astype(np.float64)), kind.step)
+
+
+def _round(
+    graph: Graph, node: Node, position: int, step: ExactArray, analysis: TypeAnalysis, result: PassResult
+) -> None:
+    source = node.inputs[position]
+    assert source is not None
+    stem = f"{source.name}_coarse"
+    shape = analysis.shape(source)
+    numbers = step.astype(np.float64)
+    made = make_node(
+        graph,
+        "RoundMembrane",
+        [source, initializer(graph, f"{stem}_step", numbers.reshape(numbers.shape[-len(shape) :]))],
+        domain=AI_SNNC,
+        name=stem,
+        dtype=DataType.FLOAT,
+        shape=source.shape,
+        source=node,
+    )
+    node.replace_input_with(position, insert_node(graph, node, made))
+    analysis.adopt(made, shape)
+    result.rewrites.append(Rewrite("make room", (), (made.name or "",)))
+    result.notes.append(f"{node.name}: {source.name} is rounded to multiples of {float(step.max()):.3g}")
