@@ -6,7 +6,7 @@ import base64
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from snnc.passes.quantise.insert_quantisers import SITE, Choice, InsertQuantiser
 from snnc.passes.spike.encode import Encode
 from snnc.pipeline import Instrument, PassRecord, format_pipeline, run_pipeline
 from snnc.pipeline.contract import Pass
+from snnc.settings import SETTINGS, check
 
 __all__ = [
     "FORMAT_VERSION",
@@ -53,6 +54,8 @@ class ConvertOptions:
         weights: ``int2`` … ``int16``, or ``wide``.
         calibrate: Calibration data as given by the user; a model with quantisers of its own needs none.
         seed: Seed of everything random.
+
+    Each field has a row in `snnc.settings.SETTINGS`, from which flags and recipe keys are made.
     """
 
     timesteps: int | None = None
@@ -63,6 +66,15 @@ class ConvertOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for setting in SETTINGS:
+            value = getattr(self, setting.name)
+            if setting.many and (isinstance(value, str) or not isinstance(value, Sequence)):
+                raise UsageError("SNN271", f"{setting.key} is {value!r}, expected a list")
+            if setting.many:
+                object.__setattr__(self, setting.name, tuple(value))
+            for item in value if setting.many else [value]:
+                if item is not None and setting.name not in ("timesteps", "groups", "partition"):
+                    check(setting, item)
         if self.partition not in ("interleaved", "contiguous"):
             raise UsageError(
                 "SNN203", f"{self.partition!r} is no partition", hint="interleaved or contiguous"
@@ -270,7 +282,7 @@ def _describe(model: Model, options: ConvertOptions, steps: Sequence[Pass], dige
     """Make the file self-describing."""
     from snnc import __version__
 
-    chosen = {key: value for key, value in asdict(options).items() if key != "calibrate"}
+    chosen = {setting.name: getattr(options, setting.name) for setting in SETTINGS if setting.recorded}
     books = {
         name: f"T={book.timesteps} G={book.groups} {book.partition}{' signed' if book.signed else ''}"
         for name, book in quantisers_of(model).items()

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: Layers from bottom to top; packages of one row do not import each other unless listed in BESIDE.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "units", "files", "arrays", "coding"}),
+    frozenset({"errors", "units", "files", "arrays", "coding", "settings"}),
     frozenset({"ir"}),
     frozenset({"ops"}),
     frozenset({"verify", "cost"}),
@@ -35,6 +35,8 @@ BESIDE = {
     ("coding", "errors"),
     ("coding", "units"),
     ("units", "errors"),
+    ("settings", "errors"),
+    ("settings", "files"),
     ("frontends", "nn"),
     ("report", "debug"),
 }

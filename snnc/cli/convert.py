@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from snnc.cli import options
 from snnc.cli.output import Output, printable
 from snnc.cli.tables import pass_rows, show_note, show_passes
+from snnc.settings import SETTINGS, format_recipe
 
 if TYPE_CHECKING:
-    from snnc.coding import Partition
+    from snnc.compile import Conversion
     from snnc.cost import CostReport
     from snnc.ir import Model
 
@@ -34,52 +36,49 @@ _RANDOM_SAMPLES = 8
 )
 @click.argument("model", metavar="MODEL.onnx")
 @options.outputs
-@options.timesteps
-@options.groups
-@options.partition
-@options.weights
-@options.calibrate
+@options.settings
+@options.save_recipe
 @options.dump_passes
-@options.seed
 def command(
     output: Output,
     *,
     model: str,
     target: str | None,
-    timesteps: int | None,
-    groups: int | None,
-    partition: Partition,
-    weights: str,
-    calibrate: str | None,
+    save_recipe: str | None,
     dump_passes: str | None,
-    seed: int,
+    **given: Any,
 ) -> None:
     """Convert a model."""
     from snnc.compile import ConvertOptions, convert
     from snnc.cost import render
+    from snnc.errors import UsageError, Where
     from snnc.files import check_output
     from snnc.ir import save
     from snnc.pipeline import Dump, Instrument, Progress
 
     target = target or _default_target(model)
-    check_output(target, force=output.settings.force, inputs=[model, *([calibrate] if calibrate else [])])
+    context = click.get_current_context()
+    choices = ConvertOptions(**options.chosen(context, given))
+    inputs = [model, *filter(None, (choices.calibrate, options.recipe_of(context)))]
+    check_output(target, force=output.settings.force, inputs=inputs)
+    if save_recipe is not None:
+        check_output(save_recipe, force=output.settings.force, inputs=inputs)
+        if Path(save_recipe).resolve() == Path(target).resolve():
+            raise UsageError(
+                "SNN231", "the recipe would be the same file as the model", where=Where(file=save_recipe)
+            )
     instruments: list[Instrument] = [Progress(output.progress_stream())]
     if dump_passes is not None:
         replay = ["snnc", *sys.argv[1:]]
         instruments.append(Dump(dump_passes, force=output.settings.force, replay=replay))
-    choices = ConvertOptions(
-        timesteps=timesteps,
-        groups=groups,
-        partition=partition,
-        weights=weights,
-        calibrate=calibrate,
-        seed=seed,
-    )
     converted = convert(model, choices, instruments=instruments)
     save(converted.model, target)
+    if save_recipe is not None:
+        _save_recipe(save_recipe, converted, force=output.settings.force, inputs=inputs)
     show_passes(output, converted.records)
     output.result()
-    cost = _measure(converted.model, calibrate, seed)
+    calibrate = choices.calibrate
+    cost = _measure(converted.model, calibrate, choices.seed)
     output.result(render(cost, output.width).rstrip("\n"))
     if calibrate is None:
         show_note(
@@ -94,14 +93,7 @@ def command(
         {
             "model": model,
             "output": target,
-            "options": {
-                "timesteps": timesteps,
-                "groups": groups,
-                "partition": partition,
-                "weights": weights,
-                "calibrate": calibrate,
-                "seed": seed,
-            },
+            "options": {setting.name: getattr(choices, setting.name) for setting in SETTINGS},
             "passes": pass_rows(converted.records),
             "cost": cost.to_dict(),
         }
@@ -111,6 +103,21 @@ def command(
 def _default_target(model: str) -> str:
     path = Path(model)
     return str(path.with_name(path.name.removesuffix(".onnx") + ".snn.onnx"))
+
+
+def _save_recipe(path: str, converted: Conversion, *, force: bool, inputs: Sequence[str]) -> None:
+    """Write the settings that were used as a recipe."""
+    from snnc import __version__
+    from snnc.files import atomic_write
+
+    values = {setting.name: getattr(converted.options, setting.name) for setting in SETTINGS}
+    notes = (f"snnc {__version__}", f"source {converted.model.metadata_props['snnc.source']}")
+    text = format_recipe(values, Path(path).parent, notes)
+
+    def write(stream: BinaryIO) -> None:
+        stream.write(text.encode())
+
+    atomic_write(path, write, force=force, inputs=inputs)
 
 
 def _measure(model: Model, calibrate: str | None, seed: int) -> CostReport:

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
 
 from snnc.cli.output import Output, Settings
+from snnc.settings import SETTINGS, Setting, by_name, read_recipe
 
 __all__ = [
-    "calibrate",
+    "chosen",
     "command",
     "common",
     "data",
     "dump_passes",
-    "groups",
     "labels",
     "outputs",
-    "partition",
     "passes",
+    "recipe_of",
     "runtime",
+    "save_recipe",
     "seed",
-    "timesteps",
-    "weights",
+    "settings",
 ]
+
+#: Key of a context's memory: the recipe that was read.
+_RECIPE = "snnc.recipe"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -84,46 +87,99 @@ def command(name: str, help_: str, epilog: str) -> Callable[[Callable[..., int |
     return decorate
 
 
-timesteps = click.option(
-    "--timesteps",
-    type=click.IntRange(1, 16),
-    metavar="T",
-    help="Time-steps of the spike code, 1 to 16.  [default: the model's own bits, else 8]",
-)
-groups = click.option(
-    "--groups",
-    type=click.IntRange(1, 16),
-    metavar="G",
-    help="Groups: the most spikes a neuron may send, 1 to T.  [default: the model's own bits, else 4]",
-)
-partition = click.option(
-    "--partition",
-    type=click.Choice(["interleaved", "contiguous"]),
-    default="interleaved",
-    show_default=True,
-    help="Which time-steps form a group.",
-)
-weights = click.option(
-    "--weights",
-    default="int8",
-    show_default=True,
-    metavar="FORM",
-    help="Integer form of the weights: int2 to int16, or wide (the finest that stays exact).",
-)
-calibrate = click.option(
-    "--calibrate",
-    metavar="DATA",
-    help="Samples to count spikes and operations on: .npz, .npy, a folder of .npy, or random:N.",
-)
+def _option(setting: Setting) -> Callable[[F], F]:
+    """Make the option of a setting: one name, one type, one default, one help text everywhere."""
+    text = setting.help
+    if setting.default_text is not None:
+        text += f"  [default: {setting.default_text}]"
+    named: dict[str, Any] = {
+        "metavar": setting.metavar,
+        "help": text,
+        "default": setting.default,
+        "show_default": setting.default is not None and not setting.many,
+        "envvar": setting.variable,
+    }
+    flag = setting.flag
+    if setting.kind == "bool":
+        flag = f"{flag}/--no-{flag.removeprefix('--')}"
+        named.pop("metavar")
+    elif setting.choices:
+        named["type"] = click.Choice(setting.choices)
+        named.pop("metavar")
+    elif setting.kind == "int":
+        low, high = (None if limit is None else int(limit) for limit in (setting.low, setting.high))
+        named["type"] = click.IntRange(low, high)
+    elif setting.kind == "float":
+        named["type"] = click.FloatRange(setting.low, setting.high)
+    if setting.many:
+        named.update(multiple=True, default=None, metavar=setting.metavar)
+    return click.option(flag, setting.name, **named)
+
+
+def settings(function: F) -> F:
+    """Add the flags of all settings of a conversion, and ``--recipe``."""
+    for setting in reversed(SETTINGS):
+        function = _option(setting)(function)
+    return click.option(
+        "--recipe",
+        metavar="FILE.toml",
+        envvar="SNNC_RECIPE",
+        is_eager=True,
+        expose_value=False,
+        callback=_read_recipe,
+        help="Take settings from a recipe; flags and SNNC_* variables win over it.",
+    )(function)
+
+
+def _read_recipe(context: click.Context, parameter: click.Parameter, path: str | None) -> None:
+    """Make the settings of a recipe the defaults of this command."""
+    if path is None:
+        return
+    values = read_recipe(path)
+    context.default_map = {**(context.default_map or {}), **values}
+    context.meta[_RECIPE] = path
+
+
+def chosen(context: click.Context, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings as ``ConvertOptions`` takes them.
+
+    Rules for layers that flags give come behind those of the recipe, so that they win; of all other settings
+    the nearest source counts.
+
+    Args:
+        context: Context of the command.
+        given: What click made of flags, environment and recipe.
+    """
+    values = {setting.name: given[setting.name] for setting in SETTINGS}
+    for setting in SETTINGS:
+        if not setting.many:
+            continue
+        values[setting.name] = tuple(values[setting.name] or ())
+        source = context.get_parameter_source(setting.name)
+        if setting.kind == "rule" and source is not click.core.ParameterSource.DEFAULT_MAP:
+            values[setting.name] = (*(context.default_map or {}).get(setting.name, ()), *values[setting.name])
+    return values
+
+
+def recipe_of(context: click.Context) -> str | None:
+    """Return the path of the recipe that this command read, if any."""
+    found: str | None = context.meta.get(_RECIPE)
+    return found
+
+
 dump_passes = click.option(
     "--dump-passes",
     metavar="DIR",
     type=click.Path(file_okay=False),
     help="Write the model after every pass that changes it, a log, and a reproducer on failure.",
 )
-seed = click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of random choices."
+save_recipe = click.option(
+    "--save-recipe",
+    metavar="FILE.toml",
+    type=click.Path(dir_okay=False),
+    help="Write all settings, defaults too, as a recipe that gives the same bytes again.",
 )
+seed = _option(by_name()["seed"])
 outputs = click.option(
     "-o", "--output", "target", metavar="FILE", type=click.Path(dir_okay=False), help="Output file."
 )

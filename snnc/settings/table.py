@@ -1,0 +1,177 @@
+"""The table of settings of a conversion.
+
+Adding one: a row here and a field of the same name and default in ``snnc.compile.ConvertOptions``. The flag
+of ``snnc convert``, the recipe key, the environment variable and their checks follow from the row; a test
+compares them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+from snnc.errors import UsageError, Where
+
+__all__ = ["SETTINGS", "Kind", "Setting", "by_name", "check"]
+
+#: ``data`` and ``file`` are places: a relative one in a recipe counts from the folder of the recipe.
+Kind = Literal["int", "float", "bool", "text", "data", "file", "rule"]
+
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "text": "a text",
+    "data": "a text",
+    "file": "a text",
+    "rule": "a rule",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing that a user may choose.
+
+    Attributes:
+        name: Field of ``ConvertOptions``.
+        kind: Type of its value.
+        help: Help text of the flag; one or two sentences.
+        default: Value where nobody chooses; None leaves it open, and a list of values starts empty.
+        default_text: What the default is, in words, where None does not say it.
+        many: Holds any number of values; the flag may be repeated, the recipe has a list.
+        low: Smallest number.
+        high: Largest number.
+        choices: The texts allowed, if they are few.
+        pattern: Regular expression of a text.
+        metavar: Placeholder of the value in help texts.
+        flag: Flag; default ``--`` and the name.
+        per_layer: A rule for single layers may set it.
+        recorded: It shapes the result, so the converted file records it; data is not recorded.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    default: Any = None
+    default_text: str | None = None
+    many: bool = False
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    pattern: str | None = None
+    metavar: str | None = None
+    flag: str = ""
+    per_layer: bool = False
+    recorded: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.flag:
+            object.__setattr__(self, "flag", f"--{self.key}")
+
+    @property
+    def key(self) -> str:
+        """Key in a recipe."""
+        return self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """Environment variable."""
+        return "SNNC_" + self.flag.removeprefix("--").replace("-", "_").upper()
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "timesteps",
+        "int",
+        "Time-steps of the spike code, 1 to 16.",
+        default_text="the model's own bits, else 8",
+        low=1,
+        high=16,
+        metavar="T",
+        per_layer=True,
+    ),
+    Setting(
+        "groups",
+        "int",
+        "Groups: the most spikes a neuron may send, 1 to T.",
+        default_text="the model's own bits, else 4",
+        low=1,
+        high=16,
+        metavar="G",
+        per_layer=True,
+    ),
+    Setting(
+        "partition",
+        "text",
+        "Which time-steps form a group.",
+        default="interleaved",
+        choices=("interleaved", "contiguous"),
+        per_layer=True,
+    ),
+    Setting(
+        "weights",
+        "text",
+        "Integer form of the weights: int2 to int16, or wide (the finest that stays exact).",
+        default="int8",
+        pattern=r"int([2-9]|1[0-6])|wide|float",
+        metavar="FORM",
+        per_layer=True,
+    ),
+    Setting(
+        "calibrate",
+        "data",
+        "Samples to calibrate a float network on, and to count spikes and operations on: .npz, .npy, "
+        "a folder of .npy, or random:N.",
+        metavar="DATA",
+        recorded=False,
+    ),
+    Setting("seed", "int", "Seed of random choices.", default=0, low=0, high=2**32 - 1, metavar="N"),
+)
+
+
+def by_name() -> Mapping[str, Setting]:
+    """Return the settings by the name of their field."""
+    return MappingProxyType({setting.name: setting for setting in SETTINGS})
+
+
+def check(setting: Setting, value: Any, where: Where | None = None, label: str | None = None) -> Any:
+    """Return a value of a setting as it is kept, or refuse it.
+
+    Args:
+        setting: The setting; of one that holds many values, this is one of them.
+        value: What the user gave.
+        where: Place to name.
+        label: What to call the setting in messages; default its key.
+
+    Raises:
+        UsageError: SNN271, the value has the wrong type; SNN272, it is out of range or none of the choices.
+    """
+    name = label or setting.key
+    types: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool}
+    expected = types.get(setting.kind, str)
+    if not isinstance(value, expected) or (isinstance(value, bool) and setting.kind != "bool"):
+        raise UsageError("SNN271", f"{name} is {_shown(value)}, expected {_WORDS[setting.kind]}", where=where)
+    if setting.kind == "float":
+        value = float(value)
+        if not math.isfinite(value):
+            raise UsageError("SNN272", f"{name} is {value}, expected a finite number", where=where)
+    low, high = setting.low, setting.high
+    if (low is not None and value < low) or (high is not None and value > high):
+        limits = f"{low:g} to {high:g}" if None not in (low, high) else f"at least {low}"
+        raise UsageError("SNN272", f"{name} is {value}, expected {limits}", where=where)
+    if setting.choices and value not in setting.choices:
+        raise UsageError(
+            "SNN272", f"{name} is {value!r}, expected {' or '.join(setting.choices)}", where=where
+        )
+    if setting.pattern is not None and not re.fullmatch(setting.pattern, value):
+        raise UsageError("SNN272", f"{name} is {value!r}, expected {setting.help}", where=where)
+    return value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
