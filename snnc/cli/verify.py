@@ -11,7 +11,8 @@ from snnc.cli.output import Output, printable
 from snnc.cli.tables import show_note, show_pairs
 
 if TYPE_CHECKING:
-    from snnc.debug.verify import Agreement, SourceDistance, VerifyReport
+    from snnc.debug.distance import Distance, OutputDistance
+    from snnc.debug.verify import Agreement, VerifyReport
 
 __all__ = ["command"]
 
@@ -64,6 +65,7 @@ def command(
             "bit_identical": report.identical,
             "runtimes": [_agreement(entry) for entry in report.agreements],
             "source_distance": [_distance(entry) for entry in report.distances],
+            "tensors": [_tensor(report, name) for name in _tensor_names(report)],
             "accuracy": {name: correct / report.samples for name, correct in report.accuracy.items()},
             "notes": [*report.notes],
         }
@@ -84,18 +86,19 @@ def _show(output: Output, report: VerifyReport) -> None:
         rows.append(cells)
     headings = ["runtime", "tensors", "elements", "differ"] + (["accuracy"] if report.accuracy else [])
     output.table(headings, rows, right=(1, 2, 3, 4))
+    output.result()
+    _show_tensors(output, report)
     pairs = [("samples", str(report.samples))]
     for distance in report.distances:
         noise = "no error" if distance.decibel is None else f"{distance.decibel:.1f} dB"
         text = f"{noise}, largest error {distance.largest_error:.4g}"
         agreeing = f"same class for {100 * distance.agreeing / distance.samples:.2f} %"
-        pairs.append((f"{distance.output}, quantised vs source", f"{text}, {agreeing}"))
+        pairs.append((f"{distance.tensor}, quantised vs source", f"{text}, {agreeing}"))
     pairs += [
         (f"accuracy, {name}", _percent(report, name))
         for name in ("source", "oracle")
         if name in report.accuracy
     ]
-    output.result()
     show_pairs(output, pairs)
     for note in report.notes:
         show_note(output, f"note: {note}")
@@ -104,6 +107,54 @@ def _show(output: Output, report: VerifyReport) -> None:
     else:
         wrong = [entry.runtime for entry in report.agreements if not entry.identical]
         output.result(printable(f"DIFFERENT from the quantised network: {', '.join(wrong)}"))
+
+
+def _show_tensors(output: Output, report: VerifyReport) -> None:
+    """Print every tensor: whether any runtime differs, and how far the quantised one is from the source's."""
+    rows = []
+    for name in _tensor_names(report):
+        entry = _tensor(report, name)
+        cells = [name, str(entry["elements"]), str(entry["mismatches"])]
+        distance = _distance_of(report, name)
+        if distance is not None:
+            exact = distance.noise == 0.0
+            noise = "exact" if exact else "" if distance.decibel is None else f"{distance.decibel:.1f}"
+            cells += [noise, f"{distance.largest_error:.3g}"]
+        elif report.tensors or report.distances:
+            cells += ["", ""]
+        rows.append(cells)
+    headings = ["tensor", "elements", "differ"]
+    if report.tensors or report.distances:
+        headings += ["dB to source", "largest error"]
+    output.table(headings, rows, right=(1, 2, 3, 4))
+    output.result()
+
+
+def _tensor_names(report: VerifyReport) -> list[str]:
+    return list(dict.fromkeys(name for entry in report.agreements for name in entry.tensors))
+
+
+def _distance_of(report: VerifyReport, name: str) -> Distance | None:
+    outputs = {distance.tensor: distance for distance in report.distances}
+    return outputs.get(name, report.tensors.get(name))
+
+
+def _tensor(report: VerifyReport, name: str) -> dict[str, Any]:
+    compared = [entry.tensors[name] for entry in report.agreements if name in entry.tensors]
+    distance = _distance_of(report, name)
+    return {
+        "tensor": name,
+        "elements": compared[0].elements,
+        "mismatches": sum(comparison.mismatches for comparison in compared),
+        "source": None
+        if distance is None
+        else {
+            "tensor": distance.tensor,
+            "sqnr_db": distance.decibel,
+            "cosine": distance.cosine,
+            "largest_error": distance.largest_error,
+        },
+    }
 
 
 def _percent(report: VerifyReport, name: str) -> str:
@@ -130,9 +181,9 @@ def _agreement(entry: Agreement) -> dict[str, Any]:
     }
 
 
-def _distance(entry: SourceDistance) -> dict[str, Any]:
+def _distance(entry: OutputDistance) -> dict[str, Any]:
     return {
-        "output": entry.output,
+        "output": entry.tensor,
         "sqnr_db": entry.decibel,
         "largest_error": entry.largest_error,
         "same_class": entry.agreeing / entry.samples,

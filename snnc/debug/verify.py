@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,18 +13,20 @@ import numpy.typing as npt
 
 from snnc.arrays import sample_count
 from snnc.compile import choices_of_file, load_spiking, options_of_file, quantise
+from snnc.debug.distance import Counterpart, Distance, OutputDistance, counterparts
 from snnc.errors import InputError, MismatchError, SnncError, Where
-from snnc.ir import AI_SNNC, Model, load, model_digest
+from snnc.ir import AI_SNNC, Model, in_memory, load, model_digest
 from snnc.ops import attach_functions
 from snnc.runtimes import NumpyPacked, NumpyTimestep, OnnxRuntime, Runtime
 from snnc.runtimes.common import check_inputs
 from snnc.runtimes.oracle import QuantisedOracle
 
-__all__ = ["Agreement", "Comparison", "SourceDistance", "VerifyReport", "coded_tensors", "verify"]
+__all__ = ["Agreement", "Comparison", "VerifyReport", "coded_tensors", "verify"]
 
 Array = npt.NDArray[Any]
 LEVELS = ("none", "basic", "extended", "all")
 _BATCH = 64
+_TAPPED_ELEMENTS = 1 << 24
 
 
 @dataclass
@@ -83,60 +86,26 @@ class Agreement:
 
 
 @dataclass
-class SourceDistance:
-    """How far one output of the quantised network lies from the source in float; a measurement.
-
-    Attributes:
-        output: Output name.
-        samples: Number of samples.
-        largest_error: Largest absolute difference.
-        signal: Sum of squares of the source's values.
-        noise: Sum of squared differences.
-        agreeing: Samples whose largest element is at the same place in both.
-    """
-
-    output: str
-    samples: int = 0
-    largest_error: float = 0.0
-    signal: float = 0.0
-    noise: float = 0.0
-    agreeing: int = 0
-
-    def add(self, source: Array, quantised: Array) -> None:
-        """Compare one batch."""
-        difference = quantised.astype(np.float64) - source.astype(np.float64)
-        self.samples += len(source)
-        self.largest_error = max(self.largest_error, float(np.abs(difference).max(initial=0.0)))
-        self.signal += float((source.astype(np.float64) ** 2).sum())
-        self.noise += float((difference**2).sum())
-        first, second = (array.reshape(len(array), -1).argmax(axis=1) for array in (source, quantised))
-        self.agreeing += int(np.count_nonzero(first == second))
-
-    @property
-    def decibel(self) -> float | None:
-        """Signal-to-noise ratio in dB; None where there is no noise or no signal."""
-        if self.noise == 0.0 or self.signal == 0.0:
-            return None
-        return float(10 * np.log10(self.signal / self.noise))
-
-
-@dataclass
 class VerifyReport:
     """The outcome of ``snnc verify``.
 
     Attributes:
         samples: Number of samples compared.
         agreements: One entry a runtime, against the quantised oracle.
-        distances: Oracle against the source in float; empty where the source cannot be run.
+        distances: Outputs of the oracle against those of the source in float; empty where the source
+            cannot be run.
+        tensors: Coded tensors of the oracle, times their steps, against the source's tensors of the same
+            meaning, by the name of the coded tensor in the converted file, in graph order.
         accuracy: Correct samples by name (``source``, ``oracle`` and each runtime), where labels were given.
         notes: What was left out, and why.
     """
 
     samples: int
     agreements: list[Agreement]
-    distances: list[SourceDistance]
+    distances: list[OutputDistance]
     accuracy: dict[str, int]
     notes: list[str]
+    tensors: dict[str, Distance] = field(default_factory=dict)
 
     @property
     def identical(self) -> bool:
@@ -217,10 +186,11 @@ def verify(
     if labels is not None and len(labels) != count:
         raise InputError("SNN339", f"there are {len(labels)} labels for {count} samples")
     report = VerifyReport(count, [Agreement(name) for name in made], [], {}, [])
-    reference = _source_runtime(source, model, report)
+    reference = _Source.open(source, quantised, model, taps, report)
     oracle = QuantisedOracle(quantised)
     fixed = first.inputs[0].shape[0]
-    for start, batch in _batches(arrays, count, fixed):
+    size = fixed or batch_size(model, taps)
+    for start, batch in _batches(arrays, count, size):
         outputs, codes = oracle.run_batch(_fill(batch, fixed), list(taps.values()))
         expected, spikes = _cut(outputs, batch, fixed), _cut(codes, batch, fixed)
         truth = labels[start : start + len(next(iter(batch.values())))] if labels is not None else None
@@ -235,9 +205,10 @@ def verify(
                 agreement.tensors.setdefault(name, Comparison(name)).add(array, found[name], start)
             _judge(report, agreement.runtime, found, first.outputs, truth)
         if reference is not None:
-            _measure_source(report, reference.run(batch), expected, first.outputs, truth)
+            found = reference.measure(report, batch, expected, spikes)
+            _judge(report, "source", found, first.outputs, truth)
         if progress is not None:
-            progress(min(start + _BATCH, count), count)
+            progress(min(start + size, count), count)
     return report
 
 
@@ -269,25 +240,90 @@ def _check_tensors(quantised: Model, taps: Sequence[str]) -> None:
         )
 
 
-def _source_runtime(source: str | os.PathLike[str], converted: Model, report: VerifyReport) -> Runtime | None:
-    """Return the float source at optimisation level none, or None (with a note) where it cannot run."""
-    try:
-        model = load(source)
-        if converted.metadata_props.get("snnc.source", digest := model_digest(model)) != digest:
-            report.notes.append(f"the converted file was made from another model than {os.fspath(source)}")
-        attach_functions(model)
-        return OnnxRuntime(model, optimisation="none")
-    except SnncError as error:
-        report.notes.append(
-            f"the source itself cannot be run, so its distance is not measured: {error.message}"
-        )
-        return None
+class _Source:
+    """The float source, run without onnxruntime's optimiser, which changes quantised graphs."""
+
+    def __init__(self, runtime: Runtime, pairs: Mapping[str, Counterpart]) -> None:
+        self._runtime = runtime
+        self._pairs = pairs
+        self._taps = list(dict.fromkeys(pair.tensor for pair in pairs.values()))
+
+    @classmethod
+    def open(
+        cls,
+        source: str | os.PathLike[str],
+        quantised: Model,
+        converted: Model,
+        taps: Mapping[str, str],
+        report: VerifyReport,
+    ) -> _Source | None:
+        """Return the source, or None (with a note) where it cannot run."""
+        try:
+            model = load(source)
+            if converted.metadata_props.get("snnc.source", digest := model_digest(model)) != digest:
+                report.notes.append(
+                    f"the converted file was made from another model than {os.fspath(source)}"
+                )
+            attach_functions(model)
+            runtime = OnnxRuntime(in_memory(model), optimisation="none")
+        except SnncError as error:
+            report.notes.append(
+                f"the source itself cannot be run, so its distance is not measured: {error.message}"
+            )
+            return None
+        pairs, alone = counterparts(quantised, model)
+        if alone:
+            report.notes.append(
+                f"{len(alone)} coded tensors stand for no tensor of the source: {', '.join(alone)}"
+            )
+        names = {meant: name for name, meant in taps.items()}
+        return cls(runtime, {names[pair.code]: pair for pair in pairs})
+
+    def measure(
+        self,
+        report: VerifyReport,
+        batch: Mapping[str, Array],
+        expected: Mapping[str, Array],
+        codes: Mapping[str, Array],
+    ) -> dict[str, Array]:
+        """Add one batch to the distances; return the source's outputs.
+
+        Args:
+            report: What to add to.
+            batch: Inputs.
+            expected: The oracle's outputs.
+            codes: The oracle's codes.
+        """
+        found = self._runtime.run(batch, self._taps)
+        if not report.distances:
+            report.distances = [OutputDistance(name) for name in self._runtime.outputs if name in expected]
+        for distance in report.distances:
+            distance.add(found[distance.tensor], expected[distance.tensor])
+        for name, pair in self._pairs.items():
+            meant, quantised = found[pair.tensor], codes[pair.code].astype(np.float32) * pair.step
+            # A layout that a pass changed on the way, or integers of a lifted operator, cannot be compared.
+            if meant.shape == quantised.shape and meant.dtype.kind == "f":
+                report.tensors.setdefault(name, Distance(pair.tensor)).add(meant, quantised)
+        return {name: found[name] for name in self._runtime.outputs}
 
 
-def _batches(
-    arrays: Mapping[str, Array], count: int, fixed: int | None
-) -> Iterator[tuple[int, dict[str, Array]]]:
-    step = fixed or _BATCH
+def batch_size(model: Model, tensors: Iterable[str]) -> int:
+    """Return how many samples are compared together, so that all compared tensors fit into some 100 MB.
+
+    Args:
+        model: The converted model.
+        tensors: Names of the tensors compared.
+    """
+    wanted = set(tensors)
+    elements = 0
+    for node in model.graph:
+        for value in node.outputs:
+            if value.name in wanted and value.shape is not None:
+                elements += prod(dim for dim in value.shape.dims[1:] if isinstance(dim, int))
+    return min(_BATCH, max(1, _TAPPED_ELEMENTS // max(1, elements)))
+
+
+def _batches(arrays: Mapping[str, Array], count: int, step: int) -> Iterator[tuple[int, dict[str, Array]]]:
     for start in range(0, count, step):
         yield start, {name: array[start : start + step] for name, array in arrays.items()}
 
@@ -318,17 +354,3 @@ def _judge(
     scores = results[outputs[0]].reshape(len(truth), -1)
     correct = int(np.count_nonzero(scores.argmax(axis=1) == truth))
     report.accuracy[who] = report.accuracy.get(who, 0) + correct
-
-
-def _measure_source(
-    report: VerifyReport,
-    found: Mapping[str, Array],
-    expected: Mapping[str, Array],
-    outputs: Sequence[str],
-    truth: Array | None,
-) -> None:
-    if not report.distances:
-        report.distances = [SourceDistance(name) for name in outputs]
-    for distance in report.distances:
-        distance.add(found[distance.output], expected[distance.output])
-    _judge(report, "source", found, outputs, truth)

@@ -18,7 +18,7 @@ from snnc.ir.edit import (
     static_shape,
     unique_name,
 )
-from snnc.ir.files import AI_SNNC, load, model_digest, save, to_bytes
+from snnc.ir.files import AI_SNNC, in_memory, load, model_digest, save, to_bytes
 from snnc.ir.shapes import concrete_shapes, infer_shapes
 from snnc.ir.text import to_text
 
@@ -39,6 +39,7 @@ __all__ = [
     "constant",
     "consumers_of",
     "drop_if_unused",
+    "in_memory",
     "infer_shapes",
     "initializer",
     "insert_node",

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from snnc.errors import EnvironmentFailure, InputError, Where
 
-__all__ = ["AI_SNNC", "IR_VERSION", "load", "model_digest", "save", "to_bytes"]
+__all__ = ["AI_SNNC", "IR_VERSION", "in_memory", "load", "model_digest", "save", "to_bytes"]
 
 AI_SNNC = "ai.snnc"
 IR_VERSION = 10
@@ -139,6 +139,11 @@ def _anchor_external_data(model: ir.Model, file: Path) -> None:
 def _first_line(error: Exception) -> str:
     text = str(error).strip().splitlines()
     return text[0] if text else type(error).__name__
+
+
+def in_memory(model: ir.Model) -> ir.Model:
+    """Read the external data of a model into memory, so that it can be serialised; return the model."""
+    return ir.external_data.load_to_model(model)
 
 
 def to_bytes(model: ir.Model) -> bytes:

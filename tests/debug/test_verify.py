@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from snnc.coding import CodeBook
 from snnc.compile import ConvertOptions, convert
-from snnc.debug.verify import Comparison, SourceDistance, default_runtimes, verify
+from snnc.debug.distance import Distance
+from snnc.debug.verify import Comparison, batch_size, default_runtimes, verify
 from snnc.errors import InputError, MismatchError
-from snnc.ir import save
+from snnc.ir import load, save
+from snnc.ops import attach_functions
 from snnc.runtimes import NumpyPacked, OnnxRuntime
 
 SIGNED = CodeBook(4, 4, signed=True)
@@ -180,12 +183,50 @@ def test_comparison(expected: Any, found: Any, mismatches: int) -> None:
 
 
 def test_distance() -> None:
-    distance = SourceDistance("y")
+    distance = Distance("y")
     distance.add(np.array([[3.0, 4.0]], np.float32), np.array([[3.0, 4.5]], np.float32))
     assert distance.largest_error == 0.5 and distance.decibel == pytest.approx(20.0)
-    silent = SourceDistance("y")
+    assert distance.cosine == pytest.approx((9 + 18) / (5 * np.hypot(3, 4.5)))
+    silent = Distance("y")
     silent.add(np.zeros((1, 2), np.float32), np.zeros((1, 2), np.float32))
-    assert silent.decibel is None
+    assert silent.decibel is None and silent.cosine is None
+
+
+def test_every_code_is_measured_against_the_tensor_of_the_source(network: Any) -> None:
+    path, model, feeds = network
+    report = verify(path, model, feeds, runtimes=PACKED)
+    original = load(path)
+    attach_functions(original)
+    source = OnnxRuntime(original, "none").run(feeds, ["first", "second"])
+    assert {name: entry.tensor for name, entry in report.tensors.items()} == {
+        "first": "first",
+        "second_integers": "second",
+    }
+    codes = NumpyPacked(model).run(feeds, ["first", "second_integers"])
+    for name, entry in report.tensors.items():
+        quantised = codes[name].astype(np.float32) * np.float32(0.3)
+        assert entry.elements == 70 * 48
+        assert entry.largest_error == pytest.approx(float(np.abs(quantised - source[entry.tensor]).max()))
+        assert entry.noise == pytest.approx(float(((quantised - source[entry.tensor]) ** 2).sum()))
+
+
+def test_fewer_samples_together_where_tensors_are_large(
+    network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, model, feeds = network
+    assert batch_size(model, ["first"]) == 64
+    monkeypatch.setattr("snnc.debug.verify._TAPPED_ELEMENTS", 48 * 2 * 7)
+    assert batch_size(model, ["first", "second_integers"]) == 7
+    assert verify(path, model, feeds, runtimes=PACKED).samples == 70
+
+
+def test_a_source_with_external_data_is_measured(network: Any, tmp_path: Path) -> None:
+    path, _, feeds = network
+    copy = tmp_path / "external.onnx"
+    onnx.save(onnx.load(path), copy, save_as_external_data=True, location="w.data", size_threshold=0)
+    report = verify(copy, convert(copy).model, feeds, runtimes=PACKED)
+    assert report.identical and report.notes == []
+    assert len(report.tensors) == 2 and len(report.distances) == 2
 
 
 # --- models of other forms ---

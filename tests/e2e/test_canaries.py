@@ -224,12 +224,18 @@ def test_a_broken_front_end_shows_in_the_distance(
     source: tuple[Path, dict[str, Any]], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Broken while converting and while verifying, both agree with each other, not with the source."""
-    healthy = judge(source, convert(source[0]).model).distances[0].decibel
+    before = judge(source, convert(source[0]).model)
+    healthy = before.distances[0].decibel
     FRONT[name][0](monkeypatch)
     report = judge(source, convert(source[0]).model)
     broken = report.distances[0].decibel
     assert report.identical and healthy is not None and broken is not None
     assert broken < healthy - 6
+    # The first tensor that is further from the source's than it was is the guilty one.
+    guilty = next(
+        name for name, entry in report.tensors.items() if entry.noise > 2 * before.tensors[name].noise
+    )
+    assert guilty == FRONT[name][1]
 
 
 # --- mistakes of the runtimes: only the broken one is named ---

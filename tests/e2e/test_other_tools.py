@@ -69,6 +69,9 @@ def test_qdq_of_onnxruntime_equals_its_source(name: str, images: Any) -> None:
     np.testing.assert_array_equal(found.view(np.int32), expected.view(np.int32))
     assert report.distances[0].noise == 0.0
     assert report.distances[0].agreeing == len(images)
+    # And every code times its step is the source's dequantised tensor, value for value.
+    assert len(report.tensors) == len(quantisers_of(conversion.quantised))
+    assert {distance.noise for distance in report.tensors.values()} == {0.0}
 
 
 @pytest.mark.parametrize("steps", [8, 10])
