@@ -103,7 +103,7 @@ def augment(images: torch.Tensor, generator: torch.Generator, shift: int = 2) ->
     """Shift each image by up to ``shift`` pixels and mirror half of them.
 
     Args:
-        images: ``(N, 1, H, W)``, any dtype.
+        images: ``(N, C, H, W)``, any dtype.
         generator: Source of randomness.
         shift: Largest shift in pixels; vacated pixels are 0.
 
@@ -111,10 +111,10 @@ def augment(images: torch.Tensor, generator: torch.Generator, shift: int = 2) ->
         Tensor of the same shape and dtype.
     """
     count, _, height, width = images.shape
-    padded = torch.nn.functional.pad(images, (shift, shift, shift, shift))[:, 0]
+    padded = torch.nn.functional.pad(images, (shift, shift, shift, shift))
     rows = torch.randint(0, 2 * shift + 1, (count, 1), generator=generator) + torch.arange(height)
     columns = torch.randint(0, 2 * shift + 1, (count, 1), generator=generator) + torch.arange(width)
     mirrored = torch.rand(count, 1, generator=generator) < 0.5
     columns = torch.where(mirrored, columns.flip(1), columns)
     each = torch.arange(count)[:, None, None]
-    return padded[each, rows[:, :, None], columns[:, None, :]].unsqueeze(1)
+    return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -1,7 +1,9 @@
 import gzip
 import importlib.util
+import io
 import json
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,67 @@ def test_augmentation_shifts_and_mirrors_whole_images(data):
     windows += [window.flip(1) for window in windows]
     seen = {next(k for k, window in enumerate(windows) if torch.equal(image[0], window)) for image in moved}
     assert len(seen) > 9
+
+
+def test_augmentation_moves_all_colours_together(data):
+    images = torch.arange(3 * 36, dtype=torch.uint8).reshape(1, 3, 6, 6).expand(16, 3, 6, 6)
+    moved = data.augment(images, torch.Generator().manual_seed(1), shift=2)
+    assert moved.shape == images.shape
+    for image in moved.int():
+        inside = image[1] > 0  # colour 1 has no zeros of its own
+        assert inside.any()
+        assert torch.equal((image[1] - image[0])[inside], torch.full((int(inside.sum()),), 36))
+        assert torch.equal((image[2] - image[0])[inside], torch.full((int(inside.sum()),), 72))
+
+
+def jpeg_archive(path: Path, colours: list[tuple[int, int, int]], is_test: list[bool]) -> None:
+    image = pytest.importorskip("PIL.Image", reason="needs Pillow")
+    files = []
+    for colour in colours:
+        with io.BytesIO() as file:
+            image.new("RGB", (32, 32), colour).save(file, "JPEG", quality=95)
+            files.append(file.getvalue())
+    offset = np.cumsum([0, *map(len, files)])
+    content = np.frombuffer(b"".join(files), np.uint8)
+    np.savez(path, data=content, offset=offset, label=np.arange(len(files), dtype=np.uint8), is_test=is_test)
+
+
+def test_cifar_images_are_read_from_jpeg(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "data", data)
+    cifar = script(EXAMPLES / "cifar10.py")
+    path = tmp_path / "cifar.npz"
+    jpeg_archive(path, [(250, 10, 10), (10, 250, 10), (10, 10, 250)], [False, True, False])
+    with pytest.raises(data.DataError, match="train holds 2 images, not 50000"):
+        cifar.cifar10(path, "train")
+    images, labels = cifar.cifar10(path, "train", limit=5)
+    assert images.shape == (2, 3, 32, 32) and labels.tolist() == [0, 2]
+    assert (images[0, 0] > 240).all() and (images[0, 1:] < 20).all() and (images[1, 2] > 240).all()
+    normalised = cifar.normalised(images)
+    expected = (images[1, 2, 0, 0].item() / 255 - 0.4465) / 0.2616
+    assert normalised[1, 2, 0, 0].item() == pytest.approx(expected, rel=1e-6)
+    np.savez(path, data=np.zeros(3, np.uint8))
+    with pytest.raises(data.DataError, match="has no is_test, label, offset"):
+        cifar.cifar10(path, "test")
+    with pytest.raises(data.DataError, match="is missing"):
+        cifar.cifar10(tmp_path / "none.npz", "test")
+
+
+@pytest.mark.slow
+def test_float_transformer_exports_to_what_it_computes(data, tmp_path, monkeypatch):
+    for name in ("data", "training", "cifar10"):
+        monkeypatch.setitem(sys.modules, name, data if name == "data" else script(EXAMPLES / f"{name}.py"))
+    folder = EXAMPLES / "03_vit_cifar10"
+    monkeypatch.setitem(sys.modules, "model", script(folder / "model.py"))
+    train = script(folder / "train.py")
+    torch.manual_seed(0)
+    network = sys.modules["model"].VisionTransformer(depth=1, width=16, heads=2, hidden=16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's exporter
+        train.export(network, tmp_path / "vit.onnx")
+    x = np.random.default_rng(0).standard_normal((3, 3, 32, 32)).astype(np.float32)
+    session = onnxruntime.InferenceSession(str(tmp_path / "vit.onnx"), providers=["CPUExecutionProvider"])
+    (logits,) = session.run(["logits"], {"x": x})
+    assert np.allclose(logits, network(torch.from_numpy(x)).detach().numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("folder", ["01_residual_cnn", "02_spiking_transformer"])

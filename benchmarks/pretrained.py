@@ -1,0 +1,309 @@
+"""Pre-trained float networks, converted after training: accuracy, agreement, what it costs.
+
+    python benchmarks/pretrained.py --models MODELS --mnist MNIST --mnist-train TRAIN --cifar10 CIFAR10
+
+Each network is calibrated on training images, converted at the defaults of `--groups 4` (T = 8), at T = 4
+and G = 4, and, with `--grid`, at every T and G of the table in README.md, and judged on the test set. All
+runtimes are compared with the quantised network in every code and every output bit on a part of it, numpy
+and onnxruntime with each other on all of it. Writes `benchmarks/pretrained.json` row by row, so that an
+interrupted run goes on, and a section of `benchmarks/RESULTS.md`; ends with status 1 if anything differs or
+an audit finds something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from networks import NETWORKS, Data, Network, add_data_options, load_data, say
+from report import processor, write_section
+
+from snnc.compile import ConvertOptions, convert
+from snnc.cost import measure
+from snnc.cost.audit import audit
+from snnc.debug.verify import SourceDistance, verify
+from snnc.errors import SnncError
+from snnc.ir import Model, load
+from snnc.runtimes import OnnxRuntime, create
+
+Array = npt.NDArray[Any]
+HERE = Path(__file__).resolve().parent
+DEFAULT = "defaults"
+SETTINGS = {DEFAULT: ConvertOptions(groups=4), "T4G4": ConvertOptions(timesteps=4, groups=4)}
+GRID = ("vit_mnist", "vit_cifar10", "resnet8")
+GRID_SETTINGS = {
+    f"T{timesteps}G{groups}": ConvertOptions(timesteps=timesteps, groups=groups)
+    for timesteps in (4, 6, 8)
+    for groups in sorted({1, 2, 4, timesteps})
+}
+COMMAND = (
+    "python benchmarks/pretrained.py --models MODELS --mnist MNIST --mnist-train TRAIN --cifar10 CIFAR10"
+)
+
+_INTRODUCTION = """\
+Float networks, calibrated on {calibration} training images, judged on test images (column *images*).
+*Agree* is the share of images where float and spiking network name the same class, *SNR* the
+signal-to-noise ratio of the logits. *Unequal* counts codes and output bits, summed over all runtimes,
+that differ from the quantised network's on {verified} images, and logits where onnxruntime and numpy
+differ on all images. *Audit*: what multiplies between encoder and readout. Energy in the papers'
+convention, per image, with the host; *dense* is the float network's."""
+
+
+_HEADINGS = ("network", "code", "images", "float", "spiking", "agree", "SNR, dB", "unequal", "audit", "host")
+_HEADINGS = (*_HEADINGS, "spikes", "SOPs", "µJ", "dense, µJ")
+
+
+def source_logits(source: Path, images: Array, batch: int = 250) -> Array:
+    """Return the outputs of a float network, not optimised."""
+    runtime = OnnxRuntime(load(source), optimisation="none")
+    name = runtime.inputs[0].name
+    parts = [
+        runtime.run({name: images[start : start + batch]})[runtime.outputs[0]]
+        for start in range(0, len(images), batch)
+    ]
+    return np.concatenate(parts).reshape(len(images), -1)
+
+
+def run_and_count(model: Model, images: Array, words: str) -> tuple[Array, dict[str, float]]:
+    """Run a spiking network on packed codes; logits and what they cost."""
+    runtime = create("numpy", model)
+    logits: list[Array] = []
+
+    def run(inputs: Any, taps: Any) -> Any:
+        results = runtime.run(inputs, taps)
+        logits.append(results[runtime.outputs[0]].reshape(len(next(iter(inputs.values()))), -1))
+        if sys.stderr.isatty():
+            print(f"\r{sum(map(len, logits))}/{len(images)} images", end="", file=sys.stderr)
+        return results
+
+    report = measure(model, {runtime.inputs[0].name: images}, run, batch=100, data=words)
+    return np.concatenate(logits), report.totals()
+
+
+def judge(
+    source: Path, options: ConvertOptions, calibration: Array, images: Array, labels: Array, verified: int
+) -> dict[str, Any]:
+    """Convert one network in one way and measure everything.
+
+    Args:
+        source: Float network.
+        options: T and G.
+        calibration: Inputs to calibrate on.
+        images: Inputs to judge on.
+        labels: Their classes.
+        verified: On how many images all runtimes are compared; 0: none.
+    """
+    name = create("ort", load(source)).inputs[0].name
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "calibration.npz"
+        np.savez(data, **{name: calibration})
+        start = time.perf_counter()
+        conversion = convert(source, _with_data(options, data))
+        seconds = time.perf_counter() - start
+    model = conversion.model
+    report = audit(model)
+    reference = source_logits(source, images)
+    logits, cost = run_and_count(model, images, f"{len(images)} test images")
+    distance = SourceDistance("logits")
+    distance.add(reference, logits)
+    result: dict[str, Any] = {
+        "images": len(images),
+        "float": _accuracy(reference, labels),
+        "spiking": _accuracy(logits, labels),
+        "agreement": 100 * distance.agreeing / distance.samples,
+        "decibel": distance.decibel,
+        "audit": {
+            "clean": report.clean,
+            "findings": sorted(f"{row.op} {row.node}" for row in report.findings),
+            "host": sorted({row.op for row in report.host if row.op.startswith("ai.snnc")}),
+        },
+        "cost": cost,
+        "seconds_converting": round(seconds, 1),
+    }
+    if verified:
+        runtime = create("ort", model)
+        again = runtime.run({name: images})[runtime.outputs[0]].reshape(len(images), -1)
+        outcome = verify(source, model, {name: images[:verified]})
+        compared = outcome.agreements[0].tensors.values()
+        result["verified"] = {
+            "images": verified,
+            "compared_per_runtime": sum(tensor.elements for tensor in compared),
+            "unequal": {agreement.runtime: agreement.mismatches for agreement in outcome.agreements},
+            "unequal_logits_all_images": int(np.count_nonzero(_bits(again) != _bits(logits))),
+        }
+    return result
+
+
+def _with_data(options: ConvertOptions, data: Path) -> ConvertOptions:
+    return ConvertOptions(timesteps=options.timesteps, groups=options.groups, calibrate=str(data))
+
+
+def _accuracy(logits: Array, labels: Array) -> float:
+    return 100 * float((logits.argmax(axis=1) == labels).mean())
+
+
+def _bits(logits: Array) -> Array:
+    return np.ascontiguousarray(logits, dtype=np.float32).view(np.int32)
+
+
+def holds(row: dict[str, Any]) -> bool:
+    """Whether a row's claims hold: nothing differs, nothing multiplies."""
+    verified = row.get("verified", {"unequal": {}, "unequal_logits_all_images": 0})
+    differs = sum(verified["unequal"].values()) + verified["unequal_logits_all_images"]
+    return bool(row["audit"]["clean"]) and differs == 0
+
+
+def table(result: dict[str, Any]) -> list[str]:
+    """Return the section of RESULTS.md."""
+    verified = next(
+        (
+            row["verified"]["images"]
+            for network in result["networks"].values()
+            for row in network["rows"].values()
+            if "verified" in row
+        ),
+        0,
+    )
+    lines = [
+        _INTRODUCTION.format(calibration=result["calibration"], verified=verified),
+        "",
+        "| " + " | ".join(_HEADINGS) + " |",
+        "|" + "---|" * len(_HEADINGS),
+    ]
+    for key, network in result["networks"].items():
+        for setting, row in network["rows"].items():
+            lines.append(_line(NETWORKS[key].title, "T = 8, G = 4" if setting == DEFAULT else setting, row))
+        if "refused" in network:
+            lines.append(f"| {NETWORKS[key].title} | {network['refused']} |" + " |" * (len(_HEADINGS) - 2))
+    return [
+        *lines,
+        "",
+        f"- machine: {result['machine']}",
+        f"- versions: Python {platform.python_version()}, "
+        + ", ".join(f"{name} {number}" for name, number in result["versions"].items()),
+        f"- command: `{result['command']}`",
+    ]
+
+
+def _line(title: str, code: str, row: dict[str, Any]) -> str:
+    cost, noise = row["cost"], "" if row["decibel"] is None else f"{row['decibel']:.1f}"
+    unequal = ""
+    if "verified" in row:
+        verified = row["verified"]
+        differs = sum(verified["unequal"].values()) + verified["unequal_logits_all_images"]
+        unequal = f"{differs:,} of {verified['compared_per_runtime']:,}"
+    audited = "clean" if row["audit"]["clean"] else "; ".join(row["audit"]["findings"])
+    host = ", ".join(op.removeprefix("ai.snnc::") for op in row["audit"]["host"])
+    cells = [
+        title,
+        code,
+        f"{row['images']:,}",
+        f"{row['float']:.2f} %",
+        f"{row['spiking']:.2f} %",
+        f"{row['agreement']:.2f} %",
+        noise,
+        unequal,
+        audited,
+        host,
+        f"{cost['spikes_per_neuron']:.3f}, {cost['most_spikes']:.0f}",
+        f"{cost['sops'] / 1e6:.2f} M",
+        f"{cost['energy_with_host_pj'] / 1e6:.2f}",
+        f"{cost['energy_dense_float_pj'] / 1e6:.2f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+class Record:
+    """The file of results, written after every row."""
+
+    def __init__(self, path: Path, calibration: int) -> None:
+        self.path = path
+        found = json.loads(path.read_text()) if path.is_file() else {"networks": {}}
+        found |= {"calibration": calibration, "command": f"{COMMAND} --grid", "machine": processor()}
+        found["versions"] = {name: version(name) for name in ("snnc", "numpy", "onnxruntime")}
+        self.result: dict[str, Any] = found
+
+    def of(self, key: str, network: Network, data: Data) -> dict[str, Any]:
+        """Return the entry of a network."""
+        entry: dict[str, Any] = self.result["networks"].setdefault(key, {"rows": {}})
+        entry |= {"data": data.words, "title": network.title}
+        entry.pop("refused", None)
+        return entry
+
+    def write(self) -> None:
+        """Write the file and the section of RESULTS.md."""
+        order = [key for key in NETWORKS if key in self.result["networks"]]
+        self.result["networks"] = {key: self.result["networks"][key] for key in order}
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(self.result, indent=2) + "\n")
+        temporary.replace(self.path)
+        write_section(HERE / "RESULTS.md", "Pre-trained networks", table(self.result))
+
+
+def find(network: Network, folders: list[Path]) -> Path | None:
+    """Return the file of a network, or None."""
+    return next((path for folder in folders if (path := folder / network.file).is_file()), None)
+
+
+def main() -> int:
+    """Judge all networks that are at hand; return the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_data_options(parser)
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--settings", nargs="+", default=[*SETTINGS], help="defaults, or T and G as T6G2")
+    parser.add_argument("--grid", action="store_true", help=f"every T and G, for {', '.join(GRID)}")
+    parser.add_argument("--images", type=int, default=10_000, help="test images")
+    parser.add_argument("--grid-images", type=int, default=10_000, help="test images of --grid")
+    parser.add_argument("--calibration", type=int, default=256, help="training images")
+    parser.add_argument("--verified", type=int, default=16, help="images on which all runtimes are compared")
+    parser.add_argument("--again", action="store_true", help="measure what is in the file already")
+    parser.add_argument("--json", type=Path, default=HERE / "pretrained.json")
+    options = parser.parse_args()
+    data = load_data(options, options.calibration)
+    record = Record(options.json, options.calibration)
+    good = True
+    for key in options.networks:
+        network = NETWORKS[key]
+        source = find(network, options.models)
+        if source is None or network.data not in data:
+            say(f"skipped: {network.title}: {network.file} or its data are not at hand")
+            continue
+        entry = record.of(key, network, data[network.data])
+        wanted = {name: {**GRID_SETTINGS, **SETTINGS}[name] for name in options.settings}
+        wanted |= GRID_SETTINGS if options.grid and key in GRID else {}
+        for setting, choice in wanted.items():
+            if setting in entry["rows"] and not options.again:
+                continue
+            special = setting in SETTINGS
+            images = data[network.data].test[: options.images if special else options.grid_images]
+            labels = data[network.data].labels[: len(images)]
+            calibration, inputs = network.prepare(data[network.data].train), network.prepare(images)
+            start = time.perf_counter()
+            try:
+                row = judge(source, choice, calibration, inputs, labels, options.verified if special else 0)
+            except SnncError as error:
+                entry["refused"] = str(error)
+                say(f"{key} {setting}: {error}")
+                break
+            row["seconds"] = round(time.perf_counter() - start, 1)
+            entry["rows"][setting] = row
+            record.write()
+            say(f"{key} {setting}: {_line(network.title, setting, row)}")
+    record.write()
+    rows = [row for entry in record.result["networks"].values() for row in entry["rows"].values()]
+    return int(not (good and all(map(holds, rows))))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
