@@ -3,8 +3,8 @@
     benchmarks/setup_spikingjelly.sh .venv-spikingjelly
     python benchmarks/spikingjelly_cnn.py --spikingjelly .venv-spikingjelly/bin/python
 
-Nothing is trained here. SpikingJelly converts the float network `examples/models/fashion_cnn_float.onnx`,
-calibrated on training images; snnc converts the same architecture fine-tuned with ExpG quantisers.
+Nothing is trained here. Both convert the float network `examples/models/fashion_cnn_float.onnx`, calibrated
+on training images; snnc besides converts the same architecture fine-tuned with ExpG quantisers.
 Accuracy and spikes are those of the Fashion-MNIST test images. Each side runs on one thread in its own
 environment; times are medians of rounds in which all contestants take turns. Writes
 `benchmarks/spikingjelly_cnn.json` and a section of `benchmarks/RESULTS.md`.
@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,11 @@ from snnc.runtimes import create  # noqa: E402
 
 MODELS = ROOT / "examples" / "models"
 STEPS = (4, 8, 16, 32, 64)
-GROUPS = (2, 4)
 RECIPES = ("rate", "channel-wise", "threshold balancing")
 BATCHES = (1, 32)
 # Threshold balancing raises its thresholds batch by batch: with 1,000 images it stays at 45 % accuracy.
 CALIBRATION = 10_000
+OUR_CALIBRATION = 256
 
 _TIMES = "- times: medians of {rounds} rounds in which all rows took turns; load average before {load:.1f}"
 
@@ -61,10 +62,11 @@ Residual CNN of `examples/01_residual_cnn` ({neurons:,.0f} neurons), {images:,} 
 The float network classifies {float_accuracy:.2f} % of them."""
 
 _DIFFERENCES = """\
-What is not equal: SpikingJelly converts the float network without training, calibrated on {calibration:,}
-training images; snnc's networks were fine-tuned from it with quantisers in place. SpikingJelly's spikes
-are worth the same at every step, those of snnc halve from step to step. SpikingJelly computes the first
-convolution in float at every step, snnc once in fixed point.
+SpikingJelly converts the float network without training, calibrated on {calibration:,} training images. So
+do snnc's rows called *calibrated*, on {our_calibration:,} of them; its other networks were fine-tuned
+from the same float network with quantisers in place. What is not equal: SpikingJelly's spikes are worth
+the same at every step, those of snnc halve from step to step. SpikingJelly computes the first convolution
+in float at every step, snnc once in fixed point.
 
 Recipes: `rate` is RateCodingRecipe at 99.9 %, `channel-wise` the same per channel with half thresholds,
 `threshold balancing` is LocalThresholdBalancingRecipe. Of SpikingJelly's two step modes the faster one is
@@ -101,9 +103,40 @@ def folded_weights(path: Path) -> dict[str, np.ndarray]:
     return weights
 
 
-def source_of(groups: int) -> Path:
-    """Return the file of the shipped CNN of T = 4 and a number of groups."""
-    return MODELS / f"fashion_cnn_t4g{groups}.onnx"
+@dataclass(frozen=True)
+class Contestant:
+    """One of snnc's conversions.
+
+    Attributes:
+        source: File under `examples/models`.
+        timesteps: T.
+        groups: G.
+        calibrated: Whether the source is the float network, quantised by calibration.
+    """
+
+    source: str
+    timesteps: int
+    groups: int
+    calibrated: bool
+
+    @property
+    def key(self) -> str:
+        """What the measurements are kept under."""
+        return f"{'calibrated' if self.calibrated else 'fine-tuned'} T{self.timesteps}G{self.groups}"
+
+    def convert(self, calibration: Path) -> Any:
+        """Return the spiking model."""
+        data = str(calibration) if self.calibrated else None
+        options = ConvertOptions(timesteps=self.timesteps, groups=self.groups, calibrate=data)
+        return convert(MODELS / self.source, options).model
+
+
+CONTESTANTS = (
+    Contestant("fashion_cnn_t4g2.onnx", 4, 2, False),
+    Contestant("fashion_cnn_t4g4.onnx", 4, 4, False),
+    Contestant("fashion_cnn_float.onnx", 4, 4, True),
+    Contestant("fashion_cnn_float.onnx", 8, 4, True),
+)
 
 
 def digest(path: Path) -> str:
@@ -111,12 +144,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def convert_ours(groups: int) -> Any:
-    """Convert the shipped CNN of T = 4 and a number of groups."""
-    return convert(source_of(groups), ConvertOptions(timesteps=4, groups=groups)).model
-
-
-def judge_ours(model: Any, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def judge_ours(contestant: Contestant, model: Any, images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Run all images in the packed runtime; accuracy, spikes, synaptic operations."""
     runtime = create("numpy", model)
     logits: list[np.ndarray] = []
@@ -129,6 +157,9 @@ def judge_ours(model: Any, images: np.ndarray, labels: np.ndarray) -> dict[str, 
     report = measure(model, {runtime.inputs[0].name: images}, run, batch=100)
     right = int((np.concatenate(logits).argmax(axis=1) == labels).sum())
     return {
+        "timesteps": contestant.timesteps,
+        "groups": contestant.groups,
+        "calibrated": contestant.calibrated,
         "accuracy": 100 * right / len(labels),
         "spikes_per_image": report.spikes,
         "spikes_per_neuron": report.spikes_per_neuron,
@@ -138,16 +169,21 @@ def judge_ours(model: Any, images: np.ndarray, labels: np.ndarray) -> dict[str, 
     }
 
 
-def judge(worker: Worker, models: dict[int, Any], images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+def judge(
+    worker: Worker, models: dict[Contestant, Any], images: np.ndarray, labels: np.ndarray
+) -> dict[str, Any]:
     """Run all images on both sides; accuracy and spikes."""
-    ours = {str(groups): judge_ours(model, images, labels) for groups, model in models.items()}
+    ours = {
+        contestant.key: judge_ours(contestant, model, images, labels) for contestant, model in models.items()
+    }
+    (own,) = {judged["neurons"] for judged in ours.values()}
     theirs = {}
     for recipe in RECIPES:
         print(f"SpikingJelly, {recipe}: {len(images)} images ...", flush=True)
         theirs[recipe] = worker.ask("evaluate", recipe=recipe, steps=list(STEPS))
         neurons = theirs[recipe].pop("neurons")
-        if neurons != ours["2"]["neurons"]:
-            raise SystemExit(f"the networks differ: {neurons} neurons against {ours['2']['neurons']}")
+        if neurons != own:
+            raise SystemExit(f"the networks differ: {neurons} neurons against {own}")
     return {"snnc": ours, "spikingjelly": theirs}
 
 
@@ -165,11 +201,13 @@ def clock(model: Any, runtime: str, images: np.ndarray) -> Any:
     return once
 
 
-def take_times(worker: Worker, models: dict[int, Any], images: np.ndarray, rounds: int) -> dict[str, Any]:
+def take_times(
+    worker: Worker, models: dict[Contestant, Any], images: np.ndarray, rounds: int
+) -> dict[str, Any]:
     """Let all contestants take turns for some rounds; median seconds per image by contestant and batch."""
     clocks = {
-        (f"snnc T4G{groups} {runtime}", batch): clock(model, runtime, images[:batch])
-        for groups, model in models.items()
+        (f"snnc {contestant.key} {runtime}", batch): clock(model, runtime, images[:batch])
+        for contestant, model in models.items()
         for runtime in ("numpy", "ort", "numpy-timestep")
         for batch in BATCHES
     }
@@ -199,7 +237,7 @@ def take_times(worker: Worker, models: dict[int, Any], images: np.ndarray, round
 def table(result: dict[str, Any]) -> list[str]:
     """Return the section of RESULTS.md."""
     ours, theirs = result["judged"]["snnc"], result["judged"]["spikingjelly"]
-    neurons = ours["2"]["neurons"]
+    neurons = next(iter(ours.values()))["neurons"]
     lines = [
         _INTRODUCTION.format(neurons=neurons, **result),
         "",
@@ -215,14 +253,15 @@ def table(result: dict[str, Any]) -> list[str]:
         )
 
     times = result["times"]["seconds_per_image"]
-    for groups in GROUPS:
-        judged = ours[str(groups)]
+    for key, judged in ours.items():
         for runtime, words in (
             ("numpy", "numpy packed"),
             ("ort", "onnxruntime"),
             ("numpy-timestep", "numpy, step by step"),
         ):
-            lines.append(row(f"snnc G={groups}, {words}", 4, judged, times[f"snnc T4G{groups} {runtime}"]))
+            kind = "calibrated" if judged["calibrated"] else "fine-tuned"
+            name = f"snnc, {kind}, G={judged['groups']}, {words}"
+            lines.append(row(name, judged["timesteps"], judged, times[f"snnc {key} {runtime}"]))
     for recipe in RECIPES:
         for steps in STEPS:
             judged = {key: values[str(steps)] for key, values in theirs[recipe].items()}
@@ -280,13 +319,18 @@ def main() -> None:
     if difference > 1e-3:
         raise SystemExit(f"the two sides do not have the same float network: logits differ by {difference}")
 
-    models = {groups: convert_ours(groups) for groups in GROUPS}
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "calibration.npz"
+        np.savez(data, x=calibration[:OUR_CALIBRATION])
+        models = {contestant: contestant.convert(data) for contestant in CONTESTANTS}
+    sources = sorted({MODELS / contestant.source for contestant in CONTESTANTS})
     result: dict[str, Any] = {
         "calibration": CALIBRATION,
+        "our_calibration": OUR_CALIBRATION,
         "float_accuracy": ann["accuracy"],
         "images": len(images),
         "machine": processor(),
-        "networks": {path.name: digest(path) for path in (float_model, *map(source_of, GROUPS))},
+        "networks": {path.name: digest(path) for path in sources},
         "versions": {
             **{name: version(name) for name in ("snnc", "onnxruntime", "numpy")},
             **{f"{name} (SpikingJelly's side)": number for name, number in worker.ask("versions").items()},

@@ -108,7 +108,7 @@ def spikingjelly_table(result: dict[str, Any] | None) -> list[str]:
     if result is None or "judged" not in result:
         return []
     ours, theirs = result["judged"]["snnc"], result["judged"]["spikingjelly"]
-    neurons = ours["2"]["neurons"]
+    neurons = next(iter(ours.values()))["neurons"]
     times = result.get("times", {}).get("seconds_per_image", {})
 
     def row(name: str, steps: int, accuracy: float, spikes: float, key: str) -> list[str]:
@@ -116,11 +116,12 @@ def spikingjelly_table(result: dict[str, Any] | None) -> list[str]:
         return [name, str(steps), f"{accuracy:.2f} %", f"{spikes / neurons:.3f}", *milliseconds]
 
     rows = []
-    for groups, judged in ours.items():
+    for contestant, judged in ours.items():
+        kind = "calibrated" if judged["calibrated"] else "fine-tuned"
         for runtime, words in (("ort", "onnxruntime"), ("numpy-timestep", "numpy, step by step")):
-            name = f"snnc, G = {groups}, {words}"
-            key = f"snnc T4G{groups} {runtime}"
-            rows.append(row(name, 4, judged["accuracy"], judged["spikes_per_image"], key))
+            name = f"snnc, {kind}, G = {judged['groups']}, {words}"
+            key = f"snnc {contestant} {runtime}"
+            rows.append(row(name, judged["timesteps"], judged["accuracy"], judged["spikes_per_image"], key))
     for recipe, judged in theirs.items():
         for steps in sorted(judged["accuracy"], key=int):
             key = f"spikingjelly {recipe} T{steps}"

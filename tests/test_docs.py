@@ -179,7 +179,16 @@ JELLY: dict[str, Any] = {
     "machine": "a machine",
     "judged": {
         "command": "python benchmarks/spikingjelly_cnn.py",
-        "snnc": {"2": {"accuracy": 91.0, "spikes_per_image": 500.0, "neurons": 1000}},
+        "snnc": {
+            "fine-tuned T4G2": {
+                "timesteps": 4,
+                "groups": 2,
+                "calibrated": False,
+                "accuracy": 91.0,
+                "spikes_per_image": 500.0,
+                "neurons": 1000,
+            }
+        },
         "spikingjelly": {
             "rate": {
                 "accuracy": {"64": 90.5, "8": 50.0},
@@ -191,8 +200,8 @@ JELLY: dict[str, Any] = {
 TIMES: dict[str, Any] = {
     "command": "python benchmarks/spikingjelly_cnn.py --only times",
     "seconds_per_image": {
-        "snnc T4G2 ort": {"1": 0.004, "32": 0.002},
-        "snnc T4G2 numpy-timestep": {"1": 0.02, "32": 0.01},
+        "snnc fine-tuned T4G2 ort": {"1": 0.004, "32": 0.002},
+        "snnc fine-tuned T4G2 numpy-timestep": {"1": 0.02, "32": 0.01},
         "spikingjelly rate T8": {"1": 0.05, "32": 0.025},
         "spikingjelly rate T64": {"1": 0.1, "32": 0.05},
     },
@@ -212,7 +221,7 @@ def test_tables_show_what_was_measured_and_hide_nothing(make_tables: ModuleType)
         in lines[4]
     )
     lines = make_tables.spikingjelly_table({**JELLY, "times": TIMES})
-    assert lines[2] == "| snnc, G = 2, onnxruntime | 4 | 91.00 % | 0.500 | 4.00 | 2.00 |"
+    assert lines[2] == "| snnc, fine-tuned, G = 2, onnxruntime | 4 | 91.00 % | 0.500 | 4.00 | 2.00 |"
     assert lines[4] == "| SpikingJelly, rate | 8 | 50.00 % | 0.400 | 50.00 | 25.00 |"
     assert lines[5] == "| SpikingJelly, rate | 64 | 90.50 % | 4.000 | 100.00 | 50.00 |"
     assert all(command in lines[-1] for command in (JELLY["judged"]["command"], TIMES["command"]))
@@ -220,7 +229,7 @@ def test_tables_show_what_was_measured_and_hide_nothing(make_tables: ModuleType)
 
 def test_accuracy_is_shown_before_times_are_taken(make_tables: ModuleType) -> None:
     lines = make_tables.spikingjelly_table(JELLY)
-    assert lines[2] == "| snnc, G = 2, onnxruntime | 4 | 91.00 % | 0.500 |"
+    assert lines[2] == "| snnc, fine-tuned, G = 2, onnxruntime | 4 | 91.00 % | 0.500 |"
     assert make_tables.spikingjelly_table({"times": TIMES}) == []
 
 
