@@ -1,14 +1,11 @@
 """Float transformers with LayerNorm and softmax: integers from the first code to the readout, everywhere.
 
 ``vit_torchscript`` (GELU) and ``vit_dynamo`` (ReLU, scaled_dot_product_attention) are made by
-tests/sources/make_vit.py. The tests on MNIST run where SNNC_MNIST names a folder with
-``vit_mnist_d64x6.onnx`` and MNIST's t10k files, and are skipped elsewhere.
+tests/sources/make_vit.py.
 """
 
 from __future__ import annotations
 
-import gzip
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,12 +17,10 @@ import pytest
 from snnc.compile import Conversion, ConvertOptions, convert
 from snnc.cost import measure
 from snnc.debug.verify import verify
-from snnc.ir import load
-from snnc.runtimes import NumpyPacked, OnnxRuntime
+from snnc.runtimes import NumpyPacked
 
 Array = npt.NDArray[Any]
 SOURCES = Path(__file__).resolve().parents[1] / "sources"
-MNIST = Path(os.environ.get("SNNC_MNIST", "no such folder"))
 NAMES = ["vit_torchscript", "vit_dynamo"]
 
 
@@ -108,46 +103,3 @@ def test_a_network_that_normalises_its_input_is_refused(tmp_path: Path, samples:
     np.savez(data, image=np.random.default_rng(0).random((8, 4), dtype=np.float32))
     with pytest.raises(UnsupportedError, match="LayerNormalization"):
         convert(path, ConvertOptions(calibrate=str(data)))
-
-
-def mnist(count: int, *, last: bool = False) -> tuple[Array, Array]:
-    """Return normalised images and labels of the test set, the first or last ones."""
-    files = {"t10k-images-idx3-ubyte.gz": 16, "t10k-labels-idx1-ubyte.gz": 8}
-    pixels, labels = (
-        np.frombuffer(gzip.decompress((MNIST / name).read_bytes()), np.uint8, offset=offset)
-        for name, offset in files.items()
-    )
-    part = slice(-count, None) if last else slice(0, count)
-    scaled = ((pixels.reshape(-1, 1, 28, 28)[part] / 255 - 0.1307) / 0.3081).astype(np.float32)
-    return scaled, labels[part]
-
-
-@pytest.fixture(scope="module")
-def mnist_vit(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Conversion]:
-    source = MNIST / "vit_mnist_d64x6.onnx"
-    if not source.exists():
-        pytest.skip("set SNNC_MNIST to a folder with vit_mnist_d64x6.onnx and MNIST's t10k files")
-    path = tmp_path_factory.mktemp("mnist") / "calibration.npz"
-    np.savez(path, x=mnist(128, last=True)[0])
-    return source, convert(source, ConvertOptions(groups=4, calibrate=str(path)))
-
-
-@pytest.mark.slow
-def test_mnist_transformer_is_the_same_everywhere(mnist_vit: tuple[Path, Conversion]) -> None:
-    source, conversion = mnist_vit
-    images, labels = mnist(4)
-    report = verify(source, conversion.model, {"x": images}, labels)
-    assert report.identical
-    assert report.distances[0].decibel is not None
-    assert report.distances[0].decibel > 28
-
-
-@pytest.mark.slow
-def test_mnist_transformer_is_as_accurate(mnist_vit: tuple[Path, Conversion]) -> None:
-    source, conversion = mnist_vit
-    images, labels = mnist(1000)
-    float_logits = next(iter(OnnxRuntime(load(source)).run({"x": images}).values()))
-    logits = next(iter(OnnxRuntime(conversion.model).run({"x": images}).values()))
-    right = [float((scores.argmax(axis=1) == labels).mean()) for scores in (float_logits, logits)]
-    assert abs(right[0] - right[1]) <= 0.003
-    assert float((float_logits.argmax(axis=1) == logits.argmax(axis=1)).mean()) >= 0.995
