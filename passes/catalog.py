@@ -18,6 +18,7 @@ from snnc.passes.canonical.remove_identity import RemoveIdentity
 from snnc.passes.canonical.resolve_padding import ResolvePadding
 from snnc.passes.canonical.sort_nodes import SortNodes
 from snnc.passes.quantise.align_membranes import AlignMembranes
+from snnc.passes.quantise.encode_input import EncodeInput
 from snnc.passes.quantise.fixed_point_input import FixedPointInput
 from snnc.passes.quantise.insert_quantisers import InsertQuantisers
 from snnc.passes.quantise.integer_weights import IntegerWeights
@@ -73,6 +74,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     AbsorbActivations,
     RequireQuantised,
     SplitSoftmax,
+    EncodeInput,
     InsertQuantisers,
     FixedPointInput,
     IntegerWeights,

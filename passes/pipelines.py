@@ -20,6 +20,7 @@ from snnc.passes.canonical.remove_identity import RemoveIdentity
 from snnc.passes.canonical.resolve_padding import ResolvePadding
 from snnc.passes.canonical.sort_nodes import SortNodes
 from snnc.passes.quantise.align_membranes import AlignMembranes
+from snnc.passes.quantise.encode_input import EncodeInput
 from snnc.passes.quantise.fixed_point_input import FixedPointInput
 from snnc.passes.quantise.insert_quantisers import InsertQuantisers
 from snnc.passes.quantise.integer_weights import IntegerWeights
@@ -75,6 +76,7 @@ def front_end(
     partition: Partition,
     weights: str,
     insert: InsertQuantisers | None = None,
+    encode_input: EncodeInput | None = None,
 ) -> tuple[Pass, ...]:
     """Everything before the network is encoded: all approximations are made here.
 
@@ -84,6 +86,7 @@ def front_end(
         partition: Partition of time-steps into groups.
         weights: Weight format.
         insert: What gives a float network its quantisers; default refuses such networks.
+        encode_input: What turns the network input into codes; default leaves the first layer on the host.
     """
     insert = insert or InsertQuantisers()
     return (
@@ -105,6 +108,7 @@ def front_end(
         RecodeExactly(timesteps, groups, partition),
         Recode(timesteps, groups, partition),
         SplitSoftmax(insert.timesteps, _attention_groups(insert.timesteps, insert.groups), insert.partition),
+        *([encode_input] if encode_input is not None else []),
         insert,
         AbsorbActivations(),
         DropDeadCode(),

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from snnc.arrays import load_samples
 from snnc.calibration import Calibration
 from snnc.coding import CodeBook, Partition
 from snnc.errors import InputError, UnsupportedError, UsageError, Where
-from snnc.ir import Model, attributes, clone, constant, load, model_digest
+from snnc.ir import Model, Node, attributes, clone, constant, load, model_digest
 from snnc.ops import attach_functions
 from snnc.passes import front_end, quantisers_of
+from snnc.passes.quantise.encode_input import OFFSET, EncodeInput
 from snnc.passes.quantise.insert_quantisers import SITE, Choice, InsertQuantisers, Observer
 from snnc.passes.spike.encode import Encode
 from snnc.pipeline import Instrument, PassRecord, format_pipeline, run_pipeline
@@ -54,6 +56,7 @@ class ConvertOptions:
         weights: ``int2`` … ``int16``, or ``wide``.
         calibrate: Calibration data as given by the user; a model with quantisers of its own needs none.
         seed: Seed of everything random.
+        encode_input: Whether the input becomes spikes, so that the first layer need not run on the host.
 
     Each field has a row in `snnc.settings.SETTINGS`, from which flags and recipe keys are made.
     """
@@ -64,6 +67,7 @@ class ConvertOptions:
     weights: str = "int8"
     calibrate: str | None = None
     seed: int = 0
+    encode_input: bool = False
 
     def __post_init__(self) -> None:
         for setting in SETTINGS:
@@ -138,7 +142,8 @@ def _front_end(
         observer,
         choices,
     )
-    return front_end(options.timesteps, options.groups, options.partition, options.weights, insert)
+    encoder = EncodeInput(observer, choices) if options.encode_input else None
+    return front_end(options.timesteps, options.groups, options.partition, options.weights, insert, encoder)
 
 
 def convert(
@@ -228,19 +233,39 @@ class _Choices(Instrument):
             site = node.metadata_props.get(SITE)
             step = constant(node.inputs[1]) if site is not None else None
             if site is not None and step is not None:
-                self.choices[site] = Choice(CodeBook.from_attributes(attributes(node)), np.array(step))
+                book = CodeBook.from_attributes(attributes(node))
+                self.choices[site] = Choice(book, np.array(step), _offset(node))
+
+
+def _offset(quantiser: Node) -> npt.NDArray[Any] | None:
+    """Return the value of code 0 that the encoder of an input has, None where it is zero."""
+    source = quantiser.inputs[0]
+    producer = source.producer() if source is not None else None
+    if producer is None or OFFSET not in producer.metadata_props:
+        return None
+    held = constant(producer.inputs[1])
+    return np.array(held) if held is not None else None
 
 
 def _write_choices(choices: Mapping[str, Choice]) -> str:
-    content = {
-        name: {
+    content = {}
+    for name, choice in choices.items():
+        content[name] = {
             "book": choice.book.to_attributes(),
             "shape": list(choice.step.shape),
-            "step": base64.b64encode(choice.step.astype("<f4").tobytes()).decode("ascii"),
+            "step": _base64(choice.step),
         }
-        for name, choice in choices.items()
-    }
+        if choice.offset is not None:
+            content[name]["offset"] = _base64(choice.offset)
     return json.dumps(content, sort_keys=True)
+
+
+def _base64(array: npt.NDArray[Any]) -> str:
+    return base64.b64encode(array.astype("<f4").tobytes()).decode("ascii")
+
+
+def _floats(entry: Mapping[str, Any], key: str) -> npt.NDArray[Any]:
+    return np.frombuffer(base64.b64decode(entry[key]), dtype="<f4").reshape(entry["shape"])
 
 
 def choices_of_file(model: Model) -> dict[str, Choice] | None:
@@ -256,7 +281,8 @@ def choices_of_file(model: Model) -> dict[str, Choice] | None:
         return {
             name: Choice(
                 CodeBook.from_attributes(entry["book"]),
-                np.frombuffer(base64.b64decode(entry["step"]), dtype="<f4").reshape(entry["shape"]),
+                _floats(entry, "step"),
+                _floats(entry, "offset") if "offset" in entry else None,
             )
             for name, entry in json.loads(text).items()
         }

@@ -48,11 +48,13 @@ class Choice:
 
     Attributes:
         book: Its code.
-        step: Its step, float32, of shape () or (channels,).
+        step: Its step, float32, of shape () or (channels,), or one that broadcasts against the tensor.
+        offset: Value of code 0 where that is not zero (a network input), of the shape of the step.
     """
 
     book: CodeBook
     step: Array
+    offset: Array | None = None
 
 
 Observer = Callable[[Model, Sequence[str]], Mapping[str, TensorSample]]

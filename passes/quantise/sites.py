@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from snnc.ir import AI_SNNC, Model, Node, Value, constant
 from snnc.passes.analysis.layout import LAYOUT_OPS
 
-__all__ = ["Site", "quantiser_sites"]
+__all__ = ["Site", "host_values", "quantiser_sites"]
 
 _SYNAPSES = frozenset({"Conv", "MatMul", "Gemm", "ConvTranspose"})
 #: Operators that hand codes on: what is coded before them is coded behind them.
@@ -56,7 +56,7 @@ def quantiser_sites(model: Model) -> list[Site]:
         activation functions that are added to something else.
     """
     sites: dict[int, Site] = {}
-    host = _host_values(model)
+    host = host_values(model)
     for node in model.graph:
         if node.op_type not in _SYNAPSES or node.domain != "":
             continue
@@ -86,16 +86,18 @@ def _is_code(node: Node | None) -> bool:
     return node is not None and node.domain == AI_SNNC and node.op_type in ("Quantise", "Weight")
 
 
-def _host_values(model: Model) -> set[int]:
-    """Values computed from the network input by layout and constant affine operations alone."""
+def host_values(model: Model, *, clipped: bool = False) -> set[int]:
+    """Return ids of the values that layout and constant affine operations compute from the network input.
+
+    Args:
+        model: The model; not changed.
+        clipped: Whether Relu and Clip count as such operations.
+    """
     host = {id(value) for value in model.graph.inputs}
+    allowed = LAYOUT_OPS | _AFFINE | {"Cast"} | ({"Relu", "Clip", "Pad"} if clipped else set())
     for node in model.graph:
         inputs = [value for value in node.inputs if value is not None and constant(value) is None]
-        if (
-            inputs
-            and node.op_type in LAYOUT_OPS | _AFFINE | {"Cast"}
-            and all(id(value) in host for value in inputs)
-        ):
+        if inputs and node.op_type in allowed and all(id(value) in host for value in inputs):
             host |= {id(value) for value in node.outputs}
     return host
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnc.errors import InternalError, UnsupportedError, Where
-from snnc.ir import AI_SNNC, DataType, Model, Node, Shape, Value, initializer, make_node, unique_name
+from snnc.ir import AI_SNNC, DataType, Graph, Model, Node, Shape, Value, initializer, make_node, unique_name
 from snnc.passes.analysis import Activated, Kind, Membrane, Merged, TypeAnalysis, as_membrane
 from snnc.passes.analysis.exact import collapse
 
@@ -296,6 +296,7 @@ class SpikeBuilder:
         self.graph.outputs.clear()
         for node in reversed(old):
             self.graph.remove(node, safe=True)
+        _drop_unread(self.graph, outputs)
         taken = {value.name: value for node in self.graph for value in node.outputs}
         for name, shape, value in zip(names, shapes, outputs, strict=True):
             if name in taken:
@@ -308,6 +309,14 @@ class SpikeBuilder:
         self.graph.opset_imports.clear()
         self.graph.opset_imports.update({"": _OPSET, AI_SNNC: 1})
         self.graph.meta.pop("snnc.names", None)
+
+
+def _drop_unread(graph: Graph, outputs: Sequence[Value]) -> None:
+    """Drop preprocessing that thresholds have taken up."""
+    kept = {id(value) for value in outputs}
+    for node in reversed(list(graph)):
+        if not any(value.uses() or id(value) in kept for value in node.outputs):
+            graph.remove(node, safe=True)
 
 
 def _drop_unused_initializers(builder: SpikeBuilder) -> None:

@@ -29,6 +29,7 @@ from snnc.passes.fold.thresholds import fold, fold_float
 from snnc.passes.quantise.grids import EXACT_FLOAT32
 from snnc.passes.spike import gains, layouts, products
 from snnc.passes.spike.builder import SpikeBuilder, data_type
+from snnc.passes.spike.encoder import fold_preprocessing
 from snnc.passes.spike.host import host as _host
 
 __all__ = ["RULES"]
@@ -53,7 +54,8 @@ def _quantise(builder: SpikeBuilder, node: Node) -> None:
         table, op, potential = fold(kind.membrane, book, steps, ties), "ExpGIFGain", builder.get(source)
         gain, extra = [builder.gain(source)], {"fraction_bits": builder.fraction_bits(source)}
     elif isinstance(kind, FloatValue):
-        table, op, potential = fold_float(book, steps, ties), "Encode", builder.get(source)
+        read, table = fold_preprocessing(builder, source, fold_float(book, steps, ties))
+        op, potential = "Encode", builder.get(read)
     else:
         integers, membrane = builder.potential(source, node)
         builder.check_range(membrane, node)

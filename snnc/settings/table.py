@@ -129,6 +129,12 @@ SETTINGS: tuple[Setting, ...] = (
         metavar="DATA",
         recorded=False,
     ),
+    Setting(
+        "encode_input",
+        "bool",
+        "Send the input as spikes too, 8-bit images as their pixels: no layer runs on the host.",
+        default=False,
+    ),
     Setting("seed", "int", "Seed of random choices.", default=0, low=0, high=2**32 - 1, metavar="N"),
 )
 
