@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from snnc.passes.canonical.conv_transpose_to_conv import ConvTransposeToConv
 from snnc.passes.canonical.drop_dead_code import DropDeadCode
 from snnc.passes.canonical.einsum_to_matmul import EinsumToMatmul
 from snnc.passes.canonical.evaluate_constants import EvaluateConstants
@@ -14,9 +15,14 @@ from snnc.passes.canonical.infer_shapes import InferShapes
 from snnc.passes.canonical.inline_functions import InlineFunctions
 from snnc.passes.canonical.lift_constants import LiftConstants
 from snnc.passes.canonical.name_nodes import NameNodes
+from snnc.passes.canonical.norms_to_layer_norm import NormsToLayerNorm
+from snnc.passes.canonical.raise_opset import RaiseOpset
 from snnc.passes.canonical.remove_identity import RemoveIdentity
 from snnc.passes.canonical.resolve_padding import ResolvePadding
 from snnc.passes.canonical.sort_nodes import SortNodes
+from snnc.passes.canonical.write_out_moves import WriteOutMoves
+from snnc.passes.canonical.write_out_pools import WriteOutPools
+from snnc.passes.canonical.write_out_variadic import WriteOutVariadic
 from snnc.passes.quantise.align_membranes import AlignMembranes
 from snnc.passes.quantise.encode_input import EncodeInput
 from snnc.passes.quantise.fixed_point_input import FixedPointInput
@@ -54,6 +60,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     InferShapes,
     FoldShapes,
     FoldConstants,
+    RaiseOpset,
     ResolvePadding,
     RemoveIdentity,
     DropDeadCode,
@@ -61,6 +68,11 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     EvaluateConstants,
     GemmToMatmul,
     EinsumToMatmul,
+    WriteOutMoves,
+    WriteOutPools,
+    WriteOutVariadic,
+    ConvTransposeToConv,
+    NormsToLayerNorm,
     FoldBatchNorm,
     RemoveStraightThrough,
     RecogniseNorms,

@@ -1,0 +1,162 @@
+"""Pass ``write-out-variadic``: Sum, Mean, Max and Min of several values become ops of two, or of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from snnc.ir import Model, Node, Shape, Value, constant
+from snnc.passes.canonical.chain import Chain, static_rest
+from snnc.passes.editing import Array, Editor, is_standard
+from snnc.pipeline.contract import PassResult, Semantics
+
+__all__ = ["WriteOutVariadic"]
+
+
+@dataclass(frozen=True)
+class WriteOutVariadic:
+    """Write sums, means, maxima and minima of several values with ops that have a form with spikes.
+
+    A sum is a chain of Add; a maximum with a number is Clip, with a constant tensor a shifted Relu, with a
+    multiple of the same value LeakyRelu; the maximum of two values is a MaxPool over both beside each other.
+
+    Matches:
+        Sum, Mean, Max and Min.
+    Leaves alone:
+        "its sizes are not static"; "it has no operands that vary".
+    Keeps:
+        The name of the result.
+    """
+
+    name: ClassVar[str] = "write-out-variadic"
+    requires: ClassVar[frozenset[str]] = frozenset({"constants-folded", "unique-names"})
+    establishes: ClassVar[frozenset[str]] = frozenset()
+    invalidates: ClassVar[frozenset[str]] = frozenset()
+    semantics: ClassVar[Semantics] = "approximate"
+
+    def run(self, model: Model) -> PassResult:
+        """Rewrite; see the class."""
+        editor = Editor(model)
+        for node in list(model.graph):
+            if is_standard(node, "Sum", "Mean", "Max", "Min"):
+                reason = _rewrite(editor, node)
+                if reason is not None:
+                    editor.fail(reason, node)
+        return editor.result()
+
+
+def _rewrite(editor: Editor, node: Node) -> str | None:
+    operands = [value for value in node.inputs if value is not None]
+    varying = [value for value in operands if constant(value) is None]
+    out = node.outputs[0]
+    if not varying or out.dtype is None or not out.dtype.is_floating_point():
+        return "it has no operands that vary"
+    held = [array for value in operands if (array := constant(value)) is not None]
+    if node.op_type in ("Sum", "Mean"):
+        _sum(editor, node, varying, held, len(operands))
+        return None
+    if static_rest(out) is None:
+        return "its sizes are not static"
+    chain = Chain(editor, node, varying[0])
+    for other in varying[1:]:
+        reason = _pair(editor, node, chain, other)
+        if reason is not None:
+            return reason
+    for array in held:
+        _with_constant(editor, node, chain, array)
+    chain.finish(f"{node.op_type} written out")
+    return None
+
+
+def _sum(editor: Editor, node: Node, varying: list[Value], held: list[Array], count: int) -> None:
+    chain = Chain(editor, node, varying[0])
+    for other in varying[1:]:
+        chain.append("Add", [other], _joint(chain.dims, list(other.shape or ())))
+    if held:
+        total = np.asarray(sum(array.astype(np.float64) for array in held))
+        dims = _joint(chain.dims, list(total.shape))
+        chain.append("Add", [total.astype(np.float32)], dims)
+    if node.op_type == "Mean":
+        chain.scale(np.array(1 / count))
+    chain.finish(f"{node.op_type} written out")
+
+
+def _joint(left: list[Any], right: list[Any]) -> list[Any]:
+    """Return the shape of two broadcast shapes."""
+    rank = max(len(left), len(right))
+    one, two = ([1] * (rank - len(dims)) + dims for dims in (left, right))
+    return [b if a == 1 else a for a, b in zip(one, two, strict=True)]
+
+
+def _with_constant(editor: Editor, node: Node, chain: Chain, array: Array) -> None:
+    least = node.op_type == "Min"
+    number = np.asarray(array, dtype=np.float32)
+    chain.dims = _joint(chain.dims, list(number.shape))
+    if number.size == 1:
+        bound = editor.constant(f"{node.name}.bound", number.reshape(()))
+        chain.append("Clip", [None, bound] if least else [bound])
+    elif least:
+        # min(x, c) = c - relu(c - x)
+        chain.append("Neg").append("Add", [number], chain.dims).append("Relu").append("Neg").shift(number)
+    else:
+        chain.append("Add", [-number], chain.dims).append("Relu").shift(number)
+
+
+def _pair(editor: Editor, node: Node, chain: Chain, other: Value) -> str | None:
+    """Maximum or minimum of two values that vary."""
+    first, least = chain.value, node.op_type == "Min"
+    if first is other:
+        return None
+    leaky = None if least else (_multiple(first, other) or _multiple(other, first))
+    if leaky is not None:
+        source, slope = leaky
+        chain.value = source
+        if slope <= 1:
+            chain.append("LeakyRelu", alpha=slope)
+        else:
+            chain.append("LeakyRelu", alpha=1 / slope).scale(np.array(slope))
+        return None
+    dims = _joint(chain.dims, list(other.shape or ()))
+    second = Chain(editor, node, other)
+    batch = dims[0]
+    if any(not isinstance(size, int) for size in dims[1:]):
+        return "its sizes are not static"
+    rest = [int(size) for size in dims[1:]]
+    for side in (chain, second):
+        if len(side.dims) != len(dims) or side.dims[0] != batch:
+            return "its operands differ in their batch"
+        if least:
+            side.append("Neg")
+        if side.dims[1:] != rest:
+            target = np.array([1, *rest], dtype=np.int64)
+            side.append("Expand", [target], dims)
+        side.reshape([prod(rest), 1])
+    stacked = editor.add(
+        node,
+        "Concat",
+        [chain.value, second.value],
+        {"axis": 2},
+        name=f"{node.name}.pair",
+        dtype=node.outputs[0].dtype,
+        shape=Shape([batch, prod(rest), 2]),
+    )
+    chain.value, chain.dims = stacked, [batch, prod(rest), 2]
+    chain.append("MaxPool", (), [batch, prod(rest), 1], kernel_shape=[2]).reshape(rest)
+    if least:
+        chain.append("Neg")
+    return None
+
+
+def _multiple(value: Value, other: Value) -> tuple[Value, float] | None:
+    """Return x and k where one value is x and the other k · x."""
+    product = other.producer()
+    if product is None or not is_standard(product, "Mul"):
+        return None
+    for place in (0, 1):
+        factor = constant(product.inputs[1 - place])
+        if product.inputs[place] is value and factor is not None and factor.size == 1:
+            return value, float(factor.reshape(-1)[0])
+    return None
