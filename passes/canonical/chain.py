@@ -11,7 +11,10 @@ import numpy.typing as npt
 from snnc.ir import Node, Shape, Value
 from snnc.passes.editing import Editor
 
-__all__ = ["Chain", "static_rest"]
+__all__ = ["WHY", "Chain", "leave", "static_rest"]
+
+#: Metadata key of a node that stays as it is: why.
+WHY = "snnc.why"
 
 
 def static_rest(value: Value | None) -> list[int] | None:
@@ -22,6 +25,12 @@ def static_rest(value: Value | None) -> list[int] | None:
     return [size for size in rest if isinstance(size, int)] if all(isinstance(s, int) for s in rest) else None
 
 
+def leave(editor: Editor, node: Node, reason: str) -> None:
+    """Record why a node stays, for the record of the pass and for whoever refuses the node later."""
+    node.metadata_props[WHY] = reason
+    editor.fail(reason, node)
+
+
 class Chain:
     """A value, and what is done to it in front of a node that it will replace.
 
@@ -29,12 +38,18 @@ class Chain:
         editor: Editor of the model.
         node: The node; new nodes stand in front of it and inherit its provenance.
         value: First value, of known rank, static behind its first axis.
+
+    Attributes:
+        value: The last value.
+        dims: Its shape.
+        dead: Nodes that may have become unused.
     """
 
     def __init__(self, editor: Editor, node: Node, value: Value) -> None:
         self._editor, self._node = editor, node
         self.value = value
         self.dims: list[Any] = list(value.shape) if value.shape is not None else []
+        self.dead: list[Node] = []
 
     @property
     def stem(self) -> str:
@@ -110,4 +125,4 @@ class Chain:
 
     def finish(self, rule: str, note: str = "") -> None:
         """Let the last value replace the node's result."""
-        self._editor.replace(rule, self._node.outputs[0], self.value, note=note)
+        self._editor.replace(rule, self._node.outputs[0], self.value, removed=self.dead, note=note)

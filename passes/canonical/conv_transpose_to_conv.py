@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from snnc.ir import Model, Node, Value, attributes, constant
-from snnc.passes.canonical.chain import Chain, static_rest
+from snnc.passes.canonical.chain import Chain, leave, static_rest
 from snnc.passes.editing import Array, Editor, is_standard
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -44,7 +44,7 @@ class ConvTransposeToConv:
         for node in [entry for entry in model.graph if is_standard(entry, "ConvTranspose")]:
             reason = _rewrite(editor, node)
             if reason is not None:
-                editor.fail(reason, node)
+                leave(editor, node, reason)
         return editor.result()
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from snnc.ir import Model, Node, attributes, constant
-from snnc.passes.canonical.chain import Chain, static_rest
+from snnc.passes.canonical.chain import Chain, leave, static_rest
 from snnc.passes.editing import Array, Editor, is_standard
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -46,11 +46,11 @@ class NormsToLayerNorm:
             if rule is None:
                 continue
             if static_rest(node.inputs[0]) is None:
-                editor.fail("its sizes are not static", node)
+                leave(editor, node, "its sizes are not static")
                 continue
             reason = rule(editor, node)
             if reason is not None:
-                editor.fail(reason, node)
+                leave(editor, node, reason)
         return editor.result()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from snnc.ir import Model, Node, attributes, constant
 from snnc.ir.rewrite import set_attribute
-from snnc.passes.canonical.chain import Chain, static_rest
+from snnc.passes.canonical.chain import Chain, leave, static_rest
 from snnc.passes.canonical.resampling import resampling_matrix
 from snnc.passes.editing import Editor, is_standard, only_consumer
 from snnc.pipeline.contract import PassResult, Semantics
@@ -54,11 +54,11 @@ class WriteOutMoves:
             if rule is None or node.inputs[0] is None or constant(node.inputs[0]) is not None:
                 continue
             if static_rest(node.inputs[0]) is None:
-                editor.fail("its sizes are not static", node)
+                leave(editor, node, "its sizes are not static")
                 continue
             reason = rule(editor, node)
             if reason is not None:
-                editor.fail(reason, node)
+                leave(editor, node, reason)
         return editor.result()
 
 
@@ -75,11 +75,16 @@ def _input(node: Node, place: int) -> Any:
 def _resize(editor: Editor, node: Node) -> str | None:
     source, attrs = node.inputs[0], attributes(node)
     assert source is not None
+    rest = static_rest(source) or []
     try:
         scales, sizes = _input(node, 2), _input(node, 3)
     except ValueError:
-        return "its scales or sizes are not constant"
-    rest = static_rest(source) or []
+        # Computed from the shape of a value with a free batch: the shape that was inferred tells them.
+        scales, sizes = None, _sizes(node)
+        if sizes is None or len(sizes) != len(rest) + 1:
+            return "its scales or sizes are not constant"
+    if scales is None and sizes is None:
+        return "it has neither scales nor sizes"
     axes = [axis % (len(rest) + 1) for axis in attrs.get("axes", range(len(rest) + 1))]
     if attrs.get("keep_aspect_ratio_policy", "stretch") != "stretch":
         return "it keeps the aspect ratio"
@@ -87,16 +92,12 @@ def _resize(editor: Editor, node: Node) -> str | None:
     kinds = []
     for place, axis in enumerate(axes):
         if axis == 0:
-            one = scales is None or float(scales[place]) == 1.0
-            if not one or (
-                sizes is not None and isinstance(chain.dims[0], int) and sizes[0] != chain.dims[0]
-            ):
+            same = float(scales[place]) == 1.0 if scales is not None else sizes[place] == chain.dims[0]
+            if not same:
                 return "it changes the batch"
             continue
         old = rest[axis - 1]
         factor = float(scales[place]) if scales is not None else None
-        if factor is None and sizes is None:
-            return "it has neither scales nor sizes"
         new = floor(old * factor) if factor is not None else int(sizes[place])
         if new == old and factor in (None, 1.0):
             continue
@@ -116,6 +117,14 @@ def _resize(editor: Editor, node: Node) -> str | None:
         chain.append("MatMul", [weights], [*chain.dims[:-1], weights.shape[1]]).transpose(perm)
     chain.finish("resize")
     return None
+
+
+def _sizes(node: Node) -> list[Any] | None:
+    """Return the sizes of the result as they were inferred; None unless all but the batch are static."""
+    rest, out = static_rest(node.outputs[0]), node.outputs[0].shape
+    # With scales that are not constant the places would depend on them.
+    by_sizes = len(node.inputs) > 3 and node.inputs[3] is not None
+    return [out[0], *rest] if rest is not None and out is not None and by_sizes else None
 
 
 def _tile(editor: Editor, node: Node) -> str | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from snnc.ir import Model, Node, attributes, constant
 from snnc.ir.rewrite import set_attribute
-from snnc.passes.canonical.chain import Chain, static_rest
+from snnc.passes.canonical.chain import Chain, leave, static_rest
 from snnc.passes.editing import Editor, is_standard
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -54,11 +54,11 @@ class WriteOutPools:
             if rule is None or node.inputs[0] is None or constant(node.inputs[0]) is not None:
                 continue
             if static_rest(node.inputs[0]) is None:
-                editor.fail("its sizes are not static", node)
+                leave(editor, node, "its sizes are not static")
                 continue
             reason = rule(editor, node)
             if reason is not None:
-                editor.fail(reason, node)
+                leave(editor, node, reason)
         return editor.result()
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from snnc.ir import Model, Node, Shape, Value, constant
-from snnc.passes.canonical.chain import Chain, static_rest
+from snnc.passes.canonical.chain import Chain, leave, static_rest
 from snnc.passes.editing import Array, Editor, is_standard
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -44,7 +44,7 @@ class WriteOutVariadic:
             if is_standard(node, "Sum", "Mean", "Max", "Min"):
                 reason = _rewrite(editor, node)
                 if reason is not None:
-                    editor.fail(reason, node)
+                    leave(editor, node, reason)
         return editor.result()
 
 
@@ -114,6 +114,7 @@ def _pair(editor: Editor, node: Node, chain: Chain, other: Value) -> str | None:
     if leaky is not None:
         source, slope = leaky
         chain.value = source
+        chain.dead += [maker for value in (first, other) if (maker := value.producer()) is not None]
         if slope <= 1:
             chain.append("LeakyRelu", alpha=slope)
         else:

@@ -72,8 +72,26 @@ _ACTIVATIONS: dict[str, str] = {
     "QuantizeLinear": "it needs a DequantizeLinear behind it that alone reads its integers",
     "DequantizeLinear": "its integers must come from QuantizeLinear or be constant",
     "Attention": "export with opset_version=20, or train with snnc.nn.ExpG instead of softmax",
-    "ConvTranspose": "use nearest-neighbour resizing and Conv, or Conv and DepthToSpace",
-    "Resize": "use Conv and DepthToSpace",
+    "ConvTranspose": "export it with constant weights and fixed sizes for every dimension but the batch",
+    "Resize": "export it with constant sizes of all but the batch (mode nearest, linear or cubic)",
+    **dict.fromkeys(
+        ("LpPool", "GlobalLpPool", "LRN", "ReduceL2", "ReduceSumSquare"),
+        "squares of what the network computes have no form with spikes: use AveragePool, MaxPool or batch "
+        "normalisation in its place",
+    ),
+    **dict.fromkeys(
+        (
+            "GatherElements",
+            "GatherND",
+            "ScatterElements",
+            "ScatterND",
+            "NonZero",
+            "TopK",
+            "NonMaxSuppression",
+        ),
+        "what it takes or writes must be constant: use Gather or Slice with constant places, or cut "
+        "the model in front of it",
+    ),
     "Einsum": "only products of matrices have a form: write it with MatMul, Transpose and Reshape",
 }
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 from snnc.errors import Problem, UnsupportedError, Where
 from snnc.ir import AI_SNNC, Model, Node, Value, constant, consumers_of
 from snnc.passes.analysis.activations import ACTIVATION_OPS
+from snnc.passes.canonical.chain import WHY
 from snnc.passes.editing import is_output
 from snnc.passes.recognise.remedies import activation_remedy
 from snnc.pipeline.contract import PassResult, Semantics
@@ -156,6 +157,8 @@ class _Walk:
 
     def _left_over(self, node: Node, detail: str = "") -> _Kind:
         remedy = activation_remedy(node.op_type) or "it has no form with spikes"
+        if WHY in node.metadata_props:
+            remedy = f"{node.metadata_props[WHY]}; {remedy}"
         self.complain(node, f"{node.op_type} is left over: {remedy}{detail}")
         # What reads it is judged as if this node had been fine: one cause, one message.
         return _Kind.CODED

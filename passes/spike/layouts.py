@@ -93,15 +93,16 @@ def _direct(builder: SpikeBuilder, node: Node, integers: Value) -> None:
         for bound in (attrs.pop("starts"), attrs.pop("ends"), axes):
             inputs.append(builder.constant(np.array(bound, dtype=np.int64), "bound"))
     elif node.op_type == "Slice":
-        for value in node.inputs[1:]:
-            array = constant(value)
-            if value is not None and array is None:
-                raise UnsupportedError(
-                    "SNN446", "Slice with bounds that are not constant", where=Where(node=node.name)
-                )
-            if array is None:
-                raise UnsupportedError("SNN446", "Slice with an absent input", where=Where(node=node.name))
-            inputs.append(builder.constant(array, "bound"))
+        held = [constant(value) for value in node.inputs[1:]]
+        if any(
+            array is None and value is not None for array, value in zip(held, node.inputs[1:], strict=True)
+        ):
+            raise UnsupportedError(
+                "SNN446", "Slice with bounds that are not constant", where=Where(node=node.name)
+            )
+        if len(held) > 2 and held[2] is None:  # left out in front of the steps: the first axes
+            held[2] = np.arange(held[0].size if held[0] is not None else 0, dtype=np.int64)
+        inputs += [builder.constant(array, "bound") for array in held if array is not None]
     made = builder.emit(
         node.op_type,
         inputs,
