@@ -100,6 +100,10 @@ _EXACT: Mapping[str, Callable[..., Fraction | None]] = {
     "Sigmoid": _at_zero(Fraction(1, 2)),
     "Exp": _at_zero(_ONE),
     "Softplus": lambda u: None,
+    "Bipolar": lambda u: _ONE if u >= 0 else -_ONE,
+    "Table": lambda u, step, first, *values: values[
+        min(max(round(u / step) - int(first), 0), len(values) - 1)
+    ],
     **dict.fromkeys(("Tanh", "Erf", "Gelu", "GeluTanh", "Silu", "Mish"), _at_zero(_ZERO)),
 }
 
@@ -172,6 +176,13 @@ _FLOAT64: Mapping[str, tuple[Callable[..., Array], Callable[..., float]]] = {
     ),
     "Silu": (lambda u, a: u * _sigmoid64(a * u), lambda a: 1.1),
     "Mish": (lambda u: u * np.tanh(np.logaddexp(0.0, u)), lambda: 1.1),
+    "Bipolar": (lambda u: np.where(u >= 0, 1.0, -1.0), lambda: 0.0),
+    "Table": (
+        lambda u, step, first, *values: np.asarray(values)[
+            np.clip(np.rint(u / step) - first, 0, len(values) - 1).astype(np.int64)
+        ],
+        lambda step, first, *values: 0.0,
+    ),
 }
 
 
@@ -204,6 +215,11 @@ def _prelu_function(attrs: Mapping[str, Any], others: Sequence[Any]) -> npt.NDAr
 def _silu_function(attrs: Mapping[str, Any], others: Sequence[Any]) -> npt.NDArray[np.object_]:
     given = float(np.asarray(others[0]).reshape(-1)[0]) if others else float(attrs.get("alpha", 1.0))
     return _one(Function("Silu", (Fraction(given),)))
+
+
+def _table_function(attrs: Mapping[str, Any], others: Sequence[Any]) -> npt.NDArray[np.object_]:
+    step, values = (np.asarray(other, dtype=np.float64).reshape(-1).tolist() for other in others)
+    return _one(Function("Table", tuple(map(Fraction, (step[0], attrs["smallest"], *values)))))
 
 
 def _with(name: str, **defaults: float) -> Callable[..., npt.NDArray[np.object_]]:
@@ -246,6 +262,8 @@ FUNCTIONS: Mapping[str, Callable[..., npt.NDArray[np.object_]]] = {
     "Selu": _with("Selu", alpha=1.67326319217681884765625, gamma=1.05070102214813232421875),
     "Gelu": _gelu_function,
     "Silu": _silu_function,
+    "Bipolar": _with("Bipolar"),
+    "Table": _table_function,
     "Swish": _silu_function,
 }
 
@@ -307,8 +325,9 @@ def _evaluated(functions: npt.NDArray[np.object_], potential: Array, error: Arra
         away = (
             error[here] * slope(*numbers) * (1 + (np.abs(found) if function.name == "Exp" else 0.0)) + _DOUBT
         )
-        if function.name == "ThresholdedRelu":
-            away = np.where(np.abs(u - numbers[0]) <= error[here] + _DOUBT, np.inf, away)
+        if function.name in ("ThresholdedRelu", "Bipolar"):
+            jump = numbers[0] if numbers else 0.0
+            away = np.where(np.abs(u - jump) <= error[here] + _DOUBT, np.inf, away)
         value[here], margin[here] = found, away
     return value, margin
 

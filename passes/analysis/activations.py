@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,22 @@ def _silu(attrs: dict[str, Any], constants: Sequence[npt.NDArray[Any] | None]) -
     return _Form(Activation("Silu"), inner=alpha, outer=1 / alpha)
 
 
+def _table(attrs: dict[str, Any], constants: Sequence[npt.NDArray[Any] | None]) -> _Form | str:
+    """Steps half-way between the multiples of a step: what reads the function are codes of that step."""
+    step, values = constants
+    if step is None or values is None:
+        return "its step or its values are not constant"
+    unit, first = Fraction(float(step.reshape(-1)[0])), int(attrs["smallest"])
+    heights = [Fraction(number) for number in values.tolist()]
+    corners = [
+        ((first + place + _HALF) * unit, height)
+        for place, pair in enumerate(pairwise(heights))
+        if pair[0] != pair[1]
+        for height in pair
+    ]
+    return _Form(linear(_ZERO, _ZERO, *(corners or [(_ZERO, heights[0])])))
+
+
 _MAKERS: dict[str, Maker] = {
     "Relu": lambda attrs, constants: _Form(_kink(_ZERO)),
     "LeakyRelu": _leaky_relu,
@@ -145,6 +162,8 @@ _MAKERS: dict[str, Maker] = {
     "Silu": _silu,
     "Swish": _silu,
     "Mish": _plain("Mish"),
+    "Bipolar": _plain("Bipolar"),
+    "Table": _table,
 }
 #: Elementwise functions of one value that a neuron can hold in its table.
 ACTIVATION_OPS = frozenset(_MAKERS)

@@ -69,12 +69,14 @@ class Piece:
         last: The value at its right end.
         inverse: Where the function takes a value that it has inside the piece.
         jump: The piece is one place, just behind which the function has changed.
+        held: A jump has already happened at its place.
     """
 
     direction: int
     last: Edge
     inverse: Inverse
     jump: bool = False
+    held: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,4 +267,7 @@ _SHAPES: dict[str, Callable[..., Shape]] = {
     "GeluTanh": _valley(formulas.gelu_tanh, formulas.gelu_tanh_slope),
     "Silu": _valley(formulas.silu, formulas.silu_slope),
     "Mish": _valley(formulas.mish, formulas.mish_slope),
+    "Bipolar": lambda: Shape(
+        Edge(-_ONE), (Piece(1, Edge(_ONE), lambda target: Fraction(0), jump=True, held=True),)
+    ),
 }

@@ -142,7 +142,7 @@ def _path(
         if (last - level) * direction < 0:
             raise InternalError("SNN158", f"{function.name} does not do on a piece what it should")
         for k in range(level, last) if direction > 0 else range(level - 1, last - 1, -1):
-            takes = bool(closed[k]) == (direction > 0) and not piece.jump
+            takes = piece.held if piece.jump else bool(closed[k]) == (direction > 0)
             runs[-1].append(_Event(k + 1, piece.inverse(targets[k]), takes))
         levels[-1] = level = last
     if not runs:

@@ -19,7 +19,7 @@ NONLINEAR = frozenset(
     {
         "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh",
         "Softplus", "Softsign", "Erf", "Exp", "Clip", "Abs", "Mish", "ThresholdedRelu", "Gelu", "Silu",
-        "Softmax", "LayerNormalization", "RMSNormalization", "Sqrt", "Reciprocal",
+        "Table", "Bipolar", "Softmax", "LayerNormalization", "RMSNormalization", "Sqrt", "Reciprocal",
     }
 )  # fmt: skip
 

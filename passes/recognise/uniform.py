@@ -80,13 +80,12 @@ class Match:
 
 def quantise_attributes(book: CodeBook, ties: Ties) -> dict[str, Any]:
     """Return all attributes of an ``ai.snnc::Quantise`` node, the derived ones included."""
-    points = book.break_points(ties)
     return {
         **book.to_attributes(),
         "ties": ties,
         "codes": book.codes.tolist(),
-        "twice_midpoints": [point.twice_midpoint for point in points],
-        "closed": [int(point.closed) for point in points],
+        "twice_midpoints": book.twice_midpoints.tolist(),
+        "closed": book.closed(ties).astype(int).tolist(),
     }
 
 

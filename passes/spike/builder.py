@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from snnc.errors import InternalError, UnsupportedError, Where
 from snnc.ir import AI_SNNC, DataType, Graph, Model, Node, Shape, Value, initializer, make_node, unique_name
+from snnc.ir.rewrite import as_attribute
 from snnc.passes.analysis import Activated, Kind, Membrane, Merged, TypeAnalysis, as_membrane
 from snnc.passes.analysis.exact import collapse
 
@@ -205,7 +206,7 @@ class SpikeBuilder:
             self.graph,
             op,
             inputs,
-            attrs,
+            {key: as_attribute(key, value) for key, value in attrs.items()},
             domain=domain,
             name=f"{name}/{op}",
             output=name,

@@ -404,6 +404,7 @@ def _break_points(book: CodeBook, ties: Ties) -> tuple[BreakPoint, ...]:
 
 @lru_cache(maxsize=64)
 def _thresholds(book: CodeBook, ties: Ties) -> npt.NDArray[np.float64]:
-    limits = closed_thresholds(_break_points(book, ties))
+    middle = book.twice_midpoints / 2
+    limits = np.where(book.closed(ties), middle, np.nextafter(middle, np.inf))
     limits.setflags(write=False)
     return limits

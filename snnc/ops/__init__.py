@@ -21,6 +21,7 @@ from snnc.ops.quantise import FIXED_POINT, QUANTISE, RESCALE, ROUND_MEMBRANE, WE
 from snnc.ops.schema import DOMAIN, VERSION, Attribute, OpDef
 from snnc.ops.signal import Signal, SpikeTrain, book_of
 from snnc.ops.synapse import CHARGE, CODE_SLICE, SPIKE_CONV, SPIKE_MATMUL, SPIKE_MATMUL_HELD
+from snnc.ops.tables import BIPOLAR, TABLE
 
 __all__ = [
     "DOMAIN",
@@ -51,6 +52,8 @@ _ALL = (
     SILU,
     MISH,
     HARD_SWISH,
+    TABLE,
+    BIPOLAR,
     FIXED_POINT_ENCODE,
     HOST_CONV,
     HOST_MATMUL,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,19 @@ from snnc.ir import Attr, Graph, Model, Node, Value
 
 __all__ = ["GraphDigest", "node_count"]
 
+#: Lists of an attribute from this length on are hashed on their own: the levels of 16-bit codes are many.
+_LONG = 256
+
 
 class GraphDigest:
     """Computes digests of successive states of one model.
 
-    The content of a weight is hashed once for as long as the graph keeps the same tensor object: passes
-    make new arrays instead of writing into old ones. ``remember=False`` hashes everything every time and
-    so catches a pass that breaks this rule.
+    The content of a weight or of a long list is hashed once for as long as the graph keeps the same object:
+    passes make new arrays instead of writing into old ones. ``remember=False`` hashes everything every time
+    and so catches a pass that breaks this rule.
 
     Args:
-        remember: Whether hashes of unchanged tensor objects are kept.
+        remember: Whether hashes of unchanged objects are kept.
     """
 
     def __init__(self, *, remember: bool = True) -> None:
@@ -83,17 +86,28 @@ class GraphDigest:
             elif hasattr(attr.value, "numpy"):
                 yield f"attribute {name!r} {self._tensor(attr.value)}"
             else:
-                yield f"attribute {name!r} {_plain(attr)}"
+                yield f"attribute {name!r} {self._listed(attr)}"
+
+    def _listed(self, attr: Attr) -> str:
+        """Return the text of an attribute; long lists are hashed, once for as long as the object stays."""
+        if not isinstance(attr.value, tuple) or len(attr.value) < _LONG:
+            return _plain(attr)
+        return self._remembered(attr, lambda: _hashed(attr))
 
     def _tensor(self, tensor: Any) -> str:
-        known = self._seen.get(id(tensor)) or self._current.get(id(tensor))
-        if known is None or known[0] is not tensor:
+        def text() -> str:
             array = np.ascontiguousarray(tensor.numpy())
             # Object arrays (strings) have no stable bytes; their text has.
             content = repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes()
-            text = f"{tensor.dtype} {list(array.shape)} {hashlib.sha256(content).hexdigest()}"
-            known = (tensor, text)
-        self._current[id(tensor)] = known
+            return f"{tensor.dtype} {list(array.shape)} {hashlib.sha256(content).hexdigest()}"
+
+        return self._remembered(tensor, text)
+
+    def _remembered(self, held: object, text: Callable[[], str]) -> str:
+        known = self._seen.get(id(held)) or self._current.get(id(held))
+        if known is None or known[0] is not held:
+            known = (held, text())
+        self._current[id(held)] = known
         return known[1]
 
 
@@ -104,6 +118,13 @@ def node_count(model: Model) -> int:
 
 def _typed(value: Value) -> str:
     return f"{value.name!r} {value.dtype} {value.shape}"
+
+
+def _hashed(attr: Attr) -> str:
+    # Text of a number each is slow; integers of an attribute fit 64 bits.
+    whole = attr.type.name == "INTS"
+    content = np.asarray(attr.value, dtype=np.int64).tobytes() if whole else repr(attr.value).encode()
+    return f"{attr.type} {len(attr.value)} {hashlib.sha256(content).hexdigest()}"
 
 
 def _plain(attr: Attr) -> str:
