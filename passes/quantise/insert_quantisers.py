@@ -21,6 +21,7 @@ __all__ = ["SITE", "Choice", "InsertQuantisers", "Observer", "TensorSample"]
 
 #: Metadata key of an inserted quantiser: the float tensor it was made for.
 SITE = "snnc.site"
+_MOST_NAMES = 4
 
 Array = npt.NDArray[Any]
 
@@ -102,13 +103,13 @@ class InsertQuantisers:
         elif self.observer is not None:
             samples = self.observer(model, [site.value.name or "" for site in sites])
             chosen = {name: self._choose(name, site, samples, result) for name, site in _named(sites)}
-        elif any(node.domain == AI_SNNC and node.op_type == "Quantise" for node in model.graph):
-            # Some quantisers are there: what lacks one is listed by require-quantised.
-            return result
         else:
+            partly = any(node.domain == AI_SNNC and node.op_type == "Quantise" for node in model.graph)
             raise UsageError(
                 "SNN261",
-                "the network is in float and carries no quantisers: it needs calibration data",
+                f"{_listed(sites)} no quantiser: it takes calibration data to give them one"
+                if partly
+                else "the network is in float and carries no quantisers: it needs calibration data",
                 hint="snnc convert MODEL.onnx --calibrate x.npz",
             )
         for name, site in _named(sites):
@@ -151,6 +152,15 @@ class InsertQuantisers:
         for reader, position in site.uses:
             reader.replace_input_with(position, node.outputs[0])
         result.rewrites.append(Rewrite("insert a quantiser", (), (node.name or "",)))
+
+
+def _listed(sites: Sequence[Site]) -> str:
+    """Name the values that lack a quantiser, the first few of them."""
+    names = [site.value.name or "" for site in sites]
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    listed = ", ".join(map(repr, names[:_MOST_NAMES]))
+    subject, verb = ("values", "carry") if len(names) > 1 else ("value", "carries")
+    return f"{len(names)} {subject} of the network ({listed}{more}) {verb}"
 
 
 def _named(sites: Sequence[Site]) -> list[tuple[str, Site]]:

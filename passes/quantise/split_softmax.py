@@ -30,7 +30,8 @@ class SplitSoftmax:
     reaches 19 dB).
 
     Matches:
-        Softmax over the last axis that a MatMul alone reads, as its first operand.
+        Softmax over the last axis that a MatMul alone reads, as its first operand; a quantiser between the
+        two, as quantised transformers have it, gives its code to the numerators.
     Leaves alone:
         "it is not over the last axis"; "its result is read by other than one MatMul": a softmax that turns
         logits into probabilities.
@@ -56,31 +57,49 @@ class SplitSoftmax:
     def run(self, model: Model) -> PassResult:
         """Rewrite; see the class."""
         editor = Editor(model)
-        book = CodeBook(self.timesteps, self.groups, self.partition)
+        book, quantised = CodeBook(self.timesteps, self.groups, self.partition), 0
         for node in [entry for entry in model.graph if is_standard(entry, "Softmax")]:
-            product = only_consumer(node.outputs[0])
+            weights, product, code = _reader(node.outputs[0])
             last = int(attributes(node).get("axis", -1))
             if last not in (-1, (rank_of(node.inputs[0]) or 0) - 1):
                 editor.fail("it is not over the last axis", node)
-            elif (
-                product is None
-                or not is_standard(product, "MatMul")
-                or product.inputs[0] is not node.outputs[0]
-            ):
+            elif product is None or not is_standard(product, "MatMul") or product.inputs[0] is not weights:
                 editor.fail("its result is read by other than one MatMul", node)
             else:
-                _split(editor, node, product, book)
-        if editor.rewrites:
+                quantised += code is not None
+                _split(editor, node, product, book if code is None else code)
+        if quantised:
             editor.notes.append(
-                f"{len(editor.rewrites)} softmax: numerators coded with T={book.timesteps} G={book.groups}, "
+                f"{quantised} softmax had a quantiser of probabilities: it codes the numerators now, with as "
+                "many levels, relative to the largest of a row"
+            )
+        if len(editor.rewrites) > quantised:
+            editor.notes.append(
+                f"{len(editor.rewrites) - quantised} softmax: numerators coded with T={book.timesteps} G={book.groups}, "
                 f"{book.levels} levels from the largest of a row down to {0.5 / book.max_abs:.1e} of it"
             )
         return editor.result()
 
 
+def _reader(weights: Value) -> tuple[Value, Node | None, CodeBook | None]:
+    """Return what a product reads of a softmax, the product, and the code of a quantiser between them."""
+    reader = only_consumer(weights)
+    if reader is None or reader.domain != AI_SNNC or reader.op_type != "Quantise":
+        return weights, reader, None
+    code = CodeBook.from_attributes(attributes(reader))
+    if code.largest < 1:
+        return weights, reader, None
+    # Numerators are not negative: of a signed code its upper half is left.
+    unsigned = CodeBook(code.timesteps, code.groups, code.partition).restricted(0, code.largest)
+    return reader.outputs[0], only_consumer(reader.outputs[0]), unsigned
+
+
 def _split(editor: Editor, node: Node, product: Node, book: CodeBook) -> None:
     scores, held = node.inputs[0], product.inputs[1]
     out = product.outputs[0]
+    weights = product.inputs[0]
+    coder = weights.producer() if weights is not None else None
+    between = [coder] if coder is not None and coder is not node else []
     stem = node.outputs[0].name or "attention"
     row = Shape([*list(scores.shape)[:-1], 1]) if scores is not None and scores.shape is not None else None
     same: dict[str, Any] = {"dtype": out.dtype, "shape": scores.shape if scores is not None else None}
@@ -103,7 +122,7 @@ def _split(editor: Editor, node: Node, product: Node, book: CodeBook) -> None:
     )
     weight = _reduced(editor, product, "ReduceSum", code, f"{stem}.sum", row)
     quotient = editor.add(product, "Div", [total, weight], name=name, dtype=out.dtype, shape=out.shape)
-    editor.replace("split-softmax", out, quotient, removed=[product, node])
+    editor.replace("split-softmax", out, quotient, removed=[product, *between, node])
 
 
 def _reduced(

@@ -1,0 +1,215 @@
+"""Pass ``lift-qoperators``: integer operators of onnxruntime become float ones between quantisers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from snnc.ir import DataType, Model, Node, Value, attributes, constant, make_node
+from snnc.passes.editing import Editor, is_output, is_standard
+from snnc.passes.recognise.linear import LINEAR_DOMAINS, is_linear
+from snnc.passes.recognise.qoperators import LIFTED, Lifted
+from snnc.pipeline.contract import PassResult, Semantics
+
+__all__ = ["LiftQOperators"]
+
+#: Ops that move or select integers as they would the floats that these stand for.
+_MOVING = (
+    "MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather",
+    "Identity", "Expand", "DepthToSpace", "SpaceToDepth", "Tile",
+)  # fmt: skip
+_AXIS_FROM, _AXES_ARE_AN_INPUT = 13, 18
+
+
+class _Lift:
+    """One walk over a graph; remembers the scale and zero point of every integer tensor."""
+
+    def __init__(self, editor: Editor) -> None:
+        self.editor = editor
+        self.opset = editor.graph.opset_imports.get("", 17)
+        self.domain = "" if self.opset >= _AXIS_FROM else "com.microsoft"
+        self._grids: dict[int, tuple[Value, Value | None]] = {}
+        self._floats: dict[tuple[int, int], Value] = {}
+
+    def visit(self, node: Node) -> None:
+        """Lift a node, or note what it says about its result."""
+        if is_linear(node, "QuantizeLinear"):
+            scale, zero = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
+            if scale is not None:
+                self._grids[id(node.outputs[0])] = (scale, zero)
+            return
+        if is_standard(node, *_MOVING) and id(node.inputs[0]) in self._grids:
+            self._move(node)
+            return
+        rule = LIFTED.get(node.op_type) if node.domain in LINEAR_DOMAINS else None
+        if rule is not None or (node.domain == "com.microsoft" and node.op_type == "QLinearConcat"):
+            reason = self._concat(node) if rule is None else self._lift(node, rule)
+            if reason is not None:
+                self.editor.fail(reason, node)
+
+    def _float(self, anchor: Node, data: Value, scale: Value, zero: Value | None, axis: int | None) -> Value:
+        """Return a tensor dequantised, one node for all its readers."""
+        known = self._floats.get((id(data), id(scale)))
+        if known is not None:
+            return known
+        held = constant(scale)
+        attrs = {"axis": axis} if axis is not None and held is not None and held.size > 1 else {}
+        made = self.editor.add(
+            anchor,
+            "DequantizeLinear",
+            [data, scale, *([zero] if zero is not None else [])],
+            attrs,
+            name=f"{data.name}.float",
+            domain=self.domain,
+            shape=data.shape,
+        )
+        self._floats[id(data), id(scale)] = made
+        return made
+
+    def _quantise(self, node: Node, made: Value, scale: Value, zero: Value | None) -> None:
+        """Let a float result, quantised, take the place of a node's integers."""
+        out = node.outputs[0]
+        name = self.editor.take_name(node)
+        new = self.editor.add(
+            node,
+            "QuantizeLinear",
+            [made, scale, *([zero] if zero is not None else [])],
+            name=f"{name}.integers",
+            domain=self.domain,
+            dtype=zero.dtype if zero is not None and zero.dtype is not None else DataType.UINT8,
+            shape=out.shape,
+        )
+        self.editor.replace(f"lift {node.op_type}", out, new, removed=[node])
+        self._grids[id(new)] = (scale, zero)
+
+    def _lift(self, node: Node, rule: Lifted) -> str | None:
+        attrs = attributes(node)
+        if attrs.get("channels_last"):
+            return "its channels are last"
+        inputs: list[Value | None] = [*node.inputs, *[None] * (rule.result + 2 - len(node.inputs))]
+        operands: list[Value | None] = []
+        for place in rule.operands:
+            data, scale, zero = inputs[place.data], inputs[place.scale], inputs[place.scale + 1]
+            if data is None or scale is None:
+                return "an operand or its scale is missing"
+            held = constant(data)
+            axis = place.channels(attrs, held.ndim) if place.channels and held is not None else None
+            operands.append(self._float(node, data, scale, zero, axis))
+        bias = inputs[rule.bias] if rule.bias is not None and len(inputs) > rule.bias else None
+        if bias is not None:
+            summand = self._bias(node, bias, [inputs[place.scale] for place in rule.operands], attrs)
+            if summand is None:
+                return "its bias or a scale is not constant"
+            operands.append(summand)
+        kept = {key: attrs[key] for key in rule.kept if key in attrs}
+        if rule.op_type == "ReduceMean" and self.opset >= _AXES_ARE_AN_INPUT and "axes" in kept:
+            axes = np.asarray(kept.pop("axes"), dtype=np.int64)
+            operands.append(self.editor.constant(f"{node.name}.axes", axes))
+        out = node.outputs[0]
+        made = self.editor.add(node, rule.op_type, operands, kept, name=f"{node.name}.float", shape=out.shape)
+        scale, zero = inputs[rule.result], inputs[rule.result + 1]
+        if scale is None:
+            # QGemm without a scale of the result gives floats.
+            self.editor.replace(f"lift {node.op_type}", out, made, removed=[node])
+        else:
+            self._quantise(node, made, scale, zero)
+        return None
+
+    def _bias(
+        self, node: Node, bias: Value, scales: list[Value | None], attrs: dict[str, Any]
+    ) -> Value | None:
+        """Return an int32 bias in float: its scale is the product of those of data and weight."""
+        integers, *factors = (constant(value) for value in (bias, *scales))
+        if integers is None or any(factor is None for factor in factors):
+            return None
+        scale = np.asarray(attrs.get("alpha", 1.0), dtype=np.float64).reshape(1)
+        for factor in factors:
+            scale = scale * np.asarray(factor, dtype=np.float64).reshape(-1)
+        floats = (integers.astype(np.float64) * (scale if scale.size > 1 else scale.reshape(()))).astype(
+            np.float32
+        )
+        return self.editor.constant(f"{node.name}.bias", floats)
+
+    def _concat(self, node: Node) -> str | None:
+        scale, zero, *rest = node.inputs
+        operands = []
+        for data, factor, offset in zip(rest[::3], rest[1::3], rest[2::3], strict=True):
+            if data is None or factor is None:
+                return "an operand or its scale is missing"
+            operands.append(self._float(node, data, factor, offset, None))
+        if scale is None:
+            return "the scale of its result is missing"
+        attrs = {"axis": int(attributes(node)["axis"])}
+        made = self.editor.add(
+            node, "Concat", operands, attrs, name=f"{node.name}.float", shape=node.outputs[0].shape
+        )
+        self._quantise(node, made, scale, zero)
+        return None
+
+    def _move(self, node: Node) -> None:
+        """Let a layout op or a maximum act on floats; its results are quantised again."""
+        data = node.inputs[0]
+        if data is None or any(is_output(out) for out in node.outputs):
+            self.editor.fail("its integers are an output of the graph", node)
+            return
+        scale, zero = self._grids[id(data)]
+        node.replace_input_with(0, self._float(node, data, scale, zero, None))
+        for out in reversed(node.outputs):
+            uses = list(out.uses())
+            out.dtype = DataType.FLOAT
+            again = make_node(
+                self.editor.graph,
+                "QuantizeLinear",
+                [out, scale, *([zero] if zero is not None else [])],
+                domain=self.domain,
+                name=f"{out.name}.integers",
+                dtype=zero.dtype if zero is not None and zero.dtype is not None else DataType.UINT8,
+                shape=out.shape,
+                source=node,
+            )
+            self.editor.graph.insert_after(node, again)
+            self.editor.adopt(again)
+            for reader, place in uses:
+                reader.replace_input_with(place, again.outputs[0])
+            self._grids[id(again.outputs[0])] = (scale, zero)
+        self.editor.record(f"lift {node.op_type}")
+
+
+@dataclass(frozen=True)
+class LiftQOperators:
+    """Write ``QLinear...`` operators as what they mean: dequantise, compute in float, quantise.
+
+    The integer kernels compute the same numbers up to the rounding of one product of scales, so the networks
+    of onnxruntime's QOperator format become those of its QDQ format. Layout ops and maxima of integers
+    between them act on floats then.
+
+    Matches:
+        The operators of `qoperators.LIFTED`, QLinearConcat, and layout ops that read quantised integers.
+    Leaves alone:
+        "its channels are last"; "its bias or a scale is not constant"; "an operand or its scale is missing";
+        "its integers are an output of the graph".
+    Keeps:
+        Names of graph inputs and outputs.
+    """
+
+    name: ClassVar[str] = "lift-qoperators"
+    requires: ClassVar[frozenset[str]] = frozenset({"sorted", "unique-names", "no-functions"})
+    establishes: ClassVar[frozenset[str]] = frozenset()
+    invalidates: ClassVar[frozenset[str]] = frozenset()
+    semantics: ClassVar[Semantics] = "approximate"
+
+    def run(self, model: Model) -> PassResult:
+        """Lift; see the class."""
+        editor = Editor(model)
+        if any(node.op_type in LIFTED or node.op_type == "QLinearConcat" for node in model.graph):
+            lift = _Lift(editor)
+            for node in list(model.graph):
+                lift.visit(node)
+        if editor.rewrites:
+            editor.notes.append(
+                f"{len(editor.rewrites)} operators on integers read as float operators between quantisers: "
+                "equal up to the last bit of float32"
+            )
+        return editor.result()
