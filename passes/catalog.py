@@ -46,6 +46,7 @@ from snnc.passes.recognise.recognise_weights import RecogniseWeights
 from snnc.passes.recognise.refuse_unsupported import RefuseUnsupported
 from snnc.passes.recognise.remove_straight_through import RemoveStraightThrough
 from snnc.passes.recognise.require_quantised import RequireQuantised
+from snnc.passes.recognise.tabulate_products import TabulateProducts
 from snnc.passes.spike.encode import Encode
 from snnc.pipeline.contract import Pass
 
@@ -82,6 +83,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RecogniseQuantisers,
     RecogniseWeights,
     DropRepeatedQuantisers,
+    TabulateProducts,
     CheckQuantisers,
     RecodeExactly,
     Recode,

@@ -48,6 +48,7 @@ from snnc.passes.recognise.recognise_weights import RecogniseWeights
 from snnc.passes.recognise.refuse_unsupported import RefuseUnsupported
 from snnc.passes.recognise.remove_straight_through import RemoveStraightThrough
 from snnc.passes.recognise.require_quantised import RequireQuantised
+from snnc.passes.recognise.tabulate_products import TabulateProducts
 from snnc.pipeline.contract import Pass
 
 __all__ = ["front_end", "quantisers_of"]
@@ -119,6 +120,7 @@ def front_end(
         # A Relu between two quantisers of one grid must go before the second of them does.
         AbsorbActivations(),
         DropRepeatedQuantisers(),
+        TabulateProducts(),
         RecodeExactly(timesteps, groups, partition),
         Recode(timesteps, groups, partition),
         SplitSoftmax(insert.timesteps, _attention_groups(insert.timesteps, insert.groups), insert.partition),

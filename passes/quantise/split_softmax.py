@@ -75,8 +75,9 @@ class SplitSoftmax:
             )
         if len(editor.rewrites) > quantised:
             editor.notes.append(
-                f"{len(editor.rewrites) - quantised} softmax: numerators coded with T={book.timesteps} G={book.groups}, "
-                f"{book.levels} levels from the largest of a row down to {0.5 / book.max_abs:.1e} of it"
+                f"{len(editor.rewrites) - quantised} softmax: numerators coded with T={book.timesteps} "
+                f"G={book.groups}, {book.levels} levels from the largest of a row down to "
+                f"{0.5 / book.max_abs:.1e} of it"
             )
         return editor.result()
 

@@ -14,6 +14,7 @@ from snnc.passes.recognise.recognise_weights import RecogniseWeights
 from snnc.passes.recognise.refuse_unsupported import RefuseUnsupported
 from snnc.passes.recognise.remove_straight_through import RemoveStraightThrough
 from snnc.passes.recognise.require_quantised import RequireQuantised
+from snnc.passes.recognise.tabulate_products import TabulateProducts
 
 __all__ = [
     "AbsorbActivations",
@@ -28,4 +29,5 @@ __all__ = [
     "RefuseUnsupported",
     "RemoveStraightThrough",
     "RequireQuantised",
+    "TabulateProducts",
 ]

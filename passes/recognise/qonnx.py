@@ -12,7 +12,13 @@ from snnc.ir import Node, attributes, constant
 from snnc.passes.editing import Array, rank_of
 from snnc.passes.recognise.uniform import Match, Uniform, rationals, uniform
 
-__all__ = ["QONNX_DOMAINS", "QONNX_REFUSED", "QuantParameters", "match_quant", "quant_parameters"]
+__all__ = [
+    "QONNX_DOMAINS",
+    "QONNX_REFUSED",
+    "QuantParameters",
+    "match_quant",
+    "quant_parameters",
+]
 
 #: Domains under which the same ops have been written over the years.
 QONNX_DOMAINS = (
@@ -25,9 +31,7 @@ QONNX_DOMAINS = (
 
 #: Ops of these domains that have no code here, and why.
 QONNX_REFUSED = {
-    "BipolarQuant": "its two levels -1 and +1 do not include zero: train with a signed Quant of 2 bits",
     "FloatQuant": "its levels are floating-point numbers: train with an integer Quant",
-    "Trunc": "it drops low bits of an integer: use a Quant in its place",
 }
 
 

@@ -11,6 +11,7 @@ from snnc.passes.editing import Editor
 from snnc.passes.recognise.chains import match_chain
 from snnc.passes.recognise.linear import LINEAR_DOMAINS, match_linear
 from snnc.passes.recognise.qonnx import QONNX_DOMAINS, match_quant
+from snnc.passes.recognise.trunc import build_bipolar, match_trunc
 from snnc.passes.recognise.uniform import Match, build
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -55,6 +56,9 @@ PATTERNS: tuple[Pattern, ...] = (
         "qonnx-quant", "Quant of QONNX, Brevitas and FINN", QONNX_DOMAINS, ("Quant", "IntQuant"), match_quant
     ),
     Pattern(
+        "qonnx-trunc", "Trunc of QONNX and Brevitas, versions 1 and 2", QONNX_DOMAINS, ("Trunc",), match_trunc
+    ),
+    Pattern(
         "qcfs-chain",
         "floor(clip(u / theta, 0, 1) * L + 1/2) / L * theta, in any order, constants folded or not",
         _STANDARD,
@@ -79,7 +83,7 @@ class RecogniseQuantisers:
     source divides, so a value within an ulp of a mid-point may land on the other side.
 
     Matches:
-        The patterns of `PATTERNS` on activations.
+        The patterns of `PATTERNS` and BipolarQuant of QONNX, on activations.
     Leaves alone:
         Every reason that a pattern gives, such as "its scale is not constant", "it has no finite lower or
         upper bound", "its zero points differ between channels", "its rounding mode CEIL is not rounding to
@@ -103,6 +107,11 @@ class RecogniseQuantisers:
             for node in list(model.graph):
                 if node.graph is not None and pattern.starts_at(node):
                     self._try(editor, pattern, node)
+        for node in list(model.graph):
+            if node.domain in QONNX_DOMAINS and node.op_type == "BipolarQuant":
+                reason = build_bipolar(editor, node)
+                if reason is not None:
+                    editor.fail(f"bipolar-quant: {reason}", node)
         if editor.rewrites:
             editor.notes.insert(
                 0,

@@ -106,7 +106,7 @@ def refusal(node: Node) -> str | None:
         The reason with the remedy.
     """
     if node.domain in QONNX_DOMAINS:
-        if node.op_type in ("Quant", "IntQuant", "BipolarQuant"):
+        if node.op_type in ("Quant", "IntQuant", "BipolarQuant", "Trunc"):
             return None
         return f"{node.op_type} of QONNX is not supported: {QONNX_REFUSED.get(node.op_type, 'use Quant')}"
     remedy = _REFUSED.get(node.op_type)

@@ -1,0 +1,156 @@
+"""Pass ``tabulate-products``: a function of one code, however it is written, becomes a list of its values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from snnc.coding import CodeBook
+from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant
+from snnc.ir.evaluate import evaluate
+from snnc.ops import OPS
+from snnc.passes.analysis.activations import ACTIVATION_OPS
+from snnc.passes.editing import Array, Editor, is_standard
+from snnc.pipeline.contract import PassResult, Semantics
+
+__all__ = ["TabulateProducts"]
+
+_ELEMENTWISE = frozenset(
+    {"Add", "Sub", "Mul", "Div", "Neg", "Pow", "Sqrt", "Reciprocal", "Log", "Min", "Max", "Sin", "Cos"}
+)
+#: Functions that no neuron holds, unless what they read is one code.
+_ALONE = frozenset({"Pow", "Sqrt", "Log", "Sin", "Cos"})
+_MOST_LEVELS = 4096
+_MOST_NODES = 24
+
+
+def _is_quantise(node: Node | None) -> bool:
+    return node is not None and node.domain == AI_SNNC and node.op_type == "Quantise"
+
+
+def _operands(node: Node) -> list[Value]:
+    """Return the inputs of a node that are no constants, each once."""
+    found = [value for value in node.inputs if value is not None and constant(value) is None]
+    return list(dict.fromkeys(found))
+
+
+def _plain(node: Node) -> bool:
+    """Whether a node acts on each element alone, with one constant for all of them."""
+    own = node.domain == AI_SNNC and (node.op_type in ACTIVATION_OPS or node.op_type == "Quantise")
+    if not own and not is_standard(node, *_ELEMENTWISE, *ACTIVATION_OPS):
+        return False
+    held = [array for value in node.inputs if (array := constant(value)) is not None]
+    return node.op_type == "Table" or all(array.size == 1 for array in held)
+
+
+@dataclass(frozen=True)
+class TabulateProducts:
+    """Replace what is computed from a single code by a table of its values.
+
+    Tools that quantise every operator put quantisers inside GELU, SiLU and HardSwish, too: ``x · Q(σ(x))``.
+    No neuron multiplies, but all of it depends on one code of at most 4096 levels: the values are computed
+    here, once for each, in float32 as the source does. A neuron holds them in its table.
+
+    Matches:
+        Mul and Div of two variables, and Pow, Sqrt, Log, Sin, Cos, whose operands all come from one
+        quantiser with one step, by elementwise operators and quantisers.
+    Leaves alone:
+        "its operands come from more than one code"; "the step of its code differs between channels"; "its
+        code has more than 4096 levels"; "a value of it is not finite".
+    Keeps:
+        The name of the result; every value of it, up to the last bit of float32.
+    """
+
+    name: ClassVar[str] = "tabulate-products"
+    requires: ClassVar[frozenset[str]] = frozenset({"sorted", "constants-folded", "unique-names"})
+    establishes: ClassVar[frozenset[str]] = frozenset()
+    invalidates: ClassVar[frozenset[str]] = frozenset()
+    semantics: ClassVar[Semantics] = "approximate"
+
+    def run(self, model: Model) -> PassResult:
+        """Tabulate; see the class."""
+        editor = Editor(model)
+        order = {id(node): place for place, node in enumerate(model.graph)}
+        # Backwards: what an outer product contains goes with it.
+        for node in reversed(list(model.graph)):
+            product = is_standard(node, "Mul", "Div") and len(_variables(node)) == 2
+            if node.graph is None or not (product or is_standard(node, *_ALONE)):
+                continue
+            found = _code(node, order)
+            reason = found if isinstance(found, str) else _tabulate(editor, node, *found)
+            if reason is not None:
+                editor.fail(reason, node)
+        if editor.rewrites:
+            editor.notes.append(
+                f"{len(editor.rewrites)} functions of one code read as tables of values computed in float32"
+            )
+        return editor.result()
+
+
+def _variables(node: Node) -> list[Value]:
+    return [value for value in node.inputs if value is not None and constant(value) is None]
+
+
+def _code(node: Node, order: Mapping[int, int]) -> tuple[Node, list[Node]] | str:
+    """Return the quantiser that a node's operands come from, and the nodes between, in graph order."""
+    cone = [node]
+    frontier = _operands(node)
+    while len(frontier) != 1 or not _is_quantise(frontier[0].producer()):
+        # Whatever was computed last cannot be what all the others come from.
+        latest = max(frontier, key=lambda value: order.get(id(value.producer()), -1), default=None)
+        producer = latest.producer() if latest is not None else None
+        if producer is None or not _plain(producer) or len(cone) == _MOST_NODES:
+            return "its operands come from more than one code"
+        cone.append(producer)
+        rest = [value for value in frontier if value is not latest]
+        frontier = list(dict.fromkeys([*rest, *_operands(producer)]))
+    if not _plain(node):
+        return "a constant of it differs between elements"
+    quantise = frontier[0].producer()
+    assert quantise is not None
+    return quantise, sorted(dict.fromkeys(cone), key=lambda entry: order[id(entry)])
+
+
+def _tabulate(editor: Editor, node: Node, quantise: Node, cone: list[Node]) -> str | None:
+    book, step = CodeBook.from_attributes(attributes(quantise)), constant(quantise.inputs[1])
+    if step is None or step.size != 1:
+        return "the step of its code differs between channels"
+    if book.levels > _MOST_LEVELS or not book.is_uniform:
+        return f"its code has more than {_MOST_LEVELS} levels" if book.is_uniform else "its code has gaps"
+    source, out = quantise.outputs[0], node.outputs[0]
+    unit = step.reshape(()).astype(np.float32)
+    known: dict[int, Array] = {id(source): book.codes.astype(np.float32) * unit}
+    opsets = dict(editor.graph.opset_imports)
+    for entry in cone:
+        inputs = [None if value is None else known.get(id(value), constant(value)) for value in entry.inputs]
+        try:
+            known[id(entry.outputs[0])] = _computed(entry, inputs, opsets)
+        except ValueError as error:
+            return f"{entry.op_type} {error}"
+    values = np.broadcast_to(known[id(out)], book.codes.shape).astype(np.float32)
+    if not np.isfinite(values).all():
+        return "a value of it is not finite"
+    name = editor.take_name(node)
+    made = editor.add(
+        node,
+        "Table",
+        [source, editor.constant(f"{name}.step", unit), editor.constant(f"{name}.values", values)],
+        {"smallest": book.smallest},
+        name=name,
+        domain=AI_SNNC,
+        dtype=out.dtype,
+        shape=out.shape,
+    )
+    editor.replace("tabulate-product", out, made, removed=cone)
+    return None
+
+
+def _computed(node: Node, inputs: list[Array | None], opsets: dict[str, int]) -> Array:
+    with np.errstate(all="ignore"):
+        if node.domain != AI_SNNC:
+            return np.asarray(evaluate(node, inputs, opsets)[0])
+        given: list[Any] = [array for array in inputs if array is not None]
+        return np.asarray(OPS[node.op_type].packed(given, attributes(node)))
