@@ -36,7 +36,7 @@ from snnc.passes.quantise.split_softmax import SplitSoftmax
 from snnc.passes.recognise.absorb_activations import AbsorbActivations
 from snnc.passes.recognise.check_quantisers import CheckQuantisers
 from snnc.passes.recognise.drop_repeated_quantisers import DropRepeatedQuantisers
-from snnc.passes.recognise.lift_qoperators import LiftQOperators
+from snnc.passes.recognise.lift_qoperators import LiftQoperators
 from snnc.passes.recognise.recode import Recode
 from snnc.passes.recognise.recode_exactly import RecodeExactly
 from snnc.passes.recognise.recognise_activations import RecogniseActivations
@@ -58,7 +58,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     NameNodes,
     SortNodes,
     InlineFunctions,
-    LiftQOperators,
+    LiftQoperators,
     LiftConstants,
     InferShapes,
     FoldShapes,

@@ -65,7 +65,7 @@ def quantiser_sites(model: Model) -> list[Site]:
                 continue
             origin, use, direct = _origin(operand, (node, position))
             producer = origin.producer()
-            if _is_code(producer):
+            if _is_code(producer) or _hands_on_a_code(operand):
                 continue
             site = sites.setdefault(id(origin), Site(origin))
             site.add(*use)
@@ -84,6 +84,21 @@ def quantiser_sites(model: Model) -> list[Site]:
 
 def _is_code(node: Node | None) -> bool:
     return node is not None and node.domain == AI_SNNC and node.op_type in ("Quantise", "Weight")
+
+
+def _hands_on_a_code(operand: Value) -> bool:
+    """Whether a value is a code already, perhaps scaled by a positive number in each channel."""
+    value: Value | None = operand
+    while value is not None:
+        node = value.producer()
+        if node is None or _is_code(node):
+            return node is not None
+        held = [constant(entry) for entry in node.inputs[1:]]
+        scales = node.op_type in ("Mul", "Div") and all(h is not None and bool((h > 0).all()) for h in held)
+        if node.domain not in ("", "ai.onnx") or not (scales or node.op_type in _PASSES_CODES):
+            return False
+        value = node.inputs[0]
+    return False
 
 
 def host_values(model: Model, *, clipped: bool = False) -> set[int]:

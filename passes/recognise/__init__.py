@@ -5,7 +5,7 @@ from __future__ import annotations
 from snnc.passes.recognise.absorb_activations import AbsorbActivations
 from snnc.passes.recognise.check_quantisers import CheckQuantisers
 from snnc.passes.recognise.drop_repeated_quantisers import DropRepeatedQuantisers
-from snnc.passes.recognise.lift_qoperators import LiftQOperators
+from snnc.passes.recognise.lift_qoperators import LiftQoperators
 from snnc.passes.recognise.recode import Recode
 from snnc.passes.recognise.recode_exactly import RecodeExactly
 from snnc.passes.recognise.recognise_activations import RecogniseActivations
@@ -20,7 +20,7 @@ __all__ = [
     "AbsorbActivations",
     "CheckQuantisers",
     "DropRepeatedQuantisers",
-    "LiftQOperators",
+    "LiftQoperators",
     "Recode",
     "RecodeExactly",
     "RecogniseActivations",

@@ -13,7 +13,7 @@ from snnc.passes.recognise.linear import LINEAR_DOMAINS, is_linear
 from snnc.passes.recognise.qoperators import LIFTED, Lifted
 from snnc.pipeline.contract import PassResult, Semantics
 
-__all__ = ["LiftQOperators"]
+__all__ = ["LiftQoperators"]
 
 #: Ops that move or select integers as they would the floats that these stand for.
 _MOVING = (
@@ -178,7 +178,7 @@ class _Lift:
 
 
 @dataclass(frozen=True)
-class LiftQOperators:
+class LiftQoperators:
     """Write ``QLinear...`` operators as what they mean: dequantise, compute in float, quantise.
 
     The integer kernels compute the same numbers up to the rounding of one product of scales, so the networks

@@ -25,10 +25,12 @@ from snnc.ops import OPS
         ("Silu", [1.702], {}, 1.1),
         ("Mish", [], {}, 1.1),
         ("HardSwish", [], {}, 1.5),
+        ("Bipolar", [], {}, 1.0),
+        ("Table", [0.3125, [0.5, -2.0, 7.25, 1.0, 0.0]], {"smallest": -2}, 1.0),
     ],
 )
 def test_bodies_are_the_functions(
-    builder: Any, name: str, extra: list[float], attrs: dict[str, int], slope: float, level: str
+    builder: Any, name: str, extra: list[Any], attrs: dict[str, int], slope: float, level: str
 ) -> None:
     x = np.linspace(-30, 30, 2001, dtype=np.float32)
     model = builder()

@@ -64,13 +64,21 @@ REFERENCE = {
     "Mish": lambda x: x * MP.tanh(MP.log1p(MP.exp(x))),
     "Clip": lambda x, low=-0.5, high=0.75: clip(x, low, high),
     "PRelu": lambda x, slope=0.25: x if x >= 0 else slope * x,
+    "Bipolar": lambda x: MP.mpf(1) if x >= 0 else MP.mpf(-1),
+    "Table": lambda x, smallest=-9: MP.mpf(
+        TABLE[min(max(int(MP.ceil(x / 0.125 - 0.5)) - smallest, 0), len(TABLE) - 1)]
+    ),
 }
+#: Rises, falls, jumps, and stays.
+TABLE = [0.0, 0.5, 0.5, -0.25, -0.25, -1.0, 0.75, 0.125, 0.0, 0.0625, 2.0, 1.0, 1.0, -2.0, 0.3125, 0.25]
 CONSTANTS = {
+    "Table": [np.float32(0.125), np.array(TABLE, dtype=np.float32)],
     "Clip": [np.float32(-0.5), np.float32(0.75)],
     "PRelu": [np.float32(0.25)],
 }
 CASES = [
-    *((name, {}) for name in sorted(REFERENCE)),
+    *((name, {}) for name in sorted(REFERENCE) if name != "Table"),
+    ("Table", {"smallest": -9}),
     ("LeakyRelu", {"alpha": -0.5}),
     ("LeakyRelu", {"alpha": 0.25}),
     ("ThresholdedRelu", {"alpha": -0.375}),

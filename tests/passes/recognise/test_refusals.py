@@ -105,7 +105,6 @@ def test_a_model_without_quantisers_says_so(parse):
         ("a, s, z = DynamicQuantizeLinear(x) y = Cast<to = 1>(a)", "scales must not depend on the data"),
         ("y = com.microsoft.QLinearAdd(x, x, x, x, x, x, x, x)", "quant_format=QuantFormat.QDQ"),
         ("y = com.microsoft.Attention(x)", "com.microsoft::Attention is not known"),
-        ("y = qonnx.custom_op.general.Trunc(x)", "Trunc of QONNX is not supported: it drops low bits"),
         ("y = qonnx.custom_op.general.FloatQuant(x)", "FloatQuant of QONNX is not supported"),
         ("y = my.own.Thing(x)", "my.own::Thing is not known"),
         ("y = RandomNormalLike(x)", "export it in eval mode"),

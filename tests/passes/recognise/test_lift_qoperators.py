@@ -1,0 +1,135 @@
+"""lift-qoperators: integer operators become float operators between quantisers."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+
+from snnc.passes.recognise import LiftQoperators
+
+HEADER = '<ir_version: 10, opset_import: ["" : 17, "com.microsoft" : 1]>'
+MATRIX = ", ".join(str(100 + 7 * i % 61) for i in range(96))
+CONSTANTS = ", ".join(
+    [
+        "float s = {0.0625}, uint8 z = {128}, float r = {0.125}, uint8 o = {120}, int64[2] dims = {0, 32}",
+        "int8[3, 2, 1, 1] w = {1, -2, 3, 4, -5, 6}, float[3] ws = {0.5, 0.25, 0.125}",
+        "int8[3] wz = {0, 0, 0}, int32[3] b = {10, -20, 30}",
+        f"uint8[32, 3] m = {{{MATRIX}}}, float ms = {{0.03125}}, uint8 mz = {{130}}",
+        "int32[3] mb = {100, 0, -7}",
+    ]
+)
+
+
+def graph(body, outputs="float[N, 2, 4, 4] y"):
+    """A model whose integers i come from x; j is to be dequantised to y."""
+    text = f"g (float[N, 2, 4, 4] x) => ({outputs}) <{CONSTANTS}> {{ i = QuantizeLinear(x, s, z) {body} }}"
+    proto = onnx.parser.parse_model(f"{HEADER} {text}")
+    for number, node in enumerate(proto.graph.node):
+        node.name = f"n{number}"
+    return ir.from_proto(proto)
+
+
+END = "y = DequantizeLinear(j, r, o)"
+BODIES = {
+    "conv": (f"j = QLinearConv(i, s, z, w, ws, wz, r, o, b) {END}", "float[N, 3, 4, 4] y", "Conv"),
+    "matmul": (
+        f"f = Reshape(i, dims) j = QLinearMatMul(f, s, z, m, ms, mz, r, o) {END}",
+        "float[N, 3] y",
+        "MatMul",
+    ),
+    "gemm": (
+        f"f = Flatten(i) j = com.microsoft.QGemm(f, s, z, m, ms, mz, mb, r, o) {END}",
+        "float[N, 3] y",
+        "Gemm",
+    ),
+    "gemm to float": (
+        "f = Flatten(i) y = com.microsoft.QGemm(f, s, z, m, ms, mz, mb)",
+        "float[N, 3] y",
+        "Gemm",
+    ),
+    "add": (f"j = com.microsoft.QLinearAdd(i, s, z, i, s, z, r, o) {END}", None, "Add"),
+    "mul": (f"j = com.microsoft.QLinearMul(i, s, z, i, s, z, r, o) {END}", None, "Mul"),
+    "average": (
+        f"j = com.microsoft.QLinearAveragePool<kernel_shape = [2, 2], strides = [2, 2]>(i, s, z, r, o) {END}",
+        "float[N, 2, 2, 2] y",
+        "AveragePool",
+    ),
+    "global": (
+        f"j = com.microsoft.QLinearGlobalAveragePool<channels_last = 0>(i, s, z, r, o) {END}",
+        "float[N, 2, 1, 1] y",
+        "GlobalAveragePool",
+    ),
+    "leaky": (f"j = com.microsoft.QLinearLeakyRelu<alpha = 0.25>(i, s, z, r, o) {END}", None, "LeakyRelu"),
+    "sigmoid": (f"j = com.microsoft.QLinearSigmoid(i, s, z, r, o) {END}", None, "Sigmoid"),
+    "concat": (
+        f"j = com.microsoft.QLinearConcat<axis = 1>(r, o, i, s, z, i, s, z) {END}",
+        "float[N, 4, 4, 4] y",
+        "Concat",
+    ),
+    "moves": (
+        (
+            "k = MaxPool<kernel_shape = [2, 2]>(i) t = Transpose<perm = [0, 2, 3, 1]>(k) "
+            f"u, v = Split<axis = 3>(t) j = com.microsoft.QLinearAdd(u, s, z, v, s, z, r, o) {END}"
+        ),
+        "float[N, 3, 3, 1] y",
+        "Add",
+    ),
+}
+
+
+def run(model):
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = ort.InferenceSession(ir.to_proto(model).SerializeToString(), options)
+    x = np.random.default_rng(2).uniform(-9, 9, (5, 2, 4, 4)).astype(np.float32)
+    return session.run(None, {"x": x})[0]
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_means_the_same(name):
+    body, outputs, op_type = BODIES[name]
+    model = graph(body, outputs or "float[N, 2, 4, 4] y")
+    before = run(model)
+    result = LiftQoperators().run(model)
+    ops = [node.op_type for node in model.graph]
+    assert op_type in ops
+    assert not any(op.startswith("Q") and op != "QuantizeLinear" for op in ops)
+    # Steps are powers of two here: no product of scales is rounded, and ties fall alike.
+    np.testing.assert_array_equal(run(model), before)
+    assert result.notes
+    assert not LiftQoperators().run(model).rewrites
+
+
+def test_a_softmax_is_within_two_levels():
+    """onnxruntime's integer kernel looks the exponential up in a table of integers."""
+    end = END.replace("r, o", "ms, mz")
+    model = graph(f"j = com.microsoft.QLinearSoftmax<axis = -1, opset = 17>(i, s, z, ms, mz) {end}")
+    before = run(model)
+    LiftQoperators().run(model)
+    assert "Softmax" in [node.op_type for node in model.graph]
+    assert np.abs(run(model) - before).max() <= 2 * 0.03125
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (
+            "j = com.microsoft.QLinearGlobalAveragePool<channels_last = 1>(i, s, z, r, o)",
+            "its channels are last",
+        ),
+        ("d = Mul(s, r) j = QLinearConv(i, d, z, w, ws, wz, r, o, b)", "its bias or a scale is not constant"),
+    ],
+)
+def test_leaves_alone(body, reason):
+    model = graph(f"{body} {END}")
+    result = LiftQoperators().run(model)
+    assert [entry.reason for entry in result.not_matched] == [reason]
+
+
+def test_networks_without_integer_operators_stay():
+    model = graph(f"j = MaxPool<kernel_shape = [2, 2]>(i) {END}")
+    assert not LiftQoperators().run(model).rewrites
