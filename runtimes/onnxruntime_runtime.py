@@ -11,8 +11,9 @@ import numpy as np
 
 from snnc.arrays import InputSpec
 from snnc.errors import EnvironmentFailure, UnsupportedError, Where
-from snnc.ir import Model, load, to_bytes
+from snnc.ir import Model, load
 from snnc.ir.taps import tensor_names, with_outputs
+from snnc.ir.weights import split
 from snnc.runtimes.common import DEFAULT_BATCH, Array, check_inputs, check_taps, run_in_batches
 
 __all__ = ["OnnxRuntime", "Optimisation"]
@@ -79,19 +80,19 @@ class OnnxRuntime:
         threads: int | None = None,
         batch_size: int = DEFAULT_BATCH,
     ) -> None:
-        self._source = model_or_path
+        # The file is read here, where external data is checked; onnxruntime opens no file itself.
+        self._file = None if isinstance(model_or_path, Model) else os.fspath(model_or_path)
+        self._source = model_or_path if isinstance(model_or_path, Model) else load(model_or_path)
         self._optimisation = optimisation
         self._stock = stock
         self._threads = threads
         self._batch_size = batch_size
-        self._session = self._open(
-            to_bytes(model_or_path) if isinstance(model_or_path, Model) else os.fspath(model_or_path)
-        )
+        self._session = self._open(*split(self._source))
         self._tapped: dict[tuple[str, ...], Any] = {}
         self._inputs = tuple(_spec(entry) for entry in self._session.get_inputs())
         self._outputs = tuple(entry.name for entry in self._session.get_outputs())
 
-    def _open(self, model: bytes | str) -> Any:
+    def _open(self, message: Any, weights: Mapping[str, Array]) -> Any:
         onnxruntime = _import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = getattr(
@@ -100,13 +101,17 @@ class OnnxRuntime:
         options.log_severity_level = 3
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
+        content = message.SerializeToString(deterministic=True)
         try:
-            return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            if weights:
+                # Not copied: the session reads the arrays where they are, and keeps them alive.
+                values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
+                options.add_external_initializers(list(weights), values)
+            return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            file = model if isinstance(model, str) else None
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UnsupportedError(
-                "SNN423", f"onnxruntime refuses the model: {first}", where=Where(file=file)
+                "SNN423", f"onnxruntime refuses the model: {first}", where=Where(file=self._file)
             ) from error
 
     @property
@@ -148,9 +153,8 @@ class OnnxRuntime:
 
     def _with_taps(self, taps: tuple[str, ...]) -> Any:
         if taps not in self._tapped:
-            model = self._source if isinstance(self._source, Model) else load(self._source)
-            check_taps(taps, tensor_names(model))
-            self._tapped[taps] = self._open(with_outputs(model, taps))
+            check_taps(taps, tensor_names(self._source))
+            self._tapped[taps] = self._open(*with_outputs(self._source, taps))
         return self._tapped[taps]
 
 

@@ -15,7 +15,7 @@ from snnc.arrays import sample_count
 from snnc.compile import choices_of_file, load_spiking, options_of_file, quantise
 from snnc.debug.distance import Counterpart, Distance, OutputDistance, counterparts
 from snnc.errors import InputError, MismatchError, SnncError, Where
-from snnc.ir import AI_SNNC, Model, in_memory, load, model_digest
+from snnc.ir import AI_SNNC, Model, load, model_digest
 from snnc.ops import attach_functions
 from snnc.runtimes import NumpyPacked, NumpyTimestep, OnnxRuntime, Runtime
 from snnc.runtimes.common import check_inputs
@@ -265,7 +265,7 @@ class _Source:
                     f"the converted file was made from another model than {os.fspath(source)}"
                 )
             attach_functions(model)
-            runtime = OnnxRuntime(in_memory(model), optimisation="none")
+            runtime = OnnxRuntime(model, optimisation="none")
         except SnncError as error:
             report.notes.append(
                 f"the source itself cannot be run, so its distance is not measured: {error.message}"

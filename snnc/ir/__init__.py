@@ -18,7 +18,8 @@ from snnc.ir.edit import (
     static_shape,
     unique_name,
 )
-from snnc.ir.files import AI_SNNC, in_memory, load, model_digest, save, to_bytes
+from snnc.ir.external import hard_links_allowed
+from snnc.ir.files import AI_SNNC, companion, data_files, load, model_digest, save, to_bytes, weight_bytes
 from snnc.ir.shapes import concrete_shapes, infer_shapes
 from snnc.ir.text import to_text
 
@@ -35,11 +36,13 @@ __all__ = [
     "Value",
     "attributes",
     "clone",
+    "companion",
     "concrete_shapes",
     "constant",
     "consumers_of",
+    "data_files",
     "drop_if_unused",
-    "in_memory",
+    "hard_links_allowed",
     "infer_shapes",
     "initializer",
     "insert_node",
@@ -53,4 +56,5 @@ __all__ = [
     "to_bytes",
     "to_text",
     "unique_name",
+    "weight_bytes",
 ]

@@ -7,6 +7,7 @@ import hashlib
 import os
 import stat
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
@@ -14,12 +15,27 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from snnc.errors import EnvironmentFailure, InputError, Where
+from snnc.ir.external import DataFiles
+from snnc.ir.weights import data_chunks, message_chunks, skeleton, split, take_weights
 
-__all__ = ["AI_SNNC", "IR_VERSION", "in_memory", "load", "model_digest", "save", "to_bytes"]
+__all__ = [
+    "AI_SNNC",
+    "IR_VERSION",
+    "companion",
+    "data_files",
+    "load",
+    "model_digest",
+    "save",
+    "to_bytes",
+    "weight_bytes",
+]
 
 AI_SNNC = "ai.snnc"
 IR_VERSION = 10
 _MAX_PROTO_BYTES = 2 * 1024**3 - 1
+#: Weights of more bytes go into a data file: a message holds 2 GiB, the graph takes its part.
+LARGEST_MESSAGE = 2**31 - 2**27
+_FILES = "snnc.files"
 _LOOKS_LIKE = (
     (b"version https://git-lfs", "a Git LFS pointer, not the model: run 'git lfs pull'"),
     (b"\x1f\x8b", "gzip-compressed: run 'gunzip' on it first"),
@@ -43,10 +59,11 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
         path: Path of a regular file; external data is read from beside it.
 
     Returns:
-        The model; weights are read when first used.
+        The model; weights in external data are mapped, not read.
 
     Raises:
-        InputError: SNN301 missing or not a regular file, SNN302 not an ONNX model, SNN303 invalid graph.
+        InputError: SNN301 missing or not a regular file, SNN302 not an ONNX model, SNN303 invalid graph;
+            SNN304, SNN307, SNN308 its external data is missing, may not be read, or is too short.
         EnvironmentFailure: SNN601, no permission.
     """
     name = os.fspath(path)
@@ -64,16 +81,16 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     if not stat.S_ISREG(mode):
         raise InputError("SNN301", "is not a regular file", where=Where(file=name))
     try:
-        head = _read_head(file)
+        with file.open("rb") as stream:
+            head = stream.read(64)
+            if not head:
+                raise InputError("SNN302", "is empty", where=Where(file=name))
+            for magic, what in _LOOKS_LIKE:
+                if head.startswith(magic):
+                    raise InputError("SNN302", f"is {what}", where=Where(file=name))
+            proto = onnx.ModelProto.FromString(head + stream.read())
     except PermissionError:
         raise EnvironmentFailure("SNN601", "no permission to read the file", where=Where(file=name)) from None
-    if not head:
-        raise InputError("SNN302", "is empty", where=Where(file=name))
-    for magic, what in _LOOKS_LIKE:
-        if head.startswith(magic):
-            raise InputError("SNN302", f"is {what}", where=Where(file=name))
-    try:
-        proto = onnx.load(name, load_external_data=False)
     except DecodeError:
         raise InputError(
             "SNN302",
@@ -83,23 +100,29 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
         ) from None
     if not proto.graph.node and not proto.graph.output:
         raise InputError("SNN302", "holds no graph", where=Where(file=name))
-    _check(proto, name)
+    files = DataFiles(file)
+    proto, weights = take_weights(proto, files.attach(proto), name)
+    _check(proto, weights, name)
     try:
         model = ir.from_proto(proto)
-        _anchor_external_data(model, file)
+        for key, array in weights.items():
+            held = model.graph.initializers[key]
+            held.const_value = ir.Tensor(array, name=key)
     except Exception as error:
         raise InputError(
             "SNN303", f"the graph cannot be read: {_first_line(error)}", where=Where(file=name)
         ) from error
+    model.meta[_FILES] = tuple(files.paths)
     return model
 
 
-def _read_head(file: Path) -> bytes:
-    with file.open("rb") as stream:
-        return stream.read(64)
+def data_files(model: ir.Model) -> tuple[Path, ...]:
+    """Return the files beside its own that a model was read from."""
+    files: tuple[Path, ...] = model.meta.get(_FILES, ())
+    return files
 
 
-def _check(proto: onnx.ModelProto, name: str) -> None:
+def _check(proto: onnx.ModelProto, weights: Iterable[str], name: str) -> None:
     """Refuse what the ONNX checker refuses, except for domains it does not know."""
     versions = {entry.domain: entry.version for entry in proto.opset_import}
     default = versions.get("", versions.get("ai.onnx"))
@@ -112,8 +135,7 @@ def _check(proto: onnx.ModelProto, name: str) -> None:
             hint="export it again with a supported opset_version",
         )
     try:
-        if all(not init.external_data for init in proto.graph.initializer):
-            onnx.checker.check_model(proto)
+        onnx.checker.check_model(skeleton(proto, weights))
     except onnx.checker.ValidationError as error:
         raise InputError("SNN303", f"is not valid: {_first_line(error)}", where=Where(file=name)) from None
     except ValueError:
@@ -121,29 +143,9 @@ def _check(proto: onnx.ModelProto, name: str) -> None:
         return
 
 
-def _anchor_external_data(model: ir.Model, file: Path) -> None:
-    for value in model.graph.initializers.values():
-        tensor = value.const_value
-        if isinstance(tensor, ir.ExternalTensor):
-            tensor.base_dir = file.parent
-            target = Path(tensor.path)
-            if not target.is_file():
-                raise InputError(
-                    "SNN304",
-                    f"external data file {tensor.location!r} is missing",
-                    where=Where(file=str(file), tensor=value.name),
-                    hint=f"copy {tensor.location!r} next to the model",
-                )
-
-
 def _first_line(error: Exception) -> str:
     text = str(error).strip().splitlines()
     return text[0] if text else type(error).__name__
-
-
-def in_memory(model: ir.Model) -> ir.Model:
-    """Read the external data of a model into memory, so that it can be serialised; return the model."""
-    return ir.external_data.load_to_model(model)
 
 
 def to_bytes(model: ir.Model) -> bytes:
@@ -152,33 +154,62 @@ def to_bytes(model: ir.Model) -> bytes:
     Raises:
         EnvironmentFailure: SNN602, larger than one protobuf message may be (2 GiB).
     """
-    proto = ir.to_proto(model)
-    size = sum(len(init.raw_data) for init in proto.graph.initializer)
+    size = weight_bytes(model)
     if size > _MAX_PROTO_BYTES - 2**20:
         raise EnvironmentFailure("SNN602", f"{size} bytes of weights exceed one ONNX file (2 GiB)")
-    return bytes(proto.SerializeToString(deterministic=True))
+    return b"".join(message_chunks(model))
 
 
 def model_digest(model: ir.Model) -> str:
-    """Return the SHA-256 of the serialised model, as hexadecimal digits."""
-    return hashlib.sha256(to_bytes(model)).hexdigest()
+    """Return the SHA-256 of a model in hexadecimal digits; where its weights are kept does not count."""
+    digest = hashlib.sha256()
+    for chunk in message_chunks(model):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
-def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
+def weight_bytes(model: ir.Model) -> int:
+    """Return the size of all initializers of the main graph in bytes."""
+    held = (value.const_value for value in model.graph.initializers.values())
+    return sum(tensor.nbytes for tensor in held if tensor is not None)
+
+
+def companion(model: ir.Model, path: str | os.PathLike[str], *, limit: int = LARGEST_MESSAGE) -> Path | None:
+    """Return the data file that `save` writes beside a model, or None where one file holds it all.
+
+    Args:
+        model: What is to be written.
+        path: Where.
+        limit: Most bytes of weights that go into the model file itself.
+    """
+    return Path(f"{os.fspath(path)}.data") if weight_bytes(model) > limit else None
+
+
+def save(model: ir.Model, path: str | os.PathLike[str], *, limit: int = LARGEST_MESSAGE) -> None:
     """Write a model atomically: the file appears complete or not at all.
+
+    Weights beyond the size of one ONNX file go into a data file beside it, which is complete before the model
+    that names it appears.
 
     Args:
         model: What to write.
         path: Target; an existing file is replaced.
+        limit: Most bytes of weights that go into the model file itself.
 
     Raises:
         EnvironmentFailure: SNN603, the folder cannot be written or the disk is full.
     """
-    write_atomically(Path(path), to_bytes(model))
+    beside = companion(model, path, limit=limit)
+    if beside is None:
+        write_atomically(Path(path), message_chunks(model))
+        return
+    proto, weights = split(model)
+    write_atomically(beside, data_chunks(proto, weights, beside.name))
+    write_atomically(Path(path), [bytes(proto.SerializeToString(deterministic=True))])
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write bytes to a temporary file beside ``path``, flush to disk, then rename over it.
+def write_atomically(path: Path, content: Iterable[bytes | memoryview]) -> None:
+    """Write pieces to a temporary file beside ``path``, flush to disk, then rename over it.
 
     Raises:
         EnvironmentFailure: SNN603, the folder cannot be written or the disk is full.
@@ -191,7 +222,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         ) from None
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
+            for chunk in content:
+                stream.write(chunk)
             stream.flush()
             os.fsync(stream.fileno())
         mask = os.umask(0)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import numpy.typing as npt
+import onnx
 import onnx_ir as ir
 
-from snnc.errors import EnvironmentFailure, InternalError, Where
+from snnc.errors import InternalError, Where
+from snnc.ir.weights import split
 
 __all__ = ["tensor_names", "with_outputs"]
-
-_MAX_PROTO_BYTES = 2 * 1024**3 - 2**20
 
 
 def tensor_names(model: ir.Model) -> list[str]:
@@ -18,27 +20,27 @@ def tensor_names(model: ir.Model) -> list[str]:
     return [value.name for node in model.graph for value in node.outputs if value.name]
 
 
-def with_outputs(model: ir.Model, names: Sequence[str]) -> bytes:
-    """Serialise a model with more outputs; the model itself stays as it is.
+def with_outputs(
+    model: ir.Model, names: Sequence[str]
+) -> tuple[onnx.ModelProto, dict[str, npt.NDArray[Any]]]:
+    """Return a copy of a model with more outputs; the model itself stays as it is.
 
     Args:
-        model: The model; external data is read into memory.
+        model: The model; its weights are not copied.
         names: Tensors of the main graph that become outputs after its own; its own are skipped.
 
     Returns:
-        The copy, serialised deterministically. It is for running: metadata of nodes is gone.
+        The copy without its large weights, and these by name; see `snnc.ir.weights.split`. It is for running:
+        metadata of nodes is gone.
 
     Raises:
-        EnvironmentFailure: SNN602, larger than one protobuf message may be (2 GiB).
         InternalError: SNN116, a name is no tensor of the graph.
     """
     # Imported here: half a second that only taps need.
     import onnx_graphsurgeon as surgeon
 
-    proto = ir.to_proto(ir.external_data.load_to_model(model))
+    proto, large = split(model)
     weights = list(proto.graph.initializer)
-    if sum(len(tensor.raw_data) for tensor in weights) > _MAX_PROTO_BYTES:
-        raise EnvironmentFailure("SNN602", "the weights do not fit into one ONNX file (2 GiB)")
     del proto.graph.initializer[:]
     graph = surgeon.import_onnx(proto)
     tensors = graph.tensors()
@@ -51,4 +53,4 @@ def with_outputs(model: ir.Model, names: Sequence[str]) -> bytes:
             present.add(name)
     tapped = surgeon.export_onnx(graph, do_type_check=False)
     tapped.graph.initializer.extend(weights)
-    return bytes(tapped.SerializeToString(deterministic=True))
+    return tapped, large

@@ -152,10 +152,15 @@ def test_onnxruntime_reads_files_and_names_what_it_refuses(builder: Any, tmp_pat
     result = OnnxRuntime(path, "none", threads=1).run({"v": v}, [spikes])
     expected = create("numpy", ir.from_proto(proto)).run({"v": v}, [spikes])
     assert all(np.array_equal(result[key], expected[key]) for key in (y, spikes))
-    path.write_bytes(b"not a model")
+    proto.graph.node[0].op_type = "NoSuchOperator"
+    onnx.save(proto, path)
     with pytest.raises(UnsupportedError, match=r"small\.onnx") as caught:
         OnnxRuntime(path)
     assert caught.value.code == "SNN423"
+    path.write_bytes(b"not a model")
+    with pytest.raises(InputError, match=r"small\.onnx") as refused:
+        OnnxRuntime(path)
+    assert refused.value.code == "SNN302"
 
 
 def test_taps_read_external_weights(builder: Any, tmp_path: Path) -> None:
