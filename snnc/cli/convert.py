@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-#: Samples that the closing cost table is measured on.
+#: Samples that the closing cost table is measured on: fewer where a network has many neurons.
 _COST_SAMPLES = 64
+_COST_ELEMENTS = 1 << 27
 _RANDOM_SAMPLES = 8
 
 
@@ -53,13 +54,13 @@ def command(
     from snnc.cost import render
     from snnc.errors import UsageError, Where
     from snnc.files import check_output
-    from snnc.ir import save
+    from snnc.ir import companion, data_files, save
     from snnc.pipeline import Dump, Instrument, Progress
 
     target = target or _default_target(model)
     context = click.get_current_context()
     choices = ConvertOptions(**options.chosen(context, given))
-    inputs = [model, *filter(None, (choices.calibrate, options.recipe_of(context)))]
+    inputs: list[str | Path] = [model, *filter(None, (choices.calibrate, options.recipe_of(context)))]
     check_output(target, force=output.settings.force, inputs=inputs)
     if save_recipe is not None:
         check_output(save_recipe, force=output.settings.force, inputs=inputs)
@@ -72,6 +73,11 @@ def command(
         replay = ["snnc", *sys.argv[1:]]
         instruments.append(Dump(dump_passes, force=output.settings.force, replay=replay))
     converted = convert(model, choices, instruments=instruments)
+    inputs += data_files(converted.model)
+    beside = companion(converted.model, target)
+    places: list[str | Path] = [target] if beside is None else [beside, target]
+    for place in places:
+        check_output(place, force=output.settings.force, inputs=inputs)
     save(converted.model, target)
     if save_recipe is not None:
         _save_recipe(save_recipe, converted, force=output.settings.force, inputs=inputs)
@@ -105,7 +111,7 @@ def _default_target(model: str) -> str:
     return str(path.with_name(path.name.removesuffix(".onnx") + ".snn.onnx"))
 
 
-def _save_recipe(path: str, converted: Conversion, *, force: bool, inputs: Sequence[str]) -> None:
+def _save_recipe(path: str, converted: Conversion, *, force: bool, inputs: Sequence[str | Path]) -> None:
     """Write the settings that were used as a recipe."""
     from snnc import __version__
     from snnc.files import atomic_write
@@ -123,11 +129,13 @@ def _save_recipe(path: str, converted: Conversion, *, force: bool, inputs: Seque
 def _measure(model: Model, calibrate: str | None, seed: int) -> CostReport:
     """Count spikes and operations on a few samples: the calibration's, or random ones."""
     from snnc.arrays import load_samples, sample_count
-    from snnc.cost import measure
+    from snnc.cost import measure, required_taps
+    from snnc.ir.taps import elements_per_sample
     from snnc.runtimes import create
 
     runtime = create("numpy", model)
+    most = min(_COST_SAMPLES, max(1, _COST_ELEMENTS // elements_per_sample(model, required_taps(model))))
     samples = load_samples(calibrate or f"random:{_RANDOM_SAMPLES}", runtime.inputs, seed=seed)
-    samples = {name: array[:_COST_SAMPLES] for name, array in samples.items()}
+    samples = {name: array[:most] for name, array in samples.items()}
     source = calibrate or "random inputs"
     return measure(model, samples, runtime.run, data=f"{sample_count(samples)} samples of {source}")

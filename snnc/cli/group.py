@@ -110,10 +110,8 @@ class Commands(click.Group):
 @click.version_option(__version__, prog_name="snnc")
 @common
 @click.pass_context
-def cli(
-    context: click.Context, *, json_: bool, quiet: bool, force: bool, no_color: bool, debug: bool
-) -> None:
+def cli(context: click.Context, /, *, json_: bool, **flags: bool) -> None:
     """Keep the global flags for the command, or show the help."""
-    context.obj = Settings(json=json_, quiet=quiet, force=force, no_color=no_color, debug=debug)
+    context.obj = Settings(json=json_, **flags)
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

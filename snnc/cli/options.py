@@ -38,6 +38,7 @@ _COMMON = (
     click.option("--force", is_flag=True, help="Replace existing output files."),
     click.option("--no-color", is_flag=True, help="Never use colours."),
     click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error."),
+    click.option("--allow-hardlinks", is_flag=True, help="Read weights from files that are hard links."),
 )
 
 
@@ -69,6 +70,7 @@ def command(name: str, help_: str, epilog: str) -> Callable[[Callable[..., int |
             force: bool,
             no_color: bool,
             debug: bool,
+            allow_hardlinks: bool,
             **options: Any,
         ) -> int:
             above = context.obj if isinstance(context.obj, Settings) else Settings()
@@ -78,8 +80,14 @@ def command(name: str, help_: str, epilog: str) -> Callable[[Callable[..., int |
                 force=force or above.force,
                 no_color=no_color or above.no_color,
                 debug=debug or above.debug,
+                allow_hardlinks=allow_hardlinks or above.allow_hardlinks,
             )
-            return function(Output(settings, name), **options) or 0
+            if not settings.allow_hardlinks:
+                return function(Output(settings, name), **options) or 0
+            from snnc.ir import hard_links_allowed
+
+            with hard_links_allowed():
+                return function(Output(settings, name), **options) or 0
 
         examples = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in epilog.strip().splitlines())
         return click.command(name, help=help_, epilog=examples)(common(run))

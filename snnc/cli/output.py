@@ -29,6 +29,7 @@ class Settings:
         force: Replace existing outputs.
         no_color: Never use colours.
         debug: Show the traceback of an unexpected exception.
+        allow_hardlinks: Read external weights from files that have other names.
     """
 
     json: bool = False
@@ -36,6 +37,7 @@ class Settings:
     force: bool = False
     no_color: bool = False
     debug: bool = False
+    allow_hardlinks: bool = False
 
 
 def printable(text: str) -> str:

@@ -13,10 +13,13 @@ from snnc.cost.rules import RULES, Seen
 from snnc.errors import InternalError, UsageError, Where
 from snnc.ir import AI_SNNC, Model, Node, attributes
 from snnc.ir.paths import longest_path
+from snnc.ir.taps import elements_per_sample
 
 __all__ = ["Runner", "count", "measure", "required_taps"]
 
 Array = npt.NDArray[Any]
+_MOST_IMAGES = 64
+_TAPPED_ELEMENTS = 1 << 24
 Runner = Callable[[Mapping[str, Array], Sequence[str]], Mapping[str, Array]]
 
 
@@ -59,7 +62,12 @@ def count(model: Model, arrays: Mapping[str, Array]) -> tuple[LayerCost, ...]:
 
 
 def measure(
-    model: Model, inputs: Mapping[str, Array], run: Runner, *, batch: int = 64, data: str | None = None
+    model: Model,
+    inputs: Mapping[str, Array],
+    run: Runner,
+    *,
+    batch: int | None = None,
+    data: str | None = None,
 ) -> CostReport:
     """Run a spike model on images, batch by batch, and count.
 
@@ -70,7 +78,7 @@ def measure(
         inputs: Input arrays by name; the first axis counts images.
         run: Runs the model: called with the inputs of a batch and the names of tensors, returns these
             tensors by name.
-        batch: Images per run.
+        batch: Images per run; default: up to 64, as many as keep the tensors of a run in some 100 MB.
         data: What the images are, in words; default: their number.
 
     Returns:
@@ -81,9 +89,11 @@ def measure(
         InternalError: see `count`.
     """
     images = min((len(array) for array in inputs.values()), default=0)
+    taps = required_taps(model)
+    if batch is None:
+        batch = min(_MOST_IMAGES, max(1, _TAPPED_ELEMENTS // elements_per_sample(model, taps)))
     if images < 1 or batch < 1:
         raise UsageError("SNN245", f"needs at least one image and one per batch, not {images} and {batch}")
-    taps = required_taps(model)
     total: tuple[LayerCost, ...] = ()
     for start in range(0, images, batch):
         stop = min(start + batch, images)

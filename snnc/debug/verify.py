@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from snnc.compile import choices_of_file, load_spiking, options_of_file, quantis
 from snnc.debug.distance import Counterpart, Distance, OutputDistance, counterparts
 from snnc.errors import InputError, MismatchError, SnncError, Where
 from snnc.ir import AI_SNNC, Model, load, model_digest
+from snnc.ir.taps import elements_per_sample
 from snnc.ops import attach_functions
 from snnc.runtimes import NumpyPacked, NumpyTimestep, OnnxRuntime, Runtime
 from snnc.runtimes.common import check_inputs
@@ -314,13 +314,7 @@ def batch_size(model: Model, tensors: Iterable[str]) -> int:
         model: The converted model.
         tensors: Names of the tensors compared.
     """
-    wanted = set(tensors)
-    elements = 0
-    for node in model.graph:
-        for value in node.outputs:
-            if value.name in wanted and value.shape is not None:
-                elements += prod(dim for dim in value.shape.dims[1:] if isinstance(dim, int))
-    return min(_BATCH, max(1, _TAPPED_ELEMENTS // max(1, elements)))
+    return min(_BATCH, max(1, _TAPPED_ELEMENTS // elements_per_sample(model, tensors)))
 
 
 def _batches(arrays: Mapping[str, Array], count: int, step: int) -> Iterator[tuple[int, dict[str, Array]]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from math import prod
 from typing import Any
 
 import numpy.typing as npt
@@ -12,12 +13,28 @@ import onnx_ir as ir
 from snnc.errors import InternalError, Where
 from snnc.ir.weights import split
 
-__all__ = ["tensor_names", "with_outputs"]
+__all__ = ["elements_per_sample", "tensor_names", "with_outputs"]
 
 
 def tensor_names(model: ir.Model) -> list[str]:
     """Return the names of all tensors that nodes of the main graph compute, in graph order."""
     return [value.name for node in model.graph for value in node.outputs if value.name]
+
+
+def elements_per_sample(model: ir.Model, names: Iterable[str]) -> int:
+    """Return how many elements some tensors of the main graph have together, for one sample, at least 1.
+
+    Args:
+        model: The model.
+        names: Tensors; axis 0 counts samples.
+    """
+    wanted = set(names)
+    elements = 0
+    for node in model.graph:
+        for value in node.outputs:
+            if value.name in wanted and value.shape is not None:
+                elements += prod(dim for dim in value.shape.dims[1:] if isinstance(dim, int))
+    return max(1, elements)
 
 
 def with_outputs(

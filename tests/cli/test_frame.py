@@ -29,7 +29,7 @@ from snnc.errors import (
 )
 
 NAMES = [name for group in COMMANDS.values() for name in group]
-FLAGS = ("--json", "--quiet", "--force", "--no-color", "--debug")
+FLAGS = ("--json", "--quiet", "--force", "--no-color", "--debug", "--allow-hardlinks")
 
 
 def process(*arguments, **options):

@@ -272,7 +272,11 @@ def test_weights_beyond_the_limit_go_into_a_data_file(tmp_path: Path) -> None:
     assert companion(model, target) is None
     assert companion(model, target, limit=100) == tmp_path / "out.snn.onnx.data"
     save(model, target, limit=100)
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["m.onnx", target.name, f"{target.name}.data"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [
+        "m.onnx",
+        target.name,
+        f"{target.name}.data",
+    ]
     assert target.stat().st_size < 1000
     again = load(target)
     assert data_files(again) == (tmp_path / "out.snn.onnx.data",)
