@@ -55,7 +55,8 @@ class Calibration:
         gathered: dict[str, _Gatherer] = {name: _Gatherer(count) for name in names}
         for start in range(0, count, _BATCH):
             batch = {name: array[start : start + _BATCH] for name, array in arrays.items()}
-            found = runtime.run(batch, names)
+            # Of an input there is nothing to tap.
+            found = {**batch, **runtime.run(batch, [name for name in names if name not in batch])}
             for name in names:
                 gathered[name].add(found[name])
             if self._progress is not None:

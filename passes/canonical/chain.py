@@ -13,7 +13,7 @@ from snnc.passes.editing import Editor
 
 __all__ = ["WHY", "Chain", "leave", "static_rest"]
 
-#: Metadata key of a node that stays as it is: why.
+#: Key of the notes beside a graph: why a node of this name stays as it is.
 WHY = "snnc.why"
 
 
@@ -27,7 +27,7 @@ def static_rest(value: Value | None) -> list[int] | None:
 
 def leave(editor: Editor, node: Node, reason: str) -> None:
     """Record why a node stays, for the record of the pass and for whoever refuses the node later."""
-    node.metadata_props[WHY] = reason
+    editor.graph.meta.setdefault(WHY, {})[node.name] = reason
     editor.fail(reason, node)
 
 

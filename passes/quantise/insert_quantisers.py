@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from snnc.coding import CodeBook, Partition
 from snnc.errors import InternalError, UsageError, Where
-from snnc.ir import AI_SNNC, DataType, Model, Node, initializer, make_node
+from snnc.ir import AI_SNNC, DataType, Model, Node, Value, initializer, make_node, unique_name
 from snnc.passes.quantise.sites import Site, quantiser_sites
 from snnc.passes.quantise.steps import best_step
 from snnc.passes.recognise.uniform import quantise_attributes
@@ -151,6 +151,8 @@ class InsertQuantisers:
         _insert_behind(model, producer, node)
         for reader, position in site.uses:
             reader.replace_input_with(position, node.outputs[0])
+        if site.output:
+            _give_out(model, value, node.outputs[0])
         result.rewrites.append(Rewrite("insert a quantiser", (), (node.name or "",)))
 
 
@@ -173,6 +175,15 @@ def _insert_behind(model: Model, producer: Node | None, node: Node) -> None:
         model.graph.insert_before(first, node)
     else:
         model.graph.insert_after(producer, node)
+
+
+def _give_out(model: Model, value: Value, code: Value) -> None:
+    """Let the code be the output of the graph, under its name."""
+    outputs = model.graph.outputs
+    place = next(index for index, entry in enumerate(outputs) if entry is value)
+    outputs[place] = code
+    name = value.name or "output"
+    value.name, code.name = unique_name(model.graph, f"{name}_float"), name
 
 
 def _is_normalisation(node: Node | None) -> bool:

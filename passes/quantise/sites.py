@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from snnc.ir import AI_SNNC, Model, Node, Value, constant
+from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant
 from snnc.passes.analysis.layout import LAYOUT_OPS
+from snnc.passes.quantise.demands import Walk
 
 __all__ = ["Site", "host_values", "quantiser_sites"]
 
 _SYNAPSES = frozenset({"Conv", "MatMul", "Gemm", "ConvTranspose"})
 #: Operators that hand codes on: what is coded before them is coded behind them.
-_PASSES_CODES = LAYOUT_OPS | {"MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"}
+_PASSES_CODES = LAYOUT_OPS | {
+    "MaxPool", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "Pad",
+}  # fmt: skip
 _SELECTS = frozenset({"Gather", "Slice", "Split"})
 _AFFINE = frozenset({"Add", "Sub", "Mul", "Div", "Neg"})
 #: Functions whose result is no sum of spikes: whoever reads it reads a code.
@@ -33,11 +36,13 @@ class Site:
         uses: Readers (node, input position) that will read the code; the others keep the float value.
         per_channel: Every reader is a matrix product with constant weights, so that steps may differ along
             the last axis.
+        output: The value is an output of the graph, which will be the code.
     """
 
     value: Value
     uses: list[tuple[Node, int]] = field(default_factory=list)
     per_channel: bool = True
+    output: bool = False
 
     def add(self, node: Node, position: int) -> None:
         """Add a reader once."""
@@ -52,11 +57,11 @@ def quantiser_sites(model: Model) -> list[Site]:
         model: A model in which no quantiser, or some, are present; not changed.
 
     Returns:
-        Operands of products that carry no code and do not come from the network input alone, and results of
-        activation functions that are added to something else.
+        Operands of products that carry no code and do not come from the network input alone; results of
+        activation functions that are added, pooled, joined or returned; what else no operator takes as it is.
     """
     sites: dict[int, Site] = {}
-    host = host_values(model)
+    host = host_values(model, clipped=True)
     for node in model.graph:
         if node.op_type not in _SYNAPSES or node.domain != "":
             continue
@@ -73,9 +78,23 @@ def quantiser_sites(model: Model) -> list[Site]:
             site.per_channel &= (
                 direct and node.op_type == "MatMul" and position == 0 and constant(weights) is not None
             )
+
+    def coded(value: Value, node: Node | None, position: int) -> bool:
+        site = sites.get(id(value))
+        return site is not None and (site.output if node is None else (node, position) in site.uses)
+
+    def demand(value: Value, node: Node | None, position: int) -> None:
+        site = sites.setdefault(id(value), Site(value))
+        site.per_channel = False
+        if node is None:
+            site.output = True
+        else:
+            site.add(node, position)
+
+    walk = Walk(host, coded, demand)
     for node in model.graph:
-        if node.op_type in NONLINEAR and id(node.outputs[0]) not in host:
-            _complete(node.outputs[0], sites)
+        walk.visit(node)
+    walk.finish(list(model.graph.outputs))
     order = {
         id(value): rank for rank, value in enumerate(value for node in model.graph for value in node.outputs)
     }
@@ -142,6 +161,8 @@ def _carrier(node: Node | None) -> int | None:
     """Return the input whose code a node hands on: of layouts, pools, and scalings by a positive number."""
     if node is None or node.domain not in ("", "ai.onnx"):
         return None
+    if node.op_type == "AveragePool" and _has_edges(node):
+        return None  # windows at the edge have a step of their own
     if node.op_type in _PASSES_CODES:
         return 0
     if node.op_type not in ("Mul", "Div"):
@@ -154,29 +175,6 @@ def _carrier(node: Node | None) -> int | None:
     return None if place == 0 and node.op_type == "Div" else 1 - place
 
 
-def _complete(value: Value, sites: dict[int, Site]) -> None:
-    """Let every reader of an activation's result read a code, except where its site lies further on."""
-    for node, position in value.uses():
-        if _leads_to_site(node, sites) or (id(value) in sites and (node, position) in sites[id(value)].uses):
-            continue
-        if node.op_type in NONLINEAR or _is_code(node):
-            continue
-        site = sites.setdefault(id(value), Site(value))
-        site.per_channel = False
-        site.add(node, position)
-
-
-def _leads_to_site(node: Node, sites: dict[int, Site]) -> bool:
-    """Whether constant affine or layout operations end in a site, so that one quantiser is enough."""
-    while node.op_type in _AFFINE | LAYOUT_OPS:
-        others = [value for value in node.inputs if value is not None and constant(value) is None]
-        if len(others) > 1:
-            return False
-        output = node.outputs[0]
-        uses = list(output.uses())
-        if id(output) in sites or (uses and all(_is_code(reader) for reader, _ in uses)):
-            return True
-        if len(uses) != 1:
-            return False
-        node = uses[0][0]
-    return False
+def _has_edges(node: Node) -> bool:
+    attrs = attributes(node)
+    return any(attrs.get("pads", ())) and not attrs.get("count_include_pad", 0)

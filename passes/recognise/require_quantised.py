@@ -58,10 +58,12 @@ class _Walk:
     """One forward walk over a graph that collects problems.
 
     Attributes:
+        reasons: Why earlier passes left a node as it is, by its name.
         kinds: Kind of each value by identity.
         problems: What was found, in graph order.
     """
 
+    reasons: dict[str, str] = field(default_factory=dict)
     kinds: dict[int, _Kind] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
@@ -157,8 +159,9 @@ class _Walk:
 
     def _left_over(self, node: Node, detail: str = "") -> _Kind:
         remedy = activation_remedy(node.op_type) or "it has no form with spikes"
-        if WHY in node.metadata_props:
-            remedy = f"{node.metadata_props[WHY]}; {remedy}"
+        why = self.reasons.get(node.name or "")
+        if why is not None:
+            remedy = f"{why}; {remedy}"
         self.complain(node, f"{node.op_type} is left over: {remedy}{detail}")
         # What reads it is judged as if this node had been fine: one cause, one message.
         return _Kind.CODED
@@ -217,7 +220,7 @@ class RequireQuantised:
 
     def run(self, model: Model) -> PassResult:
         """Check; see the class."""
-        walk = _Walk()
+        walk = _Walk(reasons=model.graph.meta.get(WHY, {}))
         for value in model.graph.inputs:
             walk.kinds[id(value)] = _Kind.INPUT
         for node in model.graph:

@@ -174,6 +174,14 @@ def pad(builder: SpikeBuilder, node: Node) -> None:
     widths = pad_widths(node, len(builder.shape(source)))
     if widths is None:
         raise InternalError("SNN156", "an untyped padding was encoded", where=Where(node=node.name))
+    dtype = _dtype(builder, source)
+    if dtype in (DataType.INT16, DataType.UINT16):
+        attrs = {"pads": widths.reshape(-1).tolist()}
+        name = builder.name(output)
+        builder.put(
+            output, builder.emit("SpikePad", [builder.get(source)], attrs, name, dtype, node, like=output)
+        )
+        return
     shape = builder.constant(widths.reshape(-1), "pads")
     made = builder.emit(
         "Pad",

@@ -29,6 +29,7 @@ ARITHMETIC: Mapping[str, Kind] = {
     "SpikeSumPool": "additions",
     "Charge": "additions",
     "CodeSlice": "layout",
+    "SpikePad": "layout",
     "MembraneAdd": "additions",
     "MembraneSum": "additions",
     "MembraneSumPool": "additions",
@@ -49,7 +50,7 @@ ARITHMETIC: Mapping[str, Kind] = {
 }
 _SYNAPSES = frozenset({"SpikeConv", "SpikeMatMul", "SpikeMatMulHeld"})
 _NEURONS = frozenset({"ExpGIF", "ExpGIFGain", "Encode"})
-_KEEPS_SPIKES = frozenset({"SpikeSum", "SpikeSumPool", "CodeSlice", "SpikeMaxPool"})
+_KEEPS_SPIKES = frozenset({"SpikeSum", "SpikeSumPool", "CodeSlice", "SpikeMaxPool", "SpikePad"})
 
 
 @dataclass(frozen=True)

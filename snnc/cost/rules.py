@@ -356,6 +356,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "SpikeSumPool": Rule(_free),
         "SpikeSum": Rule(_free),
         "CodeSlice": Rule(_free),
+        "SpikePad": Rule(_free),
         "FixedPointEncode": Rule(_free),
     }
 )

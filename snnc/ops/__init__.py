@@ -11,7 +11,7 @@ from snnc.ir.functions import parse_function
 from snnc.ops.activation import GELU, HARD_SWISH, MISH, SILU
 from snnc.ops.gain import EXPG_IF_GAIN, MEMBRANE_MAX, NORM_GAIN, NORM_POTENTIAL
 from snnc.ops.host import ENCODE, FIXED_POINT_ENCODE, HOST_CONV, HOST_MATMUL
-from snnc.ops.layout import LAYOUT, LayoutOp
+from snnc.ops.layout import LAYOUT, SPIKE_PAD, LayoutOp
 from snnc.ops.membrane import MEMBRANE_ADD, MEMBRANE_ROUND, MEMBRANE_SCALE, MEMBRANE_SUM, READOUT
 from snnc.ops.merge import SPIKE_SUM, SPIKE_SUM_POOL
 from snnc.ops.neuron import EXPG_IF
@@ -70,6 +70,7 @@ _ALL = (
     MEMBRANE_SUM_POOL,
     MEMBRANE_MAX_POOL,
     SPIKE_MAX_POOL,
+    SPIKE_PAD,
     SPIKE_SUM_POOL,
     SPIKE_SUM,
     MEMBRANE_MAX,

@@ -14,11 +14,11 @@ import numpy as np
 
 from snnc.coding import CodeBook
 from snnc.errors import InternalError
-from snnc.ops.schema import Array, Attributes, integer, integers
+from snnc.ops.schema import Array, Attribute, Attributes, OpDef, integer, integers
 from snnc.ops.signal import Signal, SpikeTrain
 from snnc.ops.types import numpy_dtype
 
-__all__ = ["LAYOUT", "LayoutOp"]
+__all__ = ["LAYOUT", "SPIKE_PAD", "LayoutOp"]
 
 Run = Callable[[Sequence[Array | None], Attributes, int], list[Array]]
 
@@ -324,3 +324,38 @@ _ALL = (
 
 LAYOUT: Mapping[str, LayoutOp] = MappingProxyType({op.name: op for op in _ALL})
 """Standard ops that the spike dialect admits, by name."""
+
+
+def _spike_pad(inputs: Sequence[Array], attrs: Attributes) -> Array:
+    return _pad([inputs[0]], attrs, 1)[0]
+
+
+def _spike_pad_in_time(inputs: Sequence[Signal], attrs: Attributes) -> Signal:
+    train = inputs[0]
+    if not isinstance(train, SpikeTrain):
+        raise InternalError("SNN112", "SpikePad reads spikes")
+    steps = [_pad([spikes], attrs, 1)[0] for spikes in train.patterns]
+    return SpikeTrain(np.stack(steps), train.book, train.dtype)
+
+
+SPIKE_PAD = OpDef(
+    name="SpikePad",
+    dialect="spike",
+    doc="""Silent wires around a tensor of spikes, for code types that runtimes cannot pad (16 bits).
+
+    Semantics: y = x with zeros around it; negative widths crop.
+    Inputs: x (codes).
+    Output: y (codes, type of x).
+    Constraints: C1 one begin and one end for every axis.
+    """,
+    inputs=("x",),
+    output="y",
+    attributes=(Attribute("pads", "ints", "widths: begins of all axes, then ends"),),
+    body="""\
+  x32 = Cast<to = 6>(x)
+  widths = Constant<value_ints: ints = @pads>()
+  padded = Pad(x32, widths)
+  y = CastLike(padded, x)""",
+    packed=_spike_pad,
+    timestep=_spike_pad_in_time,
+)

@@ -251,6 +251,18 @@ def test_code_slice(builder: Any, everywhere: Any, book: CodeBook, shift: int, b
     assert np.array_equal(result[charge], np.sign(codes) * ((np.abs(codes) >> shift) % 2**bits))
 
 
+@pytest.mark.parametrize("book", [*SOME_BOOKS, CodeBook(8, 8, signed=True)], ids=label)
+@pytest.mark.parametrize("pads", [[0, 1, 0, 2], [0, -1, 0, 1], [0, 0, 0, -2]])
+def test_pad(builder: Any, everywhere: Any, book: CodeBook, pads: list[int]) -> None:
+    model = builder()
+    model.input("v", np.int32, ["N", 4])
+    y = model.node("SpikePad", [model.spikes("v", book)], pads=pads)
+    v = levels_input(np.random.default_rng(1), book, (3, 4))
+    result = everywhere(model.proto({y: (book.dtype, 2)}), {"v": v})
+    inside = book.codes[np.clip(v, 0, book.levels - 1)][:, max(0, -pads[1]) : 4 + min(0, pads[3])]
+    assert np.array_equal(result[y], np.pad(inside, [(0, 0), (max(0, pads[1]), max(0, pads[3]))]))
+
+
 def test_slices_of_a_product_add_up(builder: Any, everywhere: Any) -> None:
     """A product too large for one float32 sum, split by time-steps and joined by shifts."""
     book = CodeBook(12, 12)

@@ -1,0 +1,371 @@
+"""Which readers need a code where a float network has none.
+
+A forward walk that knows of each value whether it will be spikes, a sum of them, a function of a sum, or
+computed by the host, and along which axes its step may change. Where an operator cannot go on with what
+arrives, its operand becomes a site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from snnc.ir import AI_SNNC, Node, Value, attributes, constant, static_shape
+from snnc.passes.analysis.activations import ACTIVATION_OPS
+from snnc.passes.analysis.layout import LAYOUT_OPS
+
+__all__ = ["Carried", "Demand", "Walk"]
+
+#: Adds a reader, by node and position, to the site of a value; with no node: the value is an output.
+Demand = Callable[[Value, Node | None, int], None]
+
+_NEVER_FALL = frozenset({"Relu", "Clip", "Sigmoid", "Tanh", "Softplus", "Softsign", "Erf", "Exp"})
+_SUMS = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"})
+_NORMS = frozenset({"LayerNormalization", "RMSNormalization"})
+_RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
+_KEEP_AXES = frozenset({"Slice", "Split", "Expand", "Pad"})
+
+#: Sums of so many products of 8-bit codes and 8-bit weights stay below 2^24, where a maximum needs them.
+_FEW = 256
+
+Axes = frozenset[int] | None
+
+
+class Carried(Enum):
+    """What a value will be."""
+
+    HOST = "computed by the host from the network input"
+    CODE = "spikes"
+    POOLED = "merged spike trains"
+    SUM = "a membrane"
+    CURVE = "a function of a membrane"
+    QUOTIENT = "a normalised value or quotient"
+    CONSTANT = "a constant"
+    OTHER = "something that a later check refuses"
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is known of a value.
+
+    Attributes:
+        kind: What it will be.
+        varies: Axes along which its step or bias may change; None if that is not known.
+        plain: It is the sum of one synapse of few inputs, its step is positive, its function never falls.
+    """
+
+    kind: Carried
+    varies: Axes = frozenset()
+    plain: bool = False
+
+
+_OTHER = _Seen(Carried.OTHER, None)
+_CODE = _Seen(Carried.CODE)
+
+
+class Walk:
+    """One walk over a graph.
+
+    Args:
+        host: Identities of the values that the host computes.
+        coded: Whether a reader of a value already reads a code, by value, node and position.
+        demand: Called for every reader that needs one.
+    """
+
+    def __init__(
+        self, host: set[int], coded: Callable[[Value, Node | None, int], bool], demand: Demand
+    ) -> None:
+        self._host, self._coded, self._demand = host, coded, demand
+        self._seen: dict[int, _Seen] = {}
+
+    def visit(self, node: Node) -> None:
+        """Say what the outputs of a node will be, and demand the codes that it needs."""
+        outputs = [value for value in node.outputs if value.name]
+        if all(id(value) in self._host for value in outputs):
+            seen = _Seen(Carried.HOST)
+        elif any(value.dtype is not None and not value.dtype.is_floating_point() for value in outputs):
+            seen = _OTHER
+        else:
+            seen = self._rule(node)
+        for value in outputs:
+            self._seen[id(value)] = seen
+
+    def finish(self, outputs: list[Value]) -> None:
+        """Demand codes for outputs of the graph that are no sums."""
+        for value in outputs:
+            kind = self._of(value, None, 0).kind
+            if value.producer() is not None and kind in (Carried.HOST, Carried.CURVE, Carried.QUOTIENT):
+                self._demand(value, None, 0)
+
+    def _of(self, value: Value | None, node: Node | None, position: int) -> _Seen:
+        if value is None or constant(value) is not None:
+            return _Seen(Carried.CONSTANT)
+        if self._coded(value, node, position):
+            return _CODE
+        if id(value) in self._host:
+            return _Seen(Carried.HOST)
+        return self._seen.get(id(value), _OTHER)
+
+    def _read(self, node: Node, position: int = 0, *allowed: Carried) -> _Seen:
+        """Return what an operand is, after demanding a code if it is none of the allowed kinds."""
+        value = node.inputs[position] if position < len(node.inputs) else None
+        seen = self._of(value, node, position)
+        if value is None or seen.kind in (*allowed, Carried.CODE, Carried.CONSTANT, Carried.OTHER):
+            return seen
+        return self._code(node, position)
+
+    def _code(self, node: Node, position: int) -> _Seen:
+        value = node.inputs[position]
+        assert value is not None
+        self._demand(value, node, position)
+        return _CODE
+
+    def _rule(self, node: Node) -> _Seen:
+        op, own = node.op_type, node.domain == AI_SNNC
+        if own and op == "Quantise":
+            step = constant(node.inputs[1])
+            return _CODE if step is not None and step.size == 1 else _Seen(Carried.CODE, None)
+        if own and op == "Weight":
+            return _Seen(Carried.CONSTANT)
+        if op in ACTIVATION_OPS:
+            return self._activation(node)
+        if own or node.domain not in ("", "ai.onnx"):
+            return _OTHER
+        rule = _RULES.get(op)
+        if rule is None and op in LAYOUT_OPS:
+            return self._layout(node)
+        return rule(self, node) if rule is not None else _OTHER
+
+    def _activation(self, node: Node) -> _Seen:
+        seen = self._read(node, 0, Carried.SUM, Carried.POOLED)
+        if seen.kind is Carried.OTHER:
+            return _OTHER
+        attrs = attributes(node)
+        rising = node.op_type in _NEVER_FALL or (
+            node.op_type == "LeakyRelu" and float(attrs.get("alpha", 0.01)) >= 0
+        )
+        plain = rising and (seen.plain or seen.kind is Carried.CODE)
+        varies = seen.varies
+        if node.op_type == "PRelu":
+            varies, plain = _joint(varies, _of_constant(node.inputs[1], node)), False
+        return _Seen(Carried.CURVE, varies, plain)
+
+    def _layout(self, node: Node) -> _Seen:
+        held = constant(node.inputs[0])
+        if held is not None:  # rows of a table
+            return _Seen(Carried.SUM, None)
+        seen = self._read(node, 0, *(kind for kind in Carried if kind is not Carried.QUOTIENT))
+        return replace(seen, varies=_moved(node, seen.varies))
+
+    def _product(self, node: Node) -> _Seen:
+        weights = [constant(value) is not None for value in node.inputs[:2]]
+        for position in range(2):
+            if weights[position]:
+                continue
+            first = position == 0 and weights[1]
+            allowed = (Carried.HOST,) if first or _is_weight(node.inputs[1 - position]) else ()
+            pooled = (Carried.POOLED,) if position == 0 else ()
+            seen = self._read(node, position, *allowed, *pooled)
+            if seen.kind is Carried.POOLED and (seen.varies is None or seen.varies - {1}):
+                self._code(node, position)
+        plain = self._of(node.inputs[0], node, 0).kind is Carried.CODE and _fan_in(node) <= _FEW
+        if node.op_type == "Conv":
+            return _Seen(Carried.SUM, frozenset({1}), plain)
+        rank = len(node.outputs[0].shape or ())
+        constant_weights = weights[1] or _is_weight(node.inputs[1])
+        return _Seen(Carried.SUM, frozenset({rank - 1} if constant_weights else ()), plain)
+
+    def _sum(self, node: Node) -> _Seen:
+        held = [constant(value) is not None for value in node.inputs]
+        if any(held):
+            place = held.index(False)
+            turned = node.op_type == "Sub" and place == 1
+            kinds = (Carried.SUM, Carried.POOLED, Carried.CURVE, Carried.HOST)
+            seen = self._read(node, place, *kinds, *(() if turned else (Carried.QUOTIENT,)))
+            varies = _joint(_lifted(node, place, seen.varies), _of_constant(node.inputs[1 - place], node))
+            kind = Carried.SUM if seen.kind in (Carried.CODE, Carried.POOLED) else seen.kind
+            return _Seen(kind, varies, seen.plain and not turned)
+        sides = [self._read(node, place, Carried.SUM, Carried.POOLED) for place in range(2)]
+        if any(side.kind is Carried.OTHER for side in sides):
+            return _OTHER
+        lifted = [_lifted(node, place, side.varies) for place, side in enumerate(sides)]
+        return _Seen(Carried.SUM, _joint(*lifted))
+
+    def _scale(self, node: Node) -> _Seen:
+        held = [constant(value) for value in node.inputs]
+        if held[0] is None and held[1] is None:
+            return self._of_two(node)
+        place = 1 if held[0] is not None else 0
+        factor = held[1 - place]
+        if factor is None or (place == 1 and node.op_type == "Div"):
+            return _OTHER
+        positive = bool(np.all(factor > 0))
+        kinds = [Carried.SUM, Carried.POOLED, Carried.CURVE, Carried.HOST]
+        seen = self._read(node, place, *kinds, *([Carried.QUOTIENT] if bool(np.all(factor >= 0)) else []))
+        varies = _joint(_lifted(node, place, seen.varies), _of_constant(node.inputs[1 - place], node))
+        kind = seen.kind
+        if not positive and kind in (Carried.CODE, Carried.POOLED):
+            kind = Carried.SUM
+        return _Seen(kind, varies, seen.plain and positive)
+
+    def _of_two(self, node: Node) -> _Seen:
+        """A sum of codes divides; nothing else that two values that vary can do."""
+        if node.op_type == "Div":
+            return _Seen(Carried.QUOTIENT, None)
+        return _OTHER
+
+    def _negative(self, node: Node) -> _Seen:
+        seen = self._read(node, 0, Carried.SUM, Carried.POOLED, Carried.CURVE, Carried.HOST)
+        kind = Carried.SUM if seen.kind in (Carried.CODE, Carried.POOLED) else seen.kind
+        return _Seen(kind, seen.varies)
+
+    def _maximum(self, node: Node) -> _Seen:
+        seen = self._read(node, 0, Carried.SUM, Carried.CURVE)
+        if seen.kind in (Carried.OTHER, Carried.CONSTANT):
+            return seen
+        fits = seen.varies is not None and not seen.varies - {0, 1}
+        if not fits or (seen.kind is not Carried.CODE and not seen.plain):
+            seen = self._code(node, 0)
+        return seen
+
+    def _largest(self, node: Node) -> _Seen:
+        seen = self._read(node, 0, Carried.SUM)
+        return seen if seen.kind is Carried.OTHER else _Seen(Carried.SUM, None)
+
+    def _pool(self, node: Node) -> _Seen:
+        seen = self._read(node, 0, Carried.POOLED)
+        if seen.kind in (Carried.OTHER, Carried.CONSTANT):
+            return seen
+        varies = seen.varies
+        windowed = node.op_type in ("AveragePool", "GlobalAveragePool")
+        # A step that changes within a window, or along what is summed, cannot be divided out of the sum.
+        if varies is None or (varies - {1} if windowed else varies):
+            varies = self._code(node, 0).varies
+        pads = any(attributes(node).get("pads", ())) and not attributes(node).get("count_include_pad", 0)
+        edge = (
+            frozenset(range(2, len(node.outputs[0].shape or ()))) if node.op_type == "AveragePool" else None
+        )
+        return _Seen(Carried.POOLED, _joint(varies, edge) if pads else varies)
+
+    def _normalised(self, node: Node) -> _Seen:
+        self._read(node, 0, Carried.SUM, Carried.POOLED)
+        return _Seen(Carried.QUOTIENT, frozenset({len(node.outputs[0].shape or ()) - 1}))
+
+    def _concat(self, node: Node) -> _Seen:
+        allowed = (Carried.SUM, Carried.CURVE, Carried.POOLED)
+        parts = [self._read(node, place, *allowed) for place in range(len(node.inputs))]
+        kinds = {part.kind for part in parts}
+        if Carried.OTHER in kinds:
+            return _OTHER
+        axis = int(attributes(node)["axis"]) % max(1, len(node.outputs[0].shape or ()))
+        varies = _joint(frozenset({axis}), *(part.varies for part in parts))
+        # Codes of one book and step stay codes, but which book calibration chooses is not known yet.
+        return _Seen(Carried.CURVE if Carried.CURVE in kinds else Carried.SUM, varies)
+
+    def _padded(self, node: Node) -> _Seen:
+        seen = self._read(node, 0, Carried.HOST)
+        if seen.kind is Carried.CODE and (seen.varies is None or seen.varies):
+            seen = self._code(node, 0)
+        return seen
+
+
+def _fan_in(node: Node) -> int:
+    """Return how many products are summed; a large number where that is not known."""
+    shape = static_shape(node.inputs[1]) if node.inputs[1] is not None else None
+    if not shape:
+        return _FEW + 1
+    return prod(shape[1:]) if node.op_type == "Conv" else shape[max(0, len(shape) - 2)]
+
+
+def _is_weight(value: Value | None) -> bool:
+    node = value.producer() if value is not None else None
+    return node is not None and node.domain == AI_SNNC and node.op_type == "Weight"
+
+
+def _joint(*axes: Axes) -> Axes:
+    found: frozenset[int] = frozenset()
+    for one in axes:
+        if one is None:
+            return None
+        found |= one
+    return found
+
+
+def _of_constant(value: Value | None, node: Node) -> Axes:
+    """Return the axes of a node's result along which a constant operand changes."""
+    array = constant(value)
+    rank = len(node.outputs[0].shape or ())
+    if array is None:
+        return None
+    changes = [
+        axis
+        for axis in range(array.ndim)
+        if array.shape[axis] > 1 and not bool(np.all(array == array.take([0], axis=axis)))
+    ]
+    return frozenset(axis + rank - array.ndim for axis in changes)
+
+
+def _lifted(node: Node, position: int, axes: Axes) -> Axes:
+    """Number the axes of an operand as the result does."""
+    source = node.inputs[position]
+    if axes is None or source is None or source.shape is None or node.outputs[0].shape is None:
+        return None
+    more = len(node.outputs[0].shape) - len(source.shape)
+    return frozenset(axis + more for axis in axes)
+
+
+def _moved(node: Node, axes: Axes) -> Axes:
+    """Follow axes through an operator that moves elements."""
+    if axes is None or not axes:
+        return axes
+    source, out = node.inputs[0], node.outputs[0]
+    if source is None or source.shape is None or out.shape is None:
+        return None
+    if node.op_type == "Transpose":
+        perm = attributes(node).get("perm") or list(range(len(source.shape)))[::-1]
+        return frozenset(perm.index(axis) for axis in axes)
+    if node.op_type in _KEEP_AXES:
+        more = len(out.shape) - len(source.shape)
+        return frozenset(axis + more for axis in axes)
+    if node.op_type == "Gather":
+        indices = constant(node.inputs[1])
+        return axes if indices is not None and indices.ndim == 1 else None
+    if node.op_type not in _RESHAPES:
+        return None
+    before, after = _extents(source), _extents(out)
+    places = {place: axis for axis, place in enumerate(after) if place[1] != 1}
+    found = [places.get(before[axis]) for axis in axes if before[axis][1] != 1]
+    return None if None in found else frozenset(axis for axis in found if axis is not None)
+
+
+def _extents(value: Value) -> list[tuple[Any, Any]]:
+    """Return for each axis how many elements lie behind it, and its size."""
+    result: list[tuple[Any, Any]] = []
+    behind = 1
+    for size in reversed(list(value.shape or ())):
+        number = size if isinstance(size, int) else -1
+        result.append((behind, number))
+        behind *= number
+    return result[::-1]
+
+
+_RULES: dict[str, Callable[[Walk, Node], _Seen]] = {
+    "Conv": Walk._product,
+    "MatMul": Walk._product,
+    "Add": Walk._sum,
+    "Sub": Walk._sum,
+    "Mul": Walk._scale,
+    "Div": Walk._scale,
+    "Neg": Walk._negative,
+    "MaxPool": Walk._maximum,
+    "ReduceMax": Walk._largest,
+    **dict.fromkeys(sorted(_SUMS), Walk._pool),
+    **dict.fromkeys(sorted(_NORMS), Walk._normalised),
+    "Concat": Walk._concat,
+    "Pad": Walk._padded,
+}
