@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pytest
 
 from snnc.compile import Conversion, ConvertOptions, convert
-from snnc.cost import audit, measure
+from snnc.cost import measure
+from snnc.cost.audit import audit
 from snnc.debug.verify import verify
 from snnc.runtimes import NumpyPacked
 
