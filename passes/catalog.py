@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from snnc.passes.canonical.check_consistency import CheckConsistency
 from snnc.passes.canonical.conv_transpose_to_conv import ConvTransposeToConv
 from snnc.passes.canonical.drop_dead_code import DropDeadCode
 from snnc.passes.canonical.einsum_to_matmul import EinsumToMatmul
@@ -60,6 +61,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     InlineFunctions,
     LiftQoperators,
     LiftConstants,
+    CheckConsistency,
     InferShapes,
     FoldShapes,
     FoldConstants,

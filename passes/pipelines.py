@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from snnc.coding import CodeBook, Partition
 from snnc.ir import AI_SNNC, Model, attributes
+from snnc.passes.canonical.check_consistency import CheckConsistency
 from snnc.passes.canonical.conv_transpose_to_conv import ConvTransposeToConv
 from snnc.passes.canonical.drop_dead_code import DropDeadCode
 from snnc.passes.canonical.einsum_to_matmul import EinsumToMatmul
@@ -66,7 +67,10 @@ def canonical() -> tuple[Pass, ...]:
         LiftQoperators(),
         RefuseUnsupported(),
         LiftConstants(),
+        CheckConsistency(),
         InferShapes(),
+        # Once before shapes are inferred, which would fail, once with them.
+        CheckConsistency(),
         FoldShapes(),
         FoldConstants(),
         # What the first round made constant tells more shapes: position embeddings are cut to their length.

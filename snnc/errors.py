@@ -8,7 +8,7 @@ fit (4), SNN5xx verification failed (5), SNN6xx environment (6).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 __all__ = [
@@ -97,6 +97,11 @@ class SnncError(Exception):
         self.where = where or Where()
         self.hint = hint
         self.problems = tuple(problems)
+
+    def in_file(self, file: str) -> None:
+        """Say which file the error is about, unless it says so already."""
+        if self.where.file is None:
+            self.where = replace(self.where, file=file)
 
     def __str__(self) -> str:
         place = str(self.where)

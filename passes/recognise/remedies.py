@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from snnc.ir import Node
+from snnc.ir import Node, constant
 from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.recognise.qonnx import QONNX_DOMAINS, QONNX_REFUSED
 
@@ -96,6 +96,12 @@ _ACTIVATIONS: dict[str, str] = {
 }
 
 
+def _draws(node: Node) -> bool:
+    training = node.inputs[2] if len(node.inputs) > 2 else None
+    held = constant(training) if training is not None else None
+    return held is not None and bool(held.reshape(-1)[0])
+
+
 def refusal(node: Node) -> str | None:
     """Return why a node can never be converted, whatever stands around it; None if it may be.
 
@@ -109,6 +115,8 @@ def refusal(node: Node) -> str | None:
         if node.op_type in ("Quant", "IntQuant", "BipolarQuant", "Trunc"):
             return None
         return f"{node.op_type} of QONNX is not supported: {QONNX_REFUSED.get(node.op_type, 'use Quant')}"
+    if node.op_type == "Dropout" and _draws(node):
+        return "Dropout in training mode draws random numbers: export the model in eval mode"
     remedy = _REFUSED.get(node.op_type)
     if remedy is not None:
         return f"{node.op_type} is not supported: {remedy}"

@@ -20,7 +20,7 @@ from snnc.ir.edit import (
 )
 from snnc.ir.external import hard_links_allowed
 from snnc.ir.files import AI_SNNC, companion, data_files, load, model_digest, save, to_bytes, weight_bytes
-from snnc.ir.shapes import concrete_shapes, infer_shapes
+from snnc.ir.shapes import concrete_shapes, contradiction, infer_shapes
 from snnc.ir.text import to_text
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "concrete_shapes",
     "constant",
     "consumers_of",
+    "contradiction",
     "data_files",
     "drop_if_unused",
     "hard_links_allowed",

@@ -15,6 +15,8 @@ __all__ = ["dequantise_linear", "evaluate", "integer_range", "quantise_linear"]
 
 Array = npt.NDArray[Any]
 
+#: Results that could be larger than this are not computed: a file's numbers are not trusted.
+_MOST_ELEMENTS = 1 << 26
 _RANGES = {
     ir.DataType.INT2: (-2, 1),
     ir.DataType.UINT2: (0, 3),
@@ -86,6 +88,38 @@ def dequantise_linear(q: Array, scale: Array, zero: Array, axis: int) -> Array:
     return np.asarray(shifted.astype(np.float32) * scales, dtype=np.float32)
 
 
+def _result_size(node: ir.Node, inputs: Sequence[Array | None]) -> float:
+    """Bound the number of elements of a result from the inputs, for ops whose result can outgrow them."""
+    given = [array for array in inputs if array is not None]
+    sizes = [array.size for array in given]
+    op = node.op_type
+    if op == "Range" and len(given) == 3:
+        start, limit, delta = (float(array.reshape(-1)[0]) for array in given)
+        return abs((limit - start) / delta) if delta else np.inf
+    if op == "ConstantOfShape" and given:
+        return float(np.prod(given[0], dtype=np.float64))
+    if op in ("Expand", "Tile") and len(given) == 2:
+        # Expand: no more than both shapes together; Tile: every element that often.
+        return sizes[0] * float(np.prod(np.maximum(given[1], 1), dtype=np.float64))
+    if op == "Pad" and len(given) > 1 and given[1].dtype.kind == "i" and given[1].size == 2 * given[0].ndim:
+        grown = np.abs(given[1].astype(np.float64)).reshape(2, -1).sum(axis=0) + given[0].shape
+        return float(np.prod(grown))
+    if op in ("Resize", "Upsample") and given:
+        scales = [array for array in given[1:] if array.dtype.kind == "f" and array.size == given[0].ndim]
+        wanted = [array for array in given[1:] if array.dtype.kind == "i"]
+        growth = max((float(np.prod(scale, dtype=np.float64)) for scale in scales), default=1.0)
+        return max(sizes[0] * growth, *(float(np.prod(w, dtype=np.float64)) for w in wanted), 0.0)
+    if op == "OneHot" and len(given) > 1:
+        return sizes[0] * float(np.abs(given[1].astype(np.float64)).max())
+    if op in ("MatMul", "Gemm") and len(given) > 1:
+        # Bounded by rows of one times columns of the other.
+        return sizes[0] / max(1, given[0].shape[-1] if given[0].ndim else 1) * sizes[1]
+    try:
+        return float(np.prod(np.broadcast_shapes(*(array.shape for array in given)), dtype=np.float64))
+    except ValueError:
+        return float(max(sizes, default=0))
+
+
 def evaluate(node: ir.Node, inputs: Sequence[Array | None], opsets: Mapping[str, int]) -> list[Array]:
     """Compute the outputs of one standard node from constant inputs, with onnx's reference evaluator.
 
@@ -98,8 +132,10 @@ def evaluate(node: ir.Node, inputs: Sequence[Array | None], opsets: Mapping[str,
         One array per output.
 
     Raises:
-        ValueError: The evaluator cannot run this node.
+        ValueError: The evaluator cannot run this node, or its result would be huge.
     """
+    if _result_size(node, inputs) > _MOST_ELEMENTS:
+        raise ValueError("its result is too large")
     present = {
         value.name: array
         for value, array in zip(node.inputs, inputs, strict=True)

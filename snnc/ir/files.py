@@ -15,6 +15,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from snnc.errors import EnvironmentFailure, InputError, Where
+from snnc.ir.admission import admit
 from snnc.ir.external import DataFiles
 from snnc.ir.weights import data_chunks, message_chunks, skeleton, split, take_weights
 
@@ -100,6 +101,8 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
         ) from None
     if not proto.graph.node and not proto.graph.output:
         raise InputError("SNN302", "holds no graph", where=Where(file=name))
+    _check_opset(proto, name)
+    admit(proto, name)
     files = DataFiles(file)
     proto, weights = take_weights(proto, files.attach(proto), name)
     _check(proto, weights, name)
@@ -122,8 +125,7 @@ def data_files(model: ir.Model) -> tuple[Path, ...]:
     return files
 
 
-def _check(proto: onnx.ModelProto, weights: Iterable[str], name: str) -> None:
-    """Refuse what the ONNX checker refuses, except for domains it does not know."""
+def _check_opset(proto: onnx.ModelProto, name: str) -> None:
     versions = {entry.domain: entry.version for entry in proto.opset_import}
     default = versions.get("", versions.get("ai.onnx"))
     newest = onnx.defs.onnx_opset_version()
@@ -134,13 +136,28 @@ def _check(proto: onnx.ModelProto, weights: Iterable[str], name: str) -> None:
             where=Where(file=name),
             hint="export it again with a supported opset_version",
         )
+
+
+def _check(proto: onnx.ModelProto, weights: Iterable[str], name: str) -> None:
+    """Refuse what the ONNX checker refuses, except for domains it does not know."""
+    # The checker demands shapes of outputs, which are inferred here anyway.
+    shapeless = [
+        value
+        for value in proto.graph.output
+        if value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
+    ]
     try:
+        for value in shapeless:
+            value.type.tensor_type.shape.SetInParent()
         onnx.checker.check_model(skeleton(proto, weights))
     except onnx.checker.ValidationError as error:
         raise InputError("SNN303", f"is not valid: {_first_line(error)}", where=Where(file=name)) from None
     except ValueError:
         # Larger than one protobuf message may be: the checker cannot serialise it, the parts were parsed.
         return
+    finally:
+        for value in shapeless:
+            value.type.tensor_type.ClearField("shape")
 
 
 def _first_line(error: Exception) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,9 +17,12 @@ from onnx_ir.passes import common
 from snnc.ir.edit import constant
 from snnc.ir.evaluate import evaluate
 
-__all__ = ["concrete_shapes", "infer_shapes"]
+__all__ = ["concrete_shapes", "contradiction", "infer_shapes"]
 
 _SMALL = 1024
+_INFERENCE = re.compile(
+    r"\(op_type:(?P<op>\w+)(?:, node name: (?P<node>[^)]*))?\):? (?:\[\w+\] )?(?P<what>.+)"
+)
 _SHAPE_ARITHMETIC = frozenset(
     {
         "Add", "Cast", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Gather", "Greater", "Less",
@@ -30,7 +37,22 @@ def infer_shapes(model: ir.Model) -> None:
 
     Nodes of other domains (those of snnc among them) are inferred through their function bodies.
     """
-    common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    with _silent("onnx_ir.passes.common.shape_inference", "onnx_ir.passes.common._c_api_utils"):
+        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+
+
+@contextmanager
+def _silent(*names: str) -> Iterator[None]:
+    """Silence loggers that report on stderr what is reported here as an error with a name and a remedy."""
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
 
 
 def concrete_shapes(
@@ -47,6 +69,32 @@ def concrete_shapes(
 
     Returns:
         Shapes by value name; values whose shape stays unknown are missing.
+    """
+    graph = model.graph
+    skeleton, known = _skeleton(model, batch, elementwise_domains)
+    shapes_of_computation = _ShapeArithmetic(graph)
+    while True:
+        found = onnx.shape_inference.infer_shapes(
+            skeleton, check_type=False, strict_mode=False, data_prop=True
+        )
+        for info in [*found.graph.value_info, *found.graph.output]:
+            shape = _concrete(info)
+            if info.type.tensor_type.HasField("shape") and shape is not None:
+                known[info.name] = shape
+        if not shapes_of_computation.resolve(skeleton.graph, known):
+            return known
+
+
+def _skeleton(
+    model: ir.Model, batch: int | None, elementwise_domains: tuple[str, ...] | None
+) -> tuple[onnx.ModelProto, dict[str, tuple[int, ...]]]:
+    """Return the model without large weights, and the shapes known from the start.
+
+    Args:
+        model: Any model.
+        batch: Number put in place of a symbolic first dimension of each graph input; None leaves it open.
+        elementwise_domains: Domains whose nodes have outputs of the shape of their first input; None leaves
+            out every node that is not of the standard domain, so that its outputs have no type.
     """
     graph = model.graph
     proto = onnx.GraphProto(name="skeleton")
@@ -66,13 +114,15 @@ def concrete_shapes(
         if tensor is None:
             continue
         known[name] = tuple(int(dim) for dim in tensor.shape.numpy())
-        if tensor.size <= _SMALL:
+        if tensor.size <= _SMALL and tensor.dtype != ir.DataType.STRING:
             content = onnx.numpy_helper.from_array(tensor.numpy(), name)
             proto.initializer.append(content)
         else:
             proto.input.append(onnx.helper.make_tensor_value_info(name, int(tensor.dtype), known[name]))
     for node in graph:
-        if node.domain in elementwise_domains:
+        if elementwise_domains is None and node.domain:
+            continue
+        if elementwise_domains is not None and node.domain in elementwise_domains:
             copy = onnx.helper.make_node(
                 "Identity",
                 [(node.inputs[0].name or "") if node.inputs[0] else ""],
@@ -86,17 +136,30 @@ def concrete_shapes(
     skeleton = onnx.ModelProto(ir_version=10, graph=proto)
     for domain, version in graph.opset_imports.items():
         skeleton.opset_import.append(onnx.OperatorSetIdProto(domain=domain, version=version))
-    shapes_of_computation = _ShapeArithmetic(graph)
-    while True:
-        found = onnx.shape_inference.infer_shapes(
-            skeleton, check_type=False, strict_mode=False, data_prop=True
-        )
-        for info in [*found.graph.value_info, *found.graph.output]:
-            shape = _concrete(info)
-            if info.type.tensor_type.HasField("shape") and shape is not None:
-                known[info.name] = shape
-        if not shapes_of_computation.resolve(skeleton.graph, known):
-            return known
+    return skeleton, known
+
+
+def contradiction(model: ir.Model) -> tuple[str | None, str] | None:
+    """Return what contradicts the operators' definitions: element types, axes, attributes, dimensions.
+
+    Args:
+        model: Any model; not changed. Declared shapes of inner values and outputs are not believed, so
+            they cannot contradict.
+
+    Returns:
+        The node's name (None where ONNX does not tell) and what is wrong with it, or None.
+    """
+    skeleton, _ = _skeleton(model, None, None)
+    try:
+        onnx.shape_inference.infer_shapes(skeleton, check_type=True, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        text = str(error).strip()
+        for line in reversed(text.splitlines()):
+            found = _INFERENCE.search(line)
+            if found is not None:
+                return found["node"], f"{found['op']}: {found['what']}"
+        return None, text.splitlines()[-1] if text else "its shapes contradict each other"
+    return None
 
 
 def _concrete(info: onnx.ValueInfoProto) -> tuple[int, ...] | None:

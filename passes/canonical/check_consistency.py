@@ -1,0 +1,172 @@
+"""Pass ``check-consistency``: what contradicts the definitions of the operators ends the conversion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from snnc.errors import InputError, Problem, Where
+from snnc.ir import Model, Node, attributes, constant, contradiction, static_shape
+from snnc.pipeline.contract import PassResult, Semantics
+
+__all__ = ["CheckConsistency"]
+
+_LONGEST_RANGE = 1 << 24
+_POOLS = ("MaxPool", "AveragePool", "LpPool")
+
+
+@dataclass(frozen=True)
+class CheckConsistency:
+    """Refuse element types, axes, attributes and constants that no operator's definition allows.
+
+    The ONNX checker accepts most of them; later passes would fail with a worse message, or not at all.
+
+    Matches:
+        Nothing: the graph does not change.
+    Leaves alone:
+        Every model that ONNX's strict inference accepts and whose convolutions, pools, normalisations and
+        quantisers have the sizes and parameters their definitions ask for.
+    Keeps:
+        Everything.
+
+    Raises:
+        InputError: SNN303, naming every such node, with what was expected and found.
+    """
+
+    name: ClassVar[str] = "check-consistency"
+    requires: ClassVar[frozenset[str]] = frozenset({"sorted", "no-functions"})
+    establishes: ClassVar[frozenset[str]] = frozenset()
+    invalidates: ClassVar[frozenset[str]] = frozenset()
+    semantics: ClassVar[Semantics] = "exact"
+
+    def run(self, model: Model) -> PassResult:
+        """Check; see the class."""
+        problems = [
+            Problem(what, Where(node=node.name))
+            for node in model.graph
+            for what in _CHECKS.get(node.op_type, _nothing)(node)
+        ]
+        found = contradiction(model) if not problems else None
+        if found is not None:
+            problems.append(Problem(found[1], Where(node=found[0])))
+        if problems:
+            raise InputError(
+                "SNN303",
+                f"{len(problems)} node(s) contradict the definition of their operator",
+                where=Where(pass_name=self.name),
+                problems=problems,
+            )
+        return PassResult()
+
+
+def _nothing(_: Node) -> Iterator[str]:
+    yield from ()
+
+
+def _shape(node: Node, index: int) -> tuple[int | None, ...] | None:
+    """Return the shape of an input, None for open dimensions; None if nothing is known."""
+    value = node.inputs[index] if index < len(node.inputs) else None
+    if value is None or value.shape is None:
+        return None
+    return tuple(dim if isinstance(dim, int) else None for dim in value.shape)
+
+
+def _conv(node: Node) -> Iterator[str]:
+    weight = node.inputs[1] if len(node.inputs) > 1 else None
+    sizes = static_shape(weight) if weight is not None else None
+    if sizes is None or len(sizes) < 3:
+        return
+    attrs = attributes(node)
+    group = int(attrs.get("group", 1))
+    data = _shape(node, 0)
+    channels = data[1] if data is not None and len(data) > 1 else None
+    transposed = node.op_type == "ConvTranspose"
+    if group < 1:
+        yield f"{node.op_type} has {group} groups"
+        return
+    wanted = sizes[0] if transposed else sizes[1] * group
+    if channels is not None and channels != wanted:
+        yield (
+            f"{node.op_type} expects {wanted} input channels (weights {list(sizes)}, {group} groups), "
+            f"found {channels}"
+        )
+    if sizes[0] % group:
+        yield f"{node.op_type} cannot share {sizes[0]} channels among {group} groups"
+    kernel = attrs.get("kernel_shape")
+    if kernel is not None and [int(size) for size in kernel] != list(sizes[2:]):
+        yield f"kernel_shape is {[int(size) for size in kernel]}, the weights have {list(sizes[2:])}"
+    elif not transposed:
+        yield from _window(node, list(sizes[2:]), data)
+
+
+def _pool(node: Node) -> Iterator[str]:
+    kernel = [int(size) for size in attributes(node).get("kernel_shape", ())]
+    if any(size < 1 for size in kernel):
+        yield f"kernel_shape is {kernel}"
+    else:
+        yield from _window(node, kernel, _shape(node, 0))
+
+
+def _window(node: Node, kernel: list[int], data: tuple[int | None, ...] | None) -> Iterator[str]:
+    """A window must fit at least once into the padded input."""
+    attrs = attributes(node)
+    if (
+        data is None
+        or len(data) != len(kernel) + 2
+        or attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    ):
+        return
+    pads = [int(pad) for pad in attrs.get("pads", [0] * 2 * len(kernel))]
+    dilations = [int(step) for step in attrs.get("dilations", [1] * len(kernel))]
+    if len(pads) != 2 * len(kernel) or len(dilations) != len(kernel):
+        return
+    for axis, size in enumerate(kernel):
+        extent = (size - 1) * dilations[axis] + 1
+        length = data[2 + axis]
+        if length is not None and length + pads[axis] + pads[axis + len(kernel)] < extent:
+            yield f"a window of {extent} does not fit into the {length} elements of axis {2 + axis}, padded"
+
+
+def _batch_norm(node: Node) -> Iterator[str]:
+    variance = constant(node.inputs[4]) if len(node.inputs) > 4 else None
+    if variance is None:
+        return
+    epsilon = float(attributes(node).get("epsilon", 1e-5))
+    wrong = ~(np.asarray(variance, dtype=np.float64) + epsilon > 0)
+    if wrong.any():
+        index = int(np.argmax(wrong))
+        yield f"the variance of channel {index} is {variance.reshape(-1)[index]:g}"
+
+
+def _scale(node: Node) -> Iterator[str]:
+    scale = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    if scale is None:
+        return
+    values = np.asarray(scale, dtype=np.float64).reshape(-1)
+    # A channel of zeros behind DequantizeLinear may have a scale of zero; a division by it means nothing.
+    legal = np.isfinite(values) & ((values > 0) if node.op_type != "DequantizeLinear" else (values >= 0))
+    if not legal.all():
+        yield f"its scale is {values[int(np.argmin(legal))]:g}; it must be finite and above zero"
+
+
+def _range(node: Node) -> Iterator[str]:
+    """ONNX's own inference would make the whole list in memory."""
+    bounds = [constant(value) if value is not None else None for value in node.inputs]
+    if len(bounds) == 3 and all(bound is not None and bound.size == 1 for bound in bounds):
+        start, limit, delta = (float(bound.reshape(-1)[0]) for bound in bounds if bound is not None)
+        count = (limit - start) / delta if delta else np.inf
+        if not count <= _LONGEST_RANGE:
+            yield f"Range makes {count:.4g} elements, more than {_LONGEST_RANGE:,}"
+
+
+_CHECKS: dict[str, Callable[[Node], Iterator[str]]] = {
+    "Conv": _conv,
+    "ConvTranspose": _conv,
+    **dict.fromkeys(_POOLS, _pool),
+    "BatchNormalization": _batch_norm,
+    "Range": _range,
+    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "Quant", "IntQuant"), _scale),
+}
