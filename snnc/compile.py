@@ -15,7 +15,7 @@ import numpy.typing as npt
 from snnc.arrays import load_samples
 from snnc.calibration import Calibration
 from snnc.coding import CodeBook, Partition
-from snnc.errors import InputError, UnsupportedError, UsageError, Where
+from snnc.errors import InputError, SnncError, UnsupportedError, UsageError, Where
 from snnc.ir import Model, Node, attributes, clone, constant, load, model_digest
 from snnc.ops import attach_functions
 from snnc.passes import front_end, quantisers_of
@@ -176,13 +176,9 @@ def convert(
     chosen = _Choices()
     try:
         result = run_pipeline(model, steps, instruments=[snapshot, chosen, *instruments])
-    except UsageError as error:
-        if error.code != "SNN261":
-            raise
-        name = "MODEL.onnx" if isinstance(source, Model) else os.fspath(source)
-        raise UsageError(
-            error.code, error.message, where=Where(file=name), hint=f"snnc convert {name} --calibrate x.npz"
-        ) from None
+    except SnncError as error:
+        _name_file(error, source)
+        raise
     if snapshot.model is None:
         raise UnsupportedError("SNN449", "the pipeline ended before the network was encoded")
     attach_functions(model)
@@ -207,8 +203,21 @@ def quantise(
     options = options or ConvertOptions()
     model, _ = _open(source)
     observer = _observer(options, None) if choices is None else None
-    run_pipeline(model, _front_end(options, observer, choices))
+    try:
+        run_pipeline(model, _front_end(options, observer, choices))
+    except SnncError as error:
+        _name_file(error, source)
+        raise
     return model
+
+
+def _name_file(error: SnncError, source: str | os.PathLike[str] | Model) -> None:
+    """Say in an error which file it is about; a remedy that quotes a command quotes this file."""
+    name = "MODEL.onnx" if isinstance(source, Model) else os.fspath(source)
+    if not isinstance(source, Model):
+        error.in_file(name)
+    if error.code == "SNN261":
+        error.hint = f"snnc convert {name} --calibrate x.npz"
 
 
 def _observer(options: ConvertOptions, progress: Callable[[int, int], None] | None) -> Observer | None:

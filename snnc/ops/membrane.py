@@ -143,7 +143,8 @@ MEMBRANE_ROUND = OpDef(
 
 def _readout(inputs: Sequence[Array], attrs: Attributes) -> Array:
     v, scale, bias = inputs
-    return np.asarray(v.astype(np.float32) * scale + bias)
+    with np.errstate(over="ignore"):
+        return np.asarray(v.astype(np.float32) * scale + bias)
 
 
 READOUT = OpDef(
