@@ -20,6 +20,7 @@ from snnc.ir.evaluate import evaluate
 __all__ = ["concrete_shapes", "contradiction", "infer_shapes"]
 
 _SMALL = 1024
+_FLOAT = ir.DataType.FLOAT
 _INFERENCE = re.compile(
     r"\(op_type:(?P<op>\w+)(?:, node name: (?P<node>[^)]*))?\):? (?:\[\w+\] )?(?P<what>.+)"
 )
@@ -94,7 +95,7 @@ def _skeleton(
         model: Any model.
         batch: Number put in place of a symbolic first dimension of each graph input; None leaves it open.
         elementwise_domains: Domains whose nodes have outputs of the shape of their first input; None leaves
-            out every node that is not of the standard domain, so that its outputs have no type.
+            out every node that is not of the standard domain; its outputs have any shape.
     """
     graph = model.graph
     proto = onnx.GraphProto(name="skeleton")
@@ -121,6 +122,10 @@ def _skeleton(
             proto.input.append(onnx.helper.make_tensor_value_info(name, int(tensor.dtype), known[name]))
     for node in graph:
         if elementwise_domains is None and node.domain:
+            for value in node.outputs:
+                if value.name:
+                    info = onnx.helper.make_tensor_value_info(value.name, int(value.dtype or _FLOAT), None)
+                    proto.input.append(info)
             continue
         if elementwise_domains is not None and node.domain in elementwise_domains:
             copy = onnx.helper.make_node(
