@@ -146,7 +146,12 @@ class OnnxRuntime:
         wanted = [*self._outputs, *extra]
 
         def execute(feeds: dict[str, Array]) -> dict[str, Array]:
-            results = session.run(wanted, {name: np.ascontiguousarray(a) for name, a in feeds.items()})
+            arrays = {name: np.ascontiguousarray(a) for name, a in feeds.items()}
+            try:
+                results = session.run(wanted, arrays)
+            except Exception as error:
+                first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise UnsupportedError("SNN424", f"onnxruntime cannot run the model: {first}") from error
             return dict(zip(wanted, results, strict=True))
 
         return run_in_batches(check_inputs(inputs, self._inputs), self._inputs, execute, self._batch_size)

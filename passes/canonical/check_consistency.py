@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +15,8 @@ from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["CheckConsistency"]
 
+#: A tensor of 32 GiB in float32: nothing that is run has one.
+_MOST_ELEMENTS = 1 << 33
 _LONGEST_RANGE = 1 << 24
 _POOLS = ("MaxPool", "AveragePool", "LpPool")
 
@@ -47,7 +50,7 @@ class CheckConsistency:
         problems = [
             Problem(what, Where(node=node.name))
             for node in model.graph
-            for what in _CHECKS.get(node.op_type, _nothing)(node)
+            for what in (*_CHECKS.get(node.op_type, _nothing)(node), *_size(node))
         ]
         found = contradiction(model) if not problems else None
         if found is not None:
@@ -60,6 +63,13 @@ class CheckConsistency:
                 problems=problems,
             )
         return PassResult()
+
+
+def _size(node: Node) -> Iterator[str]:
+    for value in node.outputs:
+        dims = [dim for dim in value.shape or () if isinstance(dim, int)]
+        if (elements := prod(dims)) > _MOST_ELEMENTS:
+            yield f"{node.op_type} makes {elements:,} elements: {dims}"
 
 
 def _nothing(_: Node) -> Iterator[str]:
