@@ -6,8 +6,9 @@
 OPTIONS name the models and data, as for `benchmarks/pretrained.py`. Each network is given to every recipe in
 each form in which torch can write it (with `nn.MultiheadAttention`, with `scaled_dot_product_attention`,
 written out), until one is accepted; a refusal is recorded with its message. Both sides get the same
-calibration images and are judged on the same test images. Writes `benchmarks/spikingjelly_transformers.json`
-and a section of `benchmarks/RESULTS.md`.
+calibration images and are judged on the same test images; snnc at every T and G of the table in README.md.
+Writes `benchmarks/spikingjelly_transformers.json`, so that an interrupted run goes on, and a section of
+`benchmarks/RESULTS.md`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,11 @@ from snnc.ir import Model, attributes, constant, load
 Array = npt.NDArray[Any]
 HERE = Path(__file__).resolve().parent
 CHOSEN = ("vit_mnist", "vit_cifar10", "resnet8")
-OURS = {(4, 4): ConvertOptions(timesteps=4, groups=4), (8, 4): ConvertOptions(groups=4)}
+OURS = {
+    f"T{timesteps}G{groups}": ConvertOptions(timesteps=timesteps, groups=groups)
+    for timesteps in (4, 6, 8)
+    for groups in sorted({1, 2, 4, timesteps})
+}
 RECIPES = ("STA, equivalent", "STA, spiking encoder", "TD-equivalent", "SpikeZIP")
 STEPS = (4, 8, 16, 32)
 COMMAND = (
@@ -206,10 +211,10 @@ def table(result: dict[str, Any]) -> list[str]:
     for key, entry in result["networks"].items():
         title = NETWORKS[key].title
         lines.append(f"| {title} | none: float | | | {entry['float']:.2f} % |")
-        for row in entry["snnc"]:
+        for row in entry["snnc"].values():
             code = f"snnc, G = {row['groups']}"
             lines.append(f"| {title} | {code} | ONNX | {row['timesteps']} | {row['accuracy']:.2f} % |")
-        for recipe, answer in entry["spikingjelly"]["recipes"].items():
+        for recipe, answer in (entry["spikingjelly"] or {"recipes": {}})["recipes"].items():
             name = f"SpikingJelly, {recipe}"
             for row in answer["rows"]:
                 lines.append(
@@ -219,16 +224,27 @@ def table(result: dict[str, Any]) -> list[str]:
                 for refused in answer["refused"]:
                     message = refused["message"].replace("|", "\\|")
                     lines.append(f"| {title} | {name} | {refused['form']} | | refused: {message} |")
-    theirs = ", ".join(f"{name} {number}" for name, number in first["spikingjelly"]["versions"].items())
+    theirs = (first["spikingjelly"] or {"versions": {}})["versions"]
     return [
         *lines,
         "",
         f"- machine: {result['machine']}",
         f"- versions: Python {platform.python_version()}, "
         + ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-        + f"; SpikingJelly's side: {theirs}",
+        + "".join(f", {name} {number} (SpikingJelly's side)" for name, number in theirs.items()),
         f"- command: `{result['command']}`",
     ]
+
+
+def write(options: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Write what is known so far: the file and the section of RESULTS.md."""
+    order = [key for key in CHOSEN if key in result["networks"]]
+    result["networks"] = {key: result["networks"][key] for key in order}
+    result |= {"calibration": options.calibration, "command": f"{COMMAND} --images {options.images}"}
+    result |= {"machine": processor()}
+    result["versions"] = {name: version(name) for name in ("snnc", "numpy", "onnxruntime")}
+    options.json.write_text(json.dumps(result, indent=2) + "\n")
+    write_section(HERE / "RESULTS.md", "SpikingJelly's recipes for transformers", table(result))
 
 
 def main() -> int:
@@ -236,11 +252,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--spikingjelly", type=Path, required=True, help="Python that has SpikingJelly")
+    parser.add_argument("--spikingjelly", type=Path, help="Python that has SpikingJelly; without: only snnc")
     add_data_options(parser)
     parser.add_argument("--networks", nargs="+", choices=CHOSEN, default=CHOSEN)
     parser.add_argument("--images", type=int, default=1000, help="test images")
     parser.add_argument("--calibration", type=int, default=256, help="training images")
+    parser.add_argument("--again", action="store_true", help="measure what is in the file already")
     parser.add_argument("--json", type=Path, default=HERE / "spikingjelly_transformers.json")
     options = parser.parse_args()
     data = load_data(options, options.calibration)
@@ -252,23 +269,27 @@ def main() -> int:
             continue
         held = data[network.data]
         images, labels = held.test[: options.images], held.labels[: options.images]
-        entry: dict[str, Any] = {"images": len(images), "data": held.words, "snnc": []}
-        for (timesteps, groups), choice in OURS.items():
+        entry = result["networks"].setdefault(key, {"images": 0})
+        if entry["images"] != len(images) or options.again:
+            entry |= {"images": len(images), "data": held.words, "snnc": {}, "spikingjelly": None}
+        for setting, choice in OURS.items():
+            if setting in entry["snnc"]:
+                continue
+            say(f"{key}: snnc, {setting} ...")
             row = judge(source, choice, network.prepare(held.train), network.prepare(images), labels)
             entry["float"] = row["float"]
             kept = {name: row[name] for name in ("agreement", "decibel")}
             kept |= {"accuracy": row["spiking"], "spikes_per_neuron": row["cost"]["spikes_per_neuron"]}
-            entry["snnc"].append({"timesteps": timesteps, "groups": groups, **kept})
-        entry["spikingjelly"] = theirs(options, key, source, held, images)
-        for form, accuracy in entry["spikingjelly"]["float"].items():
-            if abs(accuracy - entry["float"]) > 0.11:
-                raise SystemExit(f"{key}, {form}: torch classifies {accuracy} %, the file {entry['float']} %")
-        result["networks"][key] = entry
-        result |= {"calibration": options.calibration, "command": f"{COMMAND} --images {options.images}"}
-        result |= {"machine": processor()}
-        result["versions"] = {name: version(name) for name in ("snnc", "numpy", "onnxruntime")}
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
-        write_section(HERE / "RESULTS.md", "SpikingJelly's recipes for transformers", table(result))
+            entry["snnc"][setting] = {"timesteps": choice.timesteps, "groups": choice.groups, **kept}
+            write(options, result)
+        if options.spikingjelly is not None and entry["spikingjelly"] is None:
+            answer = theirs(options, key, source, held, images)
+            for form, accuracy in answer["float"].items():
+                if abs(accuracy - entry["float"]) > 0.11:
+                    words = f"{key}, {form}: torch classifies {accuracy} %, the file {entry['float']} %"
+                    raise SystemExit(words)
+            entry["spikingjelly"] = answer
+            write(options, result)
     return 0
 
 

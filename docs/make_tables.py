@@ -145,6 +145,124 @@ def spikingjelly_table(result: dict[str, Any] | None) -> list[str]:
     ]
 
 
+def pretrained_table(result: dict[str, Any] | None) -> list[str]:
+    """Return the table of networks converted after training.
+
+    Args:
+        result: Content of ``benchmarks/pretrained.json``, or None if it was not measured yet.
+    """
+    if result is None or not result["networks"]:
+        return []
+    rows, verified, shared = [], set(), set()
+    for network in result["networks"].values():
+        for setting, row in network["rows"].items():
+            cost = row["cost"]
+            unequal = sum(row["verified"]["unequal"].values()) + row["shared"]["unequal"]
+            verified.add(row["verified"]["images"])
+            shared.add(row["shared"]["images"])
+            rows.append(
+                [
+                    network["title"],
+                    "8, 4" if setting == "defaults" else ", ".join(setting[1:].split("G")),
+                    f"{row['images']:,}",
+                    f"{row['float']:.2f} %",
+                    f"{row['spiking']:.2f} %",
+                    f"{row['agreement']:.2f} %",
+                    "" if row["decibel"] is None else f"{row['decibel']:.1f}",
+                    "none" if row["audit"]["clean"] else "; ".join(row["audit"]["findings"]),
+                    f"{unequal:,}",
+                    f"{cost['spikes_per_neuron']:.2f}, {cost['most_spikes']:.0f}",
+                    f"{cost['energy_with_host_pj'] / 1e6:.2f}, {cost['energy_dense_float_pj'] / 1e6:.2f}",
+                ]
+            )
+    headings = [
+        "network",
+        "T, G",
+        "test images",
+        "float",
+        "spiking",
+        "same class",
+        "SNR, dB",
+        "multiplications",
+        "unequal",
+        "spikes per neuron: mean, most",
+        "energy, µJ: spiking, dense float",
+    ]
+    counts = (" and ".join(f"{count:,}" for count in sorted(counts)) for counts in (verified, shared))
+    return [
+        *_rows(headings, rows),
+        "",
+        (
+            "Calibrated on {} training images; T = 8, G = 4 is what `--groups 4` gives. Same class: float "
+            "and spiking network agree. Multiplications: what `snnc audit` finds between encoder and "
+            "readout. Unequal: codes and outputs of six runtimes on {} images, and outputs of onnxruntime "
+            "and numpy on {}. {}; `{}`."
+        ).format(result["calibration"], *counts, result["machine"], result["command"]),
+    ]
+
+
+def steps_table(result: dict[str, Any] | None) -> list[str]:
+    """Return accuracy against T and G, and SpikingJelly's recipes for transformers beside it.
+
+    Args:
+        result: Content of ``benchmarks/spikingjelly_transformers.json``, or None if it was not measured yet.
+    """
+    if result is None or not result["networks"]:
+        return []
+    networks = result["networks"].values()
+    rows = [["none: float", "", "", *(f"{entry['float']:.2f} %" for entry in networks)]]
+    settings = sorted(
+        {(row["timesteps"], row["groups"]) for entry in networks for row in entry["snnc"].values()}
+    )
+    for timesteps, groups in settings:
+        found = [entry["snnc"].get(f"T{timesteps}G{groups}") for entry in networks]
+        cells = ["" if row is None else f"{row['accuracy']:.2f} %" for row in found]
+        rows.append(["snnc", str(timesteps), str(groups), *cells])
+    refusals: list[str] = []
+    for recipe, steps in _recipes(result):
+        cells = [_of_recipe(entry["spikingjelly"], recipe, steps, refusals) for entry in networks]
+        rows.append([f"SpikingJelly, {recipe}", str(steps), "", *cells])
+    headings = ["converter", "T", "G", *(_title(key) for key in result["networks"])]
+    images = " and ".join(f"{count:,}" for count in sorted({entry["images"] for entry in networks}))
+    return [
+        *_rows(headings, rows),
+        "",
+        (
+            f"The first {images} test images, {result['calibration']} training images to calibrate on, "
+            f"nothing trained. What is not equal is said in [benchmarks/RESULTS.md](benchmarks/RESULTS.md). "
+            f"{result['machine']}; `{result['command']}`."
+        ),
+        *(["", *(f"{number}. `{text}`" for number, text in enumerate(refusals, 1))] if refusals else []),
+    ]
+
+
+def _title(key: str) -> str:
+    return {"vit_mnist": "ViT, MNIST", "vit_cifar10": "ViT, CIFAR-10", "resnet8": "ResNet8, CIFAR-10"}[key]
+
+
+def _recipes(result: dict[str, Any]) -> list[tuple[str, int]]:
+    """Every recipe with every number of steps that any network was judged at."""
+    found: dict[tuple[str, int], None] = {}
+    for entry in result["networks"].values():
+        for recipe, answer in (entry["spikingjelly"] or {"recipes": {}})["recipes"].items():
+            found |= dict.fromkeys((recipe, row["steps"]) for row in answer["rows"])
+    order = list(dict.fromkeys(recipe for recipe, _ in found))
+    return sorted(found, key=lambda pair: (order.index(pair[0]), pair[1]))
+
+
+def _of_recipe(judged: dict[str, Any] | None, recipe: str, steps: int, refusals: list[str]) -> str:
+    if judged is None or recipe not in judged["recipes"]:
+        return ""
+    answer = judged["recipes"][recipe]
+    for row in answer["rows"]:
+        if row["steps"] == steps:
+            return f"{row['accuracy']:.2f} %"
+    message = answer["refused"][-1]["message"]
+    if message not in refusals:
+        refusals.append(message)
+    return f"refused ({refusals.index(message) + 1})"
+
+
 def _read(path: Path) -> Any:
     return json.loads(path.read_text()) if path.is_file() else None
 
@@ -156,6 +274,8 @@ def tables(root: Path = ROOT) -> dict[str, list[str]]:
             _read(root / "benchmarks" / "lossless.json"),
             _read(root / "examples" / "models" / "RESULTS.json") or {},
         ),
+        "pretrained": pretrained_table(_read(root / "benchmarks" / "pretrained.json")),
+        "steps": steps_table(_read(root / "benchmarks" / "spikingjelly_transformers.json")),
         "spikingjelly": spikingjelly_table(_read(root / "benchmarks" / "spikingjelly_cnn.json")),
     }
 
