@@ -17,6 +17,7 @@ from snnc.passes.canonical.inline_functions import InlineFunctions
 from snnc.passes.canonical.lift_constants import LiftConstants
 from snnc.passes.canonical.name_nodes import NameNodes
 from snnc.passes.canonical.norms_to_layer_norm import NormsToLayerNorm
+from snnc.passes.canonical.products_to_matmul import ProductsToMatmul
 from snnc.passes.canonical.raise_opset import RaiseOpset
 from snnc.passes.canonical.remove_identity import RemoveIdentity
 from snnc.passes.canonical.resolve_padding import ResolvePadding
@@ -86,6 +87,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RecogniseWeights,
     DropRepeatedQuantisers,
     TabulateProducts,
+    ProductsToMatmul,
     CheckQuantisers,
     RecodeExactly,
     Recode,

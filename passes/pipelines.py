@@ -19,6 +19,7 @@ from snnc.passes.canonical.inline_functions import InlineFunctions
 from snnc.passes.canonical.lift_constants import LiftConstants
 from snnc.passes.canonical.name_nodes import NameNodes
 from snnc.passes.canonical.norms_to_layer_norm import NormsToLayerNorm
+from snnc.passes.canonical.products_to_matmul import ProductsToMatmul
 from snnc.passes.canonical.raise_opset import RaiseOpset
 from snnc.passes.canonical.remove_identity import RemoveIdentity
 from snnc.passes.canonical.resolve_padding import ResolvePadding
@@ -125,6 +126,7 @@ def front_end(
         AbsorbActivations(),
         DropRepeatedQuantisers(),
         TabulateProducts(),
+        ProductsToMatmul(),
         RecodeExactly(timesteps, groups, partition),
         Recode(timesteps, groups, partition),
         SplitSoftmax(insert.timesteps, _attention_groups(insert.timesteps, insert.groups), insert.partition),

@@ -345,8 +345,10 @@ def concat(kinds: list[Kind], shapes: list[tuple[int, ...]], axis: int) -> Kind:
     if any(isinstance(kind, Activated) for kind in kinds):
         functions = [as_activated(kind) for kind in kinds]
         seen = [function for function in functions if function is not None]
+        if len(seen) < len(kinds):
+            return FloatValue("a concatenation with a value that carries no code")
         inner = concat([function.membrane for function in seen], shapes, axis)
-        if len(seen) == len(kinds) and isinstance(inner, Membrane):
+        if isinstance(inner, Membrane):
             return Activated(
                 inner,
                 joined([function.function for function in seen]),

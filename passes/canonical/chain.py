@@ -11,7 +11,7 @@ import numpy.typing as npt
 from snnc.ir import Node, Shape, Value
 from snnc.passes.editing import Editor
 
-__all__ = ["WHY", "Chain", "leave", "static_rest"]
+__all__ = ["WHY", "Chain", "leave", "same_batch", "static_rest"]
 
 #: Key of the notes beside a graph: why a node of this name stays as it is.
 WHY = "snnc.why"
@@ -23,6 +23,11 @@ def static_rest(value: Value | None) -> list[int] | None:
         return None
     rest = list(value.shape)[1:]
     return [size for size in rest if isinstance(size, int)] if all(isinstance(s, int) for s in rest) else None
+
+
+def same_batch(left: Any, right: Any) -> bool:
+    """Return whether two first dimensions may be taken as equal: both are one number, or both are free."""
+    return left == right if isinstance(left, int) or isinstance(right, int) else True
 
 
 def leave(editor: Editor, node: Node, reason: str) -> None:

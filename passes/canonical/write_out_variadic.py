@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from snnc.ir import Model, Node, Shape, Value, constant
-from snnc.passes.canonical.chain import Chain, leave, static_rest
+from snnc.passes.canonical.chain import Chain, leave, same_batch, static_rest
 from snnc.passes.editing import Array, Editor, is_standard
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -127,7 +127,7 @@ def _pair(editor: Editor, node: Node, chain: Chain, other: Value) -> str | None:
         return "its sizes are not static"
     rest = [int(size) for size in dims[1:]]
     for side in (chain, second):
-        if len(side.dims) != len(dims) or side.dims[0] != batch:
+        if len(side.dims) != len(dims) or not same_batch(side.dims[0], batch):
             return "its operands differ in their batch"
         if least:
             side.append("Neg")
