@@ -122,7 +122,8 @@ OPERATORS: dict[str, Build] = {
         "AveragePool", [x], kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1
     ),
     "average, ceil mode, padding counted": lambda net, x: net.op(
-        "AveragePool", [x], kernel_shape=[3] * 2, strides=[2] * 2, ceil_mode=1, pads=[1] * 4, count_include_pad=1
+        "AveragePool", [x], kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1, pads=[1] * 4,
+        count_include_pad=1,
     ),
     "average, ceil mode, padding not counted": lambda net, x: net.op(
         "AveragePool", [x], kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1, pads=[1] * 4
@@ -200,11 +201,10 @@ def test_an_operator_on_the_input(net: Any, tmp_path: Path, name: str) -> None:
     near_source(saved(made, tmp_path, made.conv(y, (3, 4, 1, 1))), made.feeds(batch=8))
 
 
-@pytest.mark.parametrize(("opset", "parameters"), [(18, 2), (21, 4)])
-def test_group_normalisation(net: Any, tmp_path: Path, opset: int, parameters: int) -> None:
-    made = net(seed=3, opset=opset)
+def test_group_normalisation(net: Any, tmp_path: Path) -> None:
+    made = net(seed=3, opset=21)
     x = made.conv(made.input(["N", 3, 6, 6]), (4, 3, 3, 3))
-    held = [made.const(made.random.uniform(0.5, 1.5, parameters)) for _ in range(2)]
+    held = [made.const(made.random.uniform(0.5, 1.5, 4)) for _ in range(2)]
     x = made.op("GroupNormalization", [x, *held], num_groups=2)
     path = saved(made, tmp_path, made.conv(x, (3, 4, 1, 1)), ["N", 3, 6, 6])
     near_source(path, made.feeds(batch=8))
