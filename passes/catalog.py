@@ -14,6 +14,7 @@ from snnc.passes.canonical.freeze_defaults import FreezeDefaults
 from snnc.passes.canonical.gemm_to_matmul import GemmToMatmul
 from snnc.passes.canonical.infer_shapes import InferShapes
 from snnc.passes.canonical.inline_functions import InlineFunctions
+from snnc.passes.canonical.keep_on_host import KeepOnHost
 from snnc.passes.canonical.lift_constants import LiftConstants
 from snnc.passes.canonical.name_nodes import NameNodes
 from snnc.passes.canonical.norms_to_layer_norm import NormsToLayerNorm
@@ -61,6 +62,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     SortNodes,
     InlineFunctions,
     LiftQoperators,
+    KeepOnHost,
     LiftConstants,
     CheckConsistency,
     InferShapes,

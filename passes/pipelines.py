@@ -16,6 +16,7 @@ from snnc.passes.canonical.freeze_defaults import FreezeDefaults
 from snnc.passes.canonical.gemm_to_matmul import GemmToMatmul
 from snnc.passes.canonical.infer_shapes import InferShapes
 from snnc.passes.canonical.inline_functions import InlineFunctions
+from snnc.passes.canonical.keep_on_host import KeepOnHost
 from snnc.passes.canonical.lift_constants import LiftConstants
 from snnc.passes.canonical.name_nodes import NameNodes
 from snnc.passes.canonical.norms_to_layer_norm import NormsToLayerNorm
@@ -58,7 +59,7 @@ __all__ = ["front_end", "quantisers_of"]
 _MANY_TIMESTEPS = 6
 
 
-def canonical() -> tuple[Pass, ...]:
+def canonical(allow_host: tuple[str, ...] = ()) -> tuple[Pass, ...]:
     """Clean-up of any ONNX graph; what can never be converted is refused before shapes are inferred."""
     return (
         FreezeDefaults(),
@@ -66,7 +67,7 @@ def canonical() -> tuple[Pass, ...]:
         SortNodes(),
         InlineFunctions(),
         LiftQoperators(),
-        RefuseUnsupported(),
+        RefuseUnsupported(allow_host),
         LiftConstants(),
         CheckConsistency(),
         InferShapes(),
@@ -79,6 +80,7 @@ def canonical() -> tuple[Pass, ...]:
         FoldShapes(),
         FoldConstants(),
         RaiseOpset(),
+        KeepOnHost(allow_host),
         ResolvePadding(),
         RemoveIdentity(),
         DropDeadCode(),
@@ -92,6 +94,7 @@ def front_end(
     weights: str,
     insert: InsertQuantisers | None = None,
     encode_input: EncodeInput | None = None,
+    allow_host: tuple[str, ...] = (),
 ) -> tuple[Pass, ...]:
     """Everything before the network is encoded: all approximations are made here.
 
@@ -102,10 +105,11 @@ def front_end(
         weights: Weight format.
         insert: What gives a float network its quantisers; default refuses such networks.
         encode_input: What turns the network input into codes; default leaves the first layer on the host.
+        allow_host: Operators and nodes that stay in float on the host.
     """
     insert = insert or InsertQuantisers()
     return (
-        *canonical(),
+        *canonical(allow_host),
         EvaluateConstants(),
         GemmToMatmul(),
         EinsumToMatmul(),

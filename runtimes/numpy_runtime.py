@@ -11,8 +11,10 @@ import numpy as np
 from snnc.arrays import InputSpec
 from snnc.errors import Problem, UnsupportedError, Where
 from snnc.ir import Model, Node, Value, attributes, constant
+from snnc.ir.hosting import declared
 from snnc.ops import DOMAIN, LAYOUT, OPS, LayoutOp, OpDef, Signal, SpikeTrain
 from snnc.runtimes.common import DEFAULT_BATCH, Array, check_inputs, check_taps, run_in_batches
+from snnc.runtimes.hosted import HostExecutor
 
 __all__ = ["NumpyPacked", "NumpyTimestep"]
 
@@ -22,7 +24,7 @@ class _Step:
     """One node, ready to run."""
 
     where: Where
-    definition: OpDef | LayoutOp
+    definition: OpDef | LayoutOp | Node
     inputs: tuple[str | None, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any]
@@ -33,7 +35,9 @@ def _name(value: Value) -> str:
     return value.name or ""
 
 
-def _definition(node: Node) -> OpDef | LayoutOp | None:
+def _definition(node: Node) -> OpDef | LayoutOp | Node | None:
+    if declared(node):
+        return node  # stays in float on the host
     if node.domain == DOMAIN:
         return OPS.get(node.op_type)
     return LAYOUT.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
@@ -83,6 +87,7 @@ class _NumpyRuntime:
             if array is not None:
                 self._constants[name] = array
         self._steps = _prepare(model, set(self._outputs))
+        self._host = HostExecutor(model.graph.opset_imports.get("", 17))
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
@@ -133,6 +138,8 @@ class _NumpyRuntime:
 
     def _apply(self, step: _Step, operands: list[Signal | None]) -> list[Signal]:
         definition = step.definition
+        if isinstance(definition, Node):
+            return [*self._host.run(definition, [None if s is None else _packed(s) for s in operands])]
         if isinstance(definition, LayoutOp):
             if self.spikes_in_time:
                 return definition.timestep(operands, step.attributes, len(step.outputs))

@@ -16,7 +16,7 @@ from snnc.ir.taps import tensor_names, with_outputs
 from snnc.ir.weights import split
 from snnc.runtimes.common import DEFAULT_BATCH, Array, check_inputs, check_taps, run_in_batches
 
-__all__ = ["OnnxRuntime", "Optimisation"]
+__all__ = ["OnnxRuntime", "Optimisation", "open_session"]
 
 Optimisation = Literal["none", "basic", "extended", "all"]
 
@@ -51,6 +51,45 @@ def _import_onnxruntime() -> ModuleType:
         ) from error
     module: ModuleType = onnxruntime
     return module
+
+
+def open_session(
+    content: bytes,
+    optimisation: Optimisation,
+    threads: int | None = None,
+    weights: Mapping[str, Array] | None = None,
+    file: str | None = None,
+) -> Any:
+    """Open a session on the CPU.
+
+    Args:
+        content: A serialised model.
+        optimisation: Graph optimisation level.
+        threads: Threads of one operator; None lets onnxruntime choose.
+        weights: Initializers that the model names as external data.
+        file: File to name in an error.
+
+    Raises:
+        EnvironmentFailure: SNN610, onnxruntime is not installed.
+        UnsupportedError: SNN423, onnxruntime refuses the model.
+    """
+    onnxruntime = _import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[optimisation])
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        if weights:
+            # Not copied: the session reads the arrays where they are, and keeps them alive.
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
+            options.add_external_initializers(list(weights), values)
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UnsupportedError(
+            "SNN423", f"onnxruntime refuses the model: {first}", where=Where(file=file)
+        ) from error
 
 
 class OnnxRuntime:
@@ -93,26 +132,8 @@ class OnnxRuntime:
         self._outputs = tuple(entry.name for entry in self._session.get_outputs())
 
     def _open(self, message: Any, weights: Mapping[str, Array]) -> Any:
-        onnxruntime = _import_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = getattr(
-            onnxruntime.GraphOptimizationLevel, _LEVELS[self._optimisation]
-        )
-        options.log_severity_level = 3
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
         content = message.SerializeToString(deterministic=True)
-        try:
-            if weights:
-                # Not copied: the session reads the arrays where they are, and keeps them alive.
-                values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
-                options.add_external_initializers(list(weights), values)
-            return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UnsupportedError(
-                "SNN423", f"onnxruntime refuses the model: {first}", where=Where(file=self._file)
-            ) from error
+        return open_session(content, self._optimisation, self._threads, weights, self._file)
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:

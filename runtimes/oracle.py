@@ -19,6 +19,7 @@ import numpy.typing as npt
 from snnc.coding import CodeBook
 from snnc.errors import UnsupportedError, Where
 from snnc.ir import Model, Node, Value, attributes, constant
+from snnc.ir.hosting import is_sealed
 from snnc.ops import LAYOUT
 from snnc.ops.exact import integer_conv, integer_matmul, pool_geometry
 from snnc.runtimes.curves import FUNCTIONS, Curve
@@ -29,6 +30,7 @@ from snnc.runtimes.grids import fractions as _fractions
 from snnc.runtimes.grids import moved_labels as _moved_labels
 from snnc.runtimes.grids import wide as _wide
 from snnc.runtimes.grids import zero as _zero
+from snnc.runtimes.hosted import HostExecutor
 from snnc.runtimes.nearest import nearest_codes
 from snnc.runtimes.on_curves import curve_of, on_curve
 from snnc.runtimes.quotients import floor_quotient, normalised
@@ -51,6 +53,7 @@ class QuantisedOracle:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._nodes = list(model.graph)
+        self._host = HostExecutor(model.graph.opset_imports.get("", 17))
         self._last_use: dict[str, int] = {}
         for position, node in enumerate(self._nodes):
             for value in node.inputs:
@@ -76,7 +79,8 @@ class QuantisedOracle:
         wanted = set(taps)
         outputs = {value.name for value in self._model.graph.outputs}
         for position, node in enumerate(self._nodes):
-            made = _evaluate(node, [self._item(state, value) for value in node.inputs])
+            items = [self._item(state, value) for value in node.inputs]
+            made = self._on_host(node, items) if is_sealed(node) else _evaluate(node, items)
             for value, item in zip(node.outputs, made, strict=False):
                 name = value.name or ""
                 state[name] = item
@@ -90,6 +94,17 @@ class QuantisedOracle:
             item = state[value.name or ""]
             results[value.name or ""] = _readout(item) if isinstance(item, Grid) else np.asarray(item)
         return results, codes
+
+    def _on_host(self, node: Node, items: Sequence[Item | None]) -> list[Item]:
+        """Evaluate a node that stays in float: what is on a grid is read out as an output would be."""
+        arrays = []
+        for item in items:
+            if isinstance(item, Curve | WeightGrid):
+                raise UnsupportedError(
+                    "SNN448", "the host reads what only a neuron may", where=Where(node=node.name)
+                )
+            arrays.append(_readout(item) if isinstance(item, Grid) else item)
+        return [*self._host.run(node, arrays)]
 
     def _item(self, state: Mapping[str, Item], value: Value | None) -> Item | None:
         if value is None:

@@ -17,8 +17,10 @@ from snnc.calibration import Calibration
 from snnc.coding import CodeBook, Partition
 from snnc.errors import InputError, SnncError, UnsupportedError, UsageError, Where
 from snnc.ir import Model, Node, attributes, clone, constant, load, model_digest
+from snnc.ir.hosting import DECLARED
 from snnc.ops import attach_functions
 from snnc.passes import front_end, quantisers_of
+from snnc.passes.canonical.keep_on_host import check_allowed
 from snnc.passes.quantise.encode_input import OFFSET, EncodeInput
 from snnc.passes.quantise.insert_quantisers import SITE, Choice, InsertQuantisers, Observer
 from snnc.passes.spike.encode import Encode
@@ -57,6 +59,7 @@ class ConvertOptions:
         calibrate: Calibration data as given by the user; a model with quantisers of its own needs none.
         seed: Seed of everything random.
         encode_input: Whether the input becomes spikes, so that the first layer need not run on the host.
+        allow_host: Operators and nodes that stay in float on the host, declared and billed.
 
     Each field has a row in `snnc.settings.SETTINGS`, from which flags and recipe keys are made.
     """
@@ -68,6 +71,7 @@ class ConvertOptions:
     calibrate: str | None = None
     seed: int = 0
     encode_input: bool = False
+    allow_host: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for setting in SETTINGS:
@@ -143,7 +147,15 @@ def _front_end(
         choices,
     )
     encoder = EncodeInput(observer, choices) if options.encode_input else None
-    return front_end(options.timesteps, options.groups, options.partition, options.weights, insert, encoder)
+    return front_end(
+        options.timesteps,
+        options.groups,
+        options.partition,
+        options.weights,
+        insert,
+        encoder,
+        options.allow_host,
+    )
 
 
 def convert(
@@ -170,7 +182,7 @@ def convert(
         UsageError: SNN2xx, the options are wrong.
     """
     options = options or ConvertOptions()
-    model, digest = _open(source)
+    model, digest = _open(source, options)
     steps = (*_front_end(options, _observer(options, progress), None), Encode())
     snapshot = _Snapshot(Encode.name)
     chosen = _Choices()
@@ -201,7 +213,7 @@ def quantise(
         choices: Quantisers of a calibrated network, as its file records them; see `choices_of_file`.
     """
     options = options or ConvertOptions()
-    model, _ = _open(source)
+    model, _ = _open(source, options)
     observer = _observer(options, None) if choices is None else None
     try:
         run_pipeline(model, _front_end(options, observer, choices))
@@ -299,18 +311,22 @@ def choices_of_file(model: Model) -> dict[str, Choice] | None:
         raise InputError("SNN305", "its record of quantisers is damaged") from None
 
 
-def _open(source: str | os.PathLike[str] | Model) -> tuple[Model, str]:
+def _open(source: str | os.PathLike[str] | Model, options: ConvertOptions) -> tuple[Model, str]:
     model = clone(source) if isinstance(source, Model) else load(source)
     name = None if isinstance(source, Model) else os.fspath(source)
     if "snnc.format" in model.metadata_props:
-        options = model.metadata_props.get("snnc.options", "")
+        chosen = model.metadata_props.get("snnc.options", "")
         raise UnsupportedError(
             "SNN402",
-            f"is already converted (snnc {model.metadata_props.get('snnc.version')}, {options})",
+            f"is already converted (snnc {model.metadata_props.get('snnc.version')}, {chosen})",
             where=Where(file=name),
             hint="give the model it was made from",
         )
-    return model, model_digest(model)
+    check_allowed(model, options.allow_host)
+    digest = model_digest(model)
+    for node in model.graph.all_nodes():
+        node.metadata_props.pop(DECLARED, None)  # what is on the host the user decides, not the file
+    return model, digest
 
 
 def _describe(model: Model, options: ConvertOptions, steps: Sequence[Pass], digest: str) -> None:

@@ -167,10 +167,17 @@ class FloatValue:
         reason: Why it has none.
         from_input: The value is the network input, changed at most elementwise or in layout: the host
             can compute it bit for bit in every runtime.
+        hosted: The user lets the host compute it in float.
     """
 
     reason: str
     from_input: bool = False
+    hosted: bool = False
+
+    @property
+    def on_host(self) -> bool:
+        """Whether the host holds the value, the same bits in every runtime."""
+        return self.from_input or self.hosted
 
 
 Kind = Coded | Merged | Fixed | Membrane | Activated | Quotient | IntegerWeight | Constant | FloatValue

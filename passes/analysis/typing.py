@@ -10,6 +10,7 @@ import numpy as np
 from snnc.coding import CodeBook
 from snnc.errors import InputError, InternalError, UnsupportedError, Where
 from snnc.ir import AI_SNNC, DataType, Model, Node, Value, attributes, concrete_shapes, constant
+from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis import activations, gains, products, sums
 from snnc.passes.analysis.exact import NotFiniteError, as_exact, collapse, exact, same, through_layout
 from snnc.passes.analysis.kinds import (
@@ -110,6 +111,11 @@ class TypeAnalysis:
             ) from None
 
     def _visit(self, node: Node) -> None:
+        if is_sealed(node):
+            for value in node.outputs:
+                if value.name:
+                    self._kinds[_name(value)] = self._sealed(node)
+            return
         if node.domain not in ("", "ai.onnx", AI_SNNC):
             kinds: list[Kind] = [FloatValue(f"operator {node.domain}::{node.op_type} is not known")]
         elif node.op_type in LAYOUT_OPS:
@@ -125,7 +131,8 @@ class TypeAnalysis:
             if node.op_type in LAYOUT_OPS and self._merged_with_batch(value, kind):
                 kind = FloatValue("an axis along which its step or bias changes is merged with the batch")
             if isinstance(kind, FloatValue) and host:
-                kind = FloatValue(kind.reason, from_input=True)
+                hosted = any(isinstance(k, FloatValue) and k.hosted for k in map(self.kind, node.inputs))
+                kind = FloatValue(kind.reason, not hosted or self._from_input(node), hosted)
             self._kinds[_name(value)] = kind
 
     def _merged_with_batch(self, value: Value, kind: Kind) -> bool:
@@ -144,8 +151,25 @@ class TypeAnalysis:
             return False
         kinds = [self.kind(value) for value in node.inputs if value is not None]
         return any(isinstance(kind, FloatValue) for kind in kinds) and all(
+            isinstance(kind, Constant) or (isinstance(kind, FloatValue) and kind.on_host) for kind in kinds
+        )
+
+    def _from_input(self, node: Node) -> bool:
+        """Whether a node reads nothing but constants and what the host computes from the network input."""
+        kinds = [self.kind(value) for value in node.inputs if value is not None]
+        return all(
             isinstance(kind, Constant) or (isinstance(kind, FloatValue) and kind.from_input) for kind in kinds
         )
+
+    def _sealed(self, node: Node) -> Kind:
+        """Kind of what a node computes in float by the user's leave."""
+        for value in node.inputs:
+            kind = self.kind(value)
+            if isinstance(kind, Activated | Quotient | IntegerWeight | Fixed):
+                return FloatValue("it reads what only a neuron may: put a quantiser in front of it")
+            if isinstance(kind, FloatValue) and not kind.on_host:
+                return FloatValue(kind.reason)
+        return FloatValue("the host computes it in float", self._from_input(node), hosted=True)
 
     def _layout(self, node: Node) -> list[Kind]:
         source = node.inputs[0]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from snnc.ir import AI_SNNC, Node, Value, attributes, constant, static_shape
+from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.analysis.layout import LAYOUT_OPS
 
@@ -46,6 +47,7 @@ class Carried(Enum):
     CURVE = "a function of a membrane"
     QUOTIENT = "a normalised value or quotient"
     CONSTANT = "a constant"
+    FLOAT = "a float that the user lets the host compute"
     OTHER = "something that a later check refuses"
 
 
@@ -88,6 +90,10 @@ class Walk:
         outputs = [value for value in node.outputs if value.name]
         if all(id(value) in self._host for value in outputs):
             seen = _Seen(Carried.HOST)
+        elif is_sealed(node):
+            for position in range(len(node.inputs)):
+                self._read(node, position, Carried.SUM, Carried.POOLED, Carried.HOST, Carried.FLOAT)
+            seen = _Seen(Carried.FLOAT)
         elif any(value.dtype is not None and not value.dtype.is_floating_point() for value in outputs):
             seen = _OTHER
         else:
@@ -99,6 +105,8 @@ class Walk:
         """Demand codes for outputs of the graph that are no sums."""
         for value in outputs:
             kind = self._of(value, None, 0).kind
+            if is_sealed(value.producer()):
+                continue
             if value.producer() is not None and kind in (Carried.HOST, Carried.CURVE, Carried.QUOTIENT):
                 self._demand(value, None, 0)
 

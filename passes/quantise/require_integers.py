@@ -42,7 +42,7 @@ def _refuse_floats(model: Model, analysis: TypeAnalysis) -> None:
     for node in model.graph:
         for value in node.outputs:
             kind = analysis.kind(value)
-            if isinstance(kind, FloatValue) and not kind.from_input and _is_root(node, analysis):
+            if isinstance(kind, FloatValue) and not kind.on_host and _is_root(node, analysis):
                 problems.append(Problem(f"{node.op_type}: {kind.reason}", Where(node=node.name)))
                 break
     for value in model.graph.outputs:
@@ -50,7 +50,7 @@ def _refuse_floats(model: Model, analysis: TypeAnalysis) -> None:
         if isinstance(kind, Activated):
             text = "this output is an activation function that no quantiser follows"
             problems.append(Problem(text, Where(tensor=value.name)))
-        if isinstance(kind, FloatValue) and kind.from_input:
+        if isinstance(kind, FloatValue) and kind.from_input and not kind.hosted:
             problems.append(
                 Problem("this output is computed in float from the input alone", Where(tensor=value.name))
             )
@@ -66,7 +66,7 @@ def _refuse_floats(model: Model, analysis: TypeAnalysis) -> None:
 
 def _is_root(node: Node, analysis: TypeAnalysis) -> bool:
     return all(
-        not isinstance(kind := analysis.kind(value), FloatValue) or kind.from_input
+        not isinstance(kind := analysis.kind(value), FloatValue) or kind.on_host
         for value in node.inputs
         if value is not None
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant
+from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis.layout import LAYOUT_OPS
 from snnc.passes.quantise.demands import Walk
 
@@ -131,7 +132,8 @@ def host_values(model: Model, *, clipped: bool = False) -> set[int]:
     allowed = LAYOUT_OPS | _AFFINE | {"Cast"} | ({"Relu", "Clip", "Pad"} if clipped else set())
     for node in model.graph:
         inputs = [value for value in node.inputs if value is not None and constant(value) is None]
-        if inputs and node.op_type in allowed and all(id(value) in host for value in inputs):
+        taken = node.op_type in allowed or is_sealed(node)
+        if inputs and taken and all(id(value) in host for value in inputs):
             host |= {id(value) for value in node.outputs}
     return host
 

@@ -10,6 +10,7 @@ import numpy as np
 from snnc.coding import CodeBook
 from snnc.errors import InputError, Problem, SnncError, Where
 from snnc.ir import AI_SNNC, Model, Node, attributes, constant
+from snnc.ir.hosting import is_sealed
 from snnc.ir.rewrite import set_attribute
 from snnc.passes.editing import Editor
 from snnc.passes.recognise.uniform import quantise_attributes
@@ -64,7 +65,7 @@ class CheckQuantisers:
         """Check; see the class."""
         editor = Editor(model)
         problems: list[Problem] = []
-        for node in [entry for entry in model.graph if entry.domain == AI_SNNC]:
+        for node in [entry for entry in model.graph if entry.domain == AI_SNNC and not is_sealed(entry)]:
             fault = self._fault(editor, node)
             if fault is not None:
                 problems.append(Problem(fault, Where(node=node.name)))

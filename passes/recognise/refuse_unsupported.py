@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from snnc.errors import Problem, UnsupportedError, Where
 from snnc.ir import DataType, Model
+from snnc.passes.canonical.keep_on_host import is_asked, why_not_hosted
 from snnc.passes.recognise.remedies import refusal
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -22,13 +23,18 @@ class RefuseUnsupported:
     Matches:
         Nothing: the graph does not change.
     Leaves alone:
-        Every model without such nodes.
+        Every model without such nodes; nodes that the user allows to stay on the host, where they can.
     Keeps:
         Everything.
+
+    Attributes:
+        allow_host: Operators and nodes that stay in float on the host.
 
     Raises:
         UnsupportedError: SNN461, listing every such node with the flag or the op to change.
     """
+
+    allow_host: tuple[str, ...] = ()
 
     name: ClassVar[str] = "refuse-unsupported"
     requires: ClassVar[frozenset[str]] = frozenset({"no-functions"})
@@ -48,7 +54,8 @@ class RefuseUnsupported:
             if value.dtype != DataType.FLOAT
         ]
         for node in model.graph:
-            reason = refusal(node)
+            allowed = is_asked(node, self.allow_host) and why_not_hosted(node) is None
+            reason = None if allowed else refusal(node)
             if reason is not None:
                 problems.append(Problem(reason, Where(node=node.name)))
         if problems:

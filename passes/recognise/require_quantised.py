@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from snnc.errors import Problem, UnsupportedError, Where
 from snnc.ir import AI_SNNC, Model, Node, Value, constant, consumers_of
+from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.canonical.chain import WHY
 from snnc.passes.editing import is_output
@@ -51,6 +52,7 @@ class _Kind(Enum):
     SUM = "sums of weighted codes"
     CONSTANT = "constants"
     SHAPE = "integers that describe shapes"
+    HOST = "floats of the host"
 
 
 @dataclass
@@ -79,12 +81,19 @@ class _Walk:
 
     def visit(self, node: Node) -> None:
         """Give the outputs of a node their kind."""
-        if node.op_type in ACTIVATION_OPS and node.domain in ("", "ai.onnx", AI_SNNC):
+        if is_sealed(node):
+            kind = self._hosted(node)
+        elif node.op_type in ACTIVATION_OPS and node.domain in ("", "ai.onnx", AI_SNNC):
             kind = self._activation(node)
         else:
             kind = self._own(node) if node.domain == AI_SNNC else self._standard(node)
         for value in node.outputs:
             self.kinds[id(value)] = kind
+
+    def _hosted(self, node: Node) -> _Kind:
+        """What the host computes in float: of the network input alone it is like the input."""
+        kinds = {self.kind(value) for value in node.inputs}
+        return _Kind.INPUT if kinds <= {_Kind.INPUT, _Kind.CONSTANT, _Kind.SHAPE} else _Kind.HOST
 
     @staticmethod
     def _own(node: Node) -> _Kind:
@@ -110,8 +119,8 @@ class _Walk:
             return kinds[0] if kinds[0] is _Kind.CODED else _Kind.SUM
         if node.op_type in _SUMS and kinds[0] in (_Kind.CODED, _Kind.POOLED):
             return _Kind.POOLED
-        if node.op_type in ("Neg", "Cast") and kinds[0] is _Kind.INPUT:
-            return _Kind.INPUT
+        if node.op_type in ("Neg", "Cast") and kinds[0] in (_Kind.INPUT, _Kind.HOST):
+            return kinds[0]
         if node.op_type == "Neg" or (node.op_type in _SUMS and kinds[0] is not _Kind.INPUT):
             return _Kind.SUM
         if node.op_type in _SUMS | {"MaxPool"}:
@@ -121,14 +130,14 @@ class _Walk:
 
     def _activation(self, node: Node) -> _Kind:
         """A function that a neuron can hold needs a quantiser that reads it."""
-        if self.kind(node.inputs[0]) is _Kind.INPUT:
-            return _Kind.INPUT if node.op_type in ("Relu", "Clip") else self._left_over(node)
+        if self.kind(node.inputs[0]) in (_Kind.INPUT, _Kind.HOST):
+            return self.kind(node.inputs[0]) if node.op_type in ("Relu", "Clip") else self._left_over(node)
         reader = _first_reader(node.outputs[0])
         return _Kind.SUM if reader is None else self._left_over(node, f"; {reader}")
 
     def _product(self, node: Node, kinds: list[_Kind]) -> _Kind:
         for place, kind in zip(("data input", "second operand"), kinds, strict=False):
-            if kind is _Kind.SUM or (kind is _Kind.POOLED and place == "second operand"):
+            if kind in (_Kind.SUM, _Kind.HOST) or (kind is _Kind.POOLED and place == "second operand"):
                 source = node.inputs[0 if place == "data input" else 1]
                 producer = source.producer() if source is not None else None
                 origin = f"{producer.op_type} {producer.name!r}" if producer is not None else "nowhere"
@@ -145,6 +154,11 @@ class _Walk:
         variable = [kind for kind in kinds if kind is not _Kind.CONSTANT]
         if all(kind is _Kind.INPUT for kind in variable):
             return _Kind.INPUT
+        if all(kind in (_Kind.INPUT, _Kind.HOST) for kind in variable):
+            return _Kind.HOST
+        if _Kind.HOST in variable:
+            self.complain(node, "mixes floats of the host with coded values: put a quantiser behind the host")
+            return _Kind.SUM
         if node.op_type == "Div" and kinds[1] not in (_Kind.CONSTANT, _Kind.POOLED):
             self.complain(node, "divides by a computed value: only constants and sums of codes can divide")
         elif node.op_type == "Mul" and len(variable) > 1:

@@ -11,12 +11,13 @@ import numpy.typing as npt
 from snnc.errors import InternalError, UnsupportedError, Where
 from snnc.ir import AI_SNNC, DataType, Graph, Model, Node, Shape, Value, initializer, make_node, unique_name
 from snnc.ir.rewrite import as_attribute
-from snnc.passes.analysis import Activated, Kind, Membrane, Merged, TypeAnalysis, as_membrane
+from snnc.passes.analysis import Activated, FloatValue, Kind, Membrane, Merged, TypeAnalysis, as_membrane
 from snnc.passes.analysis.exact import collapse
 
-__all__ = ["SpikeBuilder", "data_type"]
+__all__ = ["OPSET", "SpikeBuilder", "data_type"]
 
-_OPSET = 17
+#: Opset of a converted model, unless a node on the host needs a newer one.
+OPSET = 17
 _INT32 = 2**31 - 1
 
 
@@ -36,9 +37,12 @@ class SpikeBuilder:
     def __init__(self, model: Model, analysis: TypeAnalysis) -> None:
         self.graph = model.graph
         self.notes: list[str] = []
+        self.opset = OPSET
+        self.read_out: dict[int, Value] = {}
         self._analysis = analysis
         self._values: dict[int, Value] = {}
         self._membranes: dict[int, Value] = {}
+        self._readouts: dict[int, Value] = {}
         self._gains: dict[int, tuple[Value, int]] = {}
         self._batch: Value | None = None
         self._constants: dict[tuple[str, bytes, tuple[int, ...]], Value] = {}
@@ -273,22 +277,24 @@ class SpikeBuilder:
                 raise UnsupportedError(
                     "SNN442", "an output that is an input", where=Where(tensor=self.name(value))
                 )
-            integers, kind = self.membrane(value, producer)
-            rank = len(self.shape(value))
-            scale = _float32(kind.step, rank)
-            bias = _float32(kind.bias, rank)
-            name = self.name(value)
-            result = self.emit(
-                "Readout",
-                [integers, self.constant(scale, f"{name}_scale"), self.constant(bias, f"{name}_bias")],
-                {},
-                f"{name}_readout",
-                DataType.FLOAT,
-                producer,
-                like=value,
-            )
-            outputs.append(result)
+            kind = self.kind(value)
+            if isinstance(kind, FloatValue) and kind.hosted:
+                outputs.append(self.get(value))
+                continue
+            outputs.append(self.readout(value, producer, self.name(value)))
         return outputs
+
+    def readout(self, value: Value, source: Node, name: str) -> Value:
+        """Return a code or membrane as floats of the host: float32(v) · scale + bias, in that order."""
+        if id(value) in self._readouts:
+            return self._readouts[id(value)]
+        integers, kind = self.membrane(value, source)
+        rank = len(self.shape(value))
+        scale, bias = _float32(kind.step, rank), _float32(kind.bias, rank)
+        inputs = [integers, self.constant(scale, f"{name}_scale"), self.constant(bias, f"{name}_bias")]
+        made = self.emit("Readout", inputs, {}, f"{name}_readout", DataType.FLOAT, source, like=value)
+        self._readouts[id(value)] = made
+        return made
 
     def finish(self, old: Sequence[Node], outputs: Sequence[Value]) -> None:
         """Drop the quantised nodes and give the outputs their names, types and shapes."""
@@ -308,7 +314,7 @@ class SpikeBuilder:
             self.graph.outputs.append(value)
         _drop_unused_initializers(self)
         self.graph.opset_imports.clear()
-        self.graph.opset_imports.update({"": _OPSET, AI_SNNC: 1})
+        self.graph.opset_imports.update({"": self.opset, AI_SNNC: 1})
         self.graph.meta.pop("snnc.names", None)
 
 

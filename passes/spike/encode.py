@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from snnc.ir import DataType, Model
+from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis import analyse
 from snnc.passes.spike.builder import SpikeBuilder
 from snnc.passes.spike.rules import RULES
@@ -41,7 +42,7 @@ class Encode:
         builder = SpikeBuilder(model, analysis)
         for node in old:
             # Integers that describe shapes are not encoded: what needs them computes them anew.
-            if not all(value.dtype == DataType.INT64 for value in node.outputs):
+            if is_sealed(node) or not all(value.dtype == DataType.INT64 for value in node.outputs):
                 RULES[node.op_type](builder, node)
         outputs = builder.readouts()
         result = PassResult(rewrites=[Rewrite("encode", (node.name or "",)) for node in old])

@@ -8,6 +8,8 @@ import numpy as np
 
 from snnc.errors import UnsupportedError, Where
 from snnc.ir import DataType, Node, Value, attributes
+from snnc.ir.host_nodes import declare_like
+from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis import Constant, FloatValue
 from snnc.passes.analysis.layout import pad_widths
 from snnc.passes.spike.builder import SpikeBuilder
@@ -50,8 +52,32 @@ def host(builder: SpikeBuilder, node: Node) -> bool:
     made = builder.emit(
         node.op_type, inputs, attrs, builder.name(output), DataType.FLOAT, node, like=output, domain=""
     )
+    kind = builder.kind(output)
+    if isinstance(kind, FloatValue) and kind.hosted:
+        _declare(builder, made, node)
     builder.put(output, made)
     return True
+
+
+def _declare(builder: SpikeBuilder, made: Value, node: Node) -> None:
+    """Declare arithmetic behind a node that the user lets the host compute: it belongs to that."""
+    producer, cause = made.producer(), _cause(builder, node)
+    if producer is not None and cause is not None:
+        declare_like(producer, cause, node.op_type)
+
+
+def _cause(builder: SpikeBuilder, node: Node) -> Node | None:
+    stack = [node]
+    while stack:
+        current = stack.pop()
+        if is_sealed(current):
+            return current
+        for value in current.inputs:
+            kind = builder.kind(value) if value is not None else None
+            source = value.producer() if value is not None else None
+            if source is not None and isinstance(kind, FloatValue) and kind.hosted:
+                stack.append(source)
+    return None
 
 
 def _operand(builder: SpikeBuilder, value: Value | None) -> Value | None:

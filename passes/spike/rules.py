@@ -11,6 +11,7 @@ import numpy as np
 from snnc.coding import CodeBook
 from snnc.errors import InternalError, UnsupportedError, Where
 from snnc.ir import DataType, Node, Value, attributes, constant
+from snnc.ir.hosting import HOST
 from snnc.passes.analysis import (
     Activated,
     Coded,
@@ -31,6 +32,7 @@ from snnc.passes.spike import gains, layouts, products
 from snnc.passes.spike.builder import SpikeBuilder, data_type
 from snnc.passes.spike.encoder import fold_preprocessing
 from snnc.passes.spike.host import host as _host
+from snnc.passes.spike.hosted import hosted
 
 __all__ = ["RULES"]
 
@@ -339,6 +341,7 @@ def _host_only(builder: SpikeBuilder, node: Node) -> None:
 Rule = Callable[[SpikeBuilder, Node], None]
 RULES: Mapping[str, Rule] = {
     "Quantise": _quantise,
+    HOST: hosted,
     "FixedPoint": _fixed_point,
     "Weight": _nothing,
     "Rescale": _rescale,

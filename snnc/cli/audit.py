@@ -10,6 +10,18 @@ from snnc.cli.output import Output, printable
 __all__ = ["command"]
 
 
+#: What stands for an operation between encoder and readout.
+_LOWERED = {
+    "products with constants": "as shifts and additions",
+    "squares": "as shifts and additions",
+    "square roots": "digit by digit: additions, comparisons",
+}
+
+
+def _between(name: str, count: int) -> str:
+    return f"{count}, {_LOWERED[name]}" if count and name in _LOWERED else str(count)
+
+
 @make_command(
     "audit",
     "Check that a converted model is multiplication-free between encoder and readout; exit 5 if not.",
@@ -24,15 +36,25 @@ def command(output: Output, *, model: str) -> None:
 
     report = audit(load_spiking(model))
     output.table(["computes with", "nodes"], [[kind, str(count)] for kind, count in report.counts().items()])
+    output.table(
+        ["nodes with", "between encoder and readout", "on the host"],
+        [[name, _between(name, inside), str(host)] for name, (inside, host) in report.operations().items()],
+    )
     output.result()
     for row in report.host:
-        output.result(printable(f"on the host: {row.node} ({row.op})"))
+        why = ", in float, allowed by --allow-host" if row.allowed else ""
+        output.result(printable(f"on the host: {row.node} ({row.op}){why}"))
     output.document(
         {
             "model": model,
             "multiplication_free": report.clean,
+            "claim": report.claim,
             "counts": report.counts(),
-            "nodes": [row.__dict__ for row in report.rows],
+            "operations": {
+                name: {"between": inside, "host": host}
+                for name, (inside, host) in report.operations().items()
+            },
+            "nodes": [{**row.__dict__, "operations": [*row.operations]} for row in report.rows],
         }
     )
     if not report.clean:
@@ -42,4 +64,4 @@ def command(output: Output, *, model: str) -> None:
             where=Where(file=model),
             problems=[Problem(f"{row.op}: {row.note}", Where(node=row.node)) for row in report.findings],
         )
-    output.result("multiplication-free between encoder and readout")
+    output.result(printable(report.claim))

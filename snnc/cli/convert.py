@@ -52,7 +52,8 @@ def command(
     """Convert a model."""
     from snnc.compile import ConvertOptions, convert
     from snnc.cost import render
-    from snnc.errors import UsageError, Where
+    from snnc.cost.audit import audit
+    from snnc.errors import InternalError, Problem, UsageError, Where
     from snnc.files import check_output
     from snnc.ir import companion, data_files, save
     from snnc.pipeline import Dump, Instrument, Progress
@@ -73,6 +74,14 @@ def command(
         replay = ["snnc", *sys.argv[1:]]
         instruments.append(Dump(dump_passes, force=output.settings.force, replay=replay))
     converted = convert(model, choices, instruments=instruments)
+    report = audit(converted.model)
+    if not report.clean:
+        raise InternalError(
+            "SNN159",
+            report.claim,
+            where=Where(file=model),
+            problems=[Problem(f"{row.op}: {row.note}", Where(node=row.node)) for row in report.findings],
+        )
     inputs += data_files(converted.model)
     beside = companion(converted.model, target)
     places: list[str | Path] = [target] if beside is None else [beside, target]
@@ -92,6 +101,7 @@ def command(
             f"random inputs make random spikes; for figures to quote: snnc inspect {target} --data x.npz",
         )
     output.result()
+    output.result(printable(report.claim))
     output.result(printable(f"written: {target}"))
     command = shlex.join(["snnc", "verify", model, target, "--data", calibrate or "x.npz"])
     output.result(printable(f"next:    {command}"))
@@ -101,6 +111,7 @@ def command(
             "output": target,
             "options": {setting.name: getattr(choices, setting.name) for setting in SETTINGS},
             "passes": pass_rows(converted.records),
+            "audit": {"multiplication_free": report.clean, "claim": report.claim},
             "cost": cost.to_dict(),
         }
     )

@@ -8,15 +8,16 @@ to. Whatever is not known to be free of multiplications is a finding: the audit 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from snnc.ir import AI_SNNC, Model, Node, Value, constant
+from snnc.ir.hosting import declared, is_barrier
 from snnc.ops import LAYOUT, OPS, function_for
 
-__all__ = ["ARITHMETIC", "AuditReport", "AuditRow", "audit"]
+__all__ = ["ARITHMETIC", "OPERATIONS", "AuditReport", "AuditRow", "audit"]
 
 Kind = Literal["additions", "shifts", "shift-adds", "comparisons", "roots", "layout", "host", "finding"]
 
@@ -48,8 +49,54 @@ ARITHMETIC: Mapping[str, Kind] = {
     "Encode": "host",
     "Readout": "host",
 }
+Operation = Literal[
+    "products of run-time values",
+    "squares",
+    "products with constants",
+    "divisions",
+    "exponentials",
+    "square roots",
+    "other functions",
+]
+OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+
+_PRODUCT, _SQUARE, _SCALING, _QUOTIENT, _EXP, _ROOT, _OTHER = OPERATIONS
+#: What hides behind the ops of the spike dialect. Between encoder and readout products with constants are
+#: sums of shifted constants, gated by bits; squares are sums of the operand, shifted and gated by its own
+#: bits; roots are found digit by digit, with additions and comparisons.
+_HIDDEN: Mapping[str, tuple[Operation, ...]] = {
+    "MembraneScale": (_SCALING,),
+    "ExpGIFGain": (_SCALING,),
+    "NormPotential": (_SCALING,),
+    "NormGain": (_SQUARE, _SCALING, _ROOT),
+    "HostConv": (_SCALING,),
+    "HostMatMul": (_SCALING,),
+    "Readout": (_SCALING,),
+    "HostQuotient": (_QUOTIENT, _SCALING),
+}
+#: The same for ops of the standard domain; those that are not listed count as other functions.
+_STANDARD: Mapping[str, tuple[Operation, ...]] = {
+    **dict.fromkeys(("Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul", "Mul"), (_PRODUCT,)),
+    **dict.fromkeys(("Div", "Mod", "Reciprocal", "AveragePool", "GlobalAveragePool"), (_QUOTIENT,)),
+    **dict.fromkeys(("Mean", "ReduceMean"), (_QUOTIENT,)),
+    **dict.fromkeys(("Exp", "Softplus", "ReduceLogSumExp", "Elu", "Selu", "Celu"), (_EXP,)),
+    **dict.fromkeys(("Sigmoid", "Tanh", "Softmax", "LogSoftmax"), (_EXP, _QUOTIENT)),
+    **dict.fromkeys(("Gelu", "Mish", "Swish", "Attention"), (_PRODUCT, _EXP, _QUOTIENT)),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), (_PRODUCT, _EXP)),
+    **dict.fromkeys(("Sqrt", "ReduceL2"), (_ROOT,)),
+    **dict.fromkeys(("LayerNormalization", "RMSNormalization"), (_PRODUCT, _QUOTIENT, _ROOT)),
+    **dict.fromkeys(("GroupNormalization", "InstanceNormalization"), (_PRODUCT, _QUOTIENT, _ROOT)),
+    **dict.fromkeys(("BatchNormalization", "LpNormalization", "LRN"), (_PRODUCT, _QUOTIENT, _ROOT)),
+    "ReduceSumSquare": (_SQUARE,),
+    **dict.fromkeys(("LeakyRelu", "PRelu", "HardSigmoid", "HardSwish", "Shrink"), (_SCALING,)),
+    **dict.fromkeys(("Abs", "Add", "And", "ArgMax", "ArgMin", "Cast", "Ceil", "Clip", "Equal", "Floor"), ()),
+    **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "MaxPool", "Min"), ()),
+    **dict.fromkeys(("Neg", "Not", "Or", "ReduceMax", "ReduceMin", "ReduceSum", "Relu", "Round"), ()),
+    **dict.fromkeys(("Sign", "Sub", "Sum", "TopK", "Where", "Xor"), ()),
+}
 _SYNAPSES = frozenset({"SpikeConv", "SpikeMatMul", "SpikeMatMulHeld"})
 _NEURONS = frozenset({"ExpGIF", "ExpGIFGain", "Encode"})
+_FROM_HOST = frozenset({"Encode", "FixedPointEncode"})
 _KEEPS_SPIKES = frozenset({"SpikeSum", "SpikeSumPool", "CodeSlice", "SpikeMaxPool", "SpikePad"})
 
 
@@ -62,12 +109,16 @@ class AuditRow:
         op: Its operator, with domain.
         kind: What it computes with.
         note: Details, or what is wrong.
+        allowed: Whether it computes in float on the host because the user allowed it.
+        operations: Which multiplications and functions its definition holds.
     """
 
     node: str
     op: str
     kind: Kind
     note: str = ""
+    allowed: bool = False
+    operations: tuple[Operation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,9 +142,34 @@ class AuditReport:
         return tuple(row for row in self.rows if row.kind == "host")
 
     @property
+    def allowed(self) -> tuple[AuditRow, ...]:
+        """Nodes that compute in float on the host because the user allowed it."""
+        return tuple(row for row in self.rows if row.allowed)
+
+    @property
+    def claim(self) -> str:
+        """What holds, in one line."""
+        if self.findings:
+            return f"not multiplication-free: {len(self.findings)} node(s) multiply, divide, or may"
+        text = "multiplication-free between encoder and readout"
+        if self.allowed:
+            text += " except host nodes: " + ", ".join(f"{row.node} ({row.op})" for row in self.allowed)
+        return text
+
+    @property
     def clean(self) -> bool:
         """Whether the network is multiplication-free between encoder and readout."""
         return not self.findings
+
+    def operations(self) -> dict[Operation, tuple[int, int]]:
+        """Number of nodes with each operation: between encoder and readout, and on the host."""
+        return {
+            name: (
+                sum(name in row.operations for row in self.rows if row.kind != "host"),
+                sum(name in row.operations for row in self.host),
+            )
+            for name in OPERATIONS
+        }
 
     def counts(self) -> dict[str, int]:
         """Number of nodes of each kind."""
@@ -112,25 +188,70 @@ def audit(model: Model) -> AuditReport:
     Returns:
         One row a node; ``clean`` is the claim.
     """
-    host = {id(value) for value in model.graph.inputs}
-    rows = []
-    for node in model.graph:
-        row = _own(node) if node.domain == AI_SNNC else _standard(node, host)
-        rows.append(row)
-        if row.kind == "host" and node.domain != AI_SNNC:
-            host |= {id(value) for value in node.outputs}
+    walk = _Walk({id(value) for value in model.graph.inputs})
+    rows = [walk.visit(node) for node in model.graph]
     return AuditReport((*rows, *_foreign_bodies(model)))
 
 
-def _row(node: Node, kind: Kind, note: str = "") -> AuditRow:
+def _row(node: Node, kind: Kind, note: str = "", *, allowed: bool = False) -> AuditRow:
     op = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-    return AuditRow(node.name or "", op, kind, note)
+    if kind in ("layout", "shifts"):
+        found: tuple[Operation, ...] = ()
+    elif node.domain == AI_SNNC:
+        found = (_PRODUCT,) if kind == "finding" else _HIDDEN.get(node.op_type, ())
+    else:
+        found = _STANDARD.get(node.op_type, (_OTHER,))
+        if found == (_PRODUCT,) and any(constant(value) is not None for value in node.inputs):
+            found = (_SCALING,)
+    return AuditRow(node.name or "", op, kind, note, allowed, found)
 
 
-def _own(node: Node) -> AuditRow:
+@dataclass
+class _Walk:
+    """One walk in graph order that knows which values the host holds.
+
+    Attributes:
+        inputs: Values that preprocessing computes from the network inputs, by identity.
+        floats: Values that readouts and nodes allowed on the host give, by identity.
+    """
+
+    inputs: set[int]
+    floats: set[int] = field(default_factory=set)
+
+    def visit(self, node: Node) -> AuditRow:
+        """Judge one node."""
+        read = [value for value in node.inputs if value is not None and constant(value) is None]
+        made = {id(value) for value in node.outputs}
+        if node.domain == AI_SNNC:
+            if node.op_type == "Readout":
+                self.floats |= made
+            return _own(node, self.inputs | self.floats)
+        of_inputs = bool(read) and all(id(value) in self.inputs for value in read)
+        on_host = bool(read) and all(id(value) in self.inputs | self.floats for value in read)
+        if on_host and (declared(node) or _moves(node)):
+            # Moves alone do not make floats of spikes, nor inputs of floats.
+            (self.inputs if of_inputs else self.floats).update(made)
+            if _moves(node):
+                return _row(node, "layout")
+            row = _row(node, "host", "in float, allowed by --allow-host", allowed=True)
+            return replace(row, node=node.metadata_props.get("snnc.source") or row.node)
+        if declared(node) and not _moves(node):
+            return _row(node, "finding", "said to be on the host, but reads spikes or membranes")
+        if of_inputs:
+            self.inputs |= made
+            return _row(node, "host", "elementwise, in front of the encoder")
+        if _moves(node):
+            return _row(node, "layout")
+        where = "on floats of the host, which nobody allowed" if on_host else "on spikes or membranes"
+        return _row(node, "finding", f"a standard operator {where}")
+
+
+def _own(node: Node, host: set[int]) -> AuditRow:
     kind = ARITHMETIC.get(node.op_type)
     if kind is None:
         return _row(node, "finding", "this op is not of the spike dialect")
+    if node.op_type not in _FROM_HOST and any(id(value) in host for value in node.inputs):
+        return _row(node, "finding", "reads floats of the host without an encoder")
     if node.op_type in _SYNAPSES:
         if not _carries_spikes(node.inputs[0]):
             return _row(node, "finding", "its data input carries no spikes: a product of multi-bit values")
@@ -146,17 +267,10 @@ def _own(node: Node) -> AuditRow:
     return _row(node, kind)
 
 
-def _standard(node: Node, host: set[int]) -> AuditRow:
-    inputs = [value for value in node.inputs if value is not None and constant(value) is None]
-    if inputs and all(id(value) in host for value in inputs):
-        return _row(node, "host", "elementwise or layout, in front of the encoder")
-    if _moves(node):
-        return _row(node, "layout")
-    return _row(node, "finding", "a standard operator on spikes or membranes")
-
-
 def _moves(node: Node) -> bool:
     """Whether a standard operator only moves elements; the registry also lists arithmetic on shapes."""
+    if is_barrier(node):
+        return node.op_type == "SequenceAt" or len(node.inputs) == 1
     return node.domain == "" and node.op_type in LAYOUT and LAYOUT[node.op_type].moves != "none"
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy.typing as npt
 
+from snnc.cost.hosted import host_cost, host_taps
 from snnc.cost.layer import LayerCost
 from snnc.cost.report import CostReport
 from snnc.cost.rules import RULES, Seen
 from snnc.errors import InternalError, UsageError, Where
 from snnc.ir import AI_SNNC, Model, Node, attributes
+from snnc.ir.hosting import declared
 from snnc.ir.paths import longest_path
 from snnc.ir.taps import elements_per_sample
 
@@ -24,9 +26,9 @@ Runner = Callable[[Mapping[str, Array], Sequence[str]], Mapping[str, Array]]
 
 
 def _billed(model: Model) -> list[Node]:
-    nodes = [node for node in model.graph if node.domain == AI_SNNC]
+    nodes = [node for node in model.graph if node.domain == AI_SNNC or declared(node)]
     for node in nodes:
-        if node.op_type not in RULES:
+        if node.op_type not in RULES and not declared(node):
             raise InternalError(
                 "SNN140", f"op {node.op_type!r} has no cost rule", where=Where(node=node.name)
             )
@@ -39,7 +41,11 @@ def required_taps(model: Model) -> tuple[str, ...]:
     Raises:
         InternalError: SNN140, an op has no cost rule.
     """
-    names = [name for node in _billed(model) for name in RULES[node.op_type].taps(node)]
+    names = [
+        name
+        for node in _billed(model)
+        for name in (host_taps(node) if declared(node) else RULES[node.op_type].taps(node))
+    ]
     return tuple(dict.fromkeys(names))
 
 
@@ -57,7 +63,10 @@ def count(model: Model, arrays: Mapping[str, Array]) -> tuple[LayerCost, ...]:
         InternalError: SNN140 an op has no cost rule, SNN141 a tensor is missing, SNN142 spikes that
             come from no neuron, SNN143 more spikes than the code allows.
     """
-    rows = (RULES[node.op_type].count(Seen(node, arrays)) for node in _billed(model))
+    rows = (
+        host_cost(Seen(node, arrays)) if declared(node) else RULES[node.op_type].count(Seen(node, arrays))
+        for node in _billed(model)
+    )
     return tuple(row for row in rows if row is not None)
 
 

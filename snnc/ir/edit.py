@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from snnc.ir.hosting import DECLARED
+
 __all__ = [
     "attributes",
     "clone",
@@ -179,7 +181,8 @@ def make_node(
     if shape is not None:
         out.shape = shape
     if source is not None:
-        node.metadata_props.update(source.metadata_props)
+        inherited = {key: text for key, text in source.metadata_props.items() if key != DECLARED}
+        node.metadata_props.update(inherited)
         node.metadata_props.setdefault("snnc.source", source.name or "")
     if domain:
         graph.opset_imports.setdefault(domain, 1)

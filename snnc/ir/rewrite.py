@@ -10,6 +10,7 @@ from onnx_ir.convenience import convert_attribute
 from onnx_ir.passes import common
 
 from snnc.errors import InputError
+from snnc.ir.hosting import declared, seal, unseal
 from snnc.ir.shapes import infer_shapes
 
 __all__ = [
@@ -99,6 +100,7 @@ def infer_with_stand_ins(
             applied to its first input; None where the node stays.
     """
     swapped: list[tuple[ir.Node, str, str, dict[str, ir.Attr], list[ir.Value | None]]] = []
+    hosted = [(node, declared(node)["asked"]) for node in unseal(model.graph)]
     try:
         for node in model.graph:
             chosen = stand_in(node)
@@ -113,6 +115,8 @@ def infer_with_stand_ins(
             node.resize_inputs(1)
         infer_shapes(model)
     finally:
+        for node, asked in hosted:
+            seal(node, asked)
         for node, op_type, domain, old, inputs in swapped:
             node.op_type, node.domain = op_type, domain
             node.attributes.clear()

@@ -16,6 +16,7 @@ from onnx_ir.passes import common
 
 from snnc.ir.edit import constant
 from snnc.ir.evaluate import evaluate
+from snnc.ir.hosting import declared, is_sealed
 
 __all__ = ["concrete_shapes", "contradiction", "infer_shapes"]
 
@@ -121,13 +122,16 @@ def _skeleton(
         else:
             proto.input.append(onnx.helper.make_tensor_value_info(name, int(tensor.dtype), known[name]))
     for node in graph:
-        if elementwise_domains is None and node.domain:
+        if is_sealed(node):
+            copy = ir.to_proto(node)
+            copy.op_type, copy.domain = declared(node)["op"], ""
+        elif elementwise_domains is None and node.domain:
             for value in node.outputs:
                 if value.name:
                     info = onnx.helper.make_tensor_value_info(value.name, int(value.dtype or _FLOAT), None)
                     proto.input.append(info)
             continue
-        if elementwise_domains is not None and node.domain in elementwise_domains:
+        elif elementwise_domains is not None and node.domain in elementwise_domains:
             copy = onnx.helper.make_node(
                 "Identity",
                 [(node.inputs[0].name or "") if node.inputs[0] else ""],

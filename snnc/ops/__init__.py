@@ -8,6 +8,7 @@ from types import MappingProxyType
 from snnc.errors import UnsupportedError
 from snnc.ir import Function, Model
 from snnc.ir.functions import parse_function
+from snnc.ir.hosting import unseal
 from snnc.ops.activation import GELU, HARD_SWISH, MISH, SILU
 from snnc.ops.gain import EXPG_IF_GAIN, MEMBRANE_MAX, NORM_GAIN, NORM_POTENTIAL
 from snnc.ops.host import ENCODE, FIXED_POINT_ENCODE, HOST_CONV, HOST_MATMUL
@@ -125,9 +126,12 @@ def functions_for(names: Iterable[str], opset: int = 17) -> list[Function]:
 def attach_functions(model: Model) -> None:
     """Give a model the functions of exactly those ``ai.snnc`` ops that its graph uses, in place.
 
+    Nodes that stay on the host become the standard ops that they are, so that the model runs.
+
     Raises:
         UnsupportedError: SNN410, a node names an op that does not exist.
     """
+    unseal(model.graph)
     used = [node.op_type for node in model.graph.all_nodes() if node.domain == DOMAIN]
     for key in [key for key in model.functions if key[0] == DOMAIN]:
         del model.functions[key]

@@ -304,6 +304,8 @@ _ALL = (
     LayoutOp("SpaceToDepth", "first", _space_to_depth),
     LayoutOp("Identity", "first", _identity),
     LayoutOp("Dropout", "first", _identity),
+    LayoutOp("SequenceConstruct", "first", _identity),  # a sequence of one: the barrier around a host node
+    LayoutOp("SequenceAt", "first", _identity),
     LayoutOp("Shape", "first", _shape),
     LayoutOp("Size", "first", _size),
     LayoutOp("Constant", "none", _constant),

@@ -135,6 +135,14 @@ SETTINGS: tuple[Setting, ...] = (
         "Send the input as spikes too, 8-bit images as their pixels: no layer runs on the host.",
         default=False,
     ),
+    Setting(
+        "allow_host",
+        "text",
+        "Keep an operator, such as LayerNormalization, or a node, by its name, in float on the host; "
+        "it is listed and billed. May be repeated.",
+        many=True,
+        metavar="OP|NODE",
+    ),
     Setting("seed", "int", "Seed of random choices.", default=0, low=0, high=2**32 - 1, metavar="N"),
 )
 

@@ -15,6 +15,7 @@ import numpy as np
 from snnc.coding import CodeBook, IllegalCode
 from snnc.errors import Problem, SnncError, Where
 from snnc.ir import AI_SNNC, DataType, Model, Node, Value, attributes, constant
+from snnc.ir.hosting import declared, is_sealed
 from snnc.ops import OPS
 from snnc.verify.invariants import Invariant
 
@@ -45,7 +46,9 @@ class Dialect:
         """List the operators of a model that the dialect does not have, in graph order."""
         problems = []
         for node in model.graph:
-            if node.domain in ("", "ai.onnx"):
+            if declared(node):
+                legal = is_sealed(node) or node.domain in ("", "ai.onnx")
+            elif node.domain in ("", "ai.onnx"):
                 legal = (
                     node.op_type in self.standard
                     if self.standard is not None
@@ -76,6 +79,8 @@ LAYOUT = frozenset(
         "Identity",
         "Pad",
         "Reshape",
+        "SequenceAt",
+        "SequenceConstruct",
         "Slice",
         "SpaceToDepth",
         "Split",
@@ -273,6 +278,7 @@ def _integers_only(model: Model) -> list[Problem]:
     problems = []
     host: set[int] = {id(value) for value in model.graph.inputs}
     after_readout: set[int] = set()
+    hosted: set[int] = set()
     for node in model.graph:
         read = [value for value in node.inputs if value is not None and constant(value) is None]
         floats = [value for value in node.outputs if value.dtype in _FLOATS]
@@ -280,6 +286,10 @@ def _integers_only(model: Model) -> list[Problem]:
             after_readout |= {id(value) for value in node.outputs}
             continue
         late = [value for value in read if id(value) in after_readout]
+        if declared(node) or (read and all(id(value) in hosted for value in read) and node.op_type in LAYOUT):
+            hosted |= {id(value) for value in node.outputs}
+        if _is(node, "Encode", "FixedPointEncode") and all(id(value) in hosted | host for value in read):
+            continue
         if late and node.domain == AI_SNNC:
             problems.append(
                 Problem(

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from snnc.compile import convert
-from snnc.cost.audit import ARITHMETIC, audit
+from snnc.cost.audit import ARITHMETIC, OPERATIONS, audit
 from snnc.ir import AI_SNNC, DataType, Model, initializer, make_node
+from snnc.ir.hosting import DECLARED
 from snnc.ops import OPS
 
 SOURCES = Path(__file__).parents[1] / "sources"
@@ -105,6 +106,51 @@ def test_body_that_is_not_the_definition_is_found(spiking: Model) -> None:
     body = spiking.functions[key]
     next(iter(body)).op_type = "Mul"
     assert found(spiking) == ["MembraneAdd"]
+
+
+def declare(node: Any) -> None:
+    node.metadata_props[DECLARED] = '{"op": "Mul", "asked": "Mul"}'
+
+
+def test_product_that_says_it_is_on_the_host_is_found(spiking: Model) -> None:
+    """Metadata does not move spikes to the host: the values a node reads do."""
+    neuron = first(spiking, "ExpGIF")
+    made = put_behind(spiking, neuron, "Mul", [neuron.outputs[0], neuron.outputs[0]])
+    declare(made)
+    assert "smuggled" in found(spiking)
+
+
+def test_arithmetic_behind_a_readout_has_to_be_declared(spiking: Model) -> None:
+    readout = first(spiking, "Readout")
+    value = readout.outputs[0]
+    made = make_node(spiking.graph, "Mul", [value, value], name="smuggled", dtype=DataType.FLOAT)
+    spiking.graph.append(made)
+    assert found(spiking) == ["smuggled"]
+    declare(made)
+    report = audit(spiking)
+    assert report.clean
+    assert report.claim.endswith("except host nodes: smuggled (Mul)")
+    assert report.operations()["products of run-time values"] == (0, 1)
+
+
+def test_floats_of_the_host_come_back_through_an_encoder_alone(spiking: Model) -> None:
+    adder = first(spiking, "MembraneAdd")
+    adder.replace_input_with(1, spiking.graph.inputs[0])
+    assert adder.name in found(spiking)
+
+
+def test_operations_are_counted(spiking: Model) -> None:
+    counts = audit(spiking).operations()
+    assert set(counts) == set(OPERATIONS)
+    scaled = [node for node in spiking.graph if node.op_type == "MembraneScale"]
+    assert counts["products with constants"][0] <= len(scaled)
+    # The first layer, and the readout.
+    assert counts["products with constants"][1] == 2
+    assert all(counts[name][0] == 0 for name in ("products of run-time values", "divisions", "exponentials"))
+    neuron = first(spiking, "ExpGIF")
+    put_behind(spiking, neuron, "Softmax", [neuron.outputs[0]])
+    counts = audit(spiking).operations()
+    assert (counts["exponentials"], counts["divisions"]) == ((1, 0), (1, 0))
 
 
 def test_unknown_operator_is_found(spiking: Model) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
 from snnc.compile import ConvertOptions, convert
@@ -15,27 +13,10 @@ from snnc.cost.audit import audit
 from snnc.debug.verify import verify
 from snnc.ir import attributes, constant, load, save
 
-HEADER = '<ir_version: 10, opset_import: ["" : 17]>\n'
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 CONV = "float[8, 3, 3, 3] w = {RANDOM}, float[8] b = {RANDOM}, float[8, 5] v = {RANDOM}"
 BODY = """c = Conv<pads = [1, 1, 1, 1], strides = [2, 2]>(SOURCE, w, b) r = Relu(c)
     p = GlobalAveragePool(r) f = Flatten(p) y = MatMul(f, v)"""
-
-
-def network(path: Path, text: str, seed: int = 0) -> Path:
-    """Write a network from text, RANDOM standing for normal numbers, halved."""
-    random = np.random.default_rng(seed)
-    parts = text.split("RANDOM")
-    filled = parts[0]
-    for before, part in pairwise(parts):
-        dims = before[before.rindex("float[") + 6 : before.rindex("]")]
-        count = int(np.prod([int(size) for size in dims.split(",")]))
-        filled += ", ".join(f"{x:.6f}" for x in random.standard_normal(count) / 2) + part
-    proto = onnx.parser.parse_model(HEADER + filled)
-    for node in proto.graph.node:
-        node.name = f"n_{node.output[0]}"
-    onnx.save(proto, path)
-    return path
 
 
 def pixels(count: int = 12, seed: int = 1) -> Any:
@@ -69,8 +50,8 @@ def notes(conversion: Any) -> str:
 
 
 @pytest.mark.parametrize("kind", ["raw", "unit", "around zero", "normalised"])
-def test_pixels_lose_nothing(tmp_path, kind):
-    source = network(tmp_path / "net.onnx", f"g (float[N,3,12,12] x) => (float[N,5] y) <{CONV}> "
+def test_pixels_lose_nothing(tmp_path, network, kind):
+    source = network(f"g (float[N,3,12,12] x) => (float[N,5] y) <{CONV}> "
                      f"{{ {BODY.replace('SOURCE', 'x')} }}")  # fmt: skip
     whole = pixels()
     shape = (1, 3, 1, 1)
@@ -92,8 +73,8 @@ def test_pixels_lose_nothing(tmp_path, kind):
     assert report.distances[0].decibel > 25
 
 
-def test_other_values_get_a_signed_code(tmp_path):
-    source = network(tmp_path / "net.onnx", f"g (float[N,3,12,12] x) => (float[N,5] y) <{CONV}> "
+def test_other_values_get_a_signed_code(tmp_path, network):
+    source = network(f"g (float[N,3,12,12] x) => (float[N,5] y) <{CONV}> "
                      f"{{ {BODY.replace('SOURCE', 'x')} }}")  # fmt: skip
     conversion, _ = encoded(tmp_path, source, np.random.default_rng(0).standard_normal((8, 3, 12, 12)))
     attrs = attributes(encoder(conversion))
@@ -110,13 +91,13 @@ PREPROCESSED = """g (float[N,3,12,12] x) => (float[N,5] y) <float k = {SCALE},
 
 @pytest.mark.parametrize("scale", ["255", "1"])
 @pytest.mark.parametrize("calibrate", [True, False])
-def test_preprocessing_in_the_network_is_folded_into_the_thresholds(tmp_path, scale, calibrate):
+def test_preprocessing_in_the_network_is_folded_into_the_thresholds(tmp_path, network, scale, calibrate):
     quantised = """c = Conv<pads = [1, 1, 1, 1], strides = [2, 2]>(e, w, b) r = Relu(c)
         u = Div(r, step) i = Round(u) l = Clip(i, zero, top) q = Mul(l, step)
         p = GlobalAveragePool(q) f = Flatten(p) y = MatMul(f, v)"""
     text = PREPROCESSED.replace("SCALE", scale).replace("CONV", f"float top = {{63}}, {CONV}")
     body = BODY.replace("SOURCE", "e") if calibrate else quantised
-    source = network(tmp_path / "net.onnx", text.replace("BODY", body))
+    source = network(text.replace("BODY", body))
     whole = pixels()
     data = (whole if scale == "255" else whole / 255).astype(np.float32)
     conversion, _ = encoded(tmp_path, source, data, calibrate)
@@ -133,13 +114,13 @@ def test_preprocessing_in_the_network_is_folded_into_the_thresholds(tmp_path, sc
     assert np.abs(middle - (np.arange(255) + 0.5)).max() < 0.01
 
 
-def test_patches_by_a_matrix_product(tmp_path):
+def test_patches_by_a_matrix_product(tmp_path, network):
     text = """g (float[N,3,12,12] x) => (float[N,5] y) <
         int64[6] a = {-1, 3, 3, 4, 3, 4}, int64[3] d = {-1, 9, 48}, float[48, 8] w = {RANDOM},
         float[8, 5] v = {RANDOM}> {
         r = Reshape(x, a) t = Transpose<perm = [0, 2, 4, 1, 3, 5]>(r) p = Reshape(t, d)
         m = MatMul(p, w) h = Relu(m) g = ReduceMean<axes = [1], keepdims = 0>(h) y = MatMul(g, v) }"""
-    source = network(tmp_path / "net.onnx", text)
+    source = network(text)
     whole = pixels()
     data = (whole / 255 - MEAN.reshape((1, 3, 1, 1))) / STD.reshape((1, 3, 1, 1))
     samples = data.astype(np.float32)
