@@ -193,7 +193,7 @@ class Walk:
         if any(held):
             place = held.index(False)
             turned = node.op_type == "Sub" and place == 1
-            kinds = (Carried.SUM, Carried.POOLED, Carried.CURVE, Carried.HOST)
+            kinds = (Carried.SUM, Carried.POOLED, Carried.CURVE, Carried.HOST, Carried.FLOAT)
             seen = self._read(node, place, *kinds, *(() if turned else (Carried.QUOTIENT,)))
             varies = _joint(_lifted(node, place, seen.varies), _of_constant(node.inputs[1 - place], node))
             kind = Carried.SUM if seen.kind in (Carried.CODE, Carried.POOLED) else seen.kind
@@ -213,7 +213,7 @@ class Walk:
         if factor is None or (place == 1 and node.op_type == "Div"):
             return _OTHER
         positive = bool(np.all(factor > 0))
-        kinds = [Carried.SUM, Carried.POOLED, Carried.CURVE, Carried.HOST]
+        kinds = [Carried.SUM, Carried.POOLED, Carried.CURVE, Carried.HOST, Carried.FLOAT]
         seen = self._read(node, place, *kinds, *([Carried.QUOTIENT] if bool(np.all(factor >= 0)) else []))
         varies = _joint(_lifted(node, place, seen.varies), _of_constant(node.inputs[1 - place], node))
         kind = seen.kind

@@ -50,6 +50,25 @@ def test_convert_says_what_it_did(folder, snnc):
     assert snnc("convert", "cnn.onnx", "-o", "quiet.snn.onnx", "--quiet").stderr == ""
 
 
+def test_the_claim_is_the_audits(folder, snnc, monkeypatch):
+    result = snnc("convert", "cnn.onnx", "--json")
+    assert json.loads(result.stdout)["audit"] == {
+        "multiplication_free": True,
+        "claim": "multiplication-free between encoder and readout",
+    }
+    assert (
+        "multiplication-free between encoder and readout\n" in snnc("convert", "cnn.onnx", "--force").stdout
+    )
+    from snnc.cost import audit as auditing
+
+    found = auditing.AuditRow("smuggled", "Mul", "finding")
+    monkeypatch.setattr(auditing, "audit", lambda model: auditing.AuditReport((found,)))
+    refused = snnc("convert", "cnn.onnx", "-o", "other.snn.onnx")
+    assert refused.exit_code == 1
+    assert "smuggled" in refused.stderr
+    assert not (folder / "other.snn.onnx").exists()
+
+
 def test_document(folder, snnc, validate):
     content = validate(snnc("convert", "cnn.onnx", "--calibrate", "images.npz", "--json").stdout, "convert")
     assert content["output"] == "cnn.snn.onnx"
@@ -236,7 +255,11 @@ def test_passes_lists_the_catalogue(snnc, validate):
 def test_tables_of_convert_keep_to_the_width(folder, snnc, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
     result = snnc("convert", "cnn.onnx")
-    lines = [line for line in result.stdout.splitlines() if not line.startswith(("written:", "next:"))]
+    lines = [
+        line
+        for line in result.stdout.splitlines()
+        if not line.startswith(("multiplication-free", "written:", "next:"))
+    ]
     assert max(map(len, lines)) <= width
 
 
