@@ -224,7 +224,8 @@ def _conv(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
     steps = np.broadcast_to(data.scale, (1, count * groups) + (1,) * (rank - 2)).reshape(groups, 1, count)
     outputs = weight.integers.shape[0]
     per_weight = np.broadcast_to(steps, (groups, outputs // groups, count)).reshape(outputs, count)
-    ratio = _per_unit(per_weight, weight.denominator.reshape(weight.denominator.shape[0], -1))
+    divisor = weight.denominator.reshape(weight.denominator.shape[0], -1)
+    ratio = _per_unit(per_weight[:1] if groups == 1 and len(divisor) == 1 else per_weight, divisor)
     ratio = np.broadcast_to(ratio, (outputs, count))
     if not bool(np.all(ratio == ratio[:, :1])):
         raise UnsupportedError(

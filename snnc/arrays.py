@@ -5,10 +5,13 @@ Nothing is unpickled, no size in a header is trusted, and values that are not fi
 
 from __future__ import annotations
 
+import contextlib
+import lzma
 import math
 import os
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -22,12 +25,17 @@ from snnc.files import atomic_write, open_regular
 
 __all__ = [
     "Array",
+    "Header",
     "InputSpec",
     "check_suffix",
-    "load_samples",
+    "damaged",
     "match_inputs",
+    "open_archive",
     "read_arrays",
+    "read_header",
+    "refuse_not_finite",
     "sample_count",
+    "what_it_is",
     "write_arrays",
 ]
 
@@ -58,6 +66,26 @@ class InputSpec:
         return f"{self.name}: {self.dtype}[{sizes}]"
 
 
+@dataclass(frozen=True)
+class Header:
+    """What an array in npy form says of itself.
+
+    Attributes:
+        shape: Its shape.
+        dtype: Type of its elements, in the byte order of the file.
+        fortran: Whether the first axis runs fastest.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fortran: bool
+
+    @property
+    def bytes(self) -> int:
+        """Size of its elements in bytes."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
 def read_arrays(path: str | os.PathLike[str], *, finite: bool = True) -> dict[str, Array]:
     """Read named arrays from an ``.npz`` file, an ``.npy`` file or a folder of ``.npy`` files.
 
@@ -86,12 +114,12 @@ def read_arrays(path: str | os.PathLike[str], *, finite: bool = True) -> dict[st
             elif magic == b"\x93NUMPY":
                 arrays = {"": _read_npy(stream, os.fstat(stream.fileno()).st_size, source, None)}
             else:
-                raise _damaged(source, "neither an .npy nor an .npz file", hint=_what_it_is(magic))
+                raise damaged(source, "neither an .npy nor an .npz file", hint=what_it_is(magic))
     if not arrays:
         raise InputError("SNN334", "holds no arrays", where=Where(file=str(source)))
     if finite:
         for name, array in arrays.items():
-            _refuse_not_finite(array, Where(file=str(source), tensor=name or None))
+            refuse_not_finite(array, Where(file=str(source), tensor=name or None))
     return arrays
 
 
@@ -133,39 +161,6 @@ def match_inputs(
     if not all(counts.values()):
         raise InputError("SNN338", "holds no samples", where=Where(file=file))
     return matched
-
-
-def load_samples(source: str, inputs: Sequence[InputSpec], *, seed: int = 0) -> dict[str, Array]:
-    """Load samples for a model from what the user typed: a file, a folder, or ``random:N``.
-
-    Args:
-        source: Path, or ``random:N`` for N standard-normal samples.
-        inputs: What the model expects.
-        seed: Seed of ``random:N``.
-
-    Returns:
-        Arrays by input name, shape ``(samples, *spec.shape[1:])``.
-
-    Raises:
-        UsageError: SNN232, if ``random:N`` is malformed or an input has free dimensions.
-        InputError: see :func:`read_arrays` and :func:`match_inputs`.
-    """
-    if not source.startswith("random:"):
-        return match_inputs(read_arrays(source), inputs, file=source)
-    count_text = source.removeprefix("random:")
-    if not count_text.isdecimal() or not 0 < int(count_text) <= 1_000_000:
-        raise UsageError("SNN232", f"expected random:N with 1 <= N <= 1000000, found {source!r}")
-    count = int(count_text)
-    generator = np.random.default_rng(seed)
-    samples: dict[str, Array] = {}
-    for spec in inputs:
-        if None in spec.shape[1:]:
-            raise UsageError("SNN232", f"random samples need known sizes, but the input is {spec}")
-        sizes = (count, *(size for size in spec.shape[1:] if size is not None))
-        if math.prod(sizes) * spec.dtype.itemsize > _LARGEST:
-            raise UsageError("SNN232", f"{count} random samples of {spec} do not fit into memory")
-        samples[spec.name] = generator.standard_normal(sizes).astype(spec.dtype)
-    return samples
 
 
 def sample_count(arrays: Mapping[str, Array]) -> int:
@@ -249,7 +244,7 @@ def _match_one(array: Array, spec: InputSpec, file: str | None) -> Array:
     if spec.dtype.kind == "f" and array.dtype.kind in "fiu":
         with np.errstate(over="ignore"):
             cast = array.astype(spec.dtype)
-        _refuse_not_finite(cast, where)
+        refuse_not_finite(cast, where)
         return cast
     raise InputError("SNN337", f"expected {spec.dtype}, found {array.dtype}", where=where)
 
@@ -260,12 +255,36 @@ def _read_npy_file(path: Path) -> Array:
 
 
 def _read_npz(stream: BinaryIO, path: Path) -> dict[str, Array]:
-    packed = os.fstat(stream.fileno()).st_size
     arrays: dict[str, Array] = {}
+    with open_archive(stream, path) as (archive, members):
+        for name, member in members.items():
+            with archive.open(member) as content:
+                arrays[name] = _read_npy(content, member.file_size, path, name)
+    return arrays
+
+
+@contextlib.contextmanager
+def open_archive(
+    stream: BinaryIO, path: Path
+) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """Open an ``.npz`` file.
+
+    Args:
+        stream: The file.
+        path: Its place, for messages.
+
+    Yields:
+        The archive and its members by the name of the array; reading them may raise what the archive is
+        damaged with, which is turned into an error of ours.
+
+    Raises:
+        InputError: SNN331 damaged, or it holds something else; SNN332 it would grow beyond all bounds.
+    """
+    packed = os.fstat(stream.fileno()).st_size
     try:
         with zipfile.ZipFile(stream) as archive:
-            members = archive.infolist()
-            unpacked = sum(member.file_size for member in members)
+            members: dict[str, zipfile.ZipInfo] = {}
+            unpacked = sum(member.file_size for member in archive.infolist())
             if unpacked > _LARGEST or (unpacked > _BOMB_FLOOR and unpacked > _BOMB_RATIO * packed):
                 raise InputError(
                     "SNN332",
@@ -273,19 +292,48 @@ def _read_npz(stream: BinaryIO, path: Path) -> dict[str, Array]:
                     where=Where(file=str(path)),
                     hint="store real data, or save it uncompressed with numpy.savez",
                 )
-            for member in members:
+            for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
-                if name == member.filename or name in arrays:
-                    raise _damaged(path, f"unexpected or repeated member {member.filename!r}")
-                with archive.open(member) as content:
-                    arrays[name] = _read_npy(content, member.file_size, path, name)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zipfile.LargeZipFile) as error:
-        raise _damaged(path, f"damaged archive: {error}") from error
-    return arrays
+                if name == member.filename or name in members:
+                    raise damaged(path, f"unexpected or repeated member {member.filename!r}")
+                members[name] = member
+            yield archive, members
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+        zipfile.LargeZipFile,
+    ) as error:
+        raise damaged(path, f"damaged archive: {error}") from error
 
 
 def _read_npy(stream: IO[bytes], size: int, path: Path, name: str | None) -> Array:
     """Read one array of a stream that holds ``size`` bytes; the header must agree with that size."""
+    header = read_header(stream, size, path, name)
+    content = stream.read(header.bytes)
+    if len(content) != header.bytes:
+        raise damaged(path, "ends early", name)
+    array = np.frombuffer(content, dtype=header.dtype).reshape(
+        header.shape, order="F" if header.fortran else "C"
+    )
+    return array.astype(header.dtype.newbyteorder("="), order="C", copy=False)
+
+
+def read_header(stream: IO[bytes], size: int, path: Path, name: str | None) -> Header:
+    """Read the header of an array in npy form; the stream then stands at the first element.
+
+    Args:
+        stream: Positioned at the beginning of the array.
+        size: Bytes that the stream holds; the header must agree with it.
+        path: File, for messages.
+        name: Name of the array in it, for messages.
+
+    Raises:
+        InputError: SNN331 no such header, or pickled objects; SNN332 it promises another size.
+    """
     try:
         version = npy_format.read_magic(stream)
         reader = {
@@ -293,32 +341,33 @@ def _read_npy(stream: IO[bytes], size: int, path: Path, name: str | None) -> Arr
             (2, 0): npy_format.read_array_header_2_0,
         }.get(version)
         if reader is None:
-            raise _damaged(path, f"npy format {version} is not read", name)
+            raise damaged(path, f"npy format {version} is not read", name)
         shape, fortran, dtype = reader(stream)
     except (ValueError, EOFError, SyntaxError, UnicodeDecodeError) as error:
-        raise _damaged(path, f"damaged npy header: {error}", name) from error
+        raise damaged(path, f"damaged npy header: {error}", name) from error
     if dtype.hasobject:
-        raise _damaged(
+        raise damaged(
             path, "holds pickled Python objects, which are never loaded", name, hint="save plain numbers"
         )
     if dtype.kind not in "biufc" or dtype.itemsize == 0:
-        raise _damaged(path, f"holds {dtype}, expected numbers", name)
-    count = math.prod(shape)
-    header = stream.tell()
-    if header + count * dtype.itemsize != size:
+        raise damaged(path, f"holds {dtype}, expected numbers", name)
+    header = Header(tuple(shape), dtype, bool(fortran))
+    begin = stream.tell()
+    if begin + header.bytes != size:
         raise InputError(
             "SNN332",
-            f"the header promises {count * dtype.itemsize} bytes, the file has {max(size - header, 0)}",
+            f"the header promises {header.bytes} bytes, the file has {max(size - begin, 0)}",
             where=Where(file=str(path), tensor=name),
         )
-    content = stream.read(count * dtype.itemsize)
-    if len(content) != count * dtype.itemsize:
-        raise _damaged(path, "ends early", name)
-    array = np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if fortran else "C")
-    return array.astype(dtype.newbyteorder("="), order="C", copy=False)
+    return header
 
 
-def _refuse_not_finite(array: Array, where: Where) -> None:
+def refuse_not_finite(array: Array, where: Where) -> None:
+    """Refuse infinite values and NaN.
+
+    Raises:
+        InputError: SNN333, with their number and the place of the first.
+    """
     if array.dtype.kind not in "fc":
         return
     wrong = ~np.isfinite(array)
@@ -329,11 +378,13 @@ def _refuse_not_finite(array: Array, where: Where) -> None:
         raise InputError("SNN333", f"{count} values are not finite, the first at [{position}]", where=where)
 
 
-def _damaged(path: Path, message: str, name: str | None = None, hint: str | None = None) -> InputError:
+def damaged(path: Path, message: str, name: str | None = None, hint: str | None = None) -> InputError:
+    """Return the error for a file that is not what it should be."""
     return InputError("SNN331", message, where=Where(file=str(path), tensor=name), hint=hint)
 
 
-def _what_it_is(magic: bytes) -> str:
+def what_it_is(magic: bytes) -> str:
+    """Return a hint about a file that holds no arrays, from its first bytes."""
     known = {b"\x80": "a Python pickle; save with numpy.savez", b"\x1f\x8b": "a gzip file; unpack it first"}
     for start, text in known.items():
         if magic.startswith(start):

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snnc.arrays import load_samples
 from snnc.calibration import Calibration
 from snnc.coding import CodeBook, Partition
+from snnc.data import open_samples
 from snnc.errors import InputError, SnncError, UnsupportedError, UsageError, Where
 from snnc.ir import Model, Node, attributes, clone, constant, load, model_digest
 from snnc.ir.hosting import DECLARED
@@ -22,7 +22,8 @@ from snnc.ops import attach_functions
 from snnc.passes import front_end, quantisers_of
 from snnc.passes.canonical.keep_on_host import check_allowed
 from snnc.passes.quantise.encode_input import OFFSET, EncodeInput
-from snnc.passes.quantise.insert_quantisers import SITE, Choice, InsertQuantisers, Observer
+from snnc.passes.quantise.insert_quantisers import SITE, Choice, InsertQuantisers, measured_at
+from snnc.passes.quantise.steps import ObserverName
 from snnc.passes.spike.encode import Encode
 from snnc.pipeline import Instrument, PassRecord, format_pipeline, run_pipeline
 from snnc.pipeline.contract import Pass
@@ -30,6 +31,7 @@ from snnc.settings import SETTINGS, check
 
 __all__ = [
     "FORMAT_VERSION",
+    "CalibrationRecord",
     "Conversion",
     "ConvertOptions",
     "choices_of_file",
@@ -58,6 +60,7 @@ class ConvertOptions:
         weights: ``int2`` … ``int16``, or ``wide``.
         calibrate: Calibration data as given by the user; a model with quantisers of its own needs none.
         seed: Seed of everything random.
+        observer: How the steps of codes are chosen: ``mse``, ``percentile`` or ``entropy``.
         encode_input: Whether the input becomes spikes, so that the first layer need not run on the host.
         allow_host: Operators and nodes that stay in float on the host, declared and billed.
 
@@ -72,6 +75,7 @@ class ConvertOptions:
     seed: int = 0
     encode_input: bool = False
     allow_host: tuple[str, ...] = ()
+    observer: ObserverName = "mse"
 
     def __post_init__(self) -> None:
         for setting in SETTINGS:
@@ -93,6 +97,34 @@ class ConvertOptions:
 
 
 @dataclass(frozen=True)
+class CalibrationRecord:
+    """What calibration read and what it chose.
+
+    Attributes:
+        data: Kind of data, such as ``npz`` or ``random:16 seed 0``; no path.
+        samples: Number of samples.
+        sha256: Digest of the samples as the network sees them, whatever file or code they came from.
+        codes: For each tensor that got a code, what was measured on the samples: ``sqnr_db``, the
+            signal-to-noise ratio (None where nothing is lost), and ``clipped``, the share of values beyond
+            the largest or smallest code.
+    """
+
+    data: str
+    samples: int
+    sha256: str
+    codes: Mapping[str, Mapping[str, float | None]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON-able values."""
+        return {
+            "data": self.data,
+            "samples": self.samples,
+            "sha256": self.sha256,
+            "codes": {name: dict(numbers) for name, numbers in self.codes.items()},
+        }
+
+
+@dataclass(frozen=True)
 class Conversion:
     """A converted model.
 
@@ -101,12 +133,14 @@ class Conversion:
         quantised: The same network in the quant dialect: the oracle's input.
         records: One record a pass.
         options: What was asked for.
+        calibration: What the quantisers were chosen from, None for a network that brought its own.
     """
 
     model: Model
     quantised: Model
     records: tuple[PassRecord, ...]
     options: ConvertOptions
+    calibration: CalibrationRecord | None = None
 
     @property
     def approximations(self) -> tuple[PassRecord, ...]:
@@ -135,7 +169,7 @@ def pipeline(options: ConvertOptions) -> tuple[Pass, ...]:
 
 
 def _front_end(
-    options: ConvertOptions, observer: Observer | None, choices: Mapping[str, Choice] | None
+    options: ConvertOptions, observer: Calibration | None, choices: Mapping[str, Choice] | None
 ) -> tuple[Pass, ...]:
     insert = InsertQuantisers(
         options.timesteps if options.timesteps is not None else DEFAULT_TIMESTEPS,
@@ -145,8 +179,11 @@ def _front_end(
         options.partition,
         observer,
         choices,
+        options.observer,
+        options.weights,
     )
-    encoder = EncodeInput(observer, choices) if options.encode_input else None
+    sampler = observer.sample if observer is not None else None
+    encoder = EncodeInput(sampler, choices) if options.encode_input else None
     return front_end(
         options.timesteps,
         options.groups,
@@ -162,16 +199,20 @@ def convert(
     source: str | os.PathLike[str] | Model,
     options: ConvertOptions | None = None,
     *,
+    calibration: Any = None,
     instruments: Sequence[Instrument] = (),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
 ) -> Conversion:
     """Convert a quantised network into a spiking one that computes the same, bit for bit.
 
     Args:
         source: ONNX file or model; a model is not changed.
         options: Choices; default all defaults.
+        calibration: Calibration data from Python in place of ``options.calibrate``: an array or a mapping of
+            arrays by input name, an iterable of batches, an onnxruntime CalibrationDataReader, or a function
+            that gives one of these.
         instruments: Observers: progress, dumps.
-        progress: Called during calibration with samples done and samples in all.
+        progress: Called during calibration with samples done and samples in all, None where that is unknown.
 
     Returns:
         The spiking model with its record.
@@ -183,7 +224,8 @@ def convert(
     """
     options = options or ConvertOptions()
     model, digest = _open(source, options)
-    steps = (*_front_end(options, _observer(options, progress), None), Encode())
+    observer = _observer(options, calibration, progress)
+    steps = (*_front_end(options, observer, None), Encode())
     snapshot = _Snapshot(Encode.name)
     chosen = _Choices()
     try:
@@ -195,9 +237,15 @@ def convert(
         raise UnsupportedError("SNN449", "the pipeline ended before the network was encoded")
     attach_functions(model)
     _describe(model, options, steps, digest)
+    record = None
     if chosen.choices:
         model.metadata_props["snnc.quantisers"] = _write_choices(chosen.choices)
-    return Conversion(model, snapshot.model, result.records, options)
+    if observer is not None and observer.count:
+        codes = {name: choice.measured for name, choice in chosen.choices.items()}
+        record = CalibrationRecord(observer.samples.kind, observer.count, observer.digest, codes)
+        kept = {key: value for key, value in record.to_dict().items() if key != "codes"}
+        model.metadata_props["snnc.calibration"] = json.dumps(kept, sort_keys=True)
+    return Conversion(model, snapshot.model, result.records, options, record)
 
 
 def quantise(
@@ -214,7 +262,7 @@ def quantise(
     """
     options = options or ConvertOptions()
     model, _ = _open(source, options)
-    observer = _observer(options, None) if choices is None else None
+    observer = _observer(options, None, None) if choices is None else None
     try:
         run_pipeline(model, _front_end(options, observer, choices))
     except SnncError as error:
@@ -232,12 +280,16 @@ def _name_file(error: SnncError, source: str | os.PathLike[str] | Model) -> None
         error.hint = f"snnc convert {name} --calibrate x.npz"
 
 
-def _observer(options: ConvertOptions, progress: Callable[[int, int], None] | None) -> Observer | None:
-    """Return what observes a float network on the calibration data the user named, if any."""
-    if options.calibrate is None:
+def _observer(
+    options: ConvertOptions, given: Any, progress: Callable[[int, int | None], None] | None
+) -> Calibration | None:
+    """Return what observes a float network on the calibration data, if there are any."""
+    if options.calibrate is not None and given is not None:
+        raise UsageError("SNN262", "calibration data are given twice, by name and as an object")
+    source = options.calibrate if given is None else given
+    if source is None:
         return None
-    source, seed = options.calibrate, options.seed
-    return Calibration(lambda specs: load_samples(source, specs, seed=seed), progress)
+    return Calibration(open_samples(source, seed=options.seed), progress)
 
 
 class _Choices(Instrument):
@@ -255,7 +307,7 @@ class _Choices(Instrument):
             step = constant(node.inputs[1]) if site is not None else None
             if site is not None and step is not None:
                 book = CodeBook.from_attributes(attributes(node))
-                self.choices[site] = Choice(book, np.array(step), _offset(node))
+                self.choices[site] = Choice(book, np.array(step), _offset(node), measured_at(node))
 
 
 def _offset(quantiser: Node) -> npt.NDArray[Any] | None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "units", "files", "arrays", "coding", "settings"}),
     frozenset({"ir"}),
-    frozenset({"ops"}),
+    frozenset({"ops", "data"}),
     frozenset({"verify", "cost"}),
     frozenset({"pipeline"}),
     frozenset({"passes", "runtimes"}),

@@ -66,6 +66,9 @@ def convolution(
     divisor = weight.denominator.reshape(weight.denominator.shape[0], -1)
     if data.step.size == 1 and divisor.shape[1] == 1:
         ratio = per_unit(data.step.reshape(1, 1), divisor)
+    elif groups == 1 and divisor.shape[0] == 1:
+        # The inputs of all output channels are the same: one row of exact numbers stands for all.
+        ratio = collapse(per_unit(channel_steps.reshape(1, inputs), divisor))
     else:
         ratio = collapse(per_unit(per_weight, divisor))
     if ratio.shape[1] != 1:
@@ -73,7 +76,7 @@ def convolution(
     numerator = weight.numerator
     if any(size != 1 for size in numerator.shape[1:]):
         return FloatValue("the weight scale is not one per output channel")
-    step = collapse(numerator.reshape(-1) * ratio[:, 0])
+    step = collapse(np.broadcast_to(numerator.reshape(-1) * ratio[:, 0], (outputs,)))
     low, high = weight_range(integers, tuple(range(1, integers.ndim)), *integer_range(data))
     form = (1, -1) + (1,) * (rank - 2)
     offset = as_exact(bias.array.reshape(-1)) if isinstance(bias, Constant) else exact(0, 1)

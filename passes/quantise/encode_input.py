@@ -26,7 +26,7 @@ from snnc.ir.evaluate import evaluate
 from snnc.ir.rewrite import drop_unused
 from snnc.passes.analysis.layout import LAYOUT_OPS
 from snnc.passes.editing import Editor
-from snnc.passes.quantise.insert_quantisers import SITE, Choice, Observer
+from snnc.passes.quantise.insert_quantisers import SITE, Choice, Sampler
 from snnc.passes.quantise.pixels import InputCode, of_affine, of_any, of_samples
 from snnc.passes.quantise.sites import host_values
 from snnc.passes.recognise.uniform import quantise_attributes
@@ -63,7 +63,7 @@ class EncodeInput:
         choices: Codes chosen before, by tensor, used instead of observing.
     """
 
-    observer: Observer | None = field(default=None, compare=False, repr=False)
+    observer: Sampler | None = field(default=None, compare=False, repr=False)
     choices: Mapping[str, Choice] | None = field(default=None, compare=False, repr=False)
 
     name: ClassVar[str] = "encode-input"

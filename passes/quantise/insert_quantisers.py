@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -12,35 +13,23 @@ import numpy.typing as npt
 from snnc.coding import CodeBook, Partition
 from snnc.errors import InternalError, UsageError, Where
 from snnc.ir import AI_SNNC, DataType, Model, Node, Value, initializer, make_node, unique_name
+from snnc.passes.quantise.balance import balanced_steps
+from snnc.passes.quantise.channels import Rows, channels_of
+from snnc.passes.quantise.grids import WeightFormat
+from snnc.passes.quantise.histogram import Distribution
 from snnc.passes.quantise.sites import Site, quantiser_sites
-from snnc.passes.quantise.steps import best_step
+from snnc.passes.quantise.steps import ObserverName, best_step, per_axis
 from snnc.passes.recognise.uniform import quantise_attributes
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
 
-__all__ = ["SITE", "Choice", "InsertQuantisers", "Observer", "TensorSample"]
+__all__ = ["SITE", "Choice", "InsertQuantisers", "Observer", "Sampler", "TensorSample", "measured_at"]
 
 #: Metadata key of an inserted quantiser: the float tensor it was made for.
 SITE = "snnc.site"
 _MOST_NAMES = 4
+_MEASURED = "snnc.measured"
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class TensorSample:
-    """What calibration saw of one tensor.
-
-    Attributes:
-        values: Sample of its values, float32, shape (n, channels) with the last axis of the tensor kept.
-        low: Smallest value seen.
-        high: Largest value seen.
-        channel_peaks: Largest magnitude seen per position of the last axis, float32.
-    """
-
-    values: Array
-    low: float
-    high: float
-    channel_peaks: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,24 +38,45 @@ class Choice:
 
     Attributes:
         book: Its code.
-        step: Its step, float32, of shape () or (channels,), or one that broadcasts against the tensor.
+        step: Its step, float32, of shape () or one that broadcasts to the tensor.
         offset: Value of code 0 where that is not zero (a network input), of the shape of the step.
+        measured: What coding costs on the calibration data: ``sqnr_db``, None where nothing is lost, and
+            ``clipped``, the share of the values beyond the code; empty where nothing was measured.
     """
 
     book: CodeBook
     step: Array
     offset: Array | None = None
+    measured: Mapping[str, float | None] = field(default_factory=dict)
 
 
-Observer = Callable[[Model, Sequence[str]], Mapping[str, TensorSample]]
+@dataclass(frozen=True, eq=False)
+class TensorSample:
+    """Some of the values that calibration saw of one tensor.
+
+    Attributes:
+        values: Sample of its values, float32, shape (n, channels) with the last axis of the tensor kept.
+        low: Smallest value seen.
+        high: Largest value seen.
+    """
+
+    values: Array
+    low: float
+    high: float
+
+
+#: Runs a model on the calibration data and samples tensors, by name.
+Sampler = Callable[[Model, Sequence[str]], Mapping[str, TensorSample]]
+#: Runs a model on the calibration data; for each tensor named, the axes along which channels are told apart.
+Observer = Callable[[Model, Mapping[str, tuple[int, ...]]], Mapping[str, Distribution]]
 
 
 @dataclass(frozen=True)
 class InsertQuantisers:
     """Put a quantiser in front of every synapse that reads floats and behind every activation function.
 
-    Steps minimise the mean squared error on the calibration data, per tensor, or per channel where a matrix
-    product with constant weights can absorb them (behind a LayerNorm; RepQ-ViT's reparametrisation).
+    Steps minimise the mean squared error on the calibration data, or what else ``method`` says, per tensor,
+    or per channel where the products behind the code can absorb them (RepQ-ViT's reparametrisation).
 
     Matches: operands of Conv and MatMul without a code; results of activation functions that are summed.
     Leaves alone: what carries a code; the first layer, which reads the network input.
@@ -76,7 +86,9 @@ class InsertQuantisers:
         timesteps: T of the codes.
         groups: G of the codes.
         partition: Partition of time-steps into groups.
-        observer: Runs the model on the calibration data and samples tensors.
+        observer: Runs the model on the calibration data and counts the values of tensors.
+        method: How steps are chosen: ``mse``, ``percentile`` or ``entropy``; see `best_step`.
+        weights: Form of the weights behind the codes, which bounds how far steps of channels may differ.
         choices: Quantisers chosen before, by tensor, used instead of observing.
     """
 
@@ -85,6 +97,8 @@ class InsertQuantisers:
     partition: Partition = "interleaved"
     observer: Observer | None = field(default=None, compare=False, repr=False)
     choices: Mapping[str, Choice] | None = field(default=None, compare=False, repr=False)
+    method: ObserverName = "mse"
+    weights: str = "int8"
 
     name: ClassVar[str] = "insert-quantisers"
     requires: ClassVar[frozenset[str]] = frozenset({"sorted", "unique-names", "constants-folded"})
@@ -101,8 +115,12 @@ class InsertQuantisers:
         if self.choices is not None:
             chosen = self.choices
         elif self.observer is not None:
-            samples = self.observer(model, [site.value.name or "" for site in sites])
-            chosen = {name: self._choose(name, site, samples, result) for name, site in _named(sites)}
+            channels = dict(zip([name for name, _ in _named(sites)], channels_of(model, sites), strict=True))
+            seen = self.observer(model, {name: entry.axes for name, entry in channels.items()})
+            chosen = {
+                name: self._choose(name, site, seen[name], channels[name].rows, result)
+                for name, site in _named(sites)
+            }
         else:
             partly = any(node.domain == AI_SNNC and node.op_type == "Quantise" for node in model.graph)
             raise UsageError(
@@ -119,18 +137,22 @@ class InsertQuantisers:
         return result
 
     def _choose(
-        self, name: str, site: Site, samples: Mapping[str, TensorSample], result: PassResult
+        self, name: str, site: Site, seen: Distribution, rows: tuple[Rows, ...], result: PassResult
     ) -> Choice:
-        sample = samples[name]
-        book = CodeBook(self.timesteps, self.groups, self.partition, signed=sample.low < 0)
-        per_channel = site.per_channel and _is_normalisation(site.value.producer())
-        step, error = best_step(sample.values, sample.channel_peaks if per_channel else None, book)
-        kind = "one step per channel" if per_channel else "one step"
-        outside = _outside(sample, book, step)
+        book = CodeBook(self.timesteps, self.groups, self.partition, signed=seen.low < 0)
+        if seen.axes:
+            found = balanced_steps(seen, book, self.method, rows, WeightFormat(self.weights))
+            step = per_axis(found.step, seen, len(site.value.shape or ()))
+        else:
+            found = best_step(seen, book, self.method)
+            step = np.asarray(found.step)
+        kind = "one step per channel" if seen.axes else "one step"
         result.notes.append(
-            f"{name}: {kind}, signal to noise {error:.1f} dB, {outside:.2%} of the values clipped"
+            f"{name}: {kind}, signal to noise {found.decibel:.1f} dB, "
+            f"{found.clipped:.2%} of the values clipped"
         )
-        return Choice(book, step)
+        decibel = round(found.decibel, 2) if np.isfinite(found.decibel) else None
+        return Choice(book, step, measured={"sqnr_db": decibel, "clipped": round(found.clipped, 6)})
 
     def _insert(self, model: Model, site: Site, choice: Choice, result: PassResult) -> None:
         graph, value = model.graph, site.value
@@ -148,6 +170,8 @@ class InsertQuantisers:
             source=producer,
         )
         node.metadata_props[SITE] = name
+        if choice.measured:
+            node.metadata_props[_MEASURED] = json.dumps(dict(choice.measured), sort_keys=True)
         _insert_behind(model, producer, node)
         for reader, position in site.uses:
             reader.replace_input_with(position, node.outputs[0])
@@ -163,6 +187,12 @@ def _listed(sites: Sequence[Site]) -> str:
     listed = ", ".join(map(repr, names[:_MOST_NAMES]))
     subject, verb = ("values", "carry") if len(names) > 1 else ("value", "carries")
     return f"{len(names)} {subject} of the network ({listed}{more}) {verb}"
+
+
+def measured_at(node: Node) -> dict[str, float | None]:
+    """Return what coding costs at an inserted quantiser on the calibration data; see `Choice`."""
+    content = json.loads(node.metadata_props.get(_MEASURED, "{}"))
+    return {str(key): value for key, value in content.items()}
 
 
 def _named(sites: Sequence[Site]) -> list[tuple[str, Site]]:
@@ -184,18 +214,3 @@ def _give_out(model: Model, value: Value, code: Value) -> None:
     outputs[place] = code
     name = value.name or "output"
     value.name, code.name = unique_name(model.graph, f"{name}_float"), name
-
-
-def _is_normalisation(node: Node | None) -> bool:
-    while node is not None and node.op_type in ("Add", "Mul") and node.inputs[0] is not None:
-        node = node.inputs[0].producer()
-    return node is not None and node.op_type in ("LayerNormalization", "RMSNormalization")
-
-
-def _outside(sample: TensorSample, book: CodeBook, step: Array) -> float:
-    """Share of the sampled values beyond the largest code."""
-    limit = book.largest * step.reshape(-1)
-    beyond = sample.values > limit
-    if book.smallest < 0:
-        beyond |= sample.values < book.smallest * step.reshape(-1)
-    return float(np.count_nonzero(beyond)) / max(1, sample.values.size)

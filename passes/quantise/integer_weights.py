@@ -146,6 +146,10 @@ def _input_steps(node: Node, data: Coded | Merged | Fixed, shape: tuple[int, ...
     groups = int(attributes(node).get("group", 1))
     if any(size != 1 for axis, size in enumerate(step.shape) if axis != 1):
         return np.full((1,) * len(shape), step.max())
+    if groups == 1:
+        return np.ascontiguousarray(
+            np.broadcast_to(step.reshape(-1), (shape[1],)).reshape((1, shape[1]) + (1,) * (len(shape) - 2))
+        )
     per_group = np.broadcast_to(step.reshape(groups, 1, shape[1]), (groups, shape[0] // groups, shape[1]))
     return np.ascontiguousarray(per_group.reshape(shape[:2] + (1,) * (len(shape) - 2)))
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnc.coding import CodeBook
+from snnc.passes.quantise.histogram import Histogram
 from snnc.passes.quantise.steps import best_step
 
 __all__ = ["PIXELS", "InputCode", "of_affine", "of_any", "of_pixels", "of_samples"]
@@ -61,9 +62,11 @@ def of_samples(rows: Array, low: float, *, channels: bool, offsets: bool = True)
     if found is not None and (offsets or not bool(np.any(found.offset != 0))):
         return found
     book = _SIGNED if low < 0 else PIXELS
-    step, decibel = best_step(rows, None, book)
-    text = f"{book.levels} uniform levels, signal to noise {decibel:.1f} dB"
-    return InputCode(book, step, np.zeros((), np.float32), text)
+    histogram = Histogram()
+    histogram.add(rows)
+    found_step = best_step(histogram.distribution(), book)
+    text = f"{book.levels} uniform levels, signal to noise {found_step.decibel:.1f} dB"
+    return InputCode(book, np.asarray(found_step.step), np.zeros((), np.float32), text)
 
 
 def of_pixels(rows: Array) -> InputCode | None:

@@ -35,14 +35,11 @@ class Site:
     Attributes:
         value: The float value.
         uses: Readers (node, input position) that will read the code; the others keep the float value.
-        per_channel: Every reader is a matrix product with constant weights, so that steps may differ along
-            the last axis.
         output: The value is an output of the graph, which will be the code.
     """
 
     value: Value
     uses: list[tuple[Node, int]] = field(default_factory=list)
-    per_channel: bool = True
     output: bool = False
 
     def add(self, node: Node, position: int) -> None:
@@ -69,16 +66,12 @@ def quantiser_sites(model: Model) -> list[Site]:
         for position, operand in enumerate(node.inputs[:2]):
             if operand is None or constant(operand) is not None or id(operand) in host:
                 continue
-            origin, use, direct = _origin(operand, (node, position))
+            origin, use = _origin(operand, (node, position))
             producer = origin.producer()
             if _is_code(producer) or _hands_on_a_code(operand):
                 continue
             site = sites.setdefault(id(origin), Site(origin))
             site.add(*use)
-            weights = node.inputs[1]
-            site.per_channel &= (
-                direct and node.op_type == "MatMul" and position == 0 and constant(weights) is not None
-            )
 
     def coded(value: Value, node: Node | None, position: int) -> bool:
         site = sites.get(id(value))
@@ -86,7 +79,6 @@ def quantiser_sites(model: Model) -> list[Site]:
 
     def demand(value: Value, node: Node | None, position: int) -> None:
         site = sites.setdefault(id(value), Site(value))
-        site.per_channel = False
         if node is None:
             site.output = True
         else:
@@ -138,13 +130,12 @@ def host_values(model: Model, *, clipped: bool = False) -> set[int]:
     return host
 
 
-def _origin(operand: Value, use: tuple[Node, int]) -> tuple[Value, tuple[Node, int], bool]:
+def _origin(operand: Value, use: tuple[Node, int]) -> tuple[Value, tuple[Node, int]]:
     """Follow an operand back through operators that hand codes on.
 
     Returns:
-        The value to quantise, its reader on this path, and whether the product reads it itself.
+        The value to quantise and its reader on this path.
     """
-    direct = True
     selected: tuple[Value, tuple[Node, int]] | None = None
     while True:
         node = operand.producer()
@@ -153,10 +144,10 @@ def _origin(operand: Value, use: tuple[Node, int]) -> tuple[Value, tuple[Node, i
         if node is None or position is None or source is None or constant(source) is not None:
             # Parts of a sum, such as queries, keys and values, have a step each; of a code they have one.
             whole = node is not None and (node.op_type in NONLINEAR or _is_code(node))
-            return (operand, use, direct) if whole or selected is None else (*selected, False)
+            return (operand, use) if whole or selected is None else selected
         if node.op_type in _SELECTS and selected is None:
             selected = operand, use
-        operand, use, direct = source, (node, position), False
+        operand, use = source, (node, position)
 
 
 def _carrier(node: Node | None) -> int | None:

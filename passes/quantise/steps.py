@@ -1,76 +1,195 @@
-"""Searching the step of a code that loses least of a sample."""
+"""Searching the step of a code that loses least of what calibration saw."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from snnc.coding import CodeBook
+from snnc.passes.quantise.histogram import Distribution, Moments
 
-__all__ = ["best_step"]
+__all__ = ["OBSERVERS", "ObserverName", "StepChoice", "best_step", "cost_of", "errors_of", "per_axis"]
 
-Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+ObserverName = Literal["mse", "percentile", "entropy"]
 
-_MOST_VALUES = 16_384
+OBSERVERS: tuple[ObserverName, ...] = ("mse", "percentile", "entropy")
 #: Largest code over largest magnitude: from no clipping at all down to heavy clipping of outliers.
-_RATIOS = np.concatenate([np.linspace(1.05, 0.3, 31), np.geomspace(0.28, 0.02, 16)])
+_RATIOS = np.concatenate([np.linspace(1.05, 0.4, 14), np.geomspace(0.35, 0.02, 14)])
+_RATIOS_OF_CHANNEL = np.linspace(1.05, 0.3, 16)
+_FINER = 6
+#: Share of the magnitudes that the largest code reaches, for ``percentile``.
+_SHARE = 0.9999
+#: A channel that calibration hardly saw away from zero gets a step this much finer than is usual at most.
+_FAINTEST = 2.0**-10
 
 
-def best_step(values: Array, channel_peaks: Array | None, book: CodeBook) -> tuple[Array, float]:
-    """Choose the step that minimises the mean squared error of nearest-level coding.
+@dataclass(frozen=True, eq=False)
+class StepChoice:
+    """A step and what it costs on the calibration data.
+
+    Attributes:
+        step: float32 and positive, of shape () or (channels,).
+        decibel: Signal-to-noise ratio in dB; infinite where nothing is lost.
+        clipped: Share of the values beyond the largest or smallest code.
+    """
+
+    step: npt.NDArray[np.float32]
+    decibel: float
+    clipped: float
+
+
+def best_step(seen: Distribution, book: CodeBook, observer: ObserverName = "mse") -> StepChoice:
+    """Choose a step for each channel of a distribution.
 
     Args:
-        values: Sample, shape (n, channels).
-        channel_peaks: Largest magnitude of each channel, for one step per channel; None for one step in all.
-        book: The code.
+        seen: What calibration saw; one channel for one step in all.
+        book: The code; its own levels are what errors are computed with, whatever their spacing.
+        observer: ``mse`` minimises the mean squared error of nearest-level coding; ``percentile`` lets the
+            largest code reach 99.99 % of the magnitudes; ``entropy`` minimises the Kullback-Leibler
+            divergence between the values and their codes, each spread over its interval.
 
     Returns:
-        Step, float32 and positive, of shape () or (channels,), and the signal-to-noise ratio in dB (infinite
-        where nothing is lost).
+        The steps, with what they cost.
     """
-    if channel_peaks is None:
-        flat = _thinned(values.reshape(-1))
-        peak = _peak(flat, book)
-        step = np.float32(_search(flat, peak / book.max_abs, book))
-        return np.asarray(step), _decibel(flat, np.full(1, step), book)
-    rows = values[:: max(1, len(values) // 2048)].astype(np.float64)
-    typical = float(np.median(channel_peaks[channel_peaks > 0])) if bool(np.any(channel_peaks > 0)) else 1.0
-    # A channel that calibration never saw away from zero gets a step like the others, not zero.
-    peaks = np.maximum(np.abs(rows).max(axis=0), typical * 2.0**-10)
-    base = peaks / book.max_abs
-    best = base.copy()
-    least = np.full(len(base), np.inf)
-    for ratio in _RATIOS[:31:2]:
-        error = ((_coded(rows, base * ratio, book) - rows) ** 2).mean(axis=0)
+    known = seen.clamped() if book.smallest >= 0 else seen
+    base = _largest_steps(known, book)
+    if observer == "percentile":
+        step = np.minimum(_percentiles(known) / book.max_abs, base)
+    else:
+        step = np.empty(known.channels)
+        grid = _RATIOS if known.channels == 1 else _RATIOS_OF_CHANNEL
+        measure = _squared_error if observer == "mse" else _divergence
+        for part, moments in known.blocks():
+            step[part] = _search(partial(measure, moments, book=book), base[part], grid)
+    rounded = np.maximum(step, np.finfo(np.float32).tiny).astype(np.float32)
+    return cost_of(seen, rounded if seen.axes else rounded.reshape(()), book)
+
+
+def _largest_steps(seen: Distribution, book: CodeBook) -> Floats:
+    """Return the steps at which nothing is clipped."""
+    reach = float(book.max_abs)
+    alone = book.smallest >= 0 and seen.channels == 1
+    peaks: Floats = np.array([max(seen.high, 0.0)]) if alone else seen.peaks
+    alive = peaks[peaks > 0]
+    typical = float(np.median(alive)) if alive.size else 1.0
+    return np.asarray(np.maximum(peaks, typical * _FAINTEST) / reach)
+
+
+def _search(measure: Callable[[Floats], Floats], base: Floats, ratios: Floats) -> Floats:
+    """Return the best multiple of each base: coarse first, then finer around the best one."""
+    errors = np.stack([measure(base * ratio) for ratio in ratios])
+    best = errors.argmin(axis=0)
+    ratio, least = ratios[best], errors.min(axis=0)
+    upper = ratios[np.maximum(best - 1, 0)]
+    lower = ratios[np.minimum(best + 1, len(ratios) - 1)]
+    for share in np.linspace(0, 1, _FINER + 2)[1:-1]:
+        candidate = lower + (upper - lower) * share
+        error = measure(base * candidate)
         better = error < least
-        least, best = np.where(better, error, least), np.where(better, base * ratio, best)
-    steps = best.astype(np.float32)
-    return steps, _decibel(rows, steps, book)
+        ratio, least = np.where(better, candidate, ratio), np.where(better, error, least)
+    return np.asarray(base * ratio)
 
 
-def _thinned(flat: Array) -> Array:
-    return flat[:: max(1, len(flat) // _MOST_VALUES)].astype(np.float64)
+def _squared_error(moments: Moments, step: Floats, book: CodeBook) -> Floats:
+    """Return the sum of squared errors of nearest-level coding, for each channel."""
+    points = step[:, None] * (book.twice_midpoints / 2)
+    number, total, _ = moments.below(points)
+    ends = moments.number[:, -1:], moments.total[:, -1:]
+    number = np.diff(np.concatenate([np.zeros_like(ends[0]), number, ends[0]], axis=1))
+    total = np.diff(np.concatenate([np.zeros_like(ends[1]), total, ends[1]], axis=1))
+    levels = step[:, None] * book.codes
+    return np.asarray(moments.square[:, -1] + (levels * (levels * number - 2 * total)).sum(axis=1))
 
 
-def _peak(flat: Array, book: CodeBook) -> float:
-    peak = float(np.abs(flat).max(initial=0.0)) if book.smallest < 0 else float(flat.max(initial=0.0))
-    return peak if peak > 0 else 1.0
+def _divergence(moments: Moments, step: Floats, book: CodeBook) -> Floats:
+    """Return the Kullback-Leibler divergence of the codes, each spread over its interval, from the values.
+
+    Values beyond the book are put at its ends, and zeros, which any step codes exactly, are left out.
+    """
+    width = np.diff(moments.bounds)
+    centre = moments.bounds[:-1] + width / 2
+    mass = moments.density * width
+    channels, bins = mass.shape
+    mass[:, bins // 2 - 1 : bins // 2 + 1] = 0
+    inside = np.abs(centre)[None, :] <= step[:, None] * (book.max_abs + 0.5)
+    held = mass * inside
+    first = inside.argmax(axis=1)[:, None]
+    last = first + inside.sum(axis=1, keepdims=True) - 1
+    beyond = mass - held
+    true = held.copy()
+    for place, side in ((last, centre > 0), (first, centre < 0)):
+        more = np.take_along_axis(true, place, axis=1) + (beyond * side).sum(axis=1, keepdims=True)
+        np.put_along_axis(true, place, more, axis=1)
+    cell = np.searchsorted(book.twice_midpoints / 2, centre[None, :] / step[:, None], side="right")
+    key = (np.arange(channels)[:, None] * book.levels + cell).reshape(-1)
+
+    def per_cell(numbers: Floats) -> Floats:
+        sums = np.bincount(key, weights=numbers.reshape(-1), minlength=channels * book.levels)
+        return np.asarray(sums[key].reshape(channels, bins))
+
+    spread = width * (true > 0)
+    room = per_cell(spread)
+    coded = np.where(room > 0, per_cell(held) * spread / np.where(room > 0, room, 1), 0)
+    share = true / np.maximum(true.sum(axis=1, keepdims=True), 1e-300)
+    guess = coded / np.maximum(coded.sum(axis=1, keepdims=True), 1e-300)
+    # A bin that only clipped values fill has no share in the codes; a small one stands for it.
+    guess = np.maximum(guess, 1e-9)
+    with np.errstate(divide="ignore"):
+        terms = np.where(share > 0, share * np.log(np.where(share > 0, share, 1) / guess), 0.0)
+    return np.asarray(terms.sum(axis=1))
 
 
-def _search(flat: Array, base: float, book: CodeBook) -> float:
-    errors = [float(((_coded(flat, base * ratio, book) - flat) ** 2).sum()) for ratio in _RATIOS]
-    return float(base * _RATIOS[int(np.argmin(errors))])
+def _percentiles(seen: Distribution) -> Floats:
+    """Return the magnitude below which `_SHARE` of the values lie, for each channel."""
+    bins = len(seen.edges) - 1
+    folded = seen.counts[:, :bins] + seen.counts[:, bins:]
+    cumulative = np.cumsum(folded, axis=1)
+    wanted = _SHARE * cumulative[:, -1:]
+    place = np.minimum((cumulative < wanted).sum(axis=1), bins - 1)
+    return np.asarray(np.minimum(seen.edges[place + 1], np.maximum(seen.peaks, seen.edges[1])))
 
 
-def _coded(values: Array, step: Array | float, book: CodeBook) -> Array:
-    return np.asarray(book.nearest(values / step) * step)
+def cost_of(seen: Distribution, step: npt.NDArray[np.float32], book: CodeBook) -> StepChoice:
+    """Return steps with what they cost on the calibration data.
+
+    Args:
+        seen: What calibration saw.
+        step: Steps of its channels, or one.
+        book: The code.
+    """
+    known = seen.clamped() if book.smallest >= 0 else seen
+    steps = np.broadcast_to(step.astype(np.float64).reshape(-1), (known.channels,))
+    noise = signal = beyond = 0.0
+    for part, moments in known.blocks():
+        noise += float(_squared_error(moments, steps[part], book).sum())
+        signal += float(moments.square[:, -1].sum())
+        ends = steps[part, None] * np.array([[float(book.smallest), float(book.largest)]])
+        below, _, _ = moments.below(ends)
+        if book.smallest < 0:
+            beyond += float(below[:, 0].sum())
+        beyond += float((moments.number[:, -1] - below[:, 1]).sum())
+    decibel = float("inf") if noise <= 0 or signal <= 0 else float(10 * np.log10(signal / noise))
+    return StepChoice(step, decibel, max(0.0, beyond) / max(1, seen.total))
 
 
-def _decibel(values: Array, step: Array, book: CodeBook) -> float:
-    signal = float((values.astype(np.float64) ** 2).sum())
-    noise = float(((_coded(values.astype(np.float64), step.astype(np.float64), book) - values) ** 2).sum())
-    if noise == 0.0 or signal == 0.0:
-        return float("inf")
-    return float(10 * np.log10(signal / noise))
+def errors_of(seen: Distribution, step: Floats, book: CodeBook) -> tuple[Floats, Floats]:
+    """Return the mean squared error of coding, and the mean square of the values, for each channel."""
+    known = seen.clamped() if book.smallest >= 0 else seen
+    errors, squares = np.zeros(known.channels), np.zeros(known.channels)
+    for part, moments in known.blocks():
+        number = np.maximum(moments.number[:, -1], 1)
+        errors[part] = np.maximum(_squared_error(moments, step[part], book), 0) / number
+        squares[part] = moments.square[:, -1] / number
+    return errors, squares
+
+
+def per_axis(step: npt.NDArray[np.float32], seen: Distribution, rank: int) -> npt.NDArray[Any]:
+    """Return the steps of channels in a shape that broadcasts to the tensor, size 1 along all other axes."""
+    sizes = dict(zip(seen.axes, seen.shape, strict=True))
+    return step.reshape([sizes.get(axis, 1) for axis in range(rank)])

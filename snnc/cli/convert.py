@@ -12,6 +12,7 @@ import click
 
 from snnc.cli import options
 from snnc.cli.output import Output, printable
+from snnc.cli.progress import SampleCounter
 from snnc.cli.tables import pass_rows, show_note, show_passes
 from snnc.settings import SETTINGS, format_recipe
 
@@ -73,7 +74,8 @@ def command(
     if dump_passes is not None:
         replay = ["snnc", *sys.argv[1:]]
         instruments.append(Dump(dump_passes, force=output.settings.force, replay=replay))
-    converted = convert(model, choices, instruments=instruments)
+    counter = SampleCounter(output.progress_stream(), "  calibrating")
+    converted = convert(model, choices, instruments=instruments, progress=counter)
     report = audit(converted.model)
     if not report.clean:
         raise InternalError(
@@ -91,6 +93,7 @@ def command(
     if save_recipe is not None:
         _save_recipe(save_recipe, converted, force=output.settings.force, inputs=inputs)
     show_passes(output, converted.records)
+    _show_calibration(output, converted, choices.calibrate)
     output.result()
     calibrate = choices.calibrate
     cost = _measure(converted.model, calibrate, choices.seed)
@@ -113,8 +116,26 @@ def command(
             "passes": pass_rows(converted.records),
             "audit": {"multiplication_free": report.clean, "claim": report.claim},
             "cost": cost.to_dict(),
+            "calibration": None if converted.calibration is None else converted.calibration.to_dict(),
         }
     )
+
+
+def _show_calibration(output: Output, converted: Conversion, source: str | None) -> None:
+    """Say what the quantisers were chosen from, and loudly if that was nothing real."""
+    record = converted.calibration
+    if record is None:
+        return
+    output.result(f"calibrated on {record.samples} samples, sha256 {record.sha256[:16]}")
+    clipped = {name: numbers.get("clipped") or 0.0 for name, numbers in record.codes.items()}
+    if any(clipped.values()):
+        name = max(clipped, key=lambda each: clipped[each])
+        show_note(output, f"most values beyond the code: {clipped[name]:.2%} at {name}; such inputs saturate")
+    if source is not None and source.startswith("random:"):
+        output.say(
+            f"warning: calibrated on {source}, not on data: codes fit noise, and accuracy will suffer; "
+            "give samples of what the network is for: --calibrate x.npz"
+        )
 
 
 def _default_target(model: str) -> str:
@@ -139,14 +160,15 @@ def _save_recipe(path: str, converted: Conversion, *, force: bool, inputs: Seque
 
 def _measure(model: Model, calibrate: str | None, seed: int) -> CostReport:
     """Count spikes and operations on a few samples: the calibration's, or random ones."""
-    from snnc.arrays import load_samples, sample_count
+    from snnc.arrays import sample_count
     from snnc.cost import measure, required_taps
+    from snnc.data import load_samples
     from snnc.ir.taps import elements_per_sample
     from snnc.runtimes import create
 
     runtime = create("numpy", model)
     most = min(_COST_SAMPLES, max(1, _COST_ELEMENTS // elements_per_sample(model, required_taps(model))))
-    samples = load_samples(calibrate or f"random:{_RANDOM_SAMPLES}", runtime.inputs, seed=seed)
-    samples = {name: array[:most] for name, array in samples.items()}
+    wanted = calibrate or f"random:{_RANDOM_SAMPLES}"
+    samples = load_samples(wanted, runtime.inputs, seed=seed, limit=most)
     source = calibrate or "random inputs"
     return measure(model, samples, runtime.run, data=f"{sample_count(samples)} samples of {source}")

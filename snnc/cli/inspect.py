@@ -163,8 +163,9 @@ def _neurons(model: Model) -> list[dict[str, Any]]:
 
 
 def _cost(output: Output, model: Model, data: str, seed: int) -> dict[str, Any]:
-    from snnc.arrays import load_samples, sample_count
+    from snnc.arrays import sample_count
     from snnc.cost import measure, render
+    from snnc.data import load_samples
     from snnc.runtimes import create
 
     runtime = create("numpy", model)

@@ -32,8 +32,9 @@ __all__ = ["command"]
 @options.seed
 def command(output: Output, *, model: str, source: str, target: str | None, runtime: str, seed: int) -> None:
     """Run a spiking model."""
-    from snnc.arrays import check_suffix, load_samples, sample_count, write_arrays
+    from snnc.arrays import check_suffix, sample_count, write_arrays
     from snnc.compile import load_spiking
+    from snnc.data import load_samples
     from snnc.files import check_output
     from snnc.runtimes import create
 

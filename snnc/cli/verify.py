@@ -32,8 +32,8 @@ def command(
     output: Output, *, source: str, converted: str, data: str | None, labels: str | None, seed: int
 ) -> int:
     """Compare a spiking model with its source."""
-    from snnc.arrays import load_samples
     from snnc.compile import load_spiking
+    from snnc.data import load_samples
     from snnc.debug.verify import verify
     from snnc.errors import UsageError
     from snnc.runtimes import create

@@ -124,8 +124,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "calibrate",
         "data",
-        "Samples to calibrate a float network on, and to count spikes and operations on: .npz, .npy, "
-        "a folder of .npy, or random:N.",
+        "Samples to calibrate a float network on, and to count spikes and operations on: .npz, .npy, a "
+        "folder of .npy, of ONNX test data or of images, file.py:function, or random:N.",
         metavar="DATA",
         recorded=False,
     ),
@@ -142,6 +142,14 @@ SETTINGS: tuple[Setting, ...] = (
         "it is listed and billed. May be repeated.",
         many=True,
         metavar="OP|NODE",
+    ),
+    Setting(
+        "observer",
+        "text",
+        "How calibration chooses the step of a code: least squared error, reaching 99.99 % of the values, or "
+        "least Kullback-Leibler divergence.",
+        default="mse",
+        choices=("mse", "percentile", "entropy"),
     ),
     Setting("seed", "int", "Seed of random choices.", default=0, low=0, high=2**32 - 1, metavar="N"),
 )

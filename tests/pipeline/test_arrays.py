@@ -12,7 +12,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from snnc.arrays import InputSpec, load_samples, match_inputs, read_arrays, sample_count, write_arrays
+from snnc.arrays import InputSpec, match_inputs, read_arrays, sample_count, write_arrays
+from snnc.data import load_samples
 from snnc.errors import EnvironmentFailure, InputError, UsageError
 from snnc.files import atomic_write, check_output, open_regular
 

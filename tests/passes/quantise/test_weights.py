@@ -117,10 +117,11 @@ def test_convolution_weights(net: Any, agree: Any, text: str, group: int) -> Non
     made.output(made.quantise(c, 0.3, SIGNED))
     result = agree(made, weights=text, float64=True)
     ((integers, numerator, denominator),) = weights_of(result.conversion.quantised)
-    assert numerator.shape == (8, 1, 1, 1) and denominator.shape == (8, 4 // group, 1, 1)
+    assert numerator.shape == (8, 1, 1, 1)
+    assert denominator.shape == (8 if group > 1 else 1, 4 // group, 1, 1)
     # Every weight is divided by the step of the channel that it reads.
     wanted = steps.reshape(group, 1, -1).repeat(8 // group, axis=1).reshape(8, -1)
-    assert np.array_equal(denominator[..., 0, 0].astype(np.float32), wanted)
+    assert np.array_equal(np.broadcast_to(denominator[..., 0, 0], wanted.shape).astype(np.float32), wanted)
     source = np.frombuffer(made.initializers[1].raw_data, np.float32).reshape(8, 4 // group, 3, 3)
     error = np.abs(integers * numerator / denominator - source)
     assert (error <= numerator / denominator * 0.5 * (1 + 1e-6)).all()

@@ -1,0 +1,87 @@
+"""How far the steps of channels may differ: finer codes for faint channels against coarser weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snnc.coding import CodeBook
+from snnc.passes.quantise.channels import Rows
+from snnc.passes.quantise.grids import WeightFormat, integer_grid
+from snnc.passes.quantise.histogram import Distribution
+from snnc.passes.quantise.steps import ObserverName, StepChoice, best_step, cost_of, errors_of
+
+__all__ = ["balanced_steps"]
+
+Floats = npt.NDArray[np.float64]
+
+#: Exponents between one step for all channels (0) and the best step of each (1).
+_EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+#: A channel seen this many times counts half for itself and half as one of its kind.
+_FEW = 1024
+
+
+def balanced_steps(
+    seen: Distribution, book: CodeBook, method: ObserverName, rows: tuple[Rows, ...], form: WeightFormat
+) -> StepChoice:
+    """Choose a step for each channel so that the layers behind lose least, by code and by weights together.
+
+    A step of its own suits each channel best, but the weights behind are multiplied by the steps before they
+    become integers, so that a channel of large steps makes the grid of all its neighbours coarse. Between one
+    step for all and the best one for each, the choice is the one with the least error of the layers' sums.
+
+    Args:
+        seen: What calibration saw, by channel.
+        book: The code.
+        method: See `best_step`.
+        rows: Weights behind the code; none if it is held (semantics 3.4).
+        form: How they become integers.
+    """
+    own = _own_steps(seen, book, method)
+    common = float(best_step(seen.pooled(), book, method).step)
+    best: tuple[float, Floats] | None = None
+    for exponent in _EXPONENTS:
+        steps = common ** (1 - exponent) * own**exponent
+        lost = _lost(seen, steps, book, rows, form)
+        if best is None or lost < best[0]:
+            best = lost, steps
+    assert best is not None
+    return cost_of(seen, best[1].astype(np.float32), book)
+
+
+def _own_steps(seen: Distribution, book: CodeBook, method: ObserverName) -> Floats:
+    """Return the best step of each channel; one of which little was seen goes by its size and its kind."""
+    own = best_step(seen, book, method).step.astype(np.float64)
+    number = seen.counts.sum(axis=1)
+    if bool((number >= 64 * _FEW).all()):
+        return own
+    _, squares = errors_of(seen, own, book)
+    size = np.sqrt(np.maximum(squares, squares.max() * 2.0**-20))
+    if not bool((size > 0).all()):
+        return own
+    alike = size * float(best_step(seen.scaled(size).pooled(), book, method).step)
+    weight = number / (number + _FEW)
+    return np.asarray(own**weight * alike ** (1 - weight))
+
+
+def _lost(
+    seen: Distribution, steps: Floats, book: CodeBook, rows: tuple[Rows, ...], form: WeightFormat
+) -> float:
+    """Return the squared error that code and weights leave in the sums behind, in parts of their squares."""
+    errors, squares = errors_of(seen, steps, book)
+    if not rows:
+        return float(errors.sum())
+    total = 0.0
+    for entry in rows:
+        label, weights = entry.labels, entry.weights
+        lost = float((errors[label, None] * weights**2).sum())
+        if entry.shared and form.largest is not None:
+            scale = steps[label, None]
+            integers, step = integer_grid(weights * scale, (0,), form, 1, powers_of_two=entry.powers_of_two)
+            wrong: npt.NDArray[Any] = integers * step / scale - weights
+            lost += float((squares[label, None] * wrong**2).sum())
+        signal = float((squares[label, None] * weights**2).sum())
+        total += lost / signal if signal > 0 else 0.0
+    return total

@@ -1,0 +1,168 @@
+"""Along which axes of a value the steps of a code may differ: where the weights behind it make up for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snnc.ir import Model, Node, concrete_shapes, constant
+from snnc.passes.analysis.layout import LAYOUT_OPS, layout_functions
+from snnc.passes.quantise.sites import Site
+from snnc.passes.quantise.streams import reaches_join
+
+__all__ = ["Channels", "Rows", "channels_of"]
+
+Labels = npt.NDArray[Any]
+Shapes = Mapping[str, tuple[int, ...]]
+#: Output channels of a layer that stand for all of them when steps are compared.
+_COLUMNS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Weights that multiply a code, as a matrix.
+
+    Attributes:
+        weights: float64 (rows, columns): some of the output channels, each a column.
+        labels: Channel of the code that each row multiplies, int (rows,).
+        shared: Whether the rows of a column share its grid, so that their steps must suit each other.
+        powers_of_two: Whether the steps of these grids will be powers of two.
+    """
+
+    weights: npt.NDArray[np.float64]
+    labels: Labels
+    shared: bool = True
+    powers_of_two: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """Along which axes of a value the steps of its code may differ, and what multiplies the code.
+
+    Attributes:
+        axes: The axes; empty for one step in all.
+        rows: The weights behind the code, where there are axes.
+    """
+
+    axes: tuple[int, ...] = ()
+    rows: tuple[Rows, ...] = ()
+
+
+def channels_of(model: Model, sites: list[Site]) -> list[Channels]:
+    """Return, for each site, the axes along which its steps may differ; none means one step in all.
+
+    Every product that reads the code must be able to absorb the steps: a product with constant weights takes
+    them into its rows of weights (RepQ-ViT's reparametrisation), the second operand of a product of two codes
+    hands those of its columns on to the result. Between the code and the product there may be operations
+    that only move elements.
+
+    Args:
+        model: The model of the sites.
+        sites: Values that get a quantiser.
+    """
+    one, two = concrete_shapes(model, 1), concrete_shapes(model, 2)
+    return [_channels(site, one, two) for site in sites]
+
+
+def _channels(site: Site, shapes: Shapes, shapes_of_two: Shapes) -> Channels:
+    if site.output:
+        return Channels()
+    name = site.value.name or ""
+    shape, other = shapes.get(name), shapes_of_two.get(name)
+    if shape is None or other is None or len(shape) != len(other):
+        return Channels()
+    fixed = [axis for axis, (a, b) in enumerate(zip(shape, other, strict=True)) if a == b and a > 1 and axis]
+    kept = tuple(axis for axis in fixed if _rows(site, shape, (axis,), shapes) is not None)
+    rows = _rows(site, shape, kept, shapes) if kept else None
+    return Channels(kept, tuple(rows)) if rows is not None else Channels()
+
+
+def _rows(site: Site, shape: tuple[int, ...], axes: tuple[int, ...], shapes: Shapes) -> list[Rows] | None:
+    """Return the weights behind a site, or None if they cannot absorb steps that differ along some axes."""
+    sizes = [size if axis in axes else 1 for axis, size in enumerate(shape)]
+    labels = np.broadcast_to(np.arange(np.prod(sizes)).reshape(sizes), shape)
+    found: list[Rows] = []
+    return found if all(_absorbed(*use, labels, shapes, found) for use in site.uses) else None
+
+
+def _absorbed(node: Node, position: int, labels: Labels, shapes: Shapes, found: list[Rows]) -> bool:
+    if node.domain not in ("", "ai.onnx"):
+        return False
+    varies = _varies(labels)
+    if node.op_type == "Conv":
+        weights = constant(node.inputs[1])
+        if position or weights is None or not varies <= {1}:
+            return False
+        found.append(_of_convolution(node, weights, labels[0].reshape(labels.shape[1], -1)[:, 0]))
+        return True
+    if node.op_type == "MatMul":
+        last = labels.ndim - 1
+        if position == 1:
+            stays = constant(node.inputs[0]) is None and labels.ndim >= 2 and last - 1 not in varies
+            return stays and _columns_stay(node)
+        weights = constant(node.inputs[1])
+        # A sum over codes of different steps needs weights of its own for each; a row cannot have its own.
+        if weights is None or not varies <= {last} or weights.ndim != 2:
+            return False
+        joined = reaches_join(node.outputs[0])
+        row = labels.reshape(-1, labels.shape[-1])[0]
+        found.append(Rows(_some_columns(weights), row, powers_of_two=joined))
+        return True
+    moved = _moved(node, position, labels, shapes)
+    if moved is None or node.outputs[0].is_graph_output():
+        return False
+    readers = list(node.outputs[0].uses())
+    return bool(readers) and all(_absorbed(*use, moved, shapes, found) for use in readers)
+
+
+def _of_convolution(node: Node, weights: npt.NDArray[Any], labels: Labels) -> Rows:
+    outputs, inputs = weights.shape[:2]
+    groups = len(labels) // inputs
+    if groups == 1:
+        matrix = np.moveaxis(weights, 0, -1).reshape(-1, outputs)
+        repeated = np.repeat(labels, matrix.shape[0] // inputs)
+        return Rows(_some_columns(matrix), repeated, powers_of_two=reaches_join(node.outputs[0]))
+    apart = weights.reshape(groups, outputs // groups, inputs, -1)
+    return Rows(_some_columns(np.moveaxis(apart, 2, 1).reshape(len(labels), -1)), labels, shared=False)
+
+
+def _some_columns(matrix: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    return matrix[:, :: max(1, matrix.shape[1] // _COLUMNS)].astype(np.float64)
+
+
+def _columns_stay(node: Node) -> bool:
+    """Whether nothing compares or adds the columns of a product before they become codes again."""
+    for reader, position in node.outputs[0].uses():
+        if reader.op_type in ("Div", "Mul", "Transpose", "Reshape") and position == 0:
+            if not _columns_stay(reader):
+                return False
+        elif reader.op_type not in ("MatMul", "Conv", "Quantise"):
+            return False
+    return True
+
+
+def _moved(node: Node, position: int, labels: Labels, shapes: Shapes) -> Labels | None:
+    """Carry labels through a layout or a scaling by one number; None where it is neither."""
+    if node.op_type in ("Mul", "Div"):
+        factor = constant(node.inputs[1 - position])
+        return labels if factor is not None and factor.size == 1 else None
+    if node.op_type not in LAYOUT_OPS or position != 0 or len(node.outputs) != 1:
+        return None
+    target = shapes.get(node.outputs[0].name or "")
+    if target is None or int(np.prod(target)) > labels.size:
+        return None
+    functions = layout_functions(node, labels.shape, [target])
+    return None if isinstance(functions, str) else functions[0](labels)
+
+
+def _varies(labels: Labels) -> set[int]:
+    """Return the axes along which labels differ."""
+    return {
+        axis
+        for axis in range(labels.ndim)
+        if labels.shape[axis] > 1 and bool((labels != np.take(labels, [0], axis=axis)).any())
+    }

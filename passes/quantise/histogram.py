@@ -1,0 +1,257 @@
+"""Histograms of a tensor's values, with bins of constant relative width: what calibration keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Distribution", "Histogram", "Moments"]
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+
+_MANTISSA = 23
+#: Bins an octave are 2^bits: many for a tensor, fewer where each channel has a histogram of its own.
+_BITS_OF_TENSOR = 7
+_BITS_OF_CHANNEL = 4
+_OCTAVES = 24
+_MOST_CHANNELS = 1 << 16
+#: Values counted of one batch at most; smallest, largest and peaks come from all of them.
+_VALUES_PER_BATCH = 1 << 19
+_BLOCK = 256
+
+
+class Histogram:
+    """Counts values of one tensor, for each channel or in all.
+
+    The bin of a value is read off its float32 bits: sign, exponent and the first bits of the mantissa. The
+    window of exponents moves up when larger values arrive, so that nothing about the range need be known.
+
+    Args:
+        axes: Axes of the tensor along which channels are told apart; empty for one histogram in all.
+
+    Attributes:
+        low: Smallest value seen.
+        high: Largest value seen.
+        shape: Size of each of the axes.
+    """
+
+    def __init__(self, axes: tuple[int, ...] = ()) -> None:
+        self.axes = axes
+        self.low, self.high = np.inf, -np.inf
+        self.shape: tuple[int, ...] = ()
+        self._bits = _BITS_OF_CHANNEL if axes else _BITS_OF_TENSOR
+        self._bins = _OCTAVES << self._bits
+        self._first: int | None = None
+        self._counts: npt.NDArray[np.int64] = np.zeros((1, 2 * self._bins), dtype=np.int64)
+        self._peaks: Floats = np.zeros(1)
+
+    def add(self, batch: Array) -> None:
+        """Take up one batch of the tensor, samples on axis 0."""
+        if batch.size == 0:
+            return
+        rows = self._rows(np.asarray(batch, dtype=np.float32))
+        low, high = float(batch.min()), float(batch.max())
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        if self.axes:
+            kept = tuple(axis for axis in range(batch.ndim) if axis not in self.axes)
+            top, bottom = batch.max(axis=kept), batch.min(axis=kept)
+            peaks = np.maximum(np.abs(top), np.abs(bottom)).reshape(-1)
+        else:
+            peaks = np.array([max(abs(low), abs(high))])
+        if not self.shape and self.axes:
+            self.shape = tuple(batch.shape[axis] for axis in self.axes)
+            self._counts = np.zeros((rows.shape[1], 2 * self._bins), dtype=np.int64)
+            self._peaks = np.zeros(rows.shape[1])
+        self._peaks = np.maximum(self._peaks, peaks)
+        self._make_room(float(peaks.max()))
+        self._counts += self._counted(rows)
+
+    def distribution(self) -> Distribution:
+        """Return what was counted."""
+        first = self._first if self._first is not None else 0
+        raw = (np.arange(self._bins + 1, dtype=np.int64) + first) << (_MANTISSA - self._bits)
+        edges = raw.astype(np.uint32).view(np.float32).astype(np.float64)
+        edges[0] = 0.0
+        shape = self.shape if self.axes else ()
+        return Distribution(edges, self._counts, self._peaks, self.low, self.high, self.axes, shape)
+
+    def _rows(self, batch: Array) -> Array:
+        """Return some of the values, evenly spread, of shape (values, channels)."""
+        if not self.axes:
+            flat = batch.reshape(-1)
+            return np.ascontiguousarray(flat[:: _stride(flat.size, _VALUES_PER_BATCH)]).reshape(-1, 1)
+        moved = np.moveaxis(batch, self.axes, range(-len(self.axes), 0))
+        channels = int(np.prod(moved.shape[moved.ndim - len(self.axes) :]))
+        table = moved.reshape(-1, channels)
+        wanted = max(64, _VALUES_PER_BATCH // channels)
+        return np.ascontiguousarray(table[:: _stride(len(table), wanted)])
+
+    def _make_room(self, peak: float) -> None:
+        if peak == 0.0:
+            return
+        last = int(np.float32(peak).view(np.uint32)) >> (_MANTISSA - self._bits)
+        if self._first is not None and last < self._first + self._bins:
+            return
+        # One octave more than was seen, so that the window seldom moves.
+        first = max(0, last + 1 + (1 << self._bits) - self._bins)
+        if self._first is not None:
+            shift = first - self._first
+            moved = np.zeros_like(self._counts)
+            for start in (0, self._bins):
+                half = self._counts[:, start : start + self._bins]
+                kept = max(0, self._bins - shift)
+                moved[:, start : start + kept] = half[:, shift:] if shift < self._bins else 0
+                moved[:, start] += half[:, : min(shift, self._bins)].sum(axis=1)
+            self._counts = moved
+        self._first = first
+
+    def _counted(self, rows: Array) -> npt.NDArray[np.int64]:
+        channels = rows.shape[1]
+        raw = rows.view(np.uint32)
+        place = ((raw & np.uint32(0x7FFFFFFF)) >> np.uint32(_MANTISSA - self._bits)).astype(np.int64)
+        place -= self._first if self._first is not None else 0
+        np.clip(place, 0, self._bins - 1, out=place)
+        place += (raw >> np.uint32(31)).astype(np.int64) * self._bins
+        if channels > 1:
+            place += np.arange(channels) * (2 * self._bins)
+        return np.bincount(place.reshape(-1), minlength=channels * 2 * self._bins).reshape(channels, -1)
+
+
+def _stride(have: int, wanted: int) -> int:
+    """Return a step that leaves about as many as wanted, odd, so that it does not stay in one column."""
+    stride = max(1, have // max(1, wanted))
+    return stride + 1 - stride % 2 if stride > 1 else 1
+
+
+@dataclass(frozen=True, eq=False)
+class Distribution:
+    """How the values of a tensor are spread, as a density that is constant within each bin.
+
+    Attributes:
+        edges: Edges of the bins of magnitudes, float64 (bins + 1,), ascending from 0.
+        counts: Values in each bin, int64 (channels, 2 · bins): first those that are not negative, then the
+            negative ones, both by magnitude.
+        peaks: Largest magnitude of each channel, float64 (channels,).
+        low: Smallest value.
+        high: Largest value.
+        axes: Axes of the tensor that the channels lie along; empty for one channel in all.
+        shape: Sizes of these axes.
+    """
+
+    edges: Floats
+    counts: npt.NDArray[np.int64]
+    peaks: Floats
+    low: float
+    high: float
+    axes: tuple[int, ...] = ()
+    shape: tuple[int, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return len(self.counts)
+
+    @property
+    def total(self) -> int:
+        """Number of values counted."""
+        return int(self.counts.sum())
+
+    @property
+    def bounds(self) -> Floats:
+        """Edges of all bins, negative ones included, ascending."""
+        return np.concatenate([-self.edges[:0:-1], self.edges])
+
+    def pooled(self) -> Distribution:
+        """Return the distribution of all channels together."""
+        counts = self.counts.sum(axis=0, keepdims=True)
+        return Distribution(self.edges, counts, self.peaks.max(keepdims=True), self.low, self.high)
+
+    def scaled(self, size: Floats) -> Distribution:
+        """Return the distribution of the values divided by a size for each channel, to the nearest bin."""
+        bins = len(self.edges) - 1
+        shift = np.rint(np.log2(size / size.max()) * (bins / _OCTAVES))
+        counts = np.zeros_like(self.counts)
+        for channel, by in enumerate((-shift).astype(int).tolist()):
+            for start in (0, bins):
+                half = self.counts[channel, start : start + bins]
+                counts[channel, start] += half[0]
+                moved = np.minimum(np.arange(1, bins) + by, bins - 1)
+                np.add.at(counts[channel, start : start + bins], moved, half[1:])
+        edges = self.edges / size.max()
+        return Distribution(
+            edges,
+            counts,
+            self.peaks / size,
+            self.low / size.max(),
+            self.high / size.max(),
+            self.axes,
+            self.shape,
+        )
+
+    def clamped(self) -> Distribution:
+        """Return the distribution with negative values counted as zeros."""
+        bins = len(self.edges) - 1
+        counts = self.counts.copy()
+        counts[:, 0] += counts[:, bins:].sum(axis=1)
+        counts[:, bins:] = 0
+        return Distribution(
+            self.edges, counts, self.peaks, max(self.low, 0.0), self.high, self.axes, self.shape
+        )
+
+    def signal(self) -> Floats:
+        """Return the sum of squares of each channel."""
+        return np.concatenate([moments.square[:, -1] for _, moments in self.blocks()])
+
+    def ordered(self) -> npt.NDArray[np.int64]:
+        """Return the counts in ascending order of the values."""
+        bins = len(self.edges) - 1
+        return np.concatenate([self.counts[:, : bins - 1 : -1], self.counts[:, :bins]], axis=1)
+
+    def blocks(self) -> Iterator[tuple[slice, Moments]]:
+        """Yield channels and their cumulative moments, some at a time: the moments need much memory."""
+        ordered, bounds = self.ordered(), self.bounds
+        for start in range(0, self.channels, _BLOCK):
+            part = slice(start, min(start + _BLOCK, self.channels))
+            yield part, Moments.of(ordered[part], bounds)
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Number, sum and sum of squares of all values below a point, for some channels."""
+
+    bounds: Floats
+    density: Floats
+    number: Floats
+    total: Floats
+    square: Floats
+
+    @classmethod
+    def of(cls, counts: npt.NDArray[np.int64], bounds: Floats) -> Moments:
+        """Sum up counts of bins, (channels, bins), whose edges are given, ascending."""
+        density = counts / np.diff(bounds)
+        sums = [
+            np.pad(np.cumsum(density * np.diff(bounds**power) / power, axis=1), ((0, 0), (1, 0)))
+            for power in (1, 2, 3)
+        ]
+        return cls(bounds, density, *sums)
+
+    def below(self, points: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return the three moments of the values below each point, of shape (channels, points)."""
+        place = np.searchsorted(self.bounds, points, side="right") - 1
+        place = np.clip(place, 0, len(self.bounds) - 2)
+        inside = np.clip(points, self.bounds[0], self.bounds[-1])
+        start = self.bounds[place]
+        density = np.take_along_axis(self.density, place, axis=1)
+        cubes = inside * inside * inside - start * start * start
+        gained = (inside - start, (inside**2 - start**2) / 2, cubes / 3)
+        sums = (self.number, self.total, self.square)
+        number, total, square = (
+            np.take_along_axis(table, place, axis=1) + density * part
+            for table, part in zip(sums, gained, strict=True)
+        )
+        return number, total, square

@@ -1,0 +1,5 @@
+"""Calibration: what a float network does on a few inputs, and what is chosen from it."""
+
+from snnc.calibration.observe import Calibration
+
+__all__ = ["Calibration"]

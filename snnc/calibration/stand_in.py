@@ -1,0 +1,95 @@
+"""Stand-ins for snnc's ops in calibration: standard operators of any opset, fast, exact but for ties.
+
+The bodies of the ops are written for exactness and need a recent opset; a network of opset 9 that is observed
+while its quantisers are chosen would not run with them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snnc.coding import CodeBook
+from snnc.ir import (
+    AI_SNNC,
+    DataType,
+    Graph,
+    Model,
+    Node,
+    Value,
+    attributes,
+    clone,
+    constant,
+    initializer,
+    make_node,
+    replace_with,
+)
+
+__all__ = ["quantised_stand_in"]
+
+Array = npt.NDArray[Any]
+
+
+def quantised_stand_in(model: Model) -> Model:
+    """Return a copy in which every ``Quantise`` is a table read and every ``Weight`` an initializer.
+
+    All break points of a code book are multiples of half a step, so that floor(2u / step) tells the interval
+    and a table of it the code. Only values that lie on a break point may come out on its other side.
+
+    Args:
+        model: A model in the quant dialect or on its way into it; not changed.
+    """
+    copy = clone(model)
+    for node in list(copy.graph):
+        if node.domain != AI_SNNC:
+            continue
+        if node.op_type == "Quantise":
+            _replace(copy.graph, node, _table_read(copy.graph, node))
+        elif node.op_type == "Weight":
+            _replace(copy.graph, node, [])
+    return copy
+
+
+def _table_read(graph: Graph, node: Node) -> list[Node]:
+    book = CodeBook.from_attributes(attributes(node))
+    source, step = node.inputs[0], constant(node.inputs[1])
+    assert source is not None and step is not None
+    stem = node.name or "quantise"
+    low, high = 2 * book.smallest - 1, 2 * book.largest
+    table = book.nearest((np.arange(low, high + 1) + 0.5) / 2).astype(np.float32)
+
+    def add(kind: str, inputs: list[Value | None], name: str, **attrs: int) -> Node:
+        return make_node(graph, kind, inputs, attrs, name=f"{stem}.{name}", source=node)
+
+    def held(array: Array, name: str) -> Value:
+        return initializer(graph, f"{stem}.{name}", array)
+
+    scaled = add("Mul", [source, held(np.float32(2) / step.astype(np.float32), "per_half")], "scaled")
+    bottom = add("Max", [scaled.outputs[0], held(np.full((), low, np.float32), "low")], "above")
+    inside = add("Min", [bottom.outputs[0], held(np.full((), high, np.float32), "high")], "inside")
+    place = add("Sub", [inside.outputs[0], held(np.full((), low, np.float32), "first")], "place")
+    # Casting truncates, which is floor for what has been moved above zero.
+    index = add("Cast", [place.outputs[0]], "index", to=int(DataType.INT32))
+    code = add("Gather", [held(table, "table"), index.outputs[0]], "code", axis=0)
+    value = add("Mul", [code.outputs[0], held(step.astype(np.float32), "step")], "value")
+    return [scaled, bottom, inside, place, index, code, value]
+
+
+def _replace(graph: Graph, node: Node, added: list[Node]) -> None:
+    """Put nodes, or for a ``Weight`` an initializer, in the place of a node; the name of the value stays."""
+    if added:
+        graph.insert_before(node, added)
+        new = added[-1].outputs[0]
+    else:
+        whole, numerator, denominator = (np.asarray(constant(value)) for value in node.inputs)
+        number = (whole.astype(np.float64) * numerator / denominator).astype(np.float32)
+        held = initializer(graph, f"{node.name}.float", number)
+        made = make_node(graph, "Identity", [held], name=f"{node.name}.kept", source=node)
+        graph.insert_before(node, made)
+        new = made.outputs[0]
+    old = node.outputs[0]
+    new.type, new.shape = old.type, old.shape
+    replace_with(graph, old, new)
+    graph.remove(node, safe=True)
