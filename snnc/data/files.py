@@ -19,7 +19,7 @@ from snnc.ir import read_tensor
 
 __all__ = ["ArrayFile", "ArrayFolder", "TestData", "is_test_data"]
 
-_CHUNK_BYTES = 8 << 20
+_CHUNK_BYTES = 4 << 20
 _SET = "test_data_set_"
 
 

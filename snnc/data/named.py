@@ -19,7 +19,7 @@ from snnc.errors import InputError, UsageError, Where
 __all__ = ["RandomSamples", "load_samples", "named_samples", "open_samples"]
 
 _RANDOM = "random:"
-_CHUNK_BYTES = 8 << 20
+_CHUNK_BYTES = 4 << 20
 _LARGEST = 16 << 30
 _BATCH = 64
 

@@ -8,6 +8,7 @@ import inspect
 import re
 import sys
 import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -58,18 +59,22 @@ class PythonSamples:
         kept = tempfile.TemporaryFile(prefix="snnc-samples-")  # noqa: SIM115 - it outlives this function
         lengths: list[tuple[str, ...]] = []
         count = 0
-        for batch in self._guarded(lambda: self._batches(inputs)):
-            chunk = _as_chunk(batch, inputs, self.name)
-            lengths.append(tuple(chunk))
-            for array in chunk.values():
-                npy_format.write_array(kept, np.ascontiguousarray(array), allow_pickle=False)
-            count += len(next(iter(chunk.values())))
-            if kept.tell() > _MOST_BYTES:
-                raise InputError(
-                    "SNN332", f"gives more than {_MOST_BYTES} bytes", where=Where(file=self.name)
-                )
-            yield chunk
-        self._kept, self._lengths, self.count = kept, lengths, count
+        try:
+            for batch in self._guarded(lambda: self._batches(inputs)):
+                chunk = _as_chunk(batch, inputs, self.name)
+                lengths.append(tuple(chunk))
+                for array in chunk.values():
+                    npy_format.write_array(kept, np.ascontiguousarray(array), allow_pickle=False)
+                count += len(next(iter(chunk.values())))
+                if kept.tell() > _MOST_BYTES:
+                    message = f"gives more than {_MOST_BYTES} bytes"
+                    raise InputError("SNN332", message, where=Where(file=self.name))
+                yield chunk
+            self._kept, self._lengths, self.count = kept, lengths, count
+            weakref.finalize(self, kept.close)
+        finally:
+            if self._kept is not kept:
+                kept.close()
 
     def _again(self) -> Iterator[Chunk]:
         assert self._kept is not None

@@ -43,9 +43,7 @@ def test_round_trip(tmp_path_factory: pytest.TempPathFactory, data: st.DataObjec
     folder = tmp_path_factory.getbasetemp()
     path = folder / "recipe.toml"
     inside = {
-        name: str((folder / value).resolve())
-        if isinstance(value, str) and value.endswith((".npz", ".npy", "y")) and setting_of(name)
-        else value
+        name: str((folder / value).resolve()) if name in PLACES and not value.startswith("random:") else value
         for name, value in values.items()
     }
     path.write_text(format_recipe(inside, folder, ("a note",)))
