@@ -90,6 +90,7 @@ def judge(
     labels: Array,
     verified: int = 0,
     shared: int = 0,
+    counted: int = COUNTED,
 ) -> dict[str, Any]:
     """Convert one network in one way and measure everything.
 
@@ -101,6 +102,7 @@ def judge(
         labels: Their classes.
         verified: On how many images all runtimes are compared in every code; 0: none.
         shared: On how many images numpy's logits are compared with onnxruntime's.
+        counted: On how many images spikes and operations are counted.
     """
     name = create("ort", load(source)).inputs[0].name
     with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +115,7 @@ def judge(
     report = audit(model)
     reference = source_logits(source, images)
     logits = run(model, "numpy", images)
-    cost = measure(model, {name: images[:COUNTED]}, create("numpy", model).run)
+    cost = measure(model, {name: images[:counted]}, create("numpy", model).run)
     distance = OutputDistance("logits")
     distance.add(reference, logits)
     result: dict[str, Any] = {
