@@ -18,6 +18,7 @@ from snnc.passes.canonical.keep_on_host import KeepOnHost
 from snnc.passes.canonical.lift_constants import LiftConstants
 from snnc.passes.canonical.name_nodes import NameNodes
 from snnc.passes.canonical.norms_to_layer_norm import NormsToLayerNorm
+from snnc.passes.canonical.postpone_expand import PostponeExpand
 from snnc.passes.canonical.products_to_matmul import ProductsToMatmul
 from snnc.passes.canonical.raise_opset import RaiseOpset
 from snnc.passes.canonical.remove_identity import RemoveIdentity
@@ -68,6 +69,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     InferShapes,
     FoldShapes,
     FoldConstants,
+    PostponeExpand,
     RaiseOpset,
     ResolvePadding,
     RemoveIdentity,

@@ -20,6 +20,7 @@ from snnc.passes.canonical.keep_on_host import KeepOnHost
 from snnc.passes.canonical.lift_constants import LiftConstants
 from snnc.passes.canonical.name_nodes import NameNodes
 from snnc.passes.canonical.norms_to_layer_norm import NormsToLayerNorm
+from snnc.passes.canonical.postpone_expand import PostponeExpand
 from snnc.passes.canonical.products_to_matmul import ProductsToMatmul
 from snnc.passes.canonical.raise_opset import RaiseOpset
 from snnc.passes.canonical.remove_identity import RemoveIdentity
@@ -75,6 +76,7 @@ def canonical(allow_host: tuple[str, ...] = ()) -> tuple[Pass, ...]:
         CheckConsistency(),
         FoldShapes(),
         FoldConstants(),
+        PostponeExpand(),
         # What the first round made constant tells more shapes: position embeddings are cut to their length.
         InferShapes(),
         FoldShapes(),

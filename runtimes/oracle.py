@@ -138,6 +138,10 @@ def _evaluate(node: Node, inputs: list[Any]) -> list[Item]:
     )
 
 
+#: Layout ops whose results are no values of the network.
+_MEASURES = frozenset({"Shape", "Size"})
+
+
 def _move(node: Node, inputs: list[Any], attrs: dict[str, Any]) -> list[Item]:
     grids = [item for item in inputs if isinstance(item, Grid)]
     op = LAYOUT[node.op_type]
@@ -147,6 +151,8 @@ def _move(node: Node, inputs: list[Any], attrs: dict[str, Any]) -> list[Item]:
     if node.op_type == "Concat":
         return [_concat(inputs, attrs)]
     first = grids[0]
+    if node.op_type in _MEASURES:
+        return list(op.packed([first.integers], attrs, count))
     moved = op.packed([first.integers, *inputs[1:]], attrs, count)
     scales = _moved_labels(op.packed, first.scale, first.integers.shape, inputs, attrs, count)
     biases = _moved_labels(op.packed, first.bias, first.integers.shape, inputs, attrs, count)

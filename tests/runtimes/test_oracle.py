@@ -212,3 +212,14 @@ def test_the_oracle_knows_nothing_of_thresholds(net: Any) -> None:
     before = QuantisedOracle(quantise(made.model())).run_batch(feeds)[0]
     after = QuantisedOracle(conversion.quantised).run_batch(feeds)[0]
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_the_shape_of_a_value_is_no_value(net: Any) -> None:
+    made = net(0)
+    x = made.quantise(made.input(["N", 3, 2]), np.array([0.25, 0.5, 0.125], np.float32).reshape(3, 1), SIGNED)
+    size = made.op("Shape", [x])
+    first = made.op("Gather", [size, made.const([0], np.int64)], axis=0)
+    made.output(made.op("Concat", [first, made.const([7, 8], np.int64)], axis=0))
+    outputs, _ = QuantisedOracle(made.model()).run_batch({"x": np.ones((5, 3, 2), np.float32)})
+    (found,) = outputs.values()
+    assert found.tolist() == [5, 7, 8]
