@@ -37,6 +37,7 @@ from snnc.passes.quantise.integer_weights import IntegerWeights
 from snnc.passes.quantise.introduce_gains import IntroduceGains
 from snnc.passes.quantise.require_integers import RequireIntegers
 from snnc.passes.quantise.round_constants import RoundConstants
+from snnc.passes.quantise.round_tables import RoundTables
 from snnc.passes.quantise.silence_channels import SilenceChannels
 from snnc.passes.quantise.split_softmax import SplitSoftmax
 from snnc.passes.recognise.absorb_activations import AbsorbActivations
@@ -145,6 +146,7 @@ def front_end(
         FixedPointInput(),
         IntegerWeights(weights),
         SilenceChannels(),
+        RoundTables(),
         # Once for the steps of the sums that constants are added to, once for the constants.
         AlignMembranes(),
         RoundConstants(),

@@ -10,7 +10,7 @@ import numpy as np
 
 from snnc.arrays import InputSpec
 from snnc.errors import Problem, UnsupportedError, Where
-from snnc.ir import Model, Node, Value, attributes, constant
+from snnc.ir import Model, Node, Value, attributes, constant, table_rows
 from snnc.ir.hosting import declared
 from snnc.ops import DOMAIN, LAYOUT, OPS, LayoutOp, OpDef, Signal, SpikeTrain
 from snnc.runtimes.common import DEFAULT_BATCH, Array, check_inputs, check_taps, run_in_batches
@@ -50,6 +50,7 @@ def input_specs(model: Model) -> tuple[InputSpec, ...]:
         UnsupportedError: SNN421, an input has no type, no shape, or is a scalar.
     """
     specs = []
+    rows = table_rows(model)
     for value in model.graph.inputs:
         if value.is_initializer():
             continue
@@ -58,7 +59,8 @@ def input_specs(model: Model) -> tuple[InputSpec, ...]:
                 "SNN421", "the input needs a type, a shape and a sample axis", where=Where(tensor=value.name)
             )
         shape = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
-        specs.append(InputSpec(_name(value), np.dtype(value.dtype.numpy()), shape))
+        dtype = np.dtype(value.dtype.numpy())
+        specs.append(InputSpec(_name(value), dtype, shape, rows.get(_name(value))))
     return tuple(specs)
 
 

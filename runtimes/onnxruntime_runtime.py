@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from snnc.arrays import InputSpec
-from snnc.errors import EnvironmentFailure, UnsupportedError, Where
-from snnc.ir import Model, load
+from snnc.errors import EnvironmentFailure, InputError, UnsupportedError, Where
+from snnc.ir import Model, load, table_rows
 from snnc.ir.taps import tensor_names, with_outputs
 from snnc.ir.weights import split
 from snnc.runtimes.common import DEFAULT_BATCH, Array, check_inputs, check_taps, run_in_batches
@@ -128,7 +128,8 @@ class OnnxRuntime:
         self._batch_size = batch_size
         self._session = self._open(*split(self._source))
         self._tapped: dict[tuple[str, ...], Any] = {}
-        self._inputs = tuple(_spec(entry) for entry in self._session.get_inputs())
+        rows = table_rows(self._source)
+        self._inputs = tuple(_spec(entry, rows) for entry in self._session.get_inputs())
         self._outputs = tuple(entry.name for entry in self._session.get_outputs())
 
     def _open(self, message: Any, weights: Mapping[str, Array]) -> Any:
@@ -158,7 +159,8 @@ class OnnxRuntime:
 
         Raises:
             InputError: SNN335 to SNN338, names, shapes, types or counts are wrong; SNN333, values
-                that are not finite.
+                that are not finite; SNN347, onnxruntime fails on them, for instance on an index
+                beyond its table.
             UsageError: SNN250, a tap names no tensor of the model.
             UnsupportedError: SNN423, onnxruntime refuses the model with the taps.
         """
@@ -172,6 +174,10 @@ class OnnxRuntime:
                 results = session.run(wanted, arrays)
             except Exception as error:
                 first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                if "out of data bounds" in str(error):
+                    raise InputError(
+                        "SNN347", f"an input asks for a row beyond its table: {first}"
+                    ) from error
                 raise UnsupportedError("SNN424", f"onnxruntime cannot run the model: {first}") from error
             return dict(zip(wanted, results, strict=True))
 
@@ -184,7 +190,7 @@ class OnnxRuntime:
         return self._tapped[taps]
 
 
-def _spec(entry: Any) -> InputSpec:
+def _spec(entry: Any, rows: Mapping[str, int]) -> InputSpec:
     dtype = _TYPES.get(entry.type)
     if dtype is None or not entry.shape:
         raise UnsupportedError(
@@ -193,4 +199,4 @@ def _spec(entry: Any) -> InputSpec:
             where=Where(tensor=entry.name),
         )
     shape = tuple(dim if isinstance(dim, int) else None for dim in entry.shape)
-    return InputSpec(entry.name, np.dtype(dtype), shape)
+    return InputSpec(entry.name, np.dtype(dtype), shape, rows.get(entry.name))

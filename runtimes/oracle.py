@@ -123,6 +123,9 @@ def _readout(grid: Grid) -> Array:
 def _evaluate(node: Node, inputs: list[Any]) -> list[Item]:
     rule = _RULES.get(node.op_type)
     attrs = attributes(node)
+    if node.op_type in ("Shape", "Size"):
+        seen = getattr(inputs[0], "integers", inputs[0])
+        return [*LAYOUT[node.op_type].packed([seen], attrs, 1)]
     if any(isinstance(item, Curve) for item in inputs):
         return [*on_curve(node, inputs, attrs, _max_pool)]
     if node.op_type in FUNCTIONS and isinstance(inputs[0], Grid):
@@ -285,12 +288,23 @@ def _sum(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
 
 def _scale(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
     left, right = inputs if isinstance(inputs[0], Grid) else inputs[::-1]
+    if isinstance(left, Grid) and isinstance(right, Grid):
+        return _product(left, right, node)
     factor = _fractions(np.asarray(right), left.integers.ndim)
     if node.op_type == "Div":
         factor = 1 / factor
     positive = bool(np.all(factor > 0))
     integers = _beside(left.integers, right)
     return Grid(integers, _collapsed(left.scale * factor), left.bias * factor, left.codes and positive)
+
+
+def _product(left: Grid, right: Grid, node: Node) -> Grid:
+    """Elementwise product of two codes."""
+    if node.op_type == "Div" or not (left.codes and right.codes):
+        raise UnsupportedError("SNN448", "a product of other than codes", where=Where(node=node.name))
+    rank = max(left.integers.ndim, right.integers.ndim)
+    scale = _wide(left.scale, rank) * _wide(right.scale, rank)
+    return Grid(left.integers * right.integers, scale, _zero(rank))
 
 
 def _negate(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
@@ -360,9 +374,29 @@ def _largest(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
     return Grid(grid.integers.max(axis=axis, keepdims=True), grid.scale, grid.bias)
 
 
+def _mask_row(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
+    grid, gate = inputs[0], np.asarray(inputs[1])
+    axis = int(attrs["axis"])
+    if grid.scale.shape[axis] != 1 or grid.bias.shape[axis] != 1 or bool(np.any(grid.scale <= 0)):
+        raise UnsupportedError("SNN448", "a mask over different steps", where=Where(node=node.name))
+    lowest = grid.integers.min(axis=axis, keepdims=True)
+    return Grid(np.where(gate, grid.integers, lowest), grid.scale, grid.bias)
+
+
+def _gated(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
+    grid, gate = inputs[0], np.asarray(inputs[1])
+    if not bool(np.all(grid.bias == 0)):
+        raise UnsupportedError("SNN448", "a mask on a biased value", where=Where(node=node.name))
+    return Grid(grid.integers * gate, grid.scale, grid.bias, grid.codes)
+
+
 def _round_constant(inputs: list[Any], attrs: dict[str, Any]) -> Grid:
     values, step = np.asarray(inputs[0]), np.asarray(inputs[1])
     rank = max(values.ndim, step.ndim)
+    if step.size == 1 and np.frexp(step.reshape(-1)[0])[0] == 0.5:
+        # float64 divides by a power of two, and adds a half below 2^51, without error.
+        whole = np.floor(values.astype(np.float64) / step.reshape(-1)[0] + 0.5).astype(np.int64)
+        return Grid(_wide(whole, rank), _fractions(step, rank), _zero(rank))
     steps = _fractions(step, rank)
     quotient = np.asarray(_fractions(values, rank) / steps, dtype=object)
     integers = np.array([int((2 * q + 1) // 2) for q in quotient.reshape(-1)], dtype=np.int64)
@@ -448,6 +482,8 @@ _RULES: Mapping[str, Rule] = {
     "FloorQuotient": _floor_quotient,
     "Normalise": _normalise,
     "ReduceMax": _largest,
+    "MaskRow": _mask_row,
+    "Gate": _gated,
     "AveragePool": _average_pool,
     "GlobalAveragePool": _reduce,
     "ReduceMean": _reduce,

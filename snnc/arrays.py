@@ -12,7 +12,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -55,11 +55,13 @@ class InputSpec:
         name: Name of the input.
         dtype: numpy data type of its elements.
         shape: Its shape, with ``None`` for a free dimension; axis 0 counts samples.
+        limit: Number of rows of the table that it indexes; None if it indexes none.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | None, ...]
+    limit: int | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         sizes = ", ".join("?" if size is None else str(size) for size in self.shape)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, exact, same
 from snnc.passes.analysis.kinds import Constant, FloatValue, Kind, Membrane, Quotient, as_membrane
 
-__all__ = ["floor_quotient", "largest", "normalise", "scaled", "shifted"]
+__all__ = ["floor_quotient", "largest", "masked", "normalise", "scaled", "shifted"]
 
 _INT32 = 2**31 - 1
 _RADICAND = 2**62
@@ -33,6 +33,18 @@ def largest(kind: Kind, axes: list[int], *, keep: bool) -> Kind:
         return FloatValue("a maximum over a membrane with a negative step")
     low, high = (array.max(axis=axis, keepdims=True) for array in (base.low, base.high))
     return Membrane(base.step, base.bias, low, high)
+
+
+def masked(kind: Kind, axis: int) -> Kind:
+    """Kind of scores whose masked places take the smallest of their row along an axis."""
+    base = as_membrane(kind)
+    if base is None or base.host:
+        return FloatValue("a mask on a value without a code")
+    if base.step.shape[axis] != 1 or base.bias.shape[axis] != 1 or bool(np.any(base.step <= 0)):
+        return FloatValue("a mask over an axis along which step or bias changes, or with a negative step")
+    low, high = (np.broadcast_to(array, base.low.shape) for array in (base.low, base.high))
+    lowest, highest = low.min(axis=axis, keepdims=True), high.max(axis=axis, keepdims=True)
+    return Membrane(base.step, base.bias, lowest, highest)
 
 
 def floor_quotient(numerator: Kind, gain: Kind, bits: int, bounds: tuple[int, int] | None) -> Kind:

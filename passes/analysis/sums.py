@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from snnc.passes.analysis import gains
 from snnc.passes.analysis.activations import as_activated, scaled, shifted
-from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, exact, same
+from snnc.passes.analysis.exact import ExactArray, NotFiniteError, as_exact, collapse, exact, same
 from snnc.passes.analysis.kinds import (
     Activated,
     Coded,
@@ -39,12 +39,15 @@ __all__ = [
     "rounding_offset",
     "scale",
     "scaled_range",
+    "table",
 ]
 
 IntArray = npt.NDArray[np.int64]
 
 # No membrane comes near this; sums of two such numbers still fit 64 bits.
 _FAR = 2**61
+# Below this float64 adds a half without rounding.
+_EXACT_HALVES = 2.0**51
 
 
 def ranked(kind: Kind, rank: int) -> Kind:
@@ -125,7 +128,9 @@ def _shifted(base: Membrane, bias: npt.NDArray[Any]) -> Membrane:
 
 
 def scale(left: Kind, right: Kind, *, divide: bool) -> Kind:
-    """Kind of left · right or left / right, one of them constant."""
+    """Kind of left · right or left / right, one of them constant, or both codes."""
+    if isinstance(left, Coded) and isinstance(right, Coded) and not divide:
+        return _product(left, right)
     if isinstance(left, Constant) and not divide:
         left, right = right, left
     if isinstance(left, Constant) or not isinstance(right, Constant):
@@ -154,6 +159,17 @@ def scale(left: Kind, right: Kind, *, divide: bool) -> Kind:
         base.low,
         base.high,
         base.host,
+    )
+
+
+def _product(left: Coded, right: Coded) -> Kind:
+    """Kind of the elementwise product of two codes: the spikes of one add the other, which is held."""
+    (low, high), (lowest, highest) = integer_range(left), integer_range(right)
+    ends = [low * lowest, low * highest, high * lowest, high * highest]
+    step = collapse(np.asarray(left.step * right.step, dtype=object))
+    form = (1,) * step.ndim
+    return Membrane(
+        step, exact(0, step.ndim), np.full(form, min(ends), np.int64), np.full(form, max(ends), np.int64)
     )
 
 
@@ -287,14 +303,14 @@ def power_of_two(ratio: Fraction) -> int | None:
 def round_to(kind: Kind, step: ExactArray, rank: int) -> Kind:
     """Kind of a value rounded (half up) to multiples of ``step``."""
     if isinstance(kind, Constant):
+        if step.size == 1 and power_of_two(step.reshape(-1)[0]) is not None:
+            return _round_finely(kind.array, step, rank)
         values = as_exact(kind.array, rank)
         if bool(np.any(step == 0)):
             return FloatValue("a constant beside a channel that is always zero")
         quotient = np.asarray(values / step, dtype=object)
         if max(map(abs, quotient.reshape(-1)), default=0) >= _FAR:
-            return FloatValue(
-                "a constant too large for the grid of what it joins: masks need -100, not -1e38"
-            )
+            return FloatValue("a constant too large for the grid of what it joins, and no mask of a softmax")
         content = np.vectorize(lambda q: int((2 * q + 1) // 2), otypes=[np.int64])(quotient)
         # The integers themselves go into the graph, so they keep the axes along which they are equal.
         full = (1,) * (rank - kind.array.ndim) + kind.array.shape
@@ -311,6 +327,30 @@ def round_to(kind: Kind, step: ExactArray, rank: int) -> Kind:
     offset = rounding_offset(kind, shift)
     low, high = ((end + offset) >> shift for end in (kind.low, kind.high))
     return Membrane(step, exact(0, rank), low, high)
+
+
+def _round_finely(array: npt.NDArray[Any], step: ExactArray, rank: int) -> Kind:
+    """Round a constant to a power of two; float64 does that without error, and a table may be large."""
+    scaled = array.astype(np.float64) / float(step.reshape(-1)[0])
+    if not np.isfinite(scaled).all():
+        raise NotFiniteError
+    if float(np.abs(scaled).max(initial=0.0)) >= _EXACT_HALVES:
+        return FloatValue("a constant too large for the grid of what it joins, and no mask of a softmax")
+    content = np.floor(scaled + 0.5).astype(np.int64)
+    content = content.reshape((1,) * (rank - array.ndim) + array.shape)
+    return Membrane(step, exact(0, rank), content, content, content=content)
+
+
+def table(kind: Membrane, axis: int, index_rank: int) -> Kind:
+    """Kind of rows of a constant, read along one axis at places of ``index_rank`` axes, known at run time."""
+    if kind.step.shape[axis] != 1 or kind.bias.shape[axis] != 1:
+        return FloatValue("a table whose step changes from row to row")
+
+    def moved(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return array.reshape((*array.shape[:axis], *(1,) * index_rank, *array.shape[axis + 1 :]))
+
+    low, high = kind.low.min(axis=axis, keepdims=True), kind.high.max(axis=axis, keepdims=True)
+    return Membrane(moved(kind.step), moved(kind.bias), moved(low), moved(high))
 
 
 def rounding_offset(kind: Membrane, shift: int) -> IntArray:

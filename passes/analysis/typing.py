@@ -9,10 +9,11 @@ import numpy as np
 
 from snnc.coding import CodeBook
 from snnc.errors import InputError, InternalError, UnsupportedError, Where
-from snnc.ir import AI_SNNC, DataType, Model, Node, Value, attributes, concrete_shapes, constant
+from snnc.ir import AI_SNNC, Model, Node, Value, attributes, concrete_shapes, constant
 from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis import activations, gains, products, sums
 from snnc.passes.analysis.exact import NotFiniteError, as_exact, collapse, exact, same, through_layout
+from snnc.passes.analysis.hosted import HOST_FLOAT, host_nodes, is_table_read
 from snnc.passes.analysis.kinds import (
     Activated,
     Coded,
@@ -31,9 +32,6 @@ from snnc.passes.analysis.layout import LAYOUT_OPS, Layout, layout_functions, pa
 
 __all__ = ["TypeAnalysis", "analyse"]
 
-# Elementwise float operations that every runtime computes to the same bits.
-_HOST_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Cast", "Clip", "Relu", "Pad", "Concat"})
-
 
 class TypeAnalysis:
     """The kinds of all values of a graph, with their shapes for batch 1 and batch 2.
@@ -47,6 +45,7 @@ class TypeAnalysis:
         self.shapes = concrete_shapes(model, 1)
         self.shapes_of_two = concrete_shapes(model, 2)
         self._kinds: dict[str, Kind] = {}
+        self._hosted = host_nodes(model)
         for value in model.graph.inputs:
             self._kinds[_name(value)] = FloatValue("the network input carries no code", from_input=True)
 
@@ -125,7 +124,7 @@ class TypeAnalysis:
             kinds = (
                 [rule(self, node)] if rule else [FloatValue(f"operator {node.op_type} has no integer form")]
             )
-        host = self._host(node) or _is_shape(node)
+        host = id(node) in self._hosted or self._host(node)
         for position, value in enumerate(node.outputs):
             kind = kinds[position] if position < len(kinds) else FloatValue("an output without a rule")
             if node.op_type in LAYOUT_OPS and self._merged_with_batch(value, kind):
@@ -147,7 +146,9 @@ class TypeAnalysis:
 
     def _host(self, node: Node) -> bool:
         """Whether a float node belongs to the elementwise part between the network input and its encoder."""
-        if node.op_type not in _HOST_ELEMENTWISE | LAYOUT_OPS or node.domain not in ("", "ai.onnx"):
+        if node.op_type not in HOST_FLOAT | LAYOUT_OPS or node.domain not in ("", "ai.onnx"):
+            return False
+        if is_table_read(node):
             return False
         kinds = [self.kind(value) for value in node.inputs if value is not None]
         return any(isinstance(kind, FloatValue) for kind in kinds) and all(
@@ -181,6 +182,8 @@ class TypeAnalysis:
         shape = self.shape(source)
         if isinstance(kind, Quotient):
             return [FloatValue("a quotient that is moved before a neuron reads it")] * len(node.outputs)
+        if node.op_type == "Gather" and constant(node.inputs[1]) is None:
+            return [self._table(node, kind, shape)]
         functions = layout_functions(node, shape, [self.shape(value) for value in node.outputs])
         if isinstance(functions, str):
             return [FloatValue(functions)] * len(node.outputs)
@@ -200,6 +203,16 @@ class TypeAnalysis:
             else:
                 result.append(_moved(kind, shape, move))
         return result
+
+    def _table(self, node: Node, kind: Kind, shape: tuple[int, ...]) -> Kind:
+        """Kind of rows of a rounded table, read at places that the host computes."""
+        places = self.kind(node.inputs[1])
+        if not isinstance(kind, Membrane) or kind.content is None:
+            return FloatValue("its indices are not constant, and what it reads is no table")
+        if not isinstance(places, FloatValue) or not places.from_input or node.inputs[1] is None:
+            return FloatValue("its indices are not computed from the network input alone")
+        axis = int(attributes(node).get("axis", 0)) % len(shape)
+        return sums.table(kind, axis, len(self.shape(node.inputs[1])))
 
     def _quantise(self, node: Node) -> Kind:
         step = constant(node.inputs[1])
@@ -317,6 +330,25 @@ class TypeAnalysis:
         axes = [axis % rank for axis in (listed or range(rank))]
         return gains.largest(self.kind(node.inputs[0]), axes, keep=bool(attrs.get("keepdims", 1)))
 
+    def _masked(self, node: Node) -> Kind:
+        assert node.inputs[0] is not None
+        axis = int(attributes(node)["axis"]) % len(self.shape(node.inputs[0]))
+        if not self._is_gate(node.inputs[1]):
+            return FloatValue("a mask that is neither constant nor computed from the network input alone")
+        return gains.masked(self.kind(node.inputs[0]), axis)
+
+    def _gated(self, node: Node) -> Kind:
+        kind = self.kind(node.inputs[0])
+        if not self._is_gate(node.inputs[1]):
+            return FloatValue("a mask that is neither constant nor computed from the network input alone")
+        if not isinstance(kind, Coded) or 0 not in kind.book.codes:
+            return FloatValue("a mask on a value without a code, or with a code that has no zero")
+        return kind
+
+    def _is_gate(self, value: Value | None) -> bool:
+        kind = self.kind(value)
+        return isinstance(kind, Constant) or (isinstance(kind, FloatValue) and kind.from_input)
+
     def _floor_quotient(self, node: Node) -> Kind:
         numerator, gain = node.inputs[0], node.inputs[1]
         assert numerator is not None and gain is not None
@@ -332,6 +364,8 @@ class TypeAnalysis:
             return None
         weight, held = (self.kind(value) for value in product.inputs)
         same_weight = product.inputs[0] is total.inputs[0]
+        if product.inputs[1] is total.inputs[0]:
+            weight, held, same_weight = held, weight, True
         if not same_weight or not isinstance(weight, Coded) or not isinstance(held, Coded):
             return None
         return (*integer_range(held),) if weight.book.smallest >= 0 else None
@@ -389,11 +423,6 @@ def _moved(kind: Membrane, shape: tuple[int, ...], move: Layout) -> Membrane:
     )
 
 
-def _is_shape(node: Node) -> bool:
-    """Whether a node computes integers that describe shapes."""
-    return all(value.dtype == DataType.INT64 for value in node.outputs) and node.domain in ("", "ai.onnx")
-
-
 def _name(value: Value) -> str:
     if value.name is None:
         raise InternalError("SNN151", "a value without a name")
@@ -410,6 +439,8 @@ _RULES: dict[str, Callable[[TypeAnalysis, Node], Kind]] = {
     "FloorQuotient": TypeAnalysis._floor_quotient,
     "Normalise": TypeAnalysis._normalise,
     "ReduceMax": TypeAnalysis._largest,
+    "MaskRow": TypeAnalysis._masked,
+    "Gate": TypeAnalysis._gated,
     "Conv": TypeAnalysis._product,
     "MatMul": TypeAnalysis._product,
     "Add": TypeAnalysis._add,

@@ -102,12 +102,12 @@ class Walk:
             self._seen[id(value)] = seen
 
     def finish(self, outputs: list[Value]) -> None:
-        """Demand codes for outputs of the graph that are no sums."""
+        """Demand codes for outputs of the graph that are no sums; quotients are divided on the host."""
         for value in outputs:
             kind = self._of(value, None, 0).kind
             if is_sealed(value.producer()):
                 continue
-            if value.producer() is not None and kind in (Carried.HOST, Carried.CURVE, Carried.QUOTIENT):
+            if value.producer() is not None and kind in (Carried.HOST, Carried.CURVE):
                 self._demand(value, None, 0)
 
     def _of(self, value: Value | None, node: Node | None, position: int) -> _Seen:
@@ -138,6 +138,10 @@ class Walk:
         if own and op == "Quantise":
             step = constant(node.inputs[1])
             return _CODE if step is not None and step.size == 1 else _Seen(Carried.CODE, None)
+        if own and op == "Gate":
+            return self._of(node.inputs[0], node, 0)
+        if own and op == "MaskRow":
+            return _Seen(Carried.SUM, None)
         if own and op == "Weight":
             return _Seen(Carried.CONSTANT)
         if op in ACTIVATION_OPS:
@@ -222,10 +226,14 @@ class Walk:
         return _Seen(kind, varies, seen.plain and positive)
 
     def _of_two(self, node: Node) -> _Seen:
-        """A sum of codes divides; nothing else that two values that vary can do."""
+        """A sum of codes divides; the spikes of one code add another one that is held."""
         if node.op_type == "Div":
             return _Seen(Carried.QUOTIENT, None)
-        return _OTHER
+        sides = [self._read(node, place) for place in range(2)]
+        if any(side.kind is not Carried.CODE for side in sides):
+            return _OTHER
+        lifted = [_lifted(node, place, side.varies) for place, side in enumerate(sides)]
+        return _Seen(Carried.SUM, _joint(*lifted))
 
     def _negative(self, node: Node) -> _Seen:
         seen = self._read(node, 0, Carried.SUM, Carried.POOLED, Carried.CURVE, Carried.HOST)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant
-from snnc.ir.hosting import is_sealed
+from snnc.passes.analysis.hosted import host_nodes
 from snnc.passes.analysis.layout import LAYOUT_OPS
 from snnc.passes.quantise.demands import Walk
 
@@ -94,8 +94,18 @@ def quantiser_sites(model: Model) -> list[Site]:
     return sorted(sites.values(), key=lambda site: order.get(id(site.value), -1))
 
 
+def _is_function(node: Node) -> bool:
+    """Whether what a node gives can be read by a neuron alone."""
+    return node.op_type in NONLINEAR or _is_quotient(node)
+
+
+def _is_quotient(node: Node) -> bool:
+    """Whether a node divides by a run-time value."""
+    return node.op_type == "Div" and node.domain == "" and constant(node.inputs[1]) is None
+
+
 def _is_code(node: Node | None) -> bool:
-    return node is not None and node.domain == AI_SNNC and node.op_type in ("Quantise", "Weight")
+    return node is not None and node.domain == AI_SNNC and node.op_type in ("Quantise", "Weight", "Gate")
 
 
 def _hands_on_a_code(operand: Value) -> bool:
@@ -114,18 +124,18 @@ def _hands_on_a_code(operand: Value) -> bool:
 
 
 def host_values(model: Model, *, clipped: bool = False) -> set[int]:
-    """Return ids of the values that layout and constant affine operations compute from the network input.
+    """Return ids of the values that the host computes from the network inputs alone.
 
     Args:
         model: The model; not changed.
-        clipped: Whether Relu and Clip count as such operations.
+        clipped: Whether Relu and Clip of floats count as such operations.
     """
     host = {id(value) for value in model.graph.inputs}
-    allowed = LAYOUT_OPS | _AFFINE | {"Cast"} | ({"Relu", "Clip", "Pad"} if clipped else set())
-    for node in model.graph:
+    for node in host_nodes(model).values():
+        if not clipped and node.op_type in ("Relu", "Clip", "Pad"):
+            continue
         inputs = [value for value in node.inputs if value is not None and constant(value) is None]
-        taken = node.op_type in allowed or is_sealed(node)
-        if inputs and taken and all(id(value) in host for value in inputs):
+        if node.op_type in ("Shape", "Size") or all(id(value) in host for value in inputs):
             host |= {id(value) for value in node.outputs}
     return host
 
@@ -143,7 +153,7 @@ def _origin(operand: Value, use: tuple[Node, int]) -> tuple[Value, tuple[Node, i
         source = node.inputs[position] if node is not None and position is not None else None
         if node is None or position is None or source is None or constant(source) is not None:
             # Parts of a sum, such as queries, keys and values, have a step each; of a code they have one.
-            whole = node is not None and (node.op_type in NONLINEAR or _is_code(node))
+            whole = node is not None and (_is_function(node) or _is_code(node))
             return (operand, use) if whole or selected is None else selected
         if node.op_type in _SELECTS and selected is None:
             selected = operand, use

@@ -13,6 +13,9 @@ from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["RefuseUnsupported"]
 
+#: Integers index tables, and truth values mask; what is computed from them stays on the host.
+_INPUTS = (DataType.FLOAT, DataType.INT64, DataType.INT32, DataType.UINT8, DataType.BOOL)
+
 
 @dataclass(frozen=True)
 class RefuseUnsupported:
@@ -46,12 +49,12 @@ class RefuseUnsupported:
         """Check; see the class."""
         problems = [
             Problem(
-                f"its type is {value.dtype.name if value.dtype else 'unknown'}, not float32: export the "
-                "model with a float32 input",
+                f"its type is {value.dtype.name if value.dtype else 'unknown'}: export the model with inputs "
+                "of float32, integers or truth values",
                 Where(tensor=value.name),
             )
             for value in model.graph.inputs
-            if value.dtype != DataType.FLOAT
+            if value.dtype not in _INPUTS
         ]
         for node in model.graph:
             allowed = is_asked(node, self.allow_host) and why_not_hosted(node) is None

@@ -10,6 +10,7 @@ from snnc.errors import Problem, UnsupportedError, Where
 from snnc.ir import AI_SNNC, Model, Node, Value, constant, consumers_of
 from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis.activations import ACTIVATION_OPS
+from snnc.passes.analysis.hosted import host_nodes, is_table_read
 from snnc.passes.canonical.chain import WHY
 from snnc.passes.editing import is_output
 from snnc.passes.recognise.remedies import activation_remedy
@@ -63,11 +64,13 @@ class _Walk:
         reasons: Why earlier passes left a node as it is, by its name.
         kinds: Kind of each value by identity.
         problems: What was found, in graph order.
+        hosted: What the host computes from the network inputs, by identity.
     """
 
     reasons: dict[str, str] = field(default_factory=dict)
     kinds: dict[int, _Kind] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    hosted: dict[int, Node] = field(default_factory=dict)
 
     def kind(self, value: Value | None) -> _Kind:
         """Return the kind of a value; constants and absent inputs count as constants."""
@@ -83,6 +86,10 @@ class _Walk:
         """Give the outputs of a node their kind."""
         if is_sealed(node):
             kind = self._hosted(node)
+        elif id(node) in self.hosted:
+            kind = self._host(node)
+        elif is_table_read(node):
+            kind = _Kind.SUM
         elif node.op_type in ACTIVATION_OPS and node.domain in ("", "ai.onnx", AI_SNNC):
             kind = self._activation(node)
         else:
@@ -94,6 +101,11 @@ class _Walk:
         """What the host computes in float: of the network input alone it is like the input."""
         kinds = {self.kind(value) for value in node.inputs}
         return _Kind.INPUT if kinds <= {_Kind.INPUT, _Kind.CONSTANT, _Kind.SHAPE} else _Kind.HOST
+
+    @staticmethod
+    def _host(node: Node) -> _Kind:
+        out = node.outputs[0].dtype
+        return _Kind.SHAPE if out is not None and not out.is_floating_point() else _Kind.INPUT
 
     @staticmethod
     def _own(node: Node) -> _Kind:
@@ -161,8 +173,8 @@ class _Walk:
             return _Kind.SUM
         if node.op_type == "Div" and kinds[1] not in (_Kind.CONSTANT, _Kind.POOLED):
             self.complain(node, "divides by a computed value: only constants and sums of codes can divide")
-        elif node.op_type == "Mul" and len(variable) > 1:
-            self.complain(node, "multiplies two computed values: only a product with a constant is a scale")
+        elif node.op_type == "Mul" and len(variable) > 1 and set(variable) != {_Kind.CODED}:
+            self.complain(node, "multiplies two computed values that do not both carry codes")
         elif _Kind.INPUT in variable:
             self.complain(node, "mixes the network input with coded values: put a quantiser behind the input")
         if node.op_type in ("Mul", "Div") and variable == [_Kind.POOLED]:
@@ -234,7 +246,7 @@ class RequireQuantised:
 
     def run(self, model: Model) -> PassResult:
         """Check; see the class."""
-        walk = _Walk(reasons=model.graph.meta.get(WHY, {}))
+        walk = _Walk(reasons=model.graph.meta.get(WHY, {}), hosted=host_nodes(model))
         for value in model.graph.inputs:
             walk.kinds[id(value)] = _Kind.INPUT
         for node in model.graph:

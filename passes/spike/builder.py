@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from snnc.errors import InternalError, UnsupportedError, Where
-from snnc.ir import AI_SNNC, DataType, Graph, Model, Node, Shape, Value, initializer, make_node, unique_name
+from snnc.ir import (
+    AI_SNNC,
+    DataType,
+    Graph,
+    Model,
+    Node,
+    Shape,
+    Value,
+    constant,
+    initializer,
+    make_node,
+    unique_name,
+)
 from snnc.ir.rewrite import as_attribute
-from snnc.passes.analysis import Activated, FloatValue, Kind, Membrane, Merged, TypeAnalysis, as_membrane
+from snnc.passes.analysis import (
+    Activated,
+    FloatValue,
+    Kind,
+    Membrane,
+    Merged,
+    Quotient,
+    TypeAnalysis,
+    as_membrane,
+)
 from snnc.passes.analysis.exact import collapse
 
 __all__ = ["OPSET", "SpikeBuilder", "data_type"]
@@ -45,6 +66,7 @@ class SpikeBuilder:
         self._readouts: dict[int, Value] = {}
         self._gains: dict[int, tuple[Value, int]] = {}
         self._batch: Value | None = None
+        self._encode: Callable[[Node], None] | None = None
         self._constants: dict[tuple[str, bytes, tuple[int, ...]], Value] = {}
         self._kinds: dict[int, Kind] = {}
         self._shapes: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
@@ -132,10 +154,23 @@ class SpikeBuilder:
         return self._names.get(id(value)) or value.name or "value"
 
     def get(self, value: Value | None) -> Value:
-        """Return the integer value (spikes or membrane) that stands for a quantised one."""
+        """Return the integer value (spikes or membrane) that stands for a quantised one.
+
+        What the host computes in integers is encoded when it is first asked for.
+        """
+        producer = value.producer() if value is not None else None
+        held = constant(value)
+        if value is not None and held is not None and held.dtype.kind != "f":
+            return value
+        if value is not None and id(value) not in self._values and producer is not None and self._encode:
+            self._encode(producer)
         if value is None or id(value) not in self._values:
             raise InternalError("SNN154", f"no integer value for {value.name if value else None!r}")
         return self._values[id(value)]
+
+    def on_demand(self, encode: Callable[[Node], None]) -> None:
+        """Set what encodes a node whose result is asked for before it was encoded."""
+        self._encode = encode
 
     def put(self, value: Value, integers: Value) -> None:
         """Record which integer value stands for a quantised one."""
@@ -288,13 +323,24 @@ class SpikeBuilder:
         """Return a code or membrane as floats of the host: float32(v) · scale + bias, in that order."""
         if id(value) in self._readouts:
             return self._readouts[id(value)]
-        integers, kind = self.membrane(value, source)
+        integers, kind = self._output(value, source)
         rank = len(self.shape(value))
         scale, bias = _float32(kind.step, rank), _float32(kind.bias, rank)
         inputs = [integers, self.constant(scale, f"{name}_scale"), self.constant(bias, f"{name}_bias")]
         made = self.emit("Readout", inputs, {}, f"{name}_readout", DataType.FLOAT, source, like=value)
         self._readouts[id(value)] = made
         return made
+
+    def _output(self, value: Value, producer: Node) -> tuple[Value, Membrane]:
+        """Return the integers that are read out; what a neuron would compare is divided on the host."""
+        kind = self.kind(value)
+        if not isinstance(kind, Quotient):
+            return self.membrane(value, producer)
+        gain, bits = self._gains[id(value)]
+        inputs, attrs = [self.get(value), gain], {"fraction_bits": bits}
+        name = f"{self.name(value)}_quotient"
+        made = self.emit("HostQuotient", inputs, attrs, name, DataType.INT32, producer, like=value)
+        return made, kind.membrane
 
     def finish(self, old: Sequence[Node], outputs: Sequence[Value]) -> None:
         """Drop the quantised nodes and give the outputs their names, types and shapes."""

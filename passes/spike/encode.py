@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from snnc.ir import DataType, Model
+from snnc.ir import DataType, Model, Value
 from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis import analyse
 from snnc.passes.spike.builder import SpikeBuilder
@@ -40,12 +40,17 @@ class Encode:
         analysis = analyse(model)
         old = list(model.graph)
         builder = SpikeBuilder(model, analysis)
+        builder.on_demand(lambda node: RULES[node.op_type](builder, node))
         for node in old:
-            # Integers that describe shapes are not encoded: what needs them computes them anew.
-            if is_sealed(node) or not all(value.dtype == DataType.INT64 for value in node.outputs):
+            if is_sealed(node) or not all(_is_integer(value) for value in node.outputs):
                 RULES[node.op_type](builder, node)
         outputs = builder.readouts()
         result = PassResult(rewrites=[Rewrite("encode", (node.name or "",)) for node in old])
         builder.finish(old, outputs)
         result.notes.extend(builder.notes)
         return result
+
+
+def _is_integer(value: Value) -> bool:
+    """Whether the host computes a value in integers: what describes shapes is seldom needed again."""
+    return value.dtype is not None and (value.dtype == DataType.BOOL or value.dtype.is_integer())

@@ -8,7 +8,7 @@ from snnc.errors import InternalError, Where
 from snnc.ir import DataType, Node, Value, attributes, constant
 from snnc.passes.spike.builder import SpikeBuilder
 
-__all__ = ["floor_quotient", "largest", "normalise"]
+__all__ = ["floor_quotient", "gate", "largest", "mask_row", "normalise"]
 
 
 def _source(node: Node, index: int = 0) -> Value:
@@ -28,6 +28,32 @@ def largest(builder: SpikeBuilder, node: Node) -> None:
         "MembraneMax", [integers], {"axis": axis}, builder.name(output), DataType.INT32, node, like=output
     )
     builder.put(output, made)
+
+
+def mask_row(builder: SpikeBuilder, node: Node) -> None:
+    """Masked scores cannot be the largest of their row."""
+    source, output = _source(node), node.outputs[0]
+    inputs = [builder.membrane(source, node)[0], _gate(builder, node)]
+    attrs = {"axis": int(attributes(node)["axis"])}
+    made = builder.emit(
+        "MembraneMask", inputs, attrs, builder.name(output), DataType.INT32, node, like=output
+    )
+    builder.put(output, made)
+
+
+def gate(builder: SpikeBuilder, node: Node) -> None:
+    """Masked places send no spike."""
+    source, output = _source(node), node.outputs[0]
+    spikes = builder.get(source)
+    dtype = spikes.dtype if spikes.dtype is not None else DataType.INT32
+    inputs, attrs = [spikes, _gate(builder, node)], {"code_type": int(dtype)}
+    builder.put(
+        output, builder.emit("SpikeGate", inputs, attrs, builder.name(output), dtype, node, like=output)
+    )
+
+
+def _gate(builder: SpikeBuilder, node: Node) -> Value:
+    return builder.get(_source(node, 1))
 
 
 def floor_quotient(builder: SpikeBuilder, node: Node) -> None:

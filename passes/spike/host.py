@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from snnc.errors import UnsupportedError, Where
-from snnc.ir import DataType, Node, Value, attributes
+from snnc.ir import DataType, Node, Value, attributes, constant
 from snnc.ir.host_nodes import declare_like
 from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis import Constant, FloatValue
@@ -16,9 +16,11 @@ from snnc.passes.spike.builder import SpikeBuilder
 
 __all__ = ["host"]
 
+_REDUCTIONS = frozenset({"ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd"})
+
 
 def host(builder: SpikeBuilder, node: Node) -> bool:
-    """Copy an elementwise float node between the network input and its encoder.
+    """Copy a node that the host computes: elementwise on floats, or on integers and truth values.
 
     Args:
         builder: The graph being built.
@@ -49,9 +51,10 @@ def host(builder: SpikeBuilder, node: Node) -> bool:
         attrs = {"mode": attrs.get("mode", "constant")}
     elif node.op_type == "Cast":
         attrs = {"to": attrs["to"]}
-    made = builder.emit(
-        node.op_type, inputs, attrs, builder.name(output), DataType.FLOAT, node, like=output, domain=""
-    )
+    elif node.op_type in _REDUCTIONS:
+        inputs, attrs = _reduction(builder, node, inputs[0], attrs)
+    dtype, name = output.dtype or DataType.FLOAT, builder.name(output)
+    made = builder.emit(node.op_type, inputs, attrs, name, dtype, node, like=output, domain="")
     kind = builder.kind(output)
     if isinstance(kind, FloatValue) and kind.hosted:
         _declare(builder, made, node)
@@ -78,6 +81,20 @@ def _cause(builder: SpikeBuilder, node: Node) -> Node | None:
             if source is not None and isinstance(kind, FloatValue) and kind.hosted:
                 stack.append(source)
     return None
+
+
+def _reduction(
+    builder: SpikeBuilder, node: Node, data: Value | None, attrs: dict[str, Any]
+) -> tuple[list[Value | None], dict[str, Any]]:
+    """Axes as opset 17 has them: an input of ReduceSum, an attribute of the others."""
+    given = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    listed = given.tolist() if given is not None else attrs.get("axes")
+    keep = {"keepdims": int(attrs.get("keepdims", 1))}
+    if listed is None:
+        return [data], keep
+    if node.op_type == "ReduceSum":
+        return [data, builder.constant(np.array(listed, dtype=np.int64), "axes")], keep
+    return [data], {**keep, "axes": [int(axis) for axis in listed]}
 
 
 def _operand(builder: SpikeBuilder, value: Value | None) -> Value | None:

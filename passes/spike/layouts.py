@@ -21,7 +21,7 @@ def _dtype(builder: SpikeBuilder, value: Value | None) -> DataType:
     if isinstance(kind, Coded):
         return data_type(kind.book.dtype)
     if isinstance(kind, FloatValue):
-        return DataType.FLOAT
+        return (value.dtype if value is not None else None) or DataType.FLOAT
     return DataType.INT64 if isinstance(kind, Membrane) and kind.host else DataType.INT32
 
 
@@ -83,11 +83,9 @@ def _direct(builder: SpikeBuilder, node: Node, integers: Value) -> None:
     inputs = [integers]
     if node.op_type == "Gather":
         indices = constant(node.inputs[1])
-        if indices is None:
-            raise UnsupportedError(
-                "SNN446", "Gather with indices that are not constant", where=Where(node=node.name)
-            )
-        inputs.append(builder.constant(indices, "indices"))
+        inputs.append(
+            builder.constant(indices, "indices") if indices is not None else builder.get(node.inputs[1])
+        )
     elif node.op_type == "Slice" and "starts" in attrs:
         axes = attrs.pop("axes", list(range(len(attrs["starts"]))))
         for bound in (attrs.pop("starts"), attrs.pop("ends"), axes):

@@ -13,7 +13,7 @@ from snnc.passes.analysis import Coded, Fixed, IntegerWeight, Merged, integer_ra
 from snnc.passes.quantise.grids import EXACT_FLOAT32, smallest_integer_type
 from snnc.passes.spike.builder import SpikeBuilder
 
-__all__ = ["convolution", "matmul"]
+__all__ = ["convolution", "elementwise", "matmul"]
 
 
 def convolution(builder: SpikeBuilder, node: Node) -> None:
@@ -50,6 +50,19 @@ def matmul(builder: SpikeBuilder, node: Node) -> None:
     length = builder.shape(node.inputs[0])[-1]
     held = builder.get(node.inputs[1])
     _charged(builder, node, left, length * right.book.max_abs, "SpikeMatMulHeld", held, {})
+
+
+def elementwise(builder: SpikeBuilder, node: Node) -> None:
+    """Mul of two codes: the one of fewer spikes is sent, the other held."""
+    output = node.outputs[0]
+    builder.check_range(builder.kind(output), node)
+    sides = [(builder.kind(value), value) for value in node.inputs]
+    if not all(isinstance(kind, Coded) for kind, _ in sides):
+        raise InternalError("SNN156", "an untyped product was encoded", where=Where(node=node.name))
+    sides.sort(key=lambda side: int(side[0].book.spikes.max()) if isinstance(side[0], Coded) else 0)
+    inputs = [builder.get(value) for _, value in sides]
+    name = builder.name(output)
+    builder.put(output, builder.emit("SpikeMulHeld", inputs, {}, name, DataType.INT32, node, like=output))
 
 
 def _weighted(

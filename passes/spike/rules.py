@@ -24,6 +24,7 @@ from snnc.passes.analysis import (
 )
 from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.analysis.exact import as_exact
+from snnc.passes.analysis.hosted import HOST_OPS, SHAPE_OPS
 from snnc.passes.analysis.sums import power_of_two, rounding_offset
 from snnc.passes.fold.activated import fold_activated
 from snnc.passes.fold.thresholds import fold, fold_float
@@ -159,6 +160,9 @@ def _scale(builder: SpikeBuilder, node: Node) -> None:
     if _host(builder, node):
         return
     constants = [isinstance(builder.kind(value), Constant) for value in node.inputs]
+    if not any(constants):
+        products.elementwise(builder, node)
+        return
     _alias_membrane(builder, node, node.inputs[constants.index(False)])
 
 
@@ -222,6 +226,8 @@ def _with_bias(
 
 def _reduce(builder: SpikeBuilder, node: Node) -> None:
     """Means and sums over axes: the sum of the integers; the division is part of the step."""
+    if _host(builder, node):
+        return
     source, output = node.inputs[0], node.outputs[0]
     if source is None:
         raise InternalError("SNN156", "a mean of nothing", where=Where(node=node.name))
@@ -333,6 +339,11 @@ def _pad(builder: SpikeBuilder, node: Node) -> None:
         layouts.pad(builder, node)
 
 
+def _largest(builder: SpikeBuilder, node: Node) -> None:
+    if not _host(builder, node):
+        gains.largest(builder, node)
+
+
 def _host_only(builder: SpikeBuilder, node: Node) -> None:
     if not _host(builder, node):
         raise InternalError("SNN156", f"{node.op_type} has no integer form", where=Where(node=node.name))
@@ -340,6 +351,7 @@ def _host_only(builder: SpikeBuilder, node: Node) -> None:
 
 Rule = Callable[[SpikeBuilder, Node], None]
 RULES: Mapping[str, Rule] = {
+    **dict.fromkeys(sorted(HOST_OPS | SHAPE_OPS), _host_only),
     "Quantise": _quantise,
     HOST: hosted,
     "FixedPoint": _fixed_point,
@@ -348,7 +360,9 @@ RULES: Mapping[str, Rule] = {
     "RoundMembrane": _round,
     "FloorQuotient": gains.floor_quotient,
     "Normalise": gains.normalise,
-    "ReduceMax": gains.largest,
+    "ReduceMax": _largest,
+    "MaskRow": gains.mask_row,
+    "Gate": gains.gate,
     "Conv": products.convolution,
     "MatMul": products.matmul,
     "Add": _sum,
@@ -356,7 +370,6 @@ RULES: Mapping[str, Rule] = {
     "Mul": _scale,
     "Div": _scale,
     "Neg": _alias,
-    "Cast": _host_only,
     **dict.fromkeys(sorted(ACTIVATION_OPS), _alias),
     "ReduceMean": _reduce,
     "ReduceSum": _reduce,

@@ -39,6 +39,10 @@ ARITHMETIC: Mapping[str, Kind] = {
     "MembraneMaxPool": "comparisons",
     "SpikeMaxPool": "comparisons",
     "MembraneMax": "comparisons",
+    "MembraneMask": "comparisons",
+    "SpikeGate": "layout",
+    "SpikeMulHeld": "additions",
+    "HostQuotient": "host",
     "ExpGIF": "comparisons",
     "ExpGIFGain": "shift-adds",
     "NormPotential": "shift-adds",
@@ -94,10 +98,13 @@ _STANDARD: Mapping[str, tuple[Operation, ...]] = {
     **dict.fromkeys(("Neg", "Not", "Or", "ReduceMax", "ReduceMin", "ReduceSum", "Relu", "Round"), ()),
     **dict.fromkeys(("Sign", "Sub", "Sum", "TopK", "Where", "Xor"), ()),
 }
-_SYNAPSES = frozenset({"SpikeConv", "SpikeMatMul", "SpikeMatMulHeld"})
+_SYNAPSES = frozenset({"SpikeConv", "SpikeMatMul", "SpikeMatMulHeld", "SpikeMulHeld"})
+_HELD = frozenset({"SpikeMatMulHeld", "SpikeMulHeld"})
+#: Their second input is a mask that the host may compute.
+_MASKED = frozenset({"SpikeGate", "MembraneMask"})
 _NEURONS = frozenset({"ExpGIF", "ExpGIFGain", "Encode"})
 _FROM_HOST = frozenset({"Encode", "FixedPointEncode"})
-_KEEPS_SPIKES = frozenset({"SpikeSum", "SpikeSumPool", "CodeSlice", "SpikeMaxPool", "SpikePad"})
+_KEEPS_SPIKES = frozenset({"SpikeSum", "SpikeSumPool", "CodeSlice", "SpikeMaxPool", "SpikePad", "SpikeGate"})
 
 
 @dataclass(frozen=True)
@@ -226,6 +233,11 @@ class _Walk:
             if node.op_type == "Readout":
                 self.floats |= made
             return _own(node, self.inputs | self.floats)
+        if _is_table_read(node):
+            return _row(node, "layout", "reads a table")
+        if node.op_type in ("Shape", "Size") or (node.op_type == "Range" and not read):
+            self.inputs |= made
+            return _row(node, "layout", "the shape of a tensor")
         of_inputs = bool(read) and all(id(value) in self.inputs for value in read)
         on_host = bool(read) and all(id(value) in self.inputs | self.floats for value in read)
         if on_host and (declared(node) or _moves(node)):
@@ -250,12 +262,13 @@ def _own(node: Node, host: set[int]) -> AuditRow:
     kind = ARITHMETIC.get(node.op_type)
     if kind is None:
         return _row(node, "finding", "this op is not of the spike dialect")
-    if node.op_type not in _FROM_HOST and any(id(value) in host for value in node.inputs):
+    spiking = node.inputs[:1] if node.op_type in _MASKED else node.inputs
+    if node.op_type not in _FROM_HOST and any(id(value) in host for value in spiking):
         return _row(node, "finding", "reads floats of the host without an encoder")
     if node.op_type in _SYNAPSES:
         if not _carries_spikes(node.inputs[0]):
             return _row(node, "finding", "its data input carries no spikes: a product of multi-bit values")
-        if node.op_type != "SpikeMatMulHeld" and constant(node.inputs[1]) is None:
+        if node.op_type not in _HELD and constant(node.inputs[1]) is None:
             return _row(node, "finding", "its weights are not constant")
     if node.op_type == "MembraneScale":
         factor = constant(node.inputs[1])
@@ -265,6 +278,14 @@ def _own(node: Node, host: set[int]) -> AuditRow:
         if bool(np.all((magnitudes & (magnitudes - 1)) == 0)):
             return _row(node, "shifts")
     return _row(node, kind)
+
+
+def _is_table_read(node: Node) -> bool:
+    """Whether a node reads rows of integers from a constant; int64 are places and sizes, not membranes."""
+    if node.domain != "" or node.op_type != "Gather":
+        return False
+    table = constant(node.inputs[0])
+    return table is not None and table.dtype == np.int32 and constant(node.inputs[1]) is None
 
 
 def _moves(node: Node) -> bool:

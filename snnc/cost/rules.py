@@ -164,6 +164,13 @@ def _membrane_max(seen: Seen) -> LayerCost:
     return seen.row("other", comparisons=seen.input().size - seen.output().size)
 
 
+def _membrane_mask(seen: Seen) -> LayerCost:
+    """Bill the search for the smallest of each row."""
+    shape = seen.input().shape
+    rows = seen.input().size // max(1, shape[int(attributes(seen.node)["axis"])])
+    return seen.row("other", comparisons=seen.input().size - rows)
+
+
 def _normalised(seen: Seen) -> tuple[int, int]:
     """Return the number of elements that are normalised together, and of such groups."""
     shape = seen.input().shape
@@ -229,6 +236,23 @@ def _spike_matmul_held(seen: Seen) -> LayerCost:
     row = _spike_matmul(seen)
     return LayerCost(
         **{**row.__dict__, "sops_zero_skipping": zero_skipping_operations(seen.spikes(), seen.input(1))}
+    )
+
+
+def _spike_mul_held(seen: Seen) -> LayerCost:
+    held = seen.input(1)
+    spikes = np.broadcast_to(seen.spikes(), np.broadcast_shapes(seen.spikes().shape, held.shape))
+    total = int(spikes.sum(dtype=np.int64))
+    return seen.row(
+        "synapse",
+        limit=most_spikes(seen.node.inputs[0]),
+        spikes=int(seen.spikes().sum(dtype=np.int64)),
+        sops=total,
+        sops_zero_skipping=int(
+            np.where(np.broadcast_to(held, spikes.shape) == 0, 0, spikes).sum(dtype=np.int64)
+        ),
+        macs=spikes.size,
+        exact_macs=spikes.size,
     )
 
 
@@ -335,6 +359,10 @@ RULES: Mapping[str, Rule] = MappingProxyType(
     {
         "ExpGIF": Rule(_neuron("neuron"), output=True),
         "ExpGIFGain": Rule(_neuron_with_gain, inputs=(1,), output=True),
+        "MembraneMask": Rule(_membrane_mask, inputs=(0,)),
+        "SpikeGate": Rule(_free),
+        "SpikeMulHeld": Rule(_spike_mul_held, spikes=(0,), inputs=(1,)),
+        "HostQuotient": Rule(_readout, inputs=(0,)),
         "MembraneMax": Rule(_membrane_max, inputs=(0,), output=True),
         "NormPotential": Rule(_norm_potential, inputs=(0,)),
         "NormGain": Rule(_norm_gain, inputs=(0,)),

@@ -133,6 +133,20 @@ class RandomSamples:
         for start in range(0, self.count, rows):
             size = min(rows, self.count - start)
             yield {
-                spec.name: generator.standard_normal((size, *sizes[spec.name])).astype(spec.dtype)
+                spec.name: _random(generator, spec, (size, *sizes[spec.name]))
                 for spec, generator in zip(inputs, generators, strict=True)
             }
+
+
+def _random(generator: np.random.Generator, spec: InputSpec, sizes: tuple[int, ...]) -> Array:
+    """Draw samples: normal floats, places in a table, or a mask whose tail is zero."""
+    if spec.dtype.kind == "f":
+        return generator.standard_normal(sizes).astype(spec.dtype)
+    if spec.limit is not None:
+        return generator.integers(0, spec.limit, sizes).astype(spec.dtype)
+    if spec.dtype == np.uint8:
+        return generator.integers(0, 256, sizes).astype(spec.dtype)
+    if len(sizes) < 2:
+        return np.ones(sizes, dtype=spec.dtype)
+    lengths = generator.integers(1, sizes[-1] + 1, (*sizes[:-1], 1))
+    return np.asarray(np.arange(sizes[-1]) < lengths).astype(spec.dtype)

@@ -21,6 +21,7 @@ from snnc.ir.edit import (
 from snnc.ir.external import hard_links_allowed
 from snnc.ir.files import AI_SNNC, companion, data_files, load, model_digest, save, to_bytes, weight_bytes
 from snnc.ir.shapes import concrete_shapes, contradiction, infer_shapes
+from snnc.ir.tables import table_rows
 from snnc.ir.tensors import read_tensor
 from snnc.ir.text import to_text
 
@@ -55,6 +56,7 @@ __all__ = [
     "replace_with",
     "save",
     "static_shape",
+    "table_rows",
     "tensor",
     "to_bytes",
     "to_text",

@@ -11,6 +11,7 @@ from snnc.ir.functions import parse_function
 from snnc.ir.hosting import unseal
 from snnc.ops.activation import GELU, HARD_SWISH, MISH, SILU
 from snnc.ops.gain import EXPG_IF_GAIN, MEMBRANE_MAX, NORM_GAIN, NORM_POTENTIAL
+from snnc.ops.gate import GATE, HOST_QUOTIENT, MASK_ROW, MEMBRANE_MASK, SPIKE_GATE, SPIKE_MUL_HELD
 from snnc.ops.host import ENCODE, FIXED_POINT_ENCODE, HOST_CONV, HOST_MATMUL
 from snnc.ops.layout import LAYOUT, SPIKE_PAD, LayoutOp
 from snnc.ops.membrane import MEMBRANE_ADD, MEMBRANE_ROUND, MEMBRANE_SCALE, MEMBRANE_SUM, READOUT
@@ -75,6 +76,12 @@ _ALL = (
     SPIKE_SUM_POOL,
     SPIKE_SUM,
     MEMBRANE_MAX,
+    GATE,
+    MASK_ROW,
+    MEMBRANE_MASK,
+    SPIKE_GATE,
+    SPIKE_MUL_HELD,
+    HOST_QUOTIENT,
     NORM_POTENTIAL,
     NORM_GAIN,
     EXPG_IF,

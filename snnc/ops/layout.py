@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from snnc.coding import CodeBook
-from snnc.errors import InternalError
+from snnc.errors import InputError, InternalError
 from snnc.ops.schema import Array, Attribute, Attributes, OpDef, integer, integers
 from snnc.ops.signal import Signal, SpikeTrain
 from snnc.ops.types import numpy_dtype
@@ -171,7 +171,17 @@ def _slice(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Ar
 
 
 def _gather(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
-    return [np.take(_need(inputs, 0), _need(inputs, 1), axis=integer(attrs, "axis", 0))]
+    data, places, axis = _need(inputs, 0), _need(inputs, 1), integer(attrs, "axis", 0)
+    extent = data.shape[axis]
+    if places.size and not -extent <= int(places.min()) <= int(places.max()) < extent:
+        raise InputError(
+            "SNN347", f"an input asks for row {_outside(places, extent)} of a table of {extent} rows"
+        )
+    return [np.take(data, places, axis=axis)]
+
+
+def _outside(places: Array, extent: int) -> int:
+    return int(places[(places < -extent) | (places >= extent)].reshape(-1)[0])
 
 
 def _expand(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
@@ -281,6 +291,72 @@ def _reduce_prod(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> l
     return [np.asarray(np.prod(data, axis=over, keepdims=keep, dtype=data.dtype))]
 
 
+def _reduce(function: Callable[..., Array]) -> Run:
+    def run(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+        data = _need(inputs, 0)
+        axes = _optional(inputs, 1, attrs, "axes")
+        keep = bool(integer(attrs, "keepdims", 1))
+        return [np.asarray(function(data, axis=axes or None, keepdims=keep)).astype(data.dtype)]
+
+    return run
+
+
+def _many(function: Callable[[Array, Array], Array]) -> Run:
+    def run(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+        result = _need(inputs, 0)
+        for index in range(1, len(inputs)):
+            result = np.asarray(function(result, _need(inputs, index)))
+        return [result]
+
+    return run
+
+
+def _gather_elements(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    return [np.take_along_axis(_need(inputs, 0), _need(inputs, 1), axis=integer(attrs, "axis", 0))]
+
+
+def _gather_nd(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    data, places = _need(inputs, 0), _need(inputs, 1)
+    if integer(attrs, "batch_dims", 0):
+        raise InternalError("SNN115", "GatherND with batch dimensions")
+    return [data[tuple(np.moveaxis(places, -1, 0))]]
+
+
+def _trilu(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    data, shift = _need(inputs, 0), _optional(inputs, 1)
+    function = np.triu if integer(attrs, "upper", 1) else np.tril
+    return [function(data, shift[0] if shift else 0)]
+
+
+def _argmax(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    data, axis = _need(inputs, 0), integer(attrs, "axis", 0)
+    if integer(attrs, "select_last_index", 0):
+        found = data.shape[axis] - 1 - np.argmax(np.flip(data, axis), axis=axis)
+    else:
+        found = np.argmax(data, axis=axis)
+    kept = np.expand_dims(found, axis) if integer(attrs, "keepdims", 1) else found
+    return [np.asarray(kept, dtype=np.int64)]
+
+
+def _mod(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    function = np.fmod if integer(attrs, "fmod", 0) else np.mod
+    return [np.asarray(function(_need(inputs, 0), _need(inputs, 1)))]
+
+
+def _cumsum(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    data, axis = _need(inputs, 0), int(_need(inputs, 1).reshape(-1)[0])
+    backwards = bool(integer(attrs, "reverse", 0))
+    turned = np.flip(data, axis) if backwards else data
+    total = np.cumsum(turned, axis=axis, dtype=data.dtype)
+    if integer(attrs, "exclusive", 0):
+        total = total - turned
+    return [np.asarray(np.flip(total, axis) if backwards else total)]
+
+
+def _tile(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
+    return [np.tile(_need(inputs, 0), _optional(inputs, 1) or ())]
+
+
 def _binary(function: Callable[[Array, Array], Array]) -> Run:
     def run(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
         return [np.asarray(function(_need(inputs, 0), _need(inputs, 1)))]
@@ -322,6 +398,28 @@ _ALL = (
     LayoutOp("Range", "none", _range),
     LayoutOp("Where", "none", _where),
     LayoutOp("ReduceProd", "none", _reduce_prod),
+    LayoutOp("ReduceSum", "none", _reduce(np.sum)),
+    LayoutOp("ReduceMax", "none", _reduce(np.max)),
+    LayoutOp("ReduceMin", "none", _reduce(np.min)),
+    LayoutOp("Greater", "none", _binary(np.greater)),
+    LayoutOp("GreaterOrEqual", "none", _binary(np.greater_equal)),
+    LayoutOp("Less", "none", _binary(np.less)),
+    LayoutOp("LessOrEqual", "none", _binary(np.less_equal)),
+    LayoutOp("And", "none", _binary(np.logical_and)),
+    LayoutOp("Or", "none", _binary(np.logical_or)),
+    LayoutOp("Xor", "none", _binary(np.logical_xor)),
+    LayoutOp("Not", "none", _unary(np.logical_not)),
+    LayoutOp("Abs", "none", _unary(np.abs)),
+    LayoutOp("Sign", "none", _unary(np.sign)),
+    LayoutOp("Max", "none", _many(np.maximum)),
+    LayoutOp("Min", "none", _many(np.minimum)),
+    LayoutOp("Mod", "none", _mod),
+    LayoutOp("CumSum", "none", _cumsum),
+    LayoutOp("Tile", "none", _tile),
+    LayoutOp("GatherElements", "none", _gather_elements),
+    LayoutOp("GatherND", "none", _gather_nd),
+    LayoutOp("Trilu", "none", _trilu),
+    LayoutOp("ArgMax", "none", _argmax),
 )
 
 LAYOUT: Mapping[str, LayoutOp] = MappingProxyType({op.name: op for op in _ALL})

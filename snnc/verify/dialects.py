@@ -95,6 +95,37 @@ SHAPE_ARITHMETIC = frozenset(
     {"Add", "Cast", "ConstantOfShape", "Div", "Mul", "ReduceProd", "Shape", "Size", "Sub"}
 )
 
+#: What the host computes of integer inputs: masks, positions, indices of tables.
+HOST_INTEGERS = frozenset(
+    {
+        "Abs",
+        "And",
+        "ArgMax",
+        "CumSum",
+        "Equal",
+        "GatherElements",
+        "GatherND",
+        "Greater",
+        "GreaterOrEqual",
+        "Less",
+        "LessOrEqual",
+        "Max",
+        "Min",
+        "Mod",
+        "Not",
+        "Or",
+        "Range",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceSum",
+        "Sign",
+        "Tile",
+        "Trilu",
+        "Where",
+        "Xor",
+    }
+)
+
 _QUANT_ARITHMETIC = frozenset(
     {
         "Add",
@@ -164,7 +195,7 @@ ANN = Dialect(
 QUANT = Dialect(
     "quant",
     "float tensors on grids: every tensor that a neuron carries has a code, every weight an integer form",
-    standard=LAYOUT | SHAPE_ARITHMETIC | _QUANT_ARITHMETIC | _ACTIVATIONS,
+    standard=LAYOUT | SHAPE_ARITHMETIC | HOST_INTEGERS | _QUANT_ARITHMETIC | _ACTIVATIONS,
     own=_QUANT_OWN,
     refused=frozenset(),
     invariants=(*_EVERYWHERE, "types-known", "shapes-known", "quantised-inputs", "code-attributes"),
@@ -172,7 +203,7 @@ QUANT = Dialect(
 SPIKE = Dialect(
     "spike",
     "integers only between the encoders and the readouts",
-    standard=LAYOUT | SHAPE_ARITHMETIC | _HOST_FLOAT,
+    standard=LAYOUT | SHAPE_ARITHMETIC | HOST_INTEGERS | _HOST_FLOAT,
     own=_SPIKE_OWN,
     refused=frozenset(),
     invariants=(*_EVERYWHERE, "types-known", "shapes-known", "integers-only", "code-attributes"),
@@ -192,6 +223,9 @@ def _source(value: Value | None) -> Node | None:
     """Return the node that made a value, looking through operators that only move or select elements."""
     while value is not None:
         node = value.producer()
+        if node is not None and _is(node, "Gate"):
+            value = node.inputs[0]
+            continue
         if node is None or node.domain == AI_SNNC or node.op_type not in LAYOUT | _POOLS:
             return node
         value = node.inputs[0]
@@ -298,8 +332,10 @@ def _integers_only(model: Model) -> list[Problem]:
             )
         elif late:
             after_readout |= {id(value) for value in node.outputs}
-        elif floats and all(id(value) in host for value in read):
-            host |= {id(value) for value in floats}
+        elif node.domain != AI_SNNC and (
+            node.op_type in ("Shape", "Size") or all(id(value) in host for value in read)
+        ):
+            host |= {id(value) for value in node.outputs}
         elif floats:
             problems.append(
                 Problem(

@@ -10,6 +10,7 @@ from snnc.passes.analysis import Quotient, analyse
 from snnc.passes.quantise.introduce_gains import IntroduceGains
 from snnc.passes.quantise.split_softmax import SplitSoftmax
 
+TURN = "Transpose<perm = [0, 1, 3, 2]>"
 ATTENTION = "g (float[N, 2, 5, 5] s, float[N, 2, 5, 3] v) => (float[N, 2, 5, 3] y) "
 
 
@@ -34,18 +35,43 @@ def test_softmax_of_attention(parse, ops, evaluate, random_feeds, opset):
 
 
 @pytest.mark.parametrize(
-    ("body", "why"),
+    ("body", "kinds"),
     [
-        ("a = Softmax<axis = 2>(s) y = MatMul(a, v)", "not over the last axis"),
-        ("a = Softmax(s) w = MatMul(a, v) u = MatMul(a, v) y = Add(u, w)", "other than one MatMul"),
-        ("a = Softmax(s) y = MatMul(s, v) z = Relu(a)", "other than one MatMul"),
+        # Over another axis than the product sums, and read twice: the probabilities are the quotient.
+        ("a = Softmax<axis = 2>(s) y = MatMul(a, v)", "Quantise ReduceSum Div MatMul"),
+        (
+            "a = Softmax(s) w = MatMul(a, v) u = MatMul(a, v) y = Add(u, w)",
+            "Quantise ReduceSum Div MatMul MatMul Add",
+        ),
+        # Through layouts, and as the second operand: the product is divided.
+        (
+            f"a = Softmax(s) b = {TURN}(a) c = {TURN}(v) d = MatMul(c, b) y = {TURN}(d)",
+            "Quantise Transpose Transpose MatMul ReduceSum Div Transpose",
+        ),
+        (
+            "a = Softmax<axis = 2>(s) b = Transpose<perm = [0, 1, 3, 2]>(a) y = MatMul(b, v)",
+            "Quantise Transpose MatMul ReduceSum Div",
+        ),
     ],
 )
-def test_softmax_left_alone(parse, body, why):
+def test_where_the_quotient_is_taken(parse, ops, evaluate, random_feeds, body, kinds):
     model = parse(f"{ATTENTION} {{ {body} }}")
+    feeds = random_feeds(model, spread=2.0)
+    expected = evaluate(model, feeds)["y"]
+    SplitSoftmax(8, 8).run(model)
+    assert ops(model)[-len(kinds.split()) :] == kinds.split()
+    from snnc.ops import attach_functions
+
+    attach_functions(model)
+    assert np.abs(evaluate(model, feeds)["y"] - expected).max() < 0.03
+
+
+def test_softmax_over_several_axes_is_left_alone(parse):
+    header = '<ir_version: 7, opset_import: ["" : 11, "ai.snnc" : 1]>'
+    model = parse(f"{header} {ATTENTION} {{ a = Softmax<axis = 2>(s) y = MatMul(a, v) }}")
     result = SplitSoftmax().run(model)
     assert not result.rewrites
-    assert why in result.not_matched[0].reason
+    assert "several axes" in result.not_matched[0].reason
 
 
 QUANTISE = (

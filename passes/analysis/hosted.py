@@ -1,0 +1,70 @@
+"""What the host computes from the network inputs: masks, positions and table indices, exactly."""
+
+from __future__ import annotations
+
+from snnc.ir import DataType, Model, Node, Value, constant
+from snnc.ir.hosting import is_sealed
+from snnc.passes.analysis.layout import LAYOUT_OPS
+
+__all__ = ["HOST_FLOAT", "HOST_OPS", "SHAPE_OPS", "host_nodes", "is_table_read"]
+
+#: Elementwise float operations that every runtime computes to the same bits.
+HOST_FLOAT = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Cast", "Clip", "Relu", "Pad", "Concat", "Where"})
+#: Operations whose results are integers or truth values, on which every runtime agrees.
+_INTEGER = frozenset(
+    {
+        "Abs", "And", "ArgMax", "CumSum", "Equal", "GatherElements", "GatherND", "Greater", "GreaterOrEqual",
+        "Less", "LessOrEqual", "Max", "Min",
+        "Mod", "Not", "Or", "ReduceMax", "ReduceMin", "ReduceSum", "Sign", "Tile", "Trilu",
+        "Xor",
+    }
+)  # fmt: skip
+_COMPARISONS = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
+HOST_OPS = HOST_FLOAT | _INTEGER | LAYOUT_OPS
+_SHAPES = frozenset({"Shape", "Size"})
+#: Integers that describe shapes.
+SHAPE_OPS = _SHAPES | {"ConstantOfShape", "Range", "ReduceProd"}
+
+
+def is_table_read(node: Node) -> bool:
+    """Return whether a node reads rows of a constant float table at places known only at run time."""
+    if node.op_type != "Gather" or node.domain not in ("", "ai.onnx"):
+        return False
+    table = constant(node.inputs[0])
+    return table is not None and table.dtype.kind == "f" and constant(node.inputs[1]) is None
+
+
+def host_nodes(model: Model) -> dict[int, Node]:
+    """Return the nodes, by id, that compute from the network inputs what any host computes to the same bits.
+
+    Integers and truth values may go through any operator of `HOST_OPS`, floats through elementwise ones.
+    Reads of a float table are not among them: from there on the values are the network's.
+    """
+    known = {id(value) for value in model.graph.inputs}
+    found: dict[int, Node] = {}
+    for node in model.graph:
+        read = [value for value in node.inputs if value is not None and constant(value) is None]
+        if is_sealed(node) and read and all(id(value) in known for value in read):
+            found[id(node)] = node
+            known |= {id(value) for value in node.outputs}
+        if node.domain not in ("", "ai.onnx") or is_table_read(node):
+            continue
+        if node.op_type in _SHAPES:
+            hosted = True
+        else:
+            hosted = node.op_type in HOST_OPS | SHAPE_OPS and all(id(value) in known for value in read)
+        if hosted and (_has_no_floats(node) or node.op_type in HOST_FLOAT | LAYOUT_OPS | _COMPARISONS):
+            found[id(node)] = node
+            known |= {id(value) for value in node.outputs}
+    return found
+
+
+def _has_no_floats(node: Node) -> bool:
+    values: list[Value] = [value for value in (*node.inputs, *node.outputs) if value is not None]
+    return (
+        all(
+            value.dtype is not None and (value.dtype == DataType.BOOL or value.dtype.is_integer())
+            for value in values
+        )
+        or node.op_type in _SHAPES
+    )
