@@ -89,14 +89,15 @@ def command(
     places: list[str | Path] = [target] if beside is None else [beside, target]
     for place in places:
         check_output(place, force=output.settings.force, inputs=inputs)
+    # Measured before anything is written: data that cannot be read must not leave a model behind.
+    calibrate = choices.calibrate
+    cost = _measure(converted.model, calibrate, choices.seed)
     save(converted.model, target)
     if save_recipe is not None:
         _save_recipe(save_recipe, converted, force=output.settings.force, inputs=inputs)
     show_passes(output, converted.records)
     _show_calibration(output, converted, choices.calibrate)
     output.result()
-    calibrate = choices.calibrate
-    cost = _measure(converted.model, calibrate, choices.seed)
     output.result(render(cost, output.width).rstrip("\n"))
     if calibrate is None:
         show_note(

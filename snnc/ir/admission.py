@@ -115,7 +115,20 @@ def _bits(data_type: int, dtype: np.dtype[np.generic]) -> int:
 
 
 def _check_inputs(graph: onnx.GraphProto, file: str) -> None:
+    stored = {entry.name for entry in graph.initializer}
     for value in graph.input:
+        kind = value.type
+        if (
+            value.name not in stored
+            and kind.HasField("tensor_type")
+            and not kind.tensor_type.HasField("shape")
+        ):
+            raise UnsupportedError(
+                "SNN435",
+                "has no shape",
+                where=Where(file=file, tensor=value.name),
+                hint="export the model with fixed sizes for every dimension but the batch",
+            )
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
             if dim.HasField("dim_value") and dim.dim_value == 0 and axis == 0:
                 raise InputError(

@@ -181,6 +181,7 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], int, str]] = {
         "Range",
     ),
     "bomb": (lambda: fed("ConstantOfShape", ("s", [2**20, 2**20, 4], np.int64)), 3, "guilty"),
+    "no shape": (lambda: model([PRODUCT], [W], [info("x", None)]), 4, "no shape"),
     "no samples": (lambda: model([PRODUCT], [W], [info("x", [0, 4])]), 3, "0 samples"),
 }
 
@@ -223,3 +224,16 @@ def test_extreme_weights_convert_without_a_word(scale: float, snnc: Any, tmp_pat
     path.write_bytes(model([PRODUCT], [tensor(np.full((4, 3), scale))]).SerializeToString())
     result = convert(snnc, path)
     assert result.exit_code == 0 and result.stderr == ""
+
+
+@pytest.mark.parametrize("data", ["missing.npz", "random:0", "other.npz"])
+def test_bad_data_leaves_no_model_even_where_no_quantiser_needs_it(
+    data: str, snnc: Any, tmp_path: Path
+) -> None:
+    """The only layer reads the input in fixed point: nothing is calibrated, only measured."""
+    path = tmp_path / "single.onnx"
+    path.write_bytes(model([PRODUCT], [W]).SerializeToString())
+    np.savez(tmp_path / "other.npz", x=np.ones((4, 9), np.float32))
+    given = data if data.startswith("random") else tmp_path / data
+    result = snnc("convert", path, "-o", tmp_path / "out.onnx", "--calibrate", given, "--quiet")
+    assert result.exit_code in (2, 3) and not (tmp_path / "out.onnx").exists()
