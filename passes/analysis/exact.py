@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,20 @@ __all__ = [
     "as_exact",
     "collapse",
     "exact",
+    "floats",
+    "rounded_quotients",
     "same",
     "through_layout",
     "uniform_along",
 ]
 
 ExactArray = npt.NDArray[np.object_]
+
+# Numbers in a constant that is remembered when it has been converted.
+_REMEMBERED = 1 << 13
+# A float64 quotient this close to an integer (relative to its size) is computed again exactly.
+_DOUBT = 2.0**-48
+_FAR = 2.0**62
 
 
 class NotFiniteError(ValueError):
@@ -53,18 +62,75 @@ def as_exact(array: npt.ArrayLike, rank: int | None = None) -> ExactArray:
         NotFiniteError: Some entry is infinite or NaN.
     """
     source = np.asarray(array)
-    if source.dtype == object:
-        flat = [Fraction(item) for item in source.reshape(-1)]
-    else:
-        if source.dtype.kind == "f" and not np.isfinite(source).all():
-            raise NotFiniteError
-        flat = [Fraction(item) for item in source.reshape(-1).tolist()]
-    line = np.empty(len(flat), dtype=object)
-    line[:] = flat
-    result: ExactArray = line.reshape(source.shape)
-    if rank is not None and rank > result.ndim:
-        result = result.reshape((1,) * (rank - result.ndim) + result.shape)
-    return collapse(result)
+    wide = (1,) * ((rank or 0) - source.ndim) + source.shape
+    if source.dtype != object and source.size <= _REMEMBERED:
+        content = np.ascontiguousarray(source)
+        return _remembered(content.tobytes(), content.dtype.str, wide)
+    return _convert(source.reshape(wide))
+
+
+@lru_cache(maxsize=2048)
+def _remembered(content: bytes, dtype: str, shape: tuple[int, ...]) -> ExactArray:
+    """Convert a small constant once: every pass that types the graph asks for it again."""
+    result = _convert(np.frombuffer(content, dtype=dtype).reshape(shape))
+    result.flags.writeable = False
+    return result
+
+
+def _convert(source: npt.NDArray[Any]) -> ExactArray:
+    # Equal entries along an axis become one before anything is converted.
+    source = collapse(source)
+    if source.dtype.kind == "f" and not np.isfinite(source).all():
+        raise NotFiniteError
+    line = np.empty(source.size, dtype=object)
+    line[:] = [Fraction(item) for item in source.reshape(-1).tolist()]
+    return line.reshape(source.shape)
+
+
+def floats(array: ExactArray) -> tuple[npt.NDArray[np.float64], bool]:
+    """Return exact numbers as float64, and whether none of them was rounded."""
+    line = array.reshape(-1).tolist()
+    try:
+        near = [float(item) for item in line]
+    except OverflowError:
+        return np.full(array.shape, np.inf), False
+    same_numbers = all(
+        Fraction(*number.as_integer_ratio()) == item for item, number in zip(line, near, strict=True)
+    )
+    return np.array(near, dtype=np.float64).reshape(array.shape), same_numbers
+
+
+def rounded_quotients(
+    numbers: npt.NDArray[Any], steps: ExactArray, shift: Fraction
+) -> npt.NDArray[np.int64] | None:
+    """Return ⌊numbers / steps + shift⌋, which float64 finds wherever that is certain, rationals elsewhere.
+
+    Args:
+        numbers: Exact numbers, or finite floats.
+        steps: Exact numbers that are not zero, broadcastable to them.
+        shift: A multiple of one half.
+
+    Returns:
+        Integers; None if one of them does not fit 61 bits.
+    """
+    divisors, certain = floats(steps)
+    exactly = numbers.dtype != object
+    dividends = numbers.astype(np.float64) if exactly else floats(numbers)[0]
+    with np.errstate(over="ignore", invalid="ignore"):
+        twice = 2 * (dividends / divisors)
+    if not np.isfinite(twice).all() or bool((np.abs(twice) >= _FAR).any()):
+        return None
+    # A float divided by a power of two keeps all of its bits.
+    certain = certain and exactly and bool((np.abs(np.frexp(divisors)[0]) == 0.5).all())
+    below = np.floor(twice)
+    if not certain:
+        doubt = (np.abs(twice - np.rint(twice)) <= _DOUBT * (np.abs(twice) + 1)) & (numbers != 0)
+        wide = np.broadcast_to(steps, twice.shape)
+        line = np.broadcast_to(numbers, twice.shape)
+        for index in zip(*np.nonzero(doubt), strict=True):
+            ratio = 2 * Fraction(line[index]) / wide[index]
+            below[index] = ratio.numerator // ratio.denominator
+    return (below.astype(np.int64) + int(2 * shift)) >> 1
 
 
 def collapse(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -105,6 +171,8 @@ def through_layout(
     if array.size == 1:
         rank = layout(np.broadcast_to(np.zeros((), dtype=np.int8), shape)).ndim
         return array.reshape((1,) * rank)
+    if array.dtype != object:
+        return collapse(np.asarray(layout(np.broadcast_to(array, shape))))
     values: list[Any] = []
     number: dict[Any, int] = {}
     labels = np.empty(array.size, dtype=np.int32)

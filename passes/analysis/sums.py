@@ -11,7 +11,15 @@ import numpy.typing as npt
 
 from snnc.passes.analysis import gains
 from snnc.passes.analysis.activations import as_activated, scaled, shifted
-from snnc.passes.analysis.exact import ExactArray, NotFiniteError, as_exact, collapse, exact, same
+from snnc.passes.analysis.exact import (
+    ExactArray,
+    NotFiniteError,
+    as_exact,
+    collapse,
+    exact,
+    rounded_quotients,
+    same,
+)
 from snnc.passes.analysis.kinds import (
     Activated,
     Coded,
@@ -305,13 +313,15 @@ def round_to(kind: Kind, step: ExactArray, rank: int) -> Kind:
     if isinstance(kind, Constant):
         if step.size == 1 and power_of_two(step.reshape(-1)[0]) is not None:
             return _round_finely(kind.array, step, rank)
-        values = as_exact(kind.array, rank)
         if bool(np.any(step == 0)):
             return FloatValue("a constant beside a channel that is always zero")
-        quotient = np.asarray(values / step, dtype=object)
-        if max(map(abs, quotient.reshape(-1)), default=0) >= _FAR:
+        if not np.isfinite(kind.array).all():
+            raise NotFiniteError
+        wide = kind.array.reshape((1,) * (rank - kind.array.ndim) + kind.array.shape)
+        content = rounded_quotients(wide, step, Fraction(1, 2))
+        if content is None or bool((np.abs(content) >= _FAR).any()):
             return FloatValue("a constant too large for the grid of what it joins, and no mask of a softmax")
-        content = np.vectorize(lambda q: int((2 * q + 1) // 2), otypes=[np.int64])(quotient)
+        content = collapse(content)
         # The integers themselves go into the graph, so they keep the axes along which they are equal.
         full = (1,) * (rank - kind.array.ndim) + kind.array.shape
         content = np.broadcast_to(content, np.broadcast_shapes(full, content.shape))
@@ -359,8 +369,10 @@ def rounding_offset(kind: Membrane, shift: int) -> IntArray:
     ⌊(s·a + b) / (s·2^k) + 1/2⌋ = ⌊(a + b/s + 2^(k-1)) / 2^k⌋, and a fraction of b/s + 2^(k-1) has no effect
     on the integer a.
     """
-    half = Fraction(2**shift, 2)
-    raised = np.asarray(kind.bias / kind.step + half, dtype=object)
+    found = rounded_quotients(kind.bias, kind.step, Fraction(2**shift, 2))
+    if found is not None:
+        return found
+    raised = np.asarray(kind.bias / kind.step + Fraction(2**shift, 2), dtype=object)
     return np.asarray(np.vectorize(lambda x: x.numerator // x.denominator, otypes=[np.int64])(raised))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from snnc.coding import CodeBook
 from snnc.errors import InputError, InternalError, UnsupportedError, Where
-from snnc.ir import AI_SNNC, Model, Node, Value, attributes, concrete_shapes, constant
+from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant, shapes_of_batches
 from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis import activations, gains, products, sums
 from snnc.passes.analysis.exact import NotFiniteError, as_exact, collapse, exact, same, through_layout
@@ -29,8 +29,11 @@ from snnc.passes.analysis.kinds import (
     integer_range,
 )
 from snnc.passes.analysis.layout import LAYOUT_OPS, Layout, layout_functions, pad_widths
+from snnc.passes.analysis.memory import Memory, Situation, content
 
 __all__ = ["TypeAnalysis", "analyse"]
+
+_INPUT = FloatValue("the network input carries no code", from_input=True)
 
 
 class TypeAnalysis:
@@ -42,12 +45,10 @@ class TypeAnalysis:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.shapes = concrete_shapes(model, 1)
-        self.shapes_of_two = concrete_shapes(model, 2)
-        self._kinds: dict[str, Kind] = {}
+        self.shapes, self.shapes_of_two = shapes_of_batches(model, 1, 2)
+        self._memory = Memory(model.graph)
         self._hosted = host_nodes(model)
-        for value in model.graph.inputs:
-            self._kinds[_name(value)] = FloatValue("the network input carries no code", from_input=True)
+        self._kinds: dict[str, Kind] = {_name(value): _INPUT for value in model.graph.inputs}
 
     def kind(self, value: Value | None) -> Kind:
         """Return the kind of a value that lies before the node being asked about."""
@@ -115,6 +116,34 @@ class TypeAnalysis:
                 if value.name:
                     self._kinds[_name(value)] = self._sealed(node)
             return
+        situation = self._situation(node)
+        kinds = self._memory.recall(node, situation)
+        if kinds is None:
+            kinds = self._found(node)
+            self._memory.keep(node, situation, kinds)
+        for value, kind in zip(node.outputs, kinds, strict=True):
+            self._kinds[_name(value)] = kind
+
+    def _situation(self, node: Node) -> Situation:
+        """Return what the kinds of a node's outputs depend on."""
+        read: list[object] = []
+        for value in node.inputs:
+            kind = self._kinds.get(_name(value)) if value is not None else None
+            read.append(kind if kind is not None or value is None else content(value))
+        if node.op_type == "Quantise" and node.domain == AI_SNNC:
+            # Its code does not depend on what it quantises: changes end here.
+            read[0] = None
+        values = [*(value for value in node.inputs if value is not None), *node.outputs]
+        known = [(value.name or "", self.shapes.get(value.name or "")) for value in values]
+        shapes = tuple((one, self.shapes_of_two.get(name, one)) for name, one in known)
+        types = tuple(value.dtype for value in node.outputs)
+        return Situation(
+            (*read, *node.attributes.values()),
+            (node.domain, node.op_type, tuple(node.attributes), types, shapes, id(node) in self._hosted),
+        )
+
+    def _found(self, node: Node) -> list[Kind]:
+        """Return the kinds of a node's outputs."""
         if node.domain not in ("", "ai.onnx", AI_SNNC):
             kinds: list[Kind] = [FloatValue(f"operator {node.domain}::{node.op_type} is not known")]
         elif node.op_type in LAYOUT_OPS:
@@ -125,6 +154,7 @@ class TypeAnalysis:
                 [rule(self, node)] if rule else [FloatValue(f"operator {node.op_type} has no integer form")]
             )
         host = id(node) in self._hosted or self._host(node)
+        result: list[Kind] = []
         for position, value in enumerate(node.outputs):
             kind = kinds[position] if position < len(kinds) else FloatValue("an output without a rule")
             if node.op_type in LAYOUT_OPS and self._merged_with_batch(value, kind):
@@ -132,7 +162,8 @@ class TypeAnalysis:
             if isinstance(kind, FloatValue) and host:
                 hosted = any(isinstance(k, FloatValue) and k.hosted for k in map(self.kind, node.inputs))
                 kind = FloatValue(kind.reason, not hosted or self._from_input(node), hosted)
-            self._kinds[_name(value)] = kind
+            result.append(kind)
+        return result
 
     def _merged_with_batch(self, value: Value, kind: Kind) -> bool:
         """Whether a step or bias changes along an axis that grows with the batch."""

@@ -20,20 +20,15 @@ from snnc.passes.analysis.exact import ExactArray, collapse
 from snnc.passes.analysis.functions import Activation, Edge, shape_of
 from snnc.passes.analysis.kinds import Activated
 from snnc.passes.analysis.reals import Point, threshold
-from snnc.passes.fold.thresholds import (
-    FAR,
-    INT32_MAX,
-    ThresholdTable,
-    check_size,
-    reach,
-    rounded_up,
-    table_size,
-)
+from snnc.passes.fold.rounding import FAR, rounded_up
+from snnc.passes.fold.thresholds import INT32_MAX, ThresholdTable, check_size, reach, table_size
 
 __all__ = ["fold_activated"]
 
 # What the float64 of a point that is no rational may be wrong by, in units of max(1, |point|).
 _POINT_ERROR = 2.0**-43
+# Rows folded together: a few megabytes.
+_BLOCK = 512
 
 _Key = tuple[Activation, Fraction, Fraction, Fraction]
 
@@ -109,8 +104,10 @@ def fold_activated(kind: Activated, book: CodeBook, output_step: ExactArray, tie
         rational = np.array([isinstance(event.point, Fraction) for event in crossed], dtype=np.bool_)
         error = np.where(rational, 0.0, _POINT_ERROR * np.maximum(1.0, np.abs(points)))
         closed = np.array([event.closed for event in crossed], dtype=np.bool_)
-        for step, bias, row in channels[key]:
-            table[row] = _row(crossed, points, error, closed, step, bias)[layout]
+        for first in range(0, len(channels[key]), _BLOCK):
+            block = channels[key][first : first + _BLOCK]
+            found = _rows(crossed, points, error, closed, [(step, bias) for step, bias, _ in block])
+            table[[row for _, _, row in block]] = found[:, layout]
     return _table(np.clip(table, low, high + 1), book.codes[levels], rows, low, high)
 
 
@@ -216,30 +213,34 @@ def _places(path: _Path, own: list[tuple[int, int]], sequence: list[int]) -> npt
     return result
 
 
-def _row(
+def _rows(
     events: Sequence[_Event],
     points: npt.NDArray[np.float64],
     error: npt.NDArray[np.float64],
     closed: npt.NDArray[np.bool_],
-    step: Fraction,
-    bias: Fraction,
+    channels: Sequence[tuple[Fraction, Fraction]],
 ) -> npt.NDArray[np.int64]:
-    """Integer break points of one channel, clamped to 64 bits, then always (-2) and never (-1)."""
-    ends = [-FAR, FAR]
-    if step < 0:
+    """Integer break points of channels of given step and bias, clamped, then always (-2) and never (-1)."""
+    if any(step < 0 for step, _ in channels):
         raise InternalError("SNN153", "a membrane with a negative step reached a neuron")
-    if step == 0:
-        # The potential is the bias: with step 1 it has reached a point if the threshold is at most 0.
-        found = [threshold(event.point, Fraction(1), bias, closed=event.closed) for event in events]
-        return np.array([-FAR if each <= 0 else FAR for each in found] + ends, dtype=np.int64)
-    result, doubtful = rounded_up(points, 1 / step, bias / step, closed, error)
-    for place in doubtful:
-        event = events[place]
-        exactly = threshold(event.point, step, bias, closed=event.closed)
-        result[place] = min(max(exactly, -FAR), FAR)
-    if bool(np.any(result[1:] < result[:-1])):
+    slopes = [1 / step if step else Fraction(0) for step, _ in channels]
+    offsets = [bias / step if step else Fraction(0) for step, bias in channels]
+    result, doubtful = rounded_up(points[None, :], slopes, offsets, closed[None, :], error[None, :])
+    for row, place in doubtful:
+        step, bias = channels[row]
+        if step:
+            event = events[place]
+            exactly = threshold(event.point, step, bias, closed=event.closed)
+            result[row, place] = min(max(exactly, -FAR), FAR)
+    for row, (step, bias) in enumerate(channels):
+        if step == 0:
+            # The potential is the bias: with step 1 it has reached a point if the threshold is at most 0.
+            found = [threshold(event.point, Fraction(1), bias, closed=event.closed) for event in events]
+            result[row] = [-FAR if each <= 0 else FAR for each in found]
+    if bool(np.any(np.diff(result, axis=1)[[step > 0 for step, _ in channels]] < 0)):
         raise InternalError("SNN158", "break points of an activation function are out of order")
-    return np.concatenate([result, np.array(ends, dtype=np.int64)])
+    ends = np.broadcast_to(np.array([-FAR, FAR], dtype=np.int64), (len(channels), 2))
+    return np.concatenate([result, ends], axis=1)
 
 
 def _table(

@@ -7,9 +7,9 @@ integer v this is v ≥ τ_k, computed here in exact rational arithmetic, so no 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,9 @@ from snnc.coding import CodeBook, Ties
 from snnc.errors import InternalError, UnsupportedError
 from snnc.passes.analysis import ExactArray, Membrane
 from snnc.passes.analysis.exact import collapse
+from snnc.passes.fold.rounding import FAR, rounded_up
 
 __all__ = [
-    "FAR",
     "INT32_MAX",
     "ThresholdTable",
     "check_size",
@@ -28,19 +28,14 @@ __all__ = [
     "fold_float",
     "integer_threshold",
     "reach",
-    "rounded_up",
     "table_size",
 ]
 
 INT32_MAX = 2**31 - 1
 _LARGEST_TABLE = 2**24
-#: Beyond every potential.
-FAR = 2**40
-# Beyond this, terms are taken in rationals: float64 would overflow, or see nothing of their difference.
-_HUGE = 2**200
+#: Rows folded together: a few megabytes.
+_BLOCK = 512
 _LARGEST_FLOAT32 = 2**128 - 2**104
-# A float64 quotient this close to an integer (relative to its terms) is computed again exactly.
-_DOUBT = 2.0**-48
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +90,10 @@ def fold(membrane: Membrane, book: CodeBook, output_step: ExactArray, ties: Ties
     check_size(len(numbers), size)
     middles, closed = book.twice_midpoints.astype(np.int64), np.asarray(book.closed(ties))
     table = np.full((len(numbers), size), INT32_MAX, dtype=np.int32)
-    for (step, bias, output), row in numbers.items():
-        found = _row(middles, closed, step, bias, output)  # type: ignore[arg-type]
-        table[row, : len(middles)] = np.clip(found, low, high + 1)
+    for first in range(0, len(numbers), _BLOCK):
+        block = list(numbers)[first : first + _BLOCK]
+        found = _rows(middles, closed, block)  # type: ignore[arg-type]
+        table[first : first + len(block), : len(middles)] = np.clip(found, low, high + 1)
     return ThresholdTable(table, collapse(rows), depth, tuple(book.codes.tolist()))
 
 
@@ -133,58 +129,32 @@ def check_size(rows: int, size: int) -> None:
         )
 
 
-def _row(
+def _rows(
     middles: npt.NDArray[np.int64],
     closed: npt.NDArray[np.bool_],
-    step: Fraction,
-    bias: Fraction,
-    output: Fraction,
+    channels: Sequence[tuple[Fraction, Fraction, Fraction]],
 ) -> npt.NDArray[np.int64]:
-    """Break points of one channel, clamped to 64 bits.
+    """Break points of some channels of given step, bias and output step, clamped to 41 bits.
 
     v ≥ (middle · output / 2 − bias) / step. The quotient is taken in float64 where that is certain to round
     to the right integer, and in exact rationals elsewhere.
     """
-    if step < 0:
+    if any(step < 0 for step, _, _ in channels):
         raise InternalError("SNN153", "a membrane with a negative step reached a neuron")
-    if step == 0:
-        reached = [_reached(bias, int(m), output, bool(c)) for m, c in zip(middles, closed, strict=True)]
-        return np.array([-FAR if each else FAR for each in reached], dtype=np.int64)
-    result, doubtful = rounded_up(middles, output / (2 * step), bias / step, closed)
-    for k in doubtful:
-        point = int(middles[k]) * output / 2
-        exactly = integer_threshold(point, step, bias, closed=bool(closed[k]))
-        result[k] = min(max(exactly, -FAR), FAR)
+    slopes = [output / (2 * step) if step else Fraction(0) for step, _, output in channels]
+    offsets = [bias / step if step else Fraction(0) for step, bias, _ in channels]
+    result, doubtful = rounded_up(middles[None, :], slopes, offsets, closed[None, :])
+    for row, k in doubtful:
+        step, bias, output = channels[row]
+        if step:
+            point = int(middles[k]) * output / 2
+            exactly = integer_threshold(point, step, bias, closed=bool(closed[k]))
+            result[row, k] = min(max(exactly, -FAR), FAR)
+    for row, (step, bias, output) in enumerate(channels):
+        if step == 0:
+            reached = [_reached(bias, int(m), output, bool(c)) for m, c in zip(middles, closed, strict=True)]
+            result[row] = [-FAR if each else FAR for each in reached]
     return result
-
-
-def rounded_up(
-    points: npt.NDArray[Any],
-    slope: Fraction,
-    offset: Fraction,
-    closed: npt.NDArray[np.bool_],
-    error: npt.NDArray[np.float64] | float = 0.0,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
-    """Round points · slope - offset up (closed) or to the next integer above (open).
-
-    Args:
-        points: Numbers, good to a few units in the last place.
-        slope: Exact factor.
-        offset: Exact summand.
-        closed: Whether an integer itself stays.
-        error: What the points may be wrong by besides.
-
-    Returns:
-        Integers clamped to ±2^40, and the places at which float64 cannot be trusted.
-    """
-    if max(abs(slope), abs(offset)) > _HUGE:
-        return np.zeros(len(points), dtype=np.int64), np.arange(len(points))
-    scaled, shift = points * float(slope), float(offset)
-    quotient = scaled - shift
-    margin = _DOUBT * (np.abs(scaled) + abs(shift) + 1) + error * abs(float(slope))
-    doubt = (np.abs(quotient - np.rint(quotient)) <= margin) & (np.abs(quotient) < FAR + margin)
-    upper = np.where(closed, np.ceil(quotient), np.floor(quotient) + 1)
-    return np.clip(upper, -FAR, FAR).astype(np.int64), np.flatnonzero(doubt)
 
 
 def _reached(value: Fraction, twice_midpoint: int, output: Fraction, closed: bool) -> bool:

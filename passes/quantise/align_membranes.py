@@ -13,7 +13,7 @@ import numpy.typing as npt
 from snnc.errors import UnsupportedError, Where
 from snnc.ir import AI_SNNC, DataType, Graph, Model, Node, initializer, insert_node, make_node
 from snnc.passes.analysis import Membrane, TypeAnalysis, as_membrane, same
-from snnc.passes.analysis.exact import ExactArray, collapse
+from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, floats
 from snnc.passes.analysis.sums import power_of_two, ranked
 from snnc.passes.quantise.room import joint_bound, make_room
 from snnc.passes.quantise.streams import reaches_join
@@ -23,6 +23,7 @@ __all__ = ["AlignMembranes"]
 
 _BITS = 30
 _BITS_IN_A_STREAM = 26
+_FAR = 2.0**62
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,9 @@ def _common_step(
     Returns:
         The common step (exactly representable in float64) and both integer factors.
     """
+    quick = _shift_apart(left, right)
+    if quick is not None:
+        return quick
     first, second = (np.asarray(side, dtype=object) for side in np.broadcast_arrays(left, right))
     steps = np.empty(first.shape, dtype=object)
     factors = (np.empty(first.shape, dtype=np.int64), np.empty(first.shape, dtype=np.int64))
@@ -151,6 +155,24 @@ def _common_step(
         steps.flat[position] = step
         factors[0].flat[position], factors[1].flat[position] = round(a / step), round(b / step)
     return collapse(steps), (collapse(factors[0]), collapse(factors[1]))
+
+
+def _shift_apart(
+    left: ExactArray, right: ExactArray
+) -> tuple[ExactArray, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] | None:
+    """Choose the finer of two steps where all of them are float64 and a power of two apart; else None."""
+    (one, certain), (two, sure) = floats(left), floats(right)
+    if not (certain and sure):
+        return None
+    mantissas = [np.abs(np.frexp(side)[0]) for side in (one, two)]
+    if not bool(((mantissas[0] == mantissas[1]) & (mantissas[0] != 0)).all()):
+        return None
+    step = np.minimum(np.abs(one), np.abs(two))
+    ratios = (one / step, two / step)
+    if max(float(np.abs(ratio).max()) for ratio in ratios) >= _FAR:
+        return None
+    factors = [collapse(ratio.astype(np.int64)) for ratio in ratios]
+    return as_exact(step, step.ndim), (factors[0], factors[1])
 
 
 def _one_step(left: Fraction, right: Fraction, precision: int) -> Fraction:

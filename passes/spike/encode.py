@@ -8,6 +8,7 @@ from typing import ClassVar
 from snnc.ir import DataType, Model, Value
 from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis import analyse
+from snnc.passes.analysis.memory import forget
 from snnc.passes.spike.builder import SpikeBuilder
 from snnc.passes.spike.rules import RULES
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
@@ -47,6 +48,7 @@ class Encode:
         outputs = builder.readouts()
         result = PassResult(rewrites=[Rewrite("encode", (node.name or "",)) for node in old])
         builder.finish(old, outputs)
+        forget(model.graph)
         result.notes.extend(builder.notes)
         return result
 

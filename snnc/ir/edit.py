@@ -33,7 +33,9 @@ _NODE = "\0"
 def clone(model: ir.Model) -> ir.Model:
     """Return an independent copy of a model; weights, which nobody changes in place, are shared."""
     copy = model.clone()
-    copy.graph.meta.pop("snnc.names", None)
+    # Notes of snnc's are about the objects of one graph.
+    for key in [key for key in copy.graph.meta if isinstance(key, str) and key.startswith("snnc.")]:
+        del copy.graph.meta[key]
     return copy
 
 

@@ -18,7 +18,7 @@ from snnc.ir.edit import constant
 from snnc.ir.evaluate import evaluate
 from snnc.ir.hosting import declared, is_sealed
 
-__all__ = ["concrete_shapes", "contradiction", "infer_shapes"]
+__all__ = ["concrete_shapes", "contradiction", "infer_shapes", "shapes_of_batches"]
 
 _SMALL = 1024
 _FLOAT = ir.DataType.FLOAT
@@ -72,8 +72,34 @@ def concrete_shapes(
     Returns:
         Shapes by value name; values whose shape stays unknown are missing.
     """
-    graph = model.graph
-    skeleton, known = _skeleton(model, batch, elementwise_domains)
+    return shapes_of_batches(model, batch, elementwise_domains=elementwise_domains)[0]
+
+
+def shapes_of_batches(
+    model: ir.Model, *batches: int, elementwise_domains: tuple[str, ...] = ("ai.snnc",)
+) -> list[dict[str, tuple[int, ...]]]:
+    """Infer the shape of every value for several batch sizes; see `concrete_shapes`."""
+    skeleton, known = _skeleton(model, None, elementwise_domains)
+    results = []
+    for batch in batches:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(skeleton)
+        shapes = dict(known)
+        for info in copy.graph.input:
+            dims = info.type.tensor_type.shape.dim
+            if info.name not in shapes and dims and not dims[0].HasField("dim_value"):
+                dims[0].dim_value = batch
+                shape = _concrete(info)
+                if shape is not None:
+                    shapes[info.name] = shape
+        results.append(_resolved(model.graph, copy, shapes))
+    return results
+
+
+def _resolved(
+    graph: ir.Graph, skeleton: onnx.ModelProto, known: dict[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """Follow the shapes through a skeleton, together with the integers they are computed from."""
     shapes_of_computation = _ShapeArithmetic(graph)
     while True:
         found = onnx.shape_inference.infer_shapes(
