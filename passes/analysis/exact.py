@@ -95,7 +95,7 @@ def floats(array: ExactArray) -> tuple[npt.NDArray[np.float64], bool]:
     except OverflowError:
         return np.full(array.shape, np.inf), False
     same_numbers = all(
-        Fraction(*number.as_integer_ratio()) == item for item, number in zip(line, near, strict=True)
+        number.as_integer_ratio() == item.as_integer_ratio() for item, number in zip(line, near, strict=True)
     )
     return np.array(near, dtype=np.float64).reshape(array.shape), same_numbers
 

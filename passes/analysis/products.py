@@ -28,9 +28,11 @@ def weight_range(
     integers: npt.NDArray[Any], axes: tuple[int, ...], low: int, high: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Worst-case sums of integers times inputs in [low, high], summed over ``axes`` (kept as size 1)."""
-    wide = integers.astype(np.int64)
-    positive = np.maximum(wide, 0).sum(axis=axes, keepdims=True)
-    negative = np.minimum(wide, 0).sum(axis=axes, keepdims=True)
+    total = integers.sum(axis=axes, keepdims=True, dtype=np.int64)
+    # Of narrow integers the magnitudes fit the next wider type, |-128| too.
+    wider = np.int16 if integers.dtype == np.int8 else np.int32 if integers.dtype == np.int16 else np.int64
+    magnitude = np.abs(integers, dtype=wider).sum(axis=axes, keepdims=True, dtype=np.int64)
+    positive, negative = (magnitude + total) // 2, (total - magnitude) // 2
     return positive * low + negative * high, positive * high + negative * low
 
 
