@@ -39,6 +39,7 @@ from snnc.passes.quantise.round_tables import RoundTables
 from snnc.passes.quantise.silence_channels import SilenceChannels
 from snnc.passes.quantise.split_softmax import SplitSoftmax
 from snnc.passes.recognise.absorb_activations import AbsorbActivations
+from snnc.passes.recognise.check_layers import CheckLayers
 from snnc.passes.recognise.check_quantisers import CheckQuantisers
 from snnc.passes.recognise.drop_repeated_quantisers import DropRepeatedQuantisers
 from snnc.passes.recognise.lift_qoperators import LiftQoperators
@@ -94,6 +95,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     TabulateProducts,
     ProductsToMatmul,
     CheckQuantisers,
+    CheckLayers,
     RecodeExactly,
     Recode,
     AbsorbActivations,

@@ -41,6 +41,7 @@ from snnc.passes.quantise.round_tables import RoundTables
 from snnc.passes.quantise.silence_channels import SilenceChannels
 from snnc.passes.quantise.split_softmax import SplitSoftmax
 from snnc.passes.recognise.absorb_activations import AbsorbActivations
+from snnc.passes.recognise.check_layers import CheckLayers
 from snnc.passes.recognise.check_quantisers import CheckQuantisers
 from snnc.passes.recognise.drop_repeated_quantisers import DropRepeatedQuantisers
 from snnc.passes.recognise.lift_qoperators import LiftQoperators
@@ -98,6 +99,7 @@ def front_end(
     insert: InsertQuantisers | None = None,
     encode_input: EncodeInput | None = None,
     allow_host: tuple[str, ...] = (),
+    layers: tuple[str, ...] = (),
 ) -> tuple[Pass, ...]:
     """Everything before the network is encoded: all approximations are made here.
 
@@ -109,6 +111,7 @@ def front_end(
         insert: What gives a float network its quantisers; default refuses such networks.
         encode_input: What turns the network input into codes; default leaves the first layer on the host.
         allow_host: Operators and nodes that stay in float on the host.
+        layers: Rules for single layers.
     """
     insert = insert or InsertQuantisers()
     return (
@@ -134,9 +137,15 @@ def front_end(
         DropRepeatedQuantisers(),
         TabulateProducts(),
         ProductsToMatmul(),
-        RecodeExactly(timesteps, groups, partition),
-        Recode(timesteps, groups, partition),
-        SplitSoftmax(insert.timesteps, _attention_groups(insert.timesteps, insert.groups), insert.partition),
+        CheckLayers(layers),
+        RecodeExactly(timesteps, groups, partition, layers),
+        Recode(timesteps, groups, partition, layers),
+        SplitSoftmax(
+            insert.timesteps,
+            _attention_groups(insert.timesteps, insert.groups),
+            insert.partition,
+            layers=layers,
+        ),
         *([encode_input] if encode_input is not None else []),
         insert,
         AbsorbActivations(),
@@ -144,7 +153,7 @@ def front_end(
         InferShapes(),
         RequireQuantised(),
         FixedPointInput(),
-        IntegerWeights(weights),
+        IntegerWeights(weights, layers),
         SilenceChannels(),
         RoundTables(),
         # Once for the steps of the sums that constants are added to, once for the constants.

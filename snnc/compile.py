@@ -27,7 +27,7 @@ from snnc.passes.quantise.steps import ObserverName
 from snnc.passes.spike.encode import Encode
 from snnc.pipeline import Instrument, PassRecord, format_pipeline, run_pipeline
 from snnc.pipeline.contract import Pass
-from snnc.settings import SETTINGS, check
+from snnc.settings import SETTINGS, LayerRule, check
 
 __all__ = [
     "FORMAT_VERSION",
@@ -58,6 +58,8 @@ class ConvertOptions:
         groups: G of every activation code; None: as many as time-steps for uniform quantisers.
         partition: ``interleaved`` or ``contiguous``.
         weights: ``int2`` … ``int16``, or ``wide``.
+        layers: Rules for single layers, such as ``'/blocks.0/*:timesteps=6,groups=3'``; later rules win. See
+            `LayerRule`.
         calibrate: Calibration data as given by the user; a model with quantisers of its own needs none.
         seed: Seed of everything random.
         observer: How the steps of codes are chosen: ``mse``, ``percentile`` or ``entropy``.
@@ -71,6 +73,7 @@ class ConvertOptions:
     groups: int | None = None
     partition: Partition = "interleaved"
     weights: str = "int8"
+    layers: tuple[str, ...] = ()
     calibrate: str | None = None
     seed: int = 0
     encode_input: bool = False
@@ -87,6 +90,8 @@ class ConvertOptions:
             for item in value if setting.many else [value]:
                 if item is not None and setting.name not in ("timesteps", "groups", "partition"):
                     check(setting, item)
+        for text in self.layers:
+            LayerRule.parse(text)
         if self.partition not in ("interleaved", "contiguous"):
             raise UsageError(
                 "SNN203", f"{self.partition!r} is no partition", hint="interleaved or contiguous"
@@ -181,6 +186,7 @@ def _front_end(
         choices,
         options.observer,
         options.weights,
+        options.layers,
     )
     sampler = observer.sample if observer is not None else None
     encoder = EncodeInput(sampler, choices) if options.encode_input else None
@@ -192,6 +198,7 @@ def _front_end(
         insert,
         encoder,
         options.allow_host,
+        options.layers,
     )
 
 

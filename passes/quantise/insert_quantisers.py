@@ -13,6 +13,7 @@ import numpy.typing as npt
 from snnc.coding import CodeBook, Partition
 from snnc.errors import InternalError, UsageError, Where
 from snnc.ir import AI_SNNC, DataType, Model, Node, Value, initializer, make_node, unique_name
+from snnc.passes.layers import Chooser, book_of
 from snnc.passes.quantise.balance import balanced_steps
 from snnc.passes.quantise.channels import Rows, channels_of
 from snnc.passes.quantise.grids import WeightFormat
@@ -89,6 +90,7 @@ class InsertQuantisers:
         observer: Runs the model on the calibration data and counts the values of tensors.
         method: How steps are chosen: ``mse``, ``percentile`` or ``entropy``; see `best_step`.
         weights: Form of the weights behind the codes, which bounds how far steps of channels may differ.
+        layers: Rules for single layers; see `snnc.settings.LayerRule`.
         choices: Quantisers chosen before, by tensor, used instead of observing.
     """
 
@@ -99,6 +101,7 @@ class InsertQuantisers:
     choices: Mapping[str, Choice] | None = field(default=None, compare=False, repr=False)
     method: ObserverName = "mse"
     weights: str = "int8"
+    layers: tuple[str, ...] = ()
 
     name: ClassVar[str] = "insert-quantisers"
     requires: ClassVar[frozenset[str]] = frozenset({"sorted", "unique-names", "constants-folded"})
@@ -117,8 +120,11 @@ class InsertQuantisers:
         elif self.observer is not None:
             channels = dict(zip([name for name, _ in _named(sites)], channels_of(model, sites), strict=True))
             seen = self.observer(model, {name: entry.axes for name, entry in channels.items()})
+            chooser = Chooser(model, self.layers, [site.value for site in sites])
             chosen = {
-                name: self._choose(name, site, seen[name], channels[name].rows, result)
+                name: self._choose(
+                    name, site, seen[name], channels[name].rows, chooser.code(site.value), result
+                )
                 for name, site in _named(sites)
             }
         else:
@@ -137,9 +143,16 @@ class InsertQuantisers:
         return result
 
     def _choose(
-        self, name: str, site: Site, seen: Distribution, rows: tuple[Rows, ...], result: PassResult
+        self,
+        name: str,
+        site: Site,
+        seen: Distribution,
+        rows: tuple[Rows, ...],
+        asked: dict[str, Any],
+        result: PassResult,
     ) -> Choice:
-        book = CodeBook(self.timesteps, self.groups, self.partition, signed=seen.low < 0)
+        signed = seen.low < 0
+        book = book_of(asked, self.timesteps, self.groups, self.partition, signed=signed, tensor=name)
         if seen.axes:
             found = balanced_steps(seen, book, self.method, rows, WeightFormat(self.weights))
             step = per_axis(found.step, seen, len(site.value.shape or ()))
@@ -147,6 +160,8 @@ class InsertQuantisers:
             found = best_step(seen, book, self.method)
             step = np.asarray(found.step)
         kind = "one step per channel" if seen.axes else "one step"
+        if asked:
+            kind = f"T={book.timesteps} G={book.groups}, {kind}"
         result.notes.append(
             f"{name}: {kind}, signal to noise {found.decibel:.1f} dB, "
             f"{found.clipped:.2%} of the values clipped"

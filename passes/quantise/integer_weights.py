@@ -35,6 +35,7 @@ from snnc.passes.analysis import (
     TypeAnalysis,
     integer_range,
 )
+from snnc.passes.layers import Chooser
 from snnc.passes.quantise.grids import WeightFormat, integer_grid, smallest_integer_type
 from snnc.passes.quantise.streams import reaches_join
 from snnc.pipeline.contract import NoMatch, PassResult, Rewrite, Semantics
@@ -53,7 +54,8 @@ class IntegerWeights:
     Each output channel gets its own step, chosen from its largest weight. The step of the input code is
     folded in before rounding, per input channel where it differs. Layers that write to a residual stream
     take powers of two as membrane steps, so that the join is a shift. The first layer (fixed-point input)
-    takes the finest grid on which its sums stay exact, and its accumulator is rounded to 32 bits.
+    takes the finest grid on which its sums stay exact, unless a rule says another, and its accumulator is
+    rounded to 32 bits.
 
     Matches: Conv and MatMul with a coded or fixed-point data input and constant float weights.
     Leaves alone: products whose weights are integers already, products of two codes.
@@ -61,9 +63,11 @@ class IntegerWeights:
 
     Attributes:
         weights: ``int2`` … ``int16``, or ``wide``.
+        layers: Rules for single layers; see `snnc.settings.LayerRule`.
     """
 
     weights: str = "int8"
+    layers: tuple[str, ...] = ()
 
     name: ClassVar[str] = "integer-weights"
     requires: ClassVar[frozenset[str]] = frozenset()
@@ -74,17 +78,26 @@ class IntegerWeights:
     def run(self, model: Model) -> PassResult:
         """Quantise the weights; the result notes the signal-to-noise ratio of every layer."""
         form = WeightFormat(self.weights)
+        chooser = Chooser(model, self.layers)
         analysis = TypeAnalysis(model)
         result = PassResult()
         for node in list(model.graph):
             if node.op_type in ("Conv", "MatMul") and node.domain == "":
-                self._convert(model.graph, node, analysis, form, result)
+                asked = chooser.weights(node).get("weights")
+                wanted = WeightFormat(asked) if asked is not None else None
+                self._convert(model.graph, node, analysis, form, wanted, result)
             analysis.visit(node)
             _round_host(model.graph, node, analysis, result)
         return result
 
     def _convert(
-        self, graph: Graph, node: Node, analysis: TypeAnalysis, form: WeightFormat, result: PassResult
+        self,
+        graph: Graph,
+        node: Node,
+        analysis: TypeAnalysis,
+        form: WeightFormat,
+        asked: WeightFormat | None,
+        result: PassResult,
     ) -> None:
         data, weight = analysis.kind(node.inputs[0]), analysis.kind(node.inputs[1])
         name = node.name or ""
@@ -107,7 +120,7 @@ class IntegerWeights:
         integers, step = integer_grid(
             array * divisor,
             summed,
-            WeightFormat("wide") if host else form,
+            asked or (WeightFormat("wide") if host else form),
             bound,
             powers_of_two=reaches_join(node.outputs[0]),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from snnc.coding import CodeBook, Partition
 from snnc.ir import AI_SNNC, Model, Node, Shape, Value, attributes, consumers_of
 from snnc.passes.canonical.chain import leave
 from snnc.passes.editing import Editor, is_standard, only_consumer, rank_of
+from snnc.passes.layers import Chooser, book_of
 from snnc.passes.recognise.masks import Masks
 from snnc.passes.recognise.uniform import quantise_attributes
 from snnc.pipeline.contract import PassResult, Semantics
@@ -50,12 +52,14 @@ class SplitSoftmax:
         groups: G of that code.
         partition: Partition of time-steps into groups.
         probability_bits: T and G of the numerators where no product follows.
+        layers: Rules for single layers; see `snnc.settings.LayerRule`.
     """
 
     timesteps: int = 8
     groups: int = 2
     partition: Partition = "interleaved"
     probability_bits: int = 12
+    layers: tuple[str, ...] = ()
 
     name: ClassVar[str] = "split-softmax"
     requires: ClassVar[frozenset[str]] = frozenset({"constants-folded", "unique-names"})
@@ -67,35 +71,39 @@ class SplitSoftmax:
         """Rewrite; see the class."""
         editor = Editor(model)
         masks = Masks(editor)
-        count = 0
+        chooser = Chooser(model, self.layers)
+        books: Counter[CodeBook] = Counter()
         for node in [entry for entry in model.graph if is_standard(entry, "Softmax")]:
             axis = _axis(node, editor.graph.opset_imports.get("", 17))
             if axis is None:
                 leave(editor, node, "it normalises several axes at once")
                 continue
+            choice = chooser.code(node.outputs[0])
             gate = masks.take_off(node)
             if isinstance(gate, str):
                 leave(editor, node, gate)
                 continue
             _drop_guard(editor, node)
-            count += 1
-            self._split(editor, node, axis, gate)
-        if count:
-            book = CodeBook(self.timesteps, self.groups, self.partition)
+            books[self._split(editor, node, axis, gate, choice)] += 1
+        for book, count in books.items():
             editor.notes.append(
                 f"{count} softmax: numerators coded with T={book.timesteps} G={book.groups}, "
                 f"{book.levels} levels from the largest of a row down to {0.5 / book.max_abs:.1e} of it"
             )
         return editor.result()
 
-    def _split(self, editor: Editor, node: Node, axis: int, gate: Value | None) -> None:
+    def _split(
+        self, editor: Editor, node: Node, axis: int, gate: Value | None, choice: dict[str, Any]
+    ) -> CodeBook:
         bits, given = self.probability_bits, _given(node.outputs[0])
         weights = node.outputs[0] if given is None else given[0]
         product = _product(weights, axis)
-        if product is None:
-            book = CodeBook(bits, bits, self.partition)
+        steps, groups = (bits, bits) if product is None else (self.timesteps, self.groups)
+        name = node.outputs[0].name or ""
+        if given is not None and product is not None:
+            book = given[1]
         else:
-            book = CodeBook(self.timesteps, self.groups, self.partition) if given is None else given[1]
+            book = book_of(choice, steps, groups, self.partition, signed=False, tensor=name)
         code = _numerator(editor, node, axis, gate, book)
         out = node.outputs[0]
         if product is None:
@@ -103,7 +111,7 @@ class SplitSoftmax:
             weight = _reduced(editor, node, "ReduceSum", code, f"{name}.sum", axis)
             quotient = editor.add(node, "Div", [code, weight], name=name, dtype=out.dtype, shape=out.shape)
             editor.replace("split-softmax", out, quotient, removed=[node])
-            return
+            return book
         if given is not None:
             editor.notes.append(
                 f"{node.name}: the quantiser of its probabilities codes the numerators now, with as many "
@@ -124,6 +132,7 @@ class SplitSoftmax:
             reader, "Div", [total, weight], name=name, dtype=result.dtype, shape=result.shape
         )
         editor.replace("split-softmax", result, quotient, removed=[reader, *between, node])
+        return book
 
 
 def _axis(node: Node, opset: int) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -11,10 +11,11 @@ from snnc.coding import CodeBook, Partition, Ties, optimal_step
 from snnc.ir import AI_SNNC, Model, Node, attributes, constant
 from snnc.ir.rewrite import set_attribute
 from snnc.passes.editing import Array, Editor
+from snnc.passes.layers import Chooser, book_of
 from snnc.passes.recognise.uniform import quantise_attributes
 from snnc.pipeline.contract import PassResult, Semantics
 
-__all__ = ["Recode", "holding", "quantisers", "set_code", "wanted_book"]
+__all__ = ["Recode", "asked_book", "holding", "quantisers", "set_code", "wanted_book"]
 
 
 def quantisers(model: Model) -> list[Node]:
@@ -37,6 +38,33 @@ def wanted_book(book: CodeBook, timesteps: int | None, groups: int | None, parti
     if groups is None:
         groups = steps if book.groups == book.timesteps else min(book.groups, steps)
     return CodeBook(steps, groups, partition, signed=book.smallest < 0)
+
+
+def asked_book(
+    book: CodeBook,
+    choice: dict[str, Any],
+    timesteps: int | None,
+    groups: int | None,
+    partition: Partition,
+    tensor: str,
+) -> CodeBook:
+    """Return the book that options and the rules for one quantiser ask for; see `wanted_book`.
+
+    Args:
+        book: The present book.
+        choice: What rules choose for this quantiser.
+        timesteps: T of all others.
+        groups: G of all others; where a rule gives fewer time-steps, as many as those.
+        partition: Partition of all others.
+        tensor: Tensor, for messages.
+    """
+    if not choice:
+        return wanted_book(book, timesteps, groups, partition)
+    steps = choice.get("timesteps", timesteps)
+    rest = wanted_book(
+        book, steps, None if groups is None else min(groups, steps or book.timesteps), partition
+    )
+    return book_of(choice, rest.timesteps, rest.groups, rest.partition, signed=rest.signed, tensor=tensor)
 
 
 def set_code(
@@ -115,14 +143,16 @@ class Recode:
         timesteps: T, 1 to 16; None keeps that of each quantiser.
         groups: G, 1 to T; None keeps that of each quantiser, or G = T where it is so now.
         partition: ``interleaved`` or ``contiguous``.
+        layers: Rules for single layers; see `snnc.settings.LayerRule`.
 
     Raises:
-        UsageError: SNN201 to SNN203, an option is out of range.
+        UsageError: SNN201 to SNN203, an option is out of range; SNN277, that of a rule.
     """
 
     timesteps: int | None = None
     groups: int | None = None
     partition: Partition = "interleaved"
+    layers: tuple[str, ...] = ()
 
     name: ClassVar[str] = "recode"
     requires: ClassVar[frozenset[str]] = frozenset({"constants-folded", "unique-names"})
@@ -133,13 +163,15 @@ class Recode:
     def run(self, model: Model) -> PassResult:
         """Recode; see the class."""
         editor = Editor(model)
+        chooser = Chooser(model, self.layers)
         for node in quantisers(model):
-            self._recode(editor, node)
+            self._recode(editor, node, chooser.code(node.outputs[0]))
         return editor.result()
 
-    def _recode(self, editor: Editor, node: Node) -> None:
+    def _recode(self, editor: Editor, node: Node, choice: dict[str, Any]) -> None:
         book = CodeBook.from_attributes(attributes(node))
-        wanted = wanted_book(book, self.timesteps, self.groups, self.partition)
+        tensor = node.outputs[0].name or ""
+        wanted = asked_book(book, choice, self.timesteps, self.groups, self.partition, tensor)
         if holding(wanted, book) is not None:
             editor.fail("the requested book holds all of its codes: recode-exactly changes it", node)
             return

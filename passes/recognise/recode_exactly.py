@@ -8,7 +8,8 @@ from typing import ClassVar
 from snnc.coding import CodeBook, Partition
 from snnc.ir import Model, attributes
 from snnc.passes.editing import Editor
-from snnc.passes.recognise.recode import holding, quantisers, set_code, wanted_book
+from snnc.passes.layers import Chooser
+from snnc.passes.recognise.recode import asked_book, holding, quantisers, set_code
 from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["RecodeExactly"]
@@ -31,14 +32,16 @@ class RecodeExactly:
         timesteps: T, 1 to 16; None keeps that of each quantiser.
         groups: G, 1 to T; None keeps that of each quantiser, or G = T where it is so now.
         partition: ``interleaved`` or ``contiguous``.
+        layers: Rules for single layers; see `snnc.settings.LayerRule`.
 
     Raises:
-        UsageError: SNN201 to SNN203, an option is out of range.
+        UsageError: SNN201 to SNN203, an option is out of range; SNN277, that of a rule.
     """
 
     timesteps: int | None = None
     groups: int | None = None
     partition: Partition = "interleaved"
+    layers: tuple[str, ...] = ()
 
     name: ClassVar[str] = "recode-exactly"
     requires: ClassVar[frozenset[str]] = frozenset({"constants-folded", "unique-names"})
@@ -49,10 +52,13 @@ class RecodeExactly:
     def run(self, model: Model) -> PassResult:
         """Recode; see the class."""
         editor = Editor(model)
+        chooser = Chooser(model, self.layers)
         for node in quantisers(model):
             attrs = attributes(node)
             book = CodeBook.from_attributes(attrs)
-            exact = holding(wanted_book(book, self.timesteps, self.groups, self.partition), book)
+            choice, tensor = chooser.code(node.outputs[0]), node.outputs[0].name or ""
+            wanted = asked_book(book, choice, self.timesteps, self.groups, self.partition, tensor)
+            exact = holding(wanted, book)
             if exact is None:
                 editor.fail("the requested book lacks some of its codes", node)
             elif exact != book:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from snnc.settings.recipe import format_recipe, read_recipe
-from snnc.settings.rules import ROLES, LayerRule, chosen
+from snnc.settings.rules import ROLES, LayerRule, chosen, did_you_mean, parse_rules
 from snnc.settings.table import SETTINGS, Setting, by_name, check
 
 __all__ = [
@@ -14,6 +14,8 @@ __all__ = [
     "by_name",
     "check",
     "chosen",
+    "did_you_mean",
     "format_recipe",
+    "parse_rules",
     "read_recipe",
 ]

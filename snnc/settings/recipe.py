@@ -68,17 +68,19 @@ def format_recipe(
     import tomli_w
 
     content: dict[str, Any] = {}
+    tables = ""
     for setting in SETTINGS:
         value = values.get(setting.name)
         if value is None or (setting.many and not value):
             continue
         if setting.kind == "rule":
-            content[setting.key] = [LayerRule.parse(text).to_recipe() for text in value]
+            rules = (tomli_w.dumps(LayerRule.parse(text).to_recipe()) for text in value)
+            tables += "".join(f"\n[[{setting.key}]]\n{rule}" for rule in rules)
         elif setting.many:
             content[setting.key] = [_seen_from(setting, item, Path(folder)) for item in value]
         else:
             content[setting.key] = _seen_from(setting, value, Path(folder))
-    return "".join(f"# {line}\n" for line in notes) + tomli_w.dumps(content)
+    return "".join(f"# {line}\n" for line in notes) + tomli_w.dumps(content) + tables
 
 
 def _read(name: str) -> str:
@@ -135,9 +137,10 @@ def _resolved(setting: Setting, value: Any, folder: Path) -> Any:
 
 
 def _seen_from(setting: Setting, value: Any, folder: Path) -> Any:
-    if not _is_path(setting, value) or Path(value).is_absolute():
+    if not _is_path(setting, value):
         return value
-    return Path(os.path.relpath(value, folder)).as_posix()
+    absolute = Path(value).is_absolute() and not Path(value).is_relative_to(folder.resolve())
+    return value if absolute else Path(os.path.relpath(value, folder)).as_posix()
 
 
 class _Lines:
@@ -160,9 +163,12 @@ class _Lines:
                 name = next(group for group in key.groups() if group is not None)
                 self._keys.setdefault((table, index, name), number)
 
-    def place(self, key: str, table: str = "", index: int = 0) -> Where:
-        """Return file and line of a key."""
-        line = self._keys.get((table, index, key))
+    def place(self, key: str) -> Where:
+        """Return file and line of a key outside of tables."""
+        return self._first_of(("", 0, key))
+
+    def _first_of(self, *keys: tuple[str, int, str]) -> Where:
+        line = next((self._keys[key] for key in keys if key in self._keys), None)
         return Where(file=self._file if line is None else f"{self._file}:{line}")
 
     def of_rule(self, table: str, index: int, content: Mapping[str, Any]) -> Where:
@@ -174,5 +180,5 @@ class _Lines:
                 )
             except UsageError as error:
                 if error.code != "SNN273":
-                    return self.place(key, table, index)
-        return self.place("", table, index)
+                    return self._first_of((table, index, key), ("", 0, table))
+        return self._first_of((table, index, ""), ("", 0, table))

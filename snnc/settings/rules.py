@@ -17,7 +17,7 @@ __all__ = ["ROLES", "LayerRule", "chosen", "did_you_mean", "parse_rules"]
 #: What a code or a layer with weights is for in the network; one may have several roles.
 ROLES: dict[str, str] = {
     "first": "the layer that reads the network input, and the code of its neurons",
-    "last": "layers from which an output is reached without another neuron, and the codes they read",
+    "last": "layers behind which no other layer stands on the way to an output, and the codes they read",
     "attention": "numerators of a softmax: the spikes that weigh the values",
     "operand": "queries, keys and values: operands of a product of two activations",
     "norm": "codes behind a LayerNorm or RMSNorm",

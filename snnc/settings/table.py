@@ -71,6 +71,8 @@ class Setting:
     def __post_init__(self) -> None:
         if not self.flag:
             object.__setattr__(self, "flag", f"--{self.key}")
+        if self.many and self.default is None:
+            object.__setattr__(self, "default", ())
 
     @property
     def key(self) -> str:
@@ -120,6 +122,15 @@ SETTINGS: tuple[Setting, ...] = (
         pattern=r"int([2-9]|1[0-6])|wide|float",
         metavar="FORM",
         per_layer=True,
+    ),
+    Setting(
+        "layers",
+        "rule",
+        "Other choices for the layers whose node or tensor names match the glob pattern, such as "
+        "'/blocks.0/*:timesteps=6,groups=3' or '*:role=attention,groups=4'. May be repeated; later ones win.",
+        many=True,
+        metavar="PATTERN:KEY=VALUE,...",
+        flag="--layer",
     ),
     Setting(
         "calibrate",

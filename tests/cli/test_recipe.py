@@ -69,3 +69,19 @@ def test_refusals(folder, snnc, arguments, code, text):
     assert text in result.stderr
     assert result.stderr.count("error:") == 1
     assert not list(folder.glob("*.snn.onnx")) or list(folder.glob("*.snn.onnx")) == [folder / "net.snn.onnx"]
+
+
+def test_rules_of_flags_come_behind_those_of_the_recipe(folder, snnc, monkeypatch):
+    (folder / "r.toml").write_text('[[layers]]\nmatch = "mul_*"\ntimesteps = 5\n')
+    arguments = ("convert", "cnn.onnx", "--recipe", "r.toml", "--json", "--force")
+    assert options_of(snnc(*arguments))["layers"] == ["mul_*:timesteps=5"]
+    found = options_of(snnc(*arguments, "--layer", "mul_20:groups=1", "--layer", "*:role=last,weights=int4"))
+    assert found["layers"] == ["mul_*:timesteps=5", "mul_20:groups=1", "*:role=last,weights=int4"]
+    monkeypatch.setenv("SNNC_LAYER", "mul_43:groups=2 mul_63:groups=2")
+    found = options_of(snnc(*arguments))
+    assert found["layers"] == ["mul_*:timesteps=5", "mul_43:groups=2", "mul_63:groups=2"]
+    result = snnc("inspect", "cnn.snn.onnx", "--json")
+    assert result.exit_code == 0
+    result = snnc("convert", "cnn.onnx", "--layer", "mul_21:groups=1", "--force")
+    assert result.exit_code == 2
+    assert "did you mean mul_20" in result.stderr

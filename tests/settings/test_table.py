@@ -18,7 +18,7 @@ from snnc.settings import SETTINGS, Setting, check
 ROOT = Path(__file__).resolve().parents[2]
 #: Options of ``convert`` that name places for results, or recipes, and are no settings.
 PLACES = {"target", "save_recipe", "dump_passes", "recipe"}
-FRAME = {"json_", "quiet", "force", "no_color", "debug"}
+FRAME = {"json_", "quiet", "force", "no_color", "debug", "allow_hardlinks"}
 
 
 def test_every_setting_is_a_field_with_its_default_and_every_field_a_setting() -> None:
