@@ -11,14 +11,14 @@ from snnc.coding import CodeBook
 from snnc.passes.quantise.channels import Rows
 from snnc.passes.quantise.grids import WeightFormat, integer_grid
 from snnc.passes.quantise.histogram import Distribution
-from snnc.passes.quantise.steps import ObserverName, StepChoice, best_step, cost_of, errors_of
+from snnc.passes.quantise.steps import ObserverName, StepChoice, cost_of, errors_of, steps_of
 
 __all__ = ["balanced_steps"]
 
 Floats = npt.NDArray[np.float64]
 
 #: Exponents between one step for all channels (0) and the best step of each (1).
-_EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_EXPONENTS = (0.0, 0.4, 0.7, 1.0)
 #: A channel seen this many times counts half for itself and half as one of its kind.
 _FEW = 1024
 
@@ -39,8 +39,10 @@ def balanced_steps(
         rows: Weights behind the code; none if it is held (semantics 3.4).
         form: How they become integers.
     """
+    # Once for all that follows: what is summed up for the search stays with the distribution.
+    seen = seen.clamped() if book.smallest >= 0 else seen
     own = _own_steps(seen, book, method)
-    common = float(best_step(seen.pooled(), book, method).step)
+    common = float(steps_of(seen.pooled(), book, method)[0])
     best: tuple[float, Floats] | None = None
     for exponent in _EXPONENTS:
         steps = common ** (1 - exponent) * own**exponent
@@ -53,15 +55,15 @@ def balanced_steps(
 
 def _own_steps(seen: Distribution, book: CodeBook, method: ObserverName) -> Floats:
     """Return the best step of each channel; one of which little was seen goes by its size and its kind."""
-    own = best_step(seen, book, method).step.astype(np.float64)
-    number = seen.counts.sum(axis=1)
+    own = steps_of(seen, book, method).astype(np.float64)
+    number = seen.numbers
     if bool((number >= 64 * _FEW).all()):
         return own
-    _, squares = errors_of(seen, own, book)
+    squares = seen.squares / np.maximum(number, 1)
     size = np.sqrt(np.maximum(squares, squares.max() * 2.0**-20))
     if not bool((size > 0).all()):
         return own
-    alike = size * float(best_step(seen.scaled(size).pooled(), book, method).step)
+    alike = size * float(steps_of(seen.alike(size), book, method)[0])
     weight = number / (number + _FEW)
     return np.asarray(own**weight * alike ** (1 - weight))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,9 @@ Floats = npt.NDArray[np.float64]
 _MANTISSA = 23
 #: Bins an octave are 2^bits: many for a tensor, fewer where each channel has a histogram of its own.
 _BITS_OF_TENSOR = 7
-_BITS_OF_CHANNEL = 4
-_OCTAVES = 24
-_MOST_CHANNELS = 1 << 16
+_BITS_OF_CHANNEL = 3
+_OCTAVES_OF_TENSOR = 24
+_OCTAVES_OF_CHANNEL = 16
 #: Values counted of one batch at most; smallest, largest and peaks come from all of them.
 _VALUES_PER_BATCH = 1 << 19
 _BLOCK = 256
@@ -45,7 +45,7 @@ class Histogram:
         self.low, self.high = np.inf, -np.inf
         self.shape: tuple[int, ...] = ()
         self._bits = _BITS_OF_CHANNEL if axes else _BITS_OF_TENSOR
-        self._bins = _OCTAVES << self._bits
+        self._bins = (_OCTAVES_OF_CHANNEL if axes else _OCTAVES_OF_TENSOR) << self._bits
         self._first: int | None = None
         self._counts: npt.NDArray[np.int64] = np.zeros((1, 2 * self._bins), dtype=np.int64)
         self._peaks: Floats = np.zeros(1)
@@ -78,7 +78,9 @@ class Histogram:
         edges = raw.astype(np.uint32).view(np.float32).astype(np.float64)
         edges[0] = 0.0
         shape = self.shape if self.axes else ()
-        return Distribution(edges, self._counts, self._peaks, self.low, self.high, self.axes, shape)
+        return Distribution(
+            edges, self._counts, self._peaks, self.low, self.high, self.axes, shape, first, self._bits
+        )
 
     def _rows(self, batch: Array) -> Array:
         """Return some of the values, evenly spread, of shape (values, channels)."""
@@ -141,6 +143,9 @@ class Distribution:
         high: Largest value.
         axes: Axes of the tensor that the channels lie along; empty for one channel in all.
         shape: Sizes of these axes.
+        first: Number of the first bin, counted from the smallest float32, or None where bins are no longer
+            those of a float32's bits.
+        bits: Bins an octave are 2^bits.
     """
 
     edges: Floats
@@ -150,6 +155,8 @@ class Distribution:
     high: float
     axes: tuple[int, ...] = ()
     shape: tuple[int, ...] = ()
+    first: int | None = None
+    bits: int = _BITS_OF_TENSOR
 
     @property
     def channels(self) -> int:
@@ -169,89 +176,122 @@ class Distribution:
     def pooled(self) -> Distribution:
         """Return the distribution of all channels together."""
         counts = self.counts.sum(axis=0, keepdims=True)
-        return Distribution(self.edges, counts, self.peaks.max(keepdims=True), self.low, self.high)
+        peaks = self.peaks.max(keepdims=True)
+        return replace(self, counts=counts, peaks=peaks, axes=(), shape=())
 
-    def scaled(self, size: Floats) -> Distribution:
-        """Return the distribution of the values divided by a size for each channel, to the nearest bin."""
+    def alike(self, size: Floats) -> Distribution:
+        """Return the distribution of all values, each divided by the size of its channel, to the nearest bin.
+
+        Args:
+            size: Size of each channel, positive.
+        """
         bins = len(self.edges) - 1
-        shift = np.rint(np.log2(size / size.max()) * (bins / _OCTAVES))
-        counts = np.zeros_like(self.counts)
-        for channel, by in enumerate((-shift).astype(int).tolist()):
-            for start in (0, bins):
-                half = self.counts[channel, start : start + bins]
-                counts[channel, start] += half[0]
-                moved = np.minimum(np.arange(1, bins) + by, bins - 1)
-                np.add.at(counts[channel, start : start + bins], moved, half[1:])
-        edges = self.edges / size.max()
-        return Distribution(
-            edges,
-            counts,
-            self.peaks / size,
-            self.low / size.max(),
-            self.high / size.max(),
-            self.axes,
-            self.shape,
-        )
+        shift = np.rint(np.log2(size.max() / size) * 2**self.bits).astype(np.int64)
+        place = np.minimum(np.arange(bins)[None, :] + shift[:, None], bins - 1)
+        place[:, 0] = 0
+        halves = [
+            np.bincount(place.reshape(-1), weights=half.reshape(-1).astype(np.float64), minlength=bins)
+            for half in (self.counts[:, :bins], self.counts[:, bins:])
+        ]
+        counts = np.concatenate(halves)[None].astype(np.int64)
+        largest = float(size.max())
+        peaks = (self.peaks / size).max(keepdims=True)
+        return Distribution(self.edges / largest, counts, peaks, self.low / largest, float(peaks[0]))
 
     def clamped(self) -> Distribution:
         """Return the distribution with negative values counted as zeros."""
         bins = len(self.edges) - 1
+        if not self.counts[:, bins:].any():
+            return self
         counts = self.counts.copy()
         counts[:, 0] += counts[:, bins:].sum(axis=1)
         counts[:, bins:] = 0
-        return Distribution(
-            self.edges, counts, self.peaks, max(self.low, 0.0), self.high, self.axes, self.shape
-        )
+        return replace(self, counts=counts, low=max(self.low, 0.0))
 
-    def signal(self) -> Floats:
-        """Return the sum of squares of each channel."""
-        return np.concatenate([moments.square[:, -1] for _, moments in self.blocks()])
-
-    def ordered(self) -> npt.NDArray[np.int64]:
-        """Return the counts in ascending order of the values."""
+    @cached_property
+    def squares(self) -> Floats:
+        """Sum of squares of each channel."""
         bins = len(self.edges) - 1
-        return np.concatenate([self.counts[:, : bins - 1 : -1], self.counts[:, :bins]], axis=1)
+        folded = self.counts[:, :bins] + self.counts[:, bins:]
+        return np.asarray(folded @ (np.diff(self.edges**3) / (3 * np.diff(self.edges))))
 
-    def blocks(self) -> Iterator[tuple[slice, Moments]]:
-        """Yield channels and their cumulative moments, some at a time: the moments need much memory."""
-        ordered, bounds = self.ordered(), self.bounds
-        for start in range(0, self.channels, _BLOCK):
-            part = slice(start, min(start + _BLOCK, self.channels))
-            yield part, Moments.of(ordered[part], bounds)
+    @cached_property
+    def numbers(self) -> Floats:
+        """Number of values of each channel."""
+        return np.asarray(self.counts.sum(axis=1), dtype=np.float64)
+
+    @cached_property
+    def blocks(self) -> tuple[tuple[slice, Moments], ...]:
+        """Channels and their cumulative moments, some at a time, so that searches work on little memory."""
+        bins = len(self.edges) - 1
+        negative = bool(self.counts[:, bins:].any())
+        ordered = (
+            np.concatenate([self.counts[:, : bins - 1 : -1], self.counts[:, :bins]], axis=1)
+            if negative
+            else self.counts[:, :bins]
+        )
+        bounds = self.bounds if negative else self.edges
+        parts = [
+            slice(start, min(start + _BLOCK, self.channels)) for start in range(0, self.channels, _BLOCK)
+        ]
+        return tuple((part, Moments.of(ordered[part], bounds, self.first, self.bits)) for part in parts)
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Number, sum and sum of squares of all values below a point, for some channels."""
+    """Number and sum of all values below a point, for some channels.
+
+    Attributes:
+        bounds: Edges of the bins, ascending.
+        density: Values in each bin by its width, (channels, bins).
+        number: Values below each edge, (channels, bins + 1).
+        total: Their sum.
+        first: See `Distribution`.
+        bits: See `Distribution`.
+    """
 
     bounds: Floats
     density: Floats
     number: Floats
     total: Floats
-    square: Floats
+    first: int | None
+    bits: int
 
     @classmethod
-    def of(cls, counts: npt.NDArray[np.int64], bounds: Floats) -> Moments:
+    def of(cls, counts: npt.NDArray[np.int64], bounds: Floats, first: int | None, bits: int) -> Moments:
         """Sum up counts of bins, (channels, bins), whose edges are given, ascending."""
         density = counts / np.diff(bounds)
-        sums = [
-            np.pad(np.cumsum(density * np.diff(bounds**power) / power, axis=1), ((0, 0), (1, 0)))
-            for power in (1, 2, 3)
-        ]
-        return cls(bounds, density, *sums)
+        centre = (bounds[:-1] + bounds[1:]) / 2
+        number = np.zeros((len(counts), len(bounds)))
+        total = np.zeros((len(counts), len(bounds)))
+        np.cumsum(counts, axis=1, out=number[:, 1:])
+        np.cumsum(counts * centre, axis=1, out=total[:, 1:])
+        return cls(bounds, density, number, total, first, bits)
 
-    def below(self, points: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return the three moments of the values below each point, of shape (channels, points)."""
-        place = np.searchsorted(self.bounds, points, side="right") - 1
-        place = np.clip(place, 0, len(self.bounds) - 2)
+    def below(self, points: Floats) -> tuple[Floats, Floats]:
+        """Return number and sum of the values below each point, of shape (channels, points)."""
+        place = self._bins_of(points)
         inside = np.clip(points, self.bounds[0], self.bounds[-1])
         start = self.bounds[place]
-        density = np.take_along_axis(self.density, place, axis=1)
-        cubes = inside * inside * inside - start * start * start
-        gained = (inside - start, (inside**2 - start**2) / 2, cubes / 3)
-        sums = (self.number, self.total, self.square)
-        number, total, square = (
-            np.take_along_axis(table, place, axis=1) + density * part
-            for table, part in zip(sums, gained, strict=True)
-        )
-        return number, total, square
+        bins = self.density.shape[1]
+        row = np.arange(len(points))[:, None]
+        density = self.density.reshape(-1)[place + row * bins]
+        place += row * (bins + 1)
+        gained = density * (inside - start)
+        number = self.number.reshape(-1)[place] + gained
+        total = self.total.reshape(-1)[place] + gained * ((inside + start) / 2)
+        return number, total
+
+    def _bins_of(self, points: Floats) -> npt.NDArray[np.int64]:
+        """Return the bin of each point, by the bits of a float32 where the bins are made from these."""
+        last = self.density.shape[1] - 1
+        if self.first is None:
+            return np.clip(np.searchsorted(self.bounds, points, side="right") - 1, 0, last)
+        raw = points.astype(np.float32).view(np.uint32)
+        place = ((raw & np.uint32(0x7FFFFFFF)) >> np.uint32(_MANTISSA - self.bits)).astype(np.int64)
+        place -= self.first
+        if self.bounds[0] < 0:
+            half = (last + 1) // 2
+            np.clip(place, 0, half - 1, out=place)
+            return np.asarray(np.where(points < 0, half - 1 - place, half + place))
+        return np.clip(place, 0, last, out=place)

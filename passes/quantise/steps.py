@@ -13,7 +13,16 @@ import numpy.typing as npt
 from snnc.coding import CodeBook
 from snnc.passes.quantise.histogram import Distribution, Moments
 
-__all__ = ["OBSERVERS", "ObserverName", "StepChoice", "best_step", "cost_of", "errors_of", "per_axis"]
+__all__ = [
+    "OBSERVERS",
+    "ObserverName",
+    "StepChoice",
+    "best_step",
+    "cost_of",
+    "errors_of",
+    "per_axis",
+    "steps_of",
+]
 
 Floats = npt.NDArray[np.float64]
 ObserverName = Literal["mse", "percentile", "entropy"]
@@ -21,8 +30,8 @@ ObserverName = Literal["mse", "percentile", "entropy"]
 OBSERVERS: tuple[ObserverName, ...] = ("mse", "percentile", "entropy")
 #: Largest code over largest magnitude: from no clipping at all down to heavy clipping of outliers.
 _RATIOS = np.concatenate([np.linspace(1.05, 0.4, 14), np.geomspace(0.35, 0.02, 14)])
-_RATIOS_OF_CHANNEL = np.linspace(1.05, 0.3, 16)
-_FINER = 6
+_RATIOS_OF_CHANNEL = np.array([1.03, 0.86, 0.7, 0.57, 0.45, 0.34])
+_FINER = 3
 #: Share of the magnitudes that the largest code reaches, for ``percentile``.
 _SHARE = 0.9999
 #: A channel that calibration hardly saw away from zero gets a step this much finer than is usual at most.
@@ -57,6 +66,12 @@ def best_step(seen: Distribution, book: CodeBook, observer: ObserverName = "mse"
     Returns:
         The steps, with what they cost.
     """
+    step = steps_of(seen, book, observer)
+    return cost_of(seen, step if seen.axes else step.reshape(()), book)
+
+
+def steps_of(seen: Distribution, book: CodeBook, observer: ObserverName) -> npt.NDArray[np.float32]:
+    """Return the step of each channel; see `best_step`."""
     known = seen.clamped() if book.smallest >= 0 else seen
     base = _largest_steps(known, book)
     if observer == "percentile":
@@ -65,10 +80,9 @@ def best_step(seen: Distribution, book: CodeBook, observer: ObserverName = "mse"
         step = np.empty(known.channels)
         grid = _RATIOS if known.channels == 1 else _RATIOS_OF_CHANNEL
         measure = _squared_error if observer == "mse" else _divergence
-        for part, moments in known.blocks():
+        for part, moments in known.blocks:
             step[part] = _search(partial(measure, moments, book=book), base[part], grid)
-    rounded = np.maximum(step, np.finfo(np.float32).tiny).astype(np.float32)
-    return cost_of(seen, rounded if seen.axes else rounded.reshape(()), book)
+    return np.asarray(np.maximum(step, np.finfo(np.float32).tiny).astype(np.float32))
 
 
 def _largest_steps(seen: Distribution, book: CodeBook) -> Floats:
@@ -97,14 +111,16 @@ def _search(measure: Callable[[Floats], Floats], base: Floats, ratios: Floats) -
 
 
 def _squared_error(moments: Moments, step: Floats, book: CodeBook) -> Floats:
-    """Return the sum of squared errors of nearest-level coding, for each channel."""
-    points = step[:, None] * (book.twice_midpoints / 2)
-    number, total, _ = moments.below(points)
-    ends = moments.number[:, -1:], moments.total[:, -1:]
-    number = np.diff(np.concatenate([np.zeros_like(ends[0]), number, ends[0]], axis=1))
-    total = np.diff(np.concatenate([np.zeros_like(ends[1]), total, ends[1]], axis=1))
+    """Return the sum of squared errors of nearest-level coding, less the sum of squares, for each channel."""
+    number, total = moments.below(step[:, None] * (book.twice_midpoints / 2))
     levels = step[:, None] * book.codes
-    return np.asarray(moments.square[:, -1] + (levels * (levels * number - 2 * total)).sum(axis=1))
+    # Values below a break point have the level below it or a lower one: sums by parts, without differences.
+    rise = np.diff(levels, axis=1)
+    top = levels[:, -1]
+    all_number, all_total = moments.number[:, -1], moments.total[:, -1]
+    squares = top**2 * all_number - (rise * (levels[:, 1:] + levels[:, :-1]) * number).sum(axis=1)
+    products = top * all_total - (rise * total).sum(axis=1)
+    return np.asarray(squares - 2 * products)
 
 
 def _divergence(moments: Moments, step: Floats, book: CodeBook) -> Floats:
@@ -165,12 +181,12 @@ def cost_of(seen: Distribution, step: npt.NDArray[np.float32], book: CodeBook) -
     """
     known = seen.clamped() if book.smallest >= 0 else seen
     steps = np.broadcast_to(step.astype(np.float64).reshape(-1), (known.channels,))
-    noise = signal = beyond = 0.0
-    for part, moments in known.blocks():
-        noise += float(_squared_error(moments, steps[part], book).sum())
-        signal += float(moments.square[:, -1].sum())
+    noise = beyond = 0.0
+    signal = float(known.squares.sum())
+    for part, moments in known.blocks:
+        noise += float((known.squares[part] + _squared_error(moments, steps[part], book)).sum())
         ends = steps[part, None] * np.array([[float(book.smallest), float(book.largest)]])
-        below, _, _ = moments.below(ends)
+        below, _ = moments.below(ends)
         if book.smallest < 0:
             beyond += float(below[:, 0].sum())
         beyond += float((moments.number[:, -1] - below[:, 1]).sum())
@@ -181,12 +197,11 @@ def cost_of(seen: Distribution, step: npt.NDArray[np.float32], book: CodeBook) -
 def errors_of(seen: Distribution, step: Floats, book: CodeBook) -> tuple[Floats, Floats]:
     """Return the mean squared error of coding, and the mean square of the values, for each channel."""
     known = seen.clamped() if book.smallest >= 0 else seen
-    errors, squares = np.zeros(known.channels), np.zeros(known.channels)
-    for part, moments in known.blocks():
-        number = np.maximum(moments.number[:, -1], 1)
-        errors[part] = np.maximum(_squared_error(moments, step[part], book), 0) / number
-        squares[part] = moments.square[:, -1] / number
-    return errors, squares
+    errors = np.zeros(known.channels)
+    for part, moments in known.blocks:
+        errors[part] = known.squares[part] + _squared_error(moments, step[part], book)
+    number = np.maximum(known.numbers, 1)
+    return np.maximum(errors, 0) / number, known.squares / number
 
 
 def per_axis(step: npt.NDArray[np.float32], seen: Distribution, rank: int) -> npt.NDArray[Any]:

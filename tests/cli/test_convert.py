@@ -151,6 +151,29 @@ def test_float_model_without_calibration_is_told_the_line_to_type(folder, snnc):
     assert not (folder / "float.snn.onnx").exists()
 
 
+def test_calibration_is_recorded_and_noise_is_called_noise(folder, snnc, validate):
+    """The document and the file tell what the quantisers were chosen from; nobody takes random:N for data."""
+    shutil.copy(SOURCES / "float_dynamo.onnx", folder / "float.onnx")
+    spec = ir.load(folder / "float.onnx").graph.inputs[0]
+    shape = [size if isinstance(size, int) else 12 for size in spec.shape]
+    np.savez(folder / "data.npz", any=np.random.default_rng(1).random((12, *shape[1:]), np.float32))
+    result = snnc("convert", "float.onnx", "--calibrate", "data.npz", "--json")
+    assert result.exit_code == 0, result.output
+    record = validate(result.stdout, "convert")["calibration"]
+    assert (record["data"], record["samples"], len(record["sha256"])) == ("npz", 12, 64)
+    assert record["codes"] and all(0 <= entry["clipped"] < 0.2 for entry in record["codes"].values())
+    props = ir.load(folder / "float.snn.onnx").metadata_props
+    assert json.loads(props["snnc.calibration"])["sha256"] == record["sha256"]
+    assert "warning" not in result.stderr and str(folder) not in "".join(props.values())
+    (folder / "user.py").write_text("import numpy\ndef f(): return numpy.load('data.npz')['any']\n")
+    result = snnc("convert", "float.onnx", "--calibrate", "user.py:f", "--json", "--force")
+    assert validate(result.stdout, "convert")["calibration"]["sha256"] == record["sha256"]
+    result = snnc("convert", "float.onnx", "--calibrate", "random:8", "--seed", "3", "--force")
+    assert "warning: calibrated on random:8, not on data" in result.stderr
+    props = ir.load(folder / "float.snn.onnx").metadata_props
+    assert json.loads(props["snnc.calibration"])["data"] == "random:8 seed 3"
+
+
 def test_verify_says_bit_identical(converted, snnc, validate):
     arguments = ("verify", "cnn.onnx", "cnn.snn.onnx", "--data", "images.npz", "--labels", "images.npz")
     result = snnc(*arguments)

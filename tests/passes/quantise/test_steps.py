@@ -1,0 +1,224 @@
+"""Steps from calibration: histograms that are exact enough, observers, and steps that differ by channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from snnc.calibration import Calibration
+from snnc.coding import CodeBook
+from snnc.compile import ConvertOptions, convert, quantise
+from snnc.data import open_samples
+from snnc.errors import UsageError
+from snnc.ir import attributes, constant
+from snnc.passes.quantise.balance import balanced_steps
+from snnc.passes.quantise.channels import Rows, channels_of
+from snnc.passes.quantise.grids import WeightFormat
+from snnc.passes.quantise.histogram import Histogram
+from snnc.passes.quantise.sites import quantiser_sites
+from snnc.passes.quantise.steps import OBSERVERS, best_step
+
+Array = Any
+BOOKS = [CodeBook(4, 4), CodeBook(4, 2), CodeBook(8, 4), CodeBook(8, 1, "contiguous")]
+
+
+def draw(kind: str, shape: tuple[int, ...] = (8, 300, 16)) -> Array:
+    random = np.random.default_rng(3)
+    x = random.standard_normal(shape)
+    if kind == "relu":
+        x = np.maximum(x, 0)
+    if kind == "laplace":
+        x = random.laplace(size=shape)
+    if kind == "outlier":
+        x[..., 3] *= 50
+    return x.astype(np.float32)
+
+
+def seen(x: Array, axes: tuple[int, ...] = (), parts: int = 4) -> Any:
+    histogram = Histogram(axes)
+    for part in np.array_split(x, parts):
+        histogram.add(part)
+    return histogram.distribution()
+
+
+def decibel(x: Array, step: Array, book: CodeBook) -> float:
+    wide = x.astype(np.float64)
+    coded = book.nearest(wide / step) * step
+    return float(10 * np.log10((wide**2).sum() / ((wide - coded) ** 2).sum()))
+
+
+@pytest.mark.parametrize("kind", ["gauss", "relu", "laplace", "outlier"])
+@pytest.mark.parametrize("axes", [(), (2,)])
+def test_what_a_step_is_said_to_cost_is_what_it_costs(kind: str, axes: tuple[int, ...]) -> None:
+    x = draw(kind)
+    for book in BOOKS:
+        code = book if x.min() >= 0 else CodeBook(book.timesteps, book.groups, book.partition, signed=True)
+        found = best_step(seen(x, axes), code)
+        assert found.step.dtype == np.float32 and found.step.shape == ((16,) if axes else ())
+        # A histogram takes the values of a bin, an eighth of an octave, for evenly spread.
+        assert found.decibel == pytest.approx(decibel(x, found.step, code), abs=0.35)
+        beyond = (x > code.largest * found.step) | (x < code.smallest * found.step)
+        assert found.clipped == pytest.approx(beyond.mean(), abs=0.001)
+
+
+def test_the_search_finds_the_best_step_of_the_codes_own_levels() -> None:
+    """No step of a fine grid is better by more than a trifle, for uniform and for doubling levels."""
+    x = draw("gauss", (4, 200, 10))
+    for book in (CodeBook(4, 4, signed=True), CodeBook(6, 2, signed=True), CodeBook(4, 1, signed=True)):
+        found = best_step(seen(x), book)
+        peak = float(np.abs(x).max()) / book.max_abs
+        best = max(decibel(x, np.float64(peak * ratio), book) for ratio in np.linspace(0.1, 1.1, 200))
+        assert decibel(x, found.step, book) > best - 0.1
+
+
+def test_the_window_of_a_histogram_moves_with_its_values() -> None:
+    x = draw("gauss", (6, 500, 4)) * np.float32(1e-6)
+    large = x * np.float32(1e5)
+    histogram = Histogram((2,))
+    histogram.add(np.zeros((2, 3, 4), np.float32))
+    for part in (x, large, x):
+        histogram.add(part)
+    found = histogram.distribution()
+    assert found.total == 24 + 3 * x.size
+    assert (found.low, found.high) == (large.min(), large.max())
+    np.testing.assert_array_equal(found.peaks, np.abs(large).max(axis=(0, 1)))
+    number, total = (moments[:, -1] for _, table in found.blocks for moments in (table.number, table.total))
+    square = found.squares
+    both = np.concatenate([x, large, x])
+    assert number.sum() == found.total
+    scale = float(np.abs(both).sum())
+    np.testing.assert_allclose(total, both.sum(axis=(0, 1)), atol=0.01 * scale)
+    np.testing.assert_allclose(square, (both.astype(np.float64) ** 2).sum(axis=(0, 1)), rtol=0.02)
+
+
+def test_observers_differ_as_their_names_say() -> None:
+    x = draw("outlier")
+    book = CodeBook(4, 4, signed=True)
+    steps = {name: float(best_step(seen(x), book, name).step) for name in OBSERVERS}
+    assert len(set(steps.values())) == 3
+    reach = steps["percentile"] * book.largest
+    assert np.mean(np.abs(x) <= reach) == pytest.approx(0.9999, abs=3e-4)
+    best = decibel(x, np.float64(steps["mse"]), book)
+    assert all(best >= decibel(x, np.float64(step), book) - 0.05 for step in steps.values())
+
+
+def test_a_channel_never_seen_away_from_zero_gets_a_step_like_the_others() -> None:
+    x = draw("gauss")
+    x[..., 5] = 0
+    steps = balanced_steps(seen(x, (2,)), CodeBook(4, 4, signed=True), "mse", (), WeightFormat("int8")).step
+    assert np.all(steps > 0) and np.isfinite(steps).all()
+
+
+def test_steps_of_channels_give_way_to_the_grid_of_the_weights() -> None:
+    """With many levels and few weight bits, one channel's large step must not coarsen all weights."""
+    x = draw("gauss", (64, 300, 16))
+    x[..., 3] *= np.float32(50)
+    weights = np.random.default_rng(0).standard_normal((16, 8))
+    rows = (Rows(weights, np.arange(16)),)
+
+    def spread(form: str, book: CodeBook) -> float:
+        steps = balanced_steps(seen(x, (2,)), book, "mse", rows, WeightFormat(form)).step
+        return float(steps[3] / np.median(steps))
+
+    few, many = CodeBook(4, 4, signed=True), CodeBook(10, 10, signed=True)
+    assert spread("int16", few) > 30
+    assert spread("int3", many) < spread("int16", many)
+
+
+def outliers(net: Any) -> tuple[Any, Array]:
+    """LayerNorm with one scale fifty times the others, then two layers; and data for it."""
+    made = net(seed=5)
+    scale = np.ones(16, np.float32)
+    scale[3] = 50
+    x = made.op("MatMul", [made.input(["N", 6, 8]), made.const(made.random.standard_normal((8, 16)))])
+    norm = made.op("LayerNormalization", [x, made.const(scale), made.const(np.zeros(16))], axis=-1)
+    weights = made.random.standard_normal((16, 12))
+    weights[3] /= 50
+    hidden = made.op("Relu", [made.op("MatMul", [norm, made.const(weights)])])
+    made.output(made.op("MatMul", [hidden, made.const(made.random.standard_normal((12, 5)))]))
+    return made, made.random.standard_normal((64, 6, 8)).astype(np.float32)
+
+
+def test_outlier_channels_are_folded_into_the_weights(net: Any) -> None:
+    """Semantics 6.2: a step for each channel, folded into the rows of the weights before they are rounded."""
+    made, data = outliers(net)
+    options = ConvertOptions(timesteps=6, groups=6)
+    conversion = convert(made.model(), options, calibration=data)
+    (site,) = [
+        node
+        for node in conversion.quantised.graph
+        if node.op_type == "Quantise" and (step := constant(node.inputs[1])) is not None and step.size == 16
+    ]
+    step = np.asarray(constant(site.inputs[1])).reshape(-1)
+    assert step[3] > 20 * np.median(step)
+    # The layer behind reads the steps as the denominators of its weights.
+    denominators = [
+        np.asarray(constant(node.inputs[2]))
+        for node in conversion.quantised.graph
+        if node.op_type == "Weight"
+    ]
+    assert any(item.size == 16 and np.allclose(item.reshape(-1), step) for item in denominators)
+    assert conversion.calibration is not None and conversion.calibration.samples == 64
+    measured = conversion.calibration.codes["layernormalization"]
+    assert measured["sqnr_db"] > 30 and measured["clipped"] < 0.01
+    from snnc.runtimes import OnnxRuntime, create
+
+    wanted = OnnxRuntime(made.model(), optimisation="none").run({"x": data})
+    found = create("numpy", conversion.model).run({"x": data})
+    (name,) = wanted
+    noise = ((found[name] - wanted[name]) ** 2).sum()
+    assert 10 * np.log10((wanted[name] ** 2).sum() / noise) > 25
+
+
+def test_channels_are_told_apart_only_where_every_reader_can_make_up_for_it(net: Any) -> None:
+    made = net()
+    x = made.op("MatMul", [made.input(["N", 4, 8]), made.const(made.random.standard_normal((8, 8)))])
+    one = made.op("Relu", [x])
+    moved = made.op("Reshape", [one, made.const([0, 4, 2, 4], np.int64)])
+    moved = made.op("Transpose", [moved], perm=[0, 2, 1, 3])
+    behind = made.op("MatMul", [moved, made.const(made.random.standard_normal((4, 3)))])
+    made.output(behind)
+    two = made.op("Relu", [made.op("MatMul", [one, made.const(made.random.standard_normal((8, 8)))])])
+    made.output(made.op("MatMul", [two, made.const(made.random.standard_normal((8, 3)))]))
+    model = made.model()
+    sites = quantiser_sites(model)
+    found = {
+        site.value.name: entry.axes for site, entry in zip(sites, channels_of(model, sites), strict=True)
+    }
+    # Heads share the rows of one weight matrix, so their codes share a step; the last layer's need not.
+    assert found == {"relu": (), "relu1": (2,)}
+
+
+def test_recorded_quantisers_give_the_same_network_without_the_data(net: Any) -> None:
+    from snnc.compile import choices_of_file
+    from snnc.ir import to_bytes
+
+    made, data = outliers(net)
+    for observer in OBSERVERS:
+        options = ConvertOptions(timesteps=4, groups=4, observer=observer)
+        first = convert(made.model(), options, calibration=data)
+        again = convert(made.model(), options, calibration=[data[:10], data[10:]])
+        assert to_bytes(first.model) == to_bytes(again.model)
+        remade = quantise(made.model(), options, choices_of_file(first.model))
+        for one, other in zip(first.quantised.graph, remade.graph, strict=True):
+            assert one.op_type == other.op_type
+            if one.op_type == "Quantise":
+                assert attributes(one) == attributes(other)
+                np.testing.assert_array_equal(constant(one.inputs[1]), constant(other.inputs[1]))
+
+
+def test_data_are_given_once(net: Any) -> None:
+    made, data = outliers(net)
+    with pytest.raises(UsageError, match="twice"):
+        convert(made.model(), ConvertOptions(calibrate="random:4"), calibration=data)
+
+
+def test_progress_is_told_and_memory_is_bounded(net: Any) -> None:
+    made, data = outliers(net)
+    told: list[tuple[int, int | None]] = []
+    calibration = Calibration(open_samples(iter([data[:20], data[20:]])), lambda *each: told.append(each))
+    calibration(made.model(), {"layernormalization": (2,)})
+    assert told[0] == (8, None) and told[-1] == (64, 64)
+    assert calibration.count == 64 and len(calibration.digest) == 64
