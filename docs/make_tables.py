@@ -1,7 +1,7 @@
-"""Write the result tables of README.md from the measurements in this repository.
+"""Write the result tables of README.md, and docs/sources.md, from the measurements and tests in this repository.
 
-    python docs/make_tables.py            # rewrite README.md
-    python docs/make_tables.py --check    # status 1 if README.md says something else
+    python docs/make_tables.py            # rewrite them
+    python docs/make_tables.py --check    # status 1 if one says something else
 
 Each table stands between ``<!-- table NAME -->`` and ``<!-- end of table -->``. A measurement that is not
 there gives an empty table: no number is written by hand.

@@ -102,7 +102,7 @@ _EXACT: Mapping[str, Callable[..., Fraction | None]] = {
     "Softplus": lambda u: None,
     "Bipolar": lambda u: _ONE if u >= 0 else -_ONE,
     "Table": lambda u, step, first, *values: values[
-        min(max(round(u / step) - int(first), 0), len(values) - 1)
+        min(max(math.ceil(u / step - Fraction(1, 2)) - int(first), 0), len(values) - 1)
     ],
     **dict.fromkeys(("Tanh", "Erf", "Gelu", "GeluTanh", "Silu", "Mish"), _at_zero(_ZERO)),
 }
@@ -179,7 +179,7 @@ _FLOAT64: Mapping[str, tuple[Callable[..., Array], Callable[..., float]]] = {
     "Bipolar": (lambda u: np.where(u >= 0, 1.0, -1.0), lambda: 0.0),
     "Table": (
         lambda u, step, first, *values: np.asarray(values)[
-            np.clip(np.rint(u / step) - first, 0, len(values) - 1).astype(np.int64)
+            np.clip(np.ceil(u / step - 0.5) - first, 0, len(values) - 1).astype(np.int64)
         ],
         lambda step, first, *values: 0.0,
     ),
@@ -328,6 +328,11 @@ def _evaluated(functions: npt.NDArray[np.object_], potential: Array, error: Arra
         if function.name in ("ThresholdedRelu", "Bipolar"):
             jump = numbers[0] if numbers else 0.0
             away = np.where(np.abs(u - jump) <= error[here] + _DOUBT, np.inf, away)
+        if function.name == "Table":
+            # Half-way between two codes the value jumps.
+            ratio = u / numbers[0]
+            near = np.abs(ratio - np.floor(ratio) - 0.5) <= error[here] / numbers[0] + _DOUBT
+            away = np.where(near, np.inf, away)
         value[here], margin[here] = found, away
     return value, margin
 

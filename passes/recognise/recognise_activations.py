@@ -241,3 +241,5 @@ def _unfuse(editor: Editor, node: Node) -> None:
         )
     made = _add(editor, node, source, name, op_type, attrs, alpha)
     editor.replace(f"{node.domain or 'standard'} {kind}", out, made)
+    form = f", alpha {alpha:g}" if alpha is not None else ", by tanh" if attrs["tanh"] else ", by erf"
+    editor.notes.append(f"{made.name}: {kind}{form}")

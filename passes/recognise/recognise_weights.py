@@ -17,6 +17,7 @@ from snnc.passes.recognise.linear import is_linear
 from snnc.passes.recognise.qonnx import QONNX_DOMAINS
 from snnc.passes.recognise.weights import (
     Integers,
+    blocked_floats,
     read_bipolar,
     read_chain,
     read_dequantised,
@@ -66,10 +67,11 @@ class RecogniseWeights:
     with ``integers - zero point`` and the scale in float64. Any other reader gets float32 numbers.
 
     Matches:
-        DequantizeLinear of constant integers; Quant, IntQuant and BipolarQuant of QONNX on constants; Round
-        or Floor of a constant with the factors that follow.
+        DequantizeLinear of constant integers (with a scale in each block: its values as floats); Quant,
+        IntQuant and BipolarQuant of QONNX on constants; Round or Floor of a constant with the factors that
+        follow.
     Leaves alone:
-        "its scale is blocked"; "its scale is not constant"; "its values are not multiples of one scale".
+        "its scale is not constant"; "its values are not multiples of one scale".
     Keeps:
         The numbers of DequantizeLinear and Quant: ``integers * scale`` in float64, rounded once, is what
         they compute in float32 for integers of up to 24 bits. Chains of several float32 operations may
@@ -94,7 +96,11 @@ class RecogniseWeights:
             except ValueError as error:
                 found = str(error)
             if isinstance(found, str):
-                editor.fail(found, node)
+                floats = blocked_floats(node) if is_linear(node, "DequantizeLinear") else None
+                if floats is None:
+                    editor.fail(found, node)
+                else:
+                    self._blocked(editor, node, floats)
                 continue
             if found.change:
                 editor.notes.append(
@@ -104,6 +110,14 @@ class RecogniseWeights:
             unused = self._spread(editor, found)
             editor.record("recognise-weight", [*found.nodes, *unused])
         return editor.result()
+
+    @staticmethod
+    def _blocked(editor: Editor, node: Node, floats: npt.NDArray[np.float32]) -> None:
+        out = node.outputs[0]
+        if editor.replace("blocked-weight", out, editor.constant(f"{out.name}.float", floats)):
+            editor.notes.append(
+                f"{node.name}: its scales differ between blocks: its weights are rounded again"
+            )
 
     def _spread(self, editor: Editor, found: Integers) -> list[Node]:
         """Give every reader of a constant what it needs; returns layout nodes that may have become unused."""

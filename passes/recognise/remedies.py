@@ -24,6 +24,8 @@ _REFUSED: dict[str, str] = {
         ("QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearConcat", "QLinearWhere"), _QDQ
     ),
     **dict.fromkeys(("QLinearSigmoid", "QLinearSoftmax", "QLinearLeakyRelu", "QLinearReduceMean"), _QDQ),
+    "MatMulNBits": "its weights have a scale in each block: convert the float model with --calibrate, or "
+    "quantise with quantize_static",
     **dict.fromkeys(("If", "Loop", "Scan"), _STEPS),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), "recurrent layers have no spiking form yet"),
     **dict.fromkeys(

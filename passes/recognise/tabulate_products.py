@@ -54,9 +54,13 @@ class TabulateProducts:
     No neuron multiplies, but all of it depends on one code of at most 4096 levels: the values are computed
     here, once for each, in float32 as the source does. A neuron holds them in its table.
 
+    Between two quantisers that round half to even, their division and rounding are part of the table: values
+    on the edge between two levels, of which ``0.1 · 5`` is one, fall as they do in the source.
+
     Matches:
-        Mul and Div of two variables, and Pow, Sqrt, Log, Sin, Cos, whose operands all come from one
-        quantiser with one step, by elementwise operators and quantisers.
+        Activation functions between two quantisers; Mul and Div of two variables, and Pow, Sqrt, Log, Sin,
+        Cos. Their operands all come from one quantiser with one step, by elementwise operators and
+        quantisers.
     Leaves alone:
         "its operands come from more than one code"; "the step of its code differs between channels"; "its
         code has more than 4096 levels"; "a value of it is not finite".
@@ -76,6 +80,9 @@ class TabulateProducts:
         order = {id(node): place for place, node in enumerate(model.graph)}
         # Backwards: what an outer product contains goes with it.
         for node in reversed(list(model.graph)):
+            if node.graph is not None and _is_quantise(node) and attributes(node)["ties"] == "even":
+                _between(editor, node, order)
+                continue
             product = is_standard(node, "Mul", "Div") and len(_variables(node)) == 2
             if node.graph is None or not (product or is_standard(node, *_ALONE)):
                 continue
@@ -114,7 +121,26 @@ def _code(node: Node, order: Mapping[int, int]) -> tuple[Node, list[Node]] | str
     return quantise, sorted(dict.fromkeys(cone), key=lambda entry: order[id(entry)])
 
 
-def _tabulate(editor: Editor, node: Node, quantise: Node, cone: list[Node]) -> str | None:
+def _is_affine(node: Node) -> bool:
+    return is_standard(node, "Add", "Sub", "Mul", "Div", "Neg") and len(_operands(node)) == 1
+
+
+def _between(editor: Editor, last: Node, order: Mapping[int, int]) -> None:
+    """Tabulate what lies between two quantisers, the second one's division and rounding with it."""
+    source = last.inputs[0]
+    first = source.producer() if source is not None else None
+    if first is None or not (_plain(first) and not _is_quantise(first)) or first.op_type == "Table":
+        return
+    found = _code(first, order)
+    if isinstance(found, str) or all(map(_is_affine, found[1])):
+        return
+    _tabulate(editor, first, *found, last)
+
+
+def _tabulate(
+    editor: Editor, node: Node, quantise: Node, cone: list[Node], last: Node | None = None
+) -> str | None:
+    """Put a table in the place of a node; its values are rounded by the quantiser ``last`` that reads it."""
     book, step = CodeBook.from_attributes(attributes(quantise)), constant(quantise.inputs[1])
     if step is None or step.size != 1:
         return "the step of its code differs between channels"
@@ -133,6 +159,8 @@ def _tabulate(editor: Editor, node: Node, quantise: Node, cone: list[Node]) -> s
     values = np.broadcast_to(known[id(out)], book.codes.shape).astype(np.float32)
     if not np.isfinite(values).all():
         return "a value of it is not finite"
+    if last is not None:
+        values = _computed(last, [values, constant(last.inputs[1])], opsets)
     name = editor.take_name(node)
     made = editor.add(
         node,
@@ -144,7 +172,11 @@ def _tabulate(editor: Editor, node: Node, quantise: Node, cone: list[Node]) -> s
         dtype=out.dtype,
         shape=out.shape,
     )
-    editor.replace("tabulate-product", out, made, removed=cone)
+    if last is None:
+        editor.replace("tabulate-product", out, made, removed=cone)
+    else:
+        last.replace_input_with(0, made)
+        editor.record("tabulate-function", cone)
     return None
 
 
@@ -153,4 +185,9 @@ def _computed(node: Node, inputs: list[Array | None], opsets: dict[str, int]) ->
         if node.domain != AI_SNNC:
             return np.asarray(evaluate(node, inputs, opsets)[0])
         given: list[Any] = [array for array in inputs if array is not None]
+        if _is_quantise(node) and attributes(node)["ties"] == "even" and given[1].size == 1:
+            # As QuantizeLinear and torch do, who divide in float32.
+            book, step = CodeBook.from_attributes(attributes(node)), given[1].reshape(()).astype(np.float32)
+            codes = np.clip(np.rint(given[0].astype(np.float32) / step), book.smallest, book.largest)
+            return np.asarray(codes.astype(np.float32) * step)
         return np.asarray(OPS[node.op_type].packed(given, attributes(node)))

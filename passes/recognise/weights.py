@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from snnc.ir import Node, Value, constant
+from snnc.ir import Node, Value, attributes, constant
 from snnc.ir.evaluate import evaluate
 from snnc.passes.editing import Array, is_standard, only_consumer
 from snnc.passes.recognise.affine import ROUNDINGS, Affine, Link, link_of
 from snnc.passes.recognise.linear import parameter
 from snnc.passes.recognise.qonnx import quant_parameters
 
-__all__ = ["Integers", "read_bipolar", "read_chain", "read_dequantised", "read_quant"]
+__all__ = ["Integers", "blocked_floats", "read_bipolar", "read_chain", "read_dequantised", "read_quant"]
 
 _ROUND: dict[str, Callable[[Array], Array]] = {
     "ROUND": np.rint,
@@ -84,6 +84,22 @@ def read_dequantised(node: Node) -> Integers | str:
         return "it is empty"
     shifted = integers.astype(np.int64) - zero.astype(np.int64)
     return Integers(shifted, scale.astype(np.float64), node.outputs[0], (node,)).positive()
+
+
+def blocked_floats(node: Node) -> npt.NDArray[np.float32] | None:
+    """Evaluate a DequantizeLinear of constant integers with a scale in each block; None if it is none."""
+    attrs = attributes(node)
+    block, axis = int(attrs.get("block_size", 0)), int(attrs.get("axis", 1))
+    held = [constant(value) for value in node.inputs]
+    if not block or any(array is None for array in held):
+        return None
+    integers, *parts = (np.asarray(array) for array in held)
+    spread = [
+        np.repeat(part, block, axis=axis).take(range(integers.shape[axis]), axis=axis) for part in parts
+    ]
+    zero = spread[1].astype(np.int64) if len(spread) > 1 else 0
+    shifted = (integers.astype(np.int64) - zero).astype(np.float32)
+    return np.asarray(shifted * spread[0].astype(np.float32), dtype=np.float32)
 
 
 def read_quant(node: Node) -> Integers | str:

@@ -16,7 +16,8 @@ __all__ = ["BIPOLAR", "TABLE"]
 
 def _table(inputs: Sequence[Array], attrs: Attributes) -> Array:
     x, step, values = inputs
-    place = np.rint(x.astype(np.float64) / np.float64(step)).astype(np.int64) - integer(attrs, "smallest")
+    nearest = np.ceil(x.astype(np.float64) / np.float64(step) - 0.5).astype(np.int64)
+    place = nearest - integer(attrs, "smallest")
     return np.asarray(values[np.clip(place, 0, len(values) - 1)])
 
 
@@ -25,7 +26,7 @@ TABLE = OpDef(
     dialect="quant",
     doc="""Any function of one code: its values, listed.
 
-    Semantics: y = values[clip(round(x / step) - smallest, 0, levels - 1)].
+    Semantics: y = values[clip(ceil(x / step - 1/2) - smallest, 0, levels - 1)].
     Inputs: x (float32, multiples of step), step (float32, one positive number), values (float32, (levels,)).
     Output: y (float32, shape of x).
     Constraints: C1 y is read by quantisers, through constant factors, summands and layout ops at most.
@@ -35,7 +36,9 @@ TABLE = OpDef(
     attributes=(Attribute("smallest", "int", "code of the first value"),),
     body="""\
   ratio = Div(x, step)
-  nearest = Round(ratio)
+  half = Constant<value = float {0.5}>()
+  lowered = Sub(ratio, half)
+  nearest = Ceil(lowered)
   code = Cast<to = 7>(nearest)
   first = Constant<value_int: int = @smallest>()
   place = Sub(code, first)

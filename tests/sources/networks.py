@@ -45,6 +45,30 @@ class RoundClamp(nn.Module):
         return (x - self.zero) * self.scale
 
 
+class LearnedStep(nn.Module):
+    """Learned step size as training code writes it, straight-through estimators and all.
+
+    Source: Esser et al., "Learned step size quantization", 2020.
+    """
+
+    def __init__(self, step: float, largest: int) -> None:
+        super().__init__()
+        self.largest, self.step = largest, nn.Parameter(torch.tensor(step))
+
+    def forward(self, x: Tensor) -> Tensor:
+        factor = 1 / (x[0].numel() * self.largest) ** 0.5
+        step = (self.step - self.step * factor).detach() + self.step * factor
+        x = torch.clamp(x / step, 0, self.largest)
+        return (x + (torch.round(x) - x).detach()) * step
+
+
+class QuickGelu(nn.Module):
+    """x * sigmoid(1.702 x)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
 class Residual(nn.Module):
     """Conv, batch norm, depthwise conv, skip connection, max pooling, average pooling, linear."""
 
