@@ -1,4 +1,4 @@
-"""Write the result tables of README.md, and docs/sources.md, from the measurements and tests in this repository.
+"""Write the tables of README.md and docs/sources.md from the measurements and tests of this repository.
 
     python docs/make_tables.py            # rewrite them
     python docs/make_tables.py --check    # status 1 if one says something else
@@ -12,10 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+#: Documents that hold tables.
+DOCUMENTS = ("README.md", "docs/sources.md")
 TITLES = {"fashion_cnn": "residual CNN", "fashion_transformer": "transformer"}
 GROUPS = (4, 2, 1)
 
@@ -263,6 +266,32 @@ def _of_recipe(judged: dict[str, Any] | None, recipe: str, steps: int, refusals:
     return f"refused ({refusals.index(message) + 1})"
 
 
+#: What a row of tests/sources/sources.toml promises, in words.
+_RESULTS = {
+    "exact": "equal to its source",
+    "close": "{decibel} dB to its source, at least",
+    "calibrate": "takes `--calibrate`; then {decibel} dB to its source, at least",
+    "refused": "refused, {code}: {reason}",
+}
+
+
+def sources_table(root: Path) -> list[str]:
+    """Return the table of source models that the tests convert or see refused.
+
+    Args:
+        root: The repository; without ``tests/sources/sources.toml`` the table is empty.
+    """
+    path = root / "tests" / "sources" / "sources.toml"
+    if not path.is_file():
+        return []
+    listed = tomllib.loads(path.read_text())["source"]
+    rows = [
+        [row["tool"], row["form"], _RESULTS[row["result"]].format_map(row), f"`{row['file']}`"]
+        for row in listed
+    ]
+    return _rows(["written by", "form", "result", "model"], rows)
+
+
 def _read(path: Path) -> Any:
     return json.loads(path.read_text()) if path.is_file() else None
 
@@ -277,6 +306,7 @@ def tables(root: Path = ROOT) -> dict[str, list[str]]:
         "pretrained": pretrained_table(_read(root / "benchmarks" / "pretrained.json")),
         "steps": steps_table(_read(root / "benchmarks" / "spikingjelly_transformers.json")),
         "spikingjelly": spikingjelly_table(_read(root / "benchmarks" / "spikingjelly_cnn.json")),
+        "sources": sources_table(root),
     }
 
 
@@ -294,20 +324,23 @@ def filled(text: str, content: dict[str, list[str]]) -> str:
 
 
 def main() -> int:
-    """Rewrite README.md, or compare; return the exit status."""
+    """Rewrite the documents, or compare; return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     check = parser.parse_args().check
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    wanted = filled(text, tables())
-    if not check:
-        readme.write_text(wanted)
-    elif text != wanted:
-        print("README.md does not say what was measured: run python docs/make_tables.py")
-    return int(check and text != wanted)
+    stale = False
+    for name in DOCUMENTS:
+        path = ROOT / name
+        text = path.read_text()
+        wanted = filled(text, tables())
+        if not check:
+            path.write_text(wanted)
+        elif text != wanted:
+            print(f"{name} does not say what was measured: run python docs/make_tables.py")
+            stale = True
+    return int(stale)
 
 
 if __name__ == "__main__":

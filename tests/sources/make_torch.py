@@ -113,32 +113,6 @@ def fake_quantised() -> nn.Module:
     return network
 
 
-class Settled(nn.Module):
-    """What FakeQuantize computes once its range is settled: torch.export cannot branch on its switches."""
-
-    def __init__(self, fake: FakeQuantize) -> None:
-        super().__init__()
-        self.bounds = (fake.activation_post_process.quant_min, fake.activation_post_process.quant_max)
-        self.axis = fake.ch_axis if fake.is_per_channel else None
-        self.scale = fake.scale if fake.is_per_channel else float(fake.scale)
-        self.zero = fake.zero_point if fake.is_per_channel else int(fake.zero_point)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.axis is None:
-            return torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero, *self.bounds)
-        return torch.fake_quantize_per_channel_affine(x, self.scale, self.zero, self.axis, *self.bounds)
-
-
-def settled(network: nn.Module) -> nn.Module:
-    """Replace every FakeQuantize of a network by its settled form."""
-    for name, module in list(network.named_children()):
-        if isinstance(module, FakeQuantize):
-            setattr(network, name, Settled(module))
-        else:
-            settled(module)
-    return network
-
-
 def main() -> None:
     """Write every model beside this script."""
     torch.manual_seed(0)
@@ -158,7 +132,6 @@ def main() -> None:
     )
     export_dynamo(clamp, "round_clamp_dynamo")
     export_torchscript(fake_quantised(), "fake_quantize_torchscript")
-    export_dynamo(settled(fake_quantised()), "fake_quantize_dynamo")
     export_dynamo(seeded(Residual([nn.GELU(), nn.ReLU(), nn.Sigmoid(), nn.ReLU()])), "float_dynamo")
     forms = seeded(Residual([nn.GELU(), nn.GELU(approximate="tanh"), QuickGelu(), nn.ReLU()]))
     export_dynamo(forms, "gelu_dynamo")
