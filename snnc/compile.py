@@ -6,7 +6,7 @@ import base64
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,14 @@ from snnc.passes import front_end, quantisers_of
 from snnc.passes.canonical.keep_on_host import check_allowed
 from snnc.passes.quantise.encode_input import OFFSET, EncodeInput
 from snnc.passes.quantise.insert_quantisers import SITE, Choice, InsertQuantisers, measured_at
+from snnc.passes.quantise.require_integers import RequireIntegers
 from snnc.passes.quantise.steps import ObserverName
+from snnc.passes.recognise.require_quantised import RequireQuantised
 from snnc.passes.spike.encode import Encode
 from snnc.pipeline import Instrument, PassRecord, format_pipeline, run_pipeline
 from snnc.pipeline.contract import Pass
 from snnc.settings import SETTINGS, LayerRule, check
+from snnc.survey import AnyChoice, Survey, survey
 
 __all__ = [
     "FORMAT_VERSION",
@@ -37,6 +40,7 @@ __all__ = [
     "choices_of_file",
     "convert",
     "load_spiking",
+    "look_through",
     "options_of_file",
     "pipeline",
     "quantise",
@@ -47,6 +51,8 @@ FORMAT_VERSION = (1, 0)
 #: Code of the activations of a float network unless the user chooses.
 DEFAULT_TIMESTEPS = 8
 DEFAULT_GROUPS = 4
+#: More weights than that are not put on integer grids only to see what becomes of the nodes.
+_MANY_WEIGHTS = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -231,6 +237,7 @@ def convert(
     """
     options = options or ConvertOptions()
     model, digest = _open(source, options)
+    original = clone(model)
     observer = _observer(options, calibration, progress)
     steps = (*_front_end(options, observer, None), Encode())
     snapshot = _Snapshot(Encode.name)
@@ -239,6 +246,9 @@ def convert(
         result = run_pipeline(model, steps, instruments=[snapshot, chosen, *instruments])
     except SnncError as error:
         _name_file(error, source)
+        refusal = _whole_refusal(error, original, options, source)
+        if refusal is not None:
+            raise refusal from None
         raise
     if snapshot.model is None:
         raise UnsupportedError("SNN449", "the pipeline ended before the network was encoded")
@@ -253,6 +263,59 @@ def convert(
         kept = {key: value for key, value in record.to_dict().items() if key != "codes"}
         model.metadata_props["snnc.calibration"] = json.dumps(kept, sort_keys=True)
     return Conversion(model, snapshot.model, result.records, options, record)
+
+
+def look_through(
+    source: str | os.PathLike[str] | Model,
+    options: ConvertOptions | None = None,
+    *,
+    encode: bool = False,
+) -> Survey:
+    """Find out what of a network can be converted, and what becomes of each node, without data.
+
+    Args:
+        source: ONNX file or model; a model is not changed.
+        options: Choices; default all defaults.
+        encode: Whether to go on to the spiking network.
+    """
+    options = options or ConvertOptions()
+    model, _ = _open(source, options)
+    return _survey(model, options, encode=encode)
+
+
+def _survey(model: Model, options: ConvertOptions, *, encode: bool) -> Survey:
+    weights = sum(int(v.const_value.size) for v in model.graph.initializers.values() if v.const_value)
+
+    def steps(allowed: tuple[str, ...]) -> Sequence[Pass]:
+        chosen = (*_front_end(replace(options, allow_host=allowed), None, AnyChoice()), Encode())
+        if encode:
+            return chosen
+        # Choosing the integers of large weights takes long, and hardly ever decides anything.
+        last = RequireQuantised.name if weights > _MANY_WEIGHTS else RequireIntegers.name
+        return chosen[: 1 + next(place for place, step in enumerate(chosen) if step.name == last)]
+
+    return survey(model, steps, options.allow_host)
+
+
+def _whole_refusal(
+    error: SnncError, model: Model, options: ConvertOptions, source: str | os.PathLike[str] | Model
+) -> UnsupportedError | None:
+    """Return one error that lists all that cannot be converted, where a stage listed what it found."""
+    if not (isinstance(error, UnsupportedError) and error.problems) and error.code != "SNN261":
+        return None
+    try:
+        refusal = _survey(model, options, encode=False).refusal()
+    except SnncError:
+        return None
+    if refusal is None or (isinstance(error, UnsupportedError) and _loses(error, refusal)):
+        return None
+    _name_file(refusal, source)
+    return refusal
+
+
+def _loses(error: UnsupportedError, refusal: UnsupportedError) -> bool:
+    """Whether the whole list lacks something that one stage has found."""
+    return len(refusal.problems) < len(error.problems)
 
 
 def quantise(
