@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from snnc.calibration import Calibration
 from snnc.coding import CodeBook, Partition
 from snnc.data import open_samples
 from snnc.errors import InputError, SnncError, UnsupportedError, UsageError, Where
-from snnc.ir import Model, Node, attributes, clone, constant, load, model_digest
+from snnc.ir import Model, clone, load, model_digest
 from snnc.ir.hosting import DECLARED
 from snnc.ops import attach_functions
 from snnc.passes import front_end, quantisers_of
 from snnc.passes.canonical.keep_on_host import check_allowed
-from snnc.passes.quantise.encode_input import OFFSET, EncodeInput
-from snnc.passes.quantise.insert_quantisers import SITE, Choice, InsertQuantisers, measured_at
+from snnc.passes.quantise.encode_input import EncodeInput
+from snnc.passes.quantise.insert_quantisers import Choice, InsertQuantisers
 from snnc.passes.quantise.require_integers import RequireIntegers
 from snnc.passes.quantise.steps import ObserverName
 from snnc.passes.recognise.require_quantised import RequireQuantised
 from snnc.passes.spike.encode import Encode
 from snnc.pipeline import Instrument, PassRecord, format_pipeline, run_pipeline
 from snnc.pipeline.contract import Pass
+from snnc.recorded import ChosenQuantisers, choices_of_file, write_choices
 from snnc.settings import SETTINGS, LayerRule, check
 from snnc.survey import AnyChoice, Survey, survey
 
@@ -241,7 +238,7 @@ def convert(
     observer = _observer(options, calibration, progress)
     steps = (*_front_end(options, observer, None), Encode())
     snapshot = _Snapshot(Encode.name)
-    chosen = _Choices()
+    chosen = ChosenQuantisers()
     try:
         result = run_pipeline(model, steps, instruments=[snapshot, chosen, *instruments])
     except SnncError as error:
@@ -256,7 +253,7 @@ def convert(
     _describe(model, options, steps, digest)
     record = None
     if chosen.choices:
-        model.metadata_props["snnc.quantisers"] = _write_choices(chosen.choices)
+        model.metadata_props["snnc.quantisers"] = write_choices(chosen.choices)
     if observer is not None and observer.count:
         codes = {name: choice.measured for name, choice in chosen.choices.items()}
         record = CalibrationRecord(observer.samples.kind, observer.count, observer.digest, codes)
@@ -360,77 +357,6 @@ def _observer(
     if source is None:
         return None
     return Calibration(open_samples(source, seed=options.seed), progress)
-
-
-class _Choices(Instrument):
-    """Remembers the quantisers that calibration chose, so that the file can record them."""
-
-    def __init__(self) -> None:
-        self.choices: dict[str, Choice] = {}
-
-    def after(self, index: int, record: PassRecord, model: Model) -> None:
-        """Collect them behind the pass that inserts them."""
-        if record.name != InsertQuantisers.name:
-            return
-        for node in model.graph:
-            site = node.metadata_props.get(SITE)
-            step = constant(node.inputs[1]) if site is not None else None
-            if site is not None and step is not None:
-                book = CodeBook.from_attributes(attributes(node))
-                self.choices[site] = Choice(book, np.array(step), _offset(node), measured_at(node))
-
-
-def _offset(quantiser: Node) -> npt.NDArray[Any] | None:
-    """Return the value of code 0 that the encoder of an input has, None where it is zero."""
-    source = quantiser.inputs[0]
-    producer = source.producer() if source is not None else None
-    if producer is None or OFFSET not in producer.metadata_props:
-        return None
-    held = constant(producer.inputs[1])
-    return np.array(held) if held is not None else None
-
-
-def _write_choices(choices: Mapping[str, Choice]) -> str:
-    content = {}
-    for name, choice in choices.items():
-        content[name] = {
-            "book": choice.book.to_attributes(),
-            "shape": list(choice.step.shape),
-            "step": _base64(choice.step),
-        }
-        if choice.offset is not None:
-            content[name]["offset"] = _base64(choice.offset)
-    return json.dumps(content, sort_keys=True)
-
-
-def _base64(array: npt.NDArray[Any]) -> str:
-    return base64.b64encode(array.astype("<f4").tobytes()).decode("ascii")
-
-
-def _floats(entry: Mapping[str, Any], key: str) -> npt.NDArray[Any]:
-    return np.frombuffer(base64.b64decode(entry[key]), dtype="<f4").reshape(entry["shape"])
-
-
-def choices_of_file(model: Model) -> dict[str, Choice] | None:
-    """Return the quantisers that calibration chose for a converted model, or None if it was not calibrated.
-
-    Raises:
-        InputError: SNN305, the record is damaged.
-    """
-    text = model.metadata_props.get("snnc.quantisers")
-    if text is None:
-        return None
-    try:
-        return {
-            name: Choice(
-                CodeBook.from_attributes(entry["book"]),
-                _floats(entry, "step"),
-                _floats(entry, "offset") if "offset" in entry else None,
-            )
-            for name, entry in json.loads(text).items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError("SNN305", "its record of quantisers is damaged") from None
 
 
 def _open(source: str | os.PathLike[str] | Model, options: ConvertOptions) -> tuple[Model, str]:

@@ -93,6 +93,36 @@ def test_nothing_is_hosted_unasked(tmp_path, network):
         convert(network(RESIZED, 18), ConvertOptions(calibrate=str(tmp_path / "x.npz"), allow_host=("Log",)))
 
 
+@pytest.mark.parametrize("with_data", [True, False])
+def test_one_error_lists_everything_and_the_flags_that_help(tmp_path, network, with_data):
+    """Refusals of different stages, before any data is asked for; the flags of the hint are enough."""
+    source = network(RECURRENT, 14)
+    data(tmp_path, 6, 8)
+    calibrate = str(tmp_path / "x.npz")
+    with pytest.raises(UnsupportedError) as caught:
+        convert(source, ConvertOptions(calibrate=calibrate if with_data else None))
+    assert [problem.where.node for problem in caught.value.problems] == ["n_o", "n_s", "n_m"]
+    hint = caught.value.hint or ""
+    assert hint.endswith("--allow-host n_o --allow-host n_s --allow-host n_m")
+    flags = tuple(hint.split("--allow-host ")[1:])
+    convert(source, ConvertOptions(calibrate=calibrate, allow_host=tuple(flag.strip() for flag in flags)))
+
+
+def test_operators_stand_for_all_of_their_nodes(network):
+    text = RESIZED.replace("l = Log(s)", "t = Softmax<axis = 2>(s) l = Log(t)")
+    with pytest.raises(UnsupportedError) as caught:
+        convert(network(text, 18))
+    assert (caught.value.hint or "").endswith("--allow-host Softmax --allow-host n_l")
+
+
+def test_no_flags_where_they_would_not_help(network):
+    text = RESIZED.replace("l = Log(s)", "l = other.domain.Frobnicate(s)")
+    with pytest.raises(UnsupportedError) as caught:
+        convert(network(text, 18))
+    assert "n_l" in str(caught.value)
+    assert "--allow-host" not in (caught.value.hint or "")
+
+
 def test_unknown_names(network):
     with pytest.raises(UsageError, match="no node and no operator") as caught:
         convert(network(RESIZED, 18), ConvertOptions(allow_host=("Rezise",)))

@@ -1,0 +1,92 @@
+"""The quantisers that were chosen for a network, as its converted file records them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snnc.coding import CodeBook
+from snnc.errors import InputError
+from snnc.ir import Model, Node, attributes, constant
+from snnc.passes.quantise.encode_input import OFFSET
+from snnc.passes.quantise.insert_quantisers import SITE, Choice, InsertQuantisers, measured_at
+from snnc.pipeline import Instrument, PassRecord
+
+__all__ = ["ChosenQuantisers", "choices_of_file", "write_choices"]
+
+
+class ChosenQuantisers(Instrument):
+    """Remembers the quantisers that calibration chose, so that the file can record them."""
+
+    def __init__(self) -> None:
+        self.choices: dict[str, Choice] = {}
+
+    def after(self, index: int, record: PassRecord, model: Model) -> None:
+        """Collect them behind the pass that inserts them."""
+        if record.name != InsertQuantisers.name:
+            return
+        for node in model.graph:
+            site = node.metadata_props.get(SITE)
+            step = constant(node.inputs[1]) if site is not None else None
+            if site is not None and step is not None:
+                book = CodeBook.from_attributes(attributes(node))
+                self.choices[site] = Choice(book, np.array(step), _offset(node), measured_at(node))
+
+
+def _offset(quantiser: Node) -> npt.NDArray[Any] | None:
+    """Return the value of code 0 that the encoder of an input has, None where it is zero."""
+    source = quantiser.inputs[0]
+    producer = source.producer() if source is not None else None
+    if producer is None or OFFSET not in producer.metadata_props:
+        return None
+    held = constant(producer.inputs[1])
+    return np.array(held) if held is not None else None
+
+
+def write_choices(choices: Mapping[str, Choice]) -> str:
+    """Return chosen quantisers as the text that a converted file records."""
+    content = {}
+    for name, choice in choices.items():
+        content[name] = {
+            "book": choice.book.to_attributes(),
+            "shape": list(choice.step.shape),
+            "step": _base64(choice.step),
+        }
+        if choice.offset is not None:
+            content[name]["offset"] = _base64(choice.offset)
+    return json.dumps(content, sort_keys=True)
+
+
+def _base64(array: npt.NDArray[Any]) -> str:
+    return base64.b64encode(array.astype("<f4").tobytes()).decode("ascii")
+
+
+def _floats(entry: Mapping[str, Any], key: str) -> npt.NDArray[Any]:
+    return np.frombuffer(base64.b64decode(entry[key]), dtype="<f4").reshape(entry["shape"])
+
+
+def choices_of_file(model: Model) -> dict[str, Choice] | None:
+    """Return the quantisers that calibration chose for a converted model, or None if it was not calibrated.
+
+    Raises:
+        InputError: SNN305, the record is damaged.
+    """
+    text = model.metadata_props.get("snnc.quantisers")
+    if text is None:
+        return None
+    try:
+        return {
+            name: Choice(
+                CodeBook.from_attributes(entry["book"]),
+                _floats(entry, "step"),
+                _floats(entry, "offset") if "offset" in entry else None,
+            )
+            for name, entry in json.loads(text).items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError("SNN305", "its record of quantisers is damaged") from None
