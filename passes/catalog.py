@@ -19,13 +19,13 @@ from snnc.passes.canonical.lift_constants import LiftConstants
 from snnc.passes.canonical.name_nodes import NameNodes
 from snnc.passes.canonical.norms_to_layer_norm import NormsToLayerNorm
 from snnc.passes.canonical.postpone_expand import PostponeExpand
-from snnc.passes.canonical.products_to_matmul import ProductsToMatmul
 from snnc.passes.canonical.raise_opset import RaiseOpset
 from snnc.passes.canonical.remove_identity import RemoveIdentity
 from snnc.passes.canonical.resolve_padding import ResolvePadding
 from snnc.passes.canonical.sort_nodes import SortNodes
 from snnc.passes.canonical.write_out_moves import WriteOutMoves
 from snnc.passes.canonical.write_out_pools import WriteOutPools
+from snnc.passes.canonical.write_out_squares import WriteOutSquares
 from snnc.passes.canonical.write_out_variadic import WriteOutVariadic
 from snnc.passes.quantise.align_membranes import AlignMembranes
 from snnc.passes.quantise.encode_input import EncodeInput
@@ -81,6 +81,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     GemmToMatmul,
     EinsumToMatmul,
     WriteOutMoves,
+    WriteOutSquares,
     WriteOutPools,
     WriteOutVariadic,
     ConvTransposeToConv,
@@ -93,7 +94,6 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RecogniseWeights,
     DropRepeatedQuantisers,
     TabulateProducts,
-    ProductsToMatmul,
     CheckQuantisers,
     CheckLayers,
     RecodeExactly,

@@ -21,13 +21,13 @@ from snnc.passes.canonical.lift_constants import LiftConstants
 from snnc.passes.canonical.name_nodes import NameNodes
 from snnc.passes.canonical.norms_to_layer_norm import NormsToLayerNorm
 from snnc.passes.canonical.postpone_expand import PostponeExpand
-from snnc.passes.canonical.products_to_matmul import ProductsToMatmul
 from snnc.passes.canonical.raise_opset import RaiseOpset
 from snnc.passes.canonical.remove_identity import RemoveIdentity
 from snnc.passes.canonical.resolve_padding import ResolvePadding
 from snnc.passes.canonical.sort_nodes import SortNodes
 from snnc.passes.canonical.write_out_moves import WriteOutMoves
 from snnc.passes.canonical.write_out_pools import WriteOutPools
+from snnc.passes.canonical.write_out_squares import WriteOutSquares
 from snnc.passes.canonical.write_out_variadic import WriteOutVariadic
 from snnc.passes.quantise.align_membranes import AlignMembranes
 from snnc.passes.quantise.encode_input import EncodeInput
@@ -120,6 +120,7 @@ def front_end(
         GemmToMatmul(),
         EinsumToMatmul(),
         WriteOutMoves(),
+        WriteOutSquares(),
         WriteOutPools(),
         WriteOutVariadic(),
         ConvTransposeToConv(),
@@ -136,7 +137,6 @@ def front_end(
         AbsorbActivations(),
         DropRepeatedQuantisers(),
         TabulateProducts(),
-        ProductsToMatmul(),
         CheckLayers(layers),
         RecodeExactly(timesteps, groups, partition, layers),
         Recode(timesteps, groups, partition, layers),
@@ -148,6 +148,8 @@ def front_end(
         ),
         *([encode_input] if encode_input is not None else []),
         insert,
+        # What no neuron holds is a table of the code that now stands in front of it.
+        TabulateProducts(),
         AbsorbActivations(),
         DropDeadCode(),
         InferShapes(),

@@ -22,7 +22,7 @@ def _stand_in(node: Node) -> tuple[str, Mapping[str, Any]] | None:
     """Return a standard op of the same result type and shape for quantisers that ONNX does not know."""
     if node.domain == AI_SNNC:
         return ("Cast", {"to": _FLOAT}) if node.op_type == "Weight" else ("Identity", {})
-    if node.op_type == "GroupNormalization" and node.domain in ("", "ai.onnx"):
+    if node.op_type in ("GroupNormalization", "MeanVarianceNormalization") and not node.domain:
         return "Identity", {}  # a function of the standard whose body ONNX does not infer through
     if node.domain in _QONNX:
         return "Identity", {}

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from snnc.errors import UnsupportedError, Where
-from snnc.ir import Model, Node, Value, attributes, constant
+from snnc.ir import DataType, Model, Node, Value, attributes, constant
 from snnc.passes.editing import Editor, is_standard, rank_of
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -36,8 +36,22 @@ def _dropout(node: Node) -> bool:
 
 
 def _cast(node: Node) -> bool:
+    return _same_type(node) or _widened(node) is not None
+
+
+def _same_type(node: Node) -> bool:
     dtype = node.inputs[0].dtype if node.inputs[0] is not None else None
     return dtype is not None and int(attributes(node)["to"]) == int(dtype)
+
+
+def _widened(node: Node) -> Value | None:
+    """Return the float32 value that a Cast to float32 gives back after a Cast to float64."""
+    value = node.inputs[0]
+    wide = value.producer() if value is not None else None
+    if value is None or wide is None or not is_standard(wide, "Cast") or wide.inputs[0] is None:
+        return None
+    back = int(attributes(node)["to"]) == int(DataType.FLOAT) == int(wide.inputs[0].dtype or 0)
+    return wide.inputs[0] if back and value.dtype == DataType.DOUBLE else None
 
 
 def _same_shape(node: Node) -> bool:
@@ -173,11 +187,15 @@ class RemoveIdentity:
             if rule is None or not node.inputs or not rule(node):
                 continue
             source = node.inputs[0]
+            if node.op_type == "Cast" and not _same_type(node):
+                source = _widened(node)
             if node.op_type in ("Mul", "Add"):
                 source = _kept_operand(node, 1.0 if node.op_type == "Mul" else 0.0, second=False)
             if source is None:
                 continue
-            if editor.replace(f"remove {node.op_type}", node.outputs[0], source):
+            made = node.inputs[0].producer() if node.inputs[0] is not None else None
+            unused = [made] if node.op_type == "Cast" and made is not None else []
+            if editor.replace(f"remove {node.op_type}", node.outputs[0], source, removed=unused):
                 continue
             if node.op_type in ("Identity", "Dropout"):
                 raise UnsupportedError(

@@ -189,8 +189,7 @@ class Walk:
         if node.op_type == "Conv":
             return _Seen(Carried.SUM, frozenset({1}), plain)
         rank = len(node.outputs[0].shape or ())
-        constant_weights = weights[1] or _is_weight(node.inputs[1])
-        return _Seen(Carried.SUM, frozenset({rank - 1} if constant_weights else ()), plain)
+        return _Seen(Carried.SUM, frozenset({rank - 1}), plain)
 
     def _sum(self, node: Node) -> _Seen:
         held = [constant(value) is not None for value in node.inputs]
@@ -226,14 +225,24 @@ class Walk:
         return _Seen(kind, varies, seen.plain and positive)
 
     def _of_two(self, node: Node) -> _Seen:
-        """A sum of codes divides; the spikes of one code add another one that is held."""
+        """A sum of codes divides; a value times itself is a function of a code; else one code is held."""
         if node.op_type == "Div":
             return _Seen(Carried.QUOTIENT, None)
         sides = [self._read(node, place) for place in range(2)]
+        if node.inputs[0] is node.inputs[1]:
+            return self._tabulated(node)
         if any(side.kind is not Carried.CODE for side in sides):
             return _OTHER
         lifted = [_lifted(node, place, side.varies) for place, side in enumerate(sides)]
         return _Seen(Carried.SUM, _joint(*lifted))
+
+    def _tabulated(self, node: Node) -> _Seen:
+        """A function that only a table of a code can hold."""
+        others = [constant(value) for value in node.inputs[1:] if value is not node.inputs[0]]
+        if any(other is None or other.size != 1 for other in others):
+            return _OTHER
+        seen = self._read(node, 0)
+        return seen if seen.kind is Carried.OTHER else _Seen(Carried.CURVE, seen.varies)
 
     def _negative(self, node: Node) -> _Seen:
         seen = self._read(node, 0, Carried.SUM, Carried.POOLED, Carried.CURVE, Carried.HOST)
@@ -382,6 +391,7 @@ _RULES: dict[str, Callable[[Walk, Node], _Seen]] = {
     "ReduceMax": Walk._largest,
     **dict.fromkeys(sorted(_SUMS), Walk._pool),
     **dict.fromkeys(sorted(_NORMS), Walk._normalised),
+    **dict.fromkeys(("Sqrt", "Log", "Sin", "Cos", "Reciprocal", "Pow"), Walk._tabulated),
     "Concat": Walk._concat,
     "Pad": Walk._padded,
 }

@@ -11,22 +11,20 @@ import numpy as np
 import numpy.typing as npt
 
 from snnc.coding import CodeBook, Partition
-from snnc.errors import InternalError, UsageError, Where
+from snnc.errors import InputError, InternalError, UsageError, Where
 from snnc.ir import AI_SNNC, DataType, Model, Node, Value, initializer, make_node, unique_name
 from snnc.passes.layers import Chooser, book_of
 from snnc.passes.quantise.balance import balanced_steps
 from snnc.passes.quantise.channels import Rows, channels_of
 from snnc.passes.quantise.grids import WeightFormat
 from snnc.passes.quantise.histogram import Distribution
-from snnc.passes.quantise.sites import Site, quantiser_sites
+from snnc.passes.quantise.sites import SITE, Site, quantiser_sites
 from snnc.passes.quantise.steps import ObserverName, best_step, per_axis
 from snnc.passes.recognise.uniform import quantise_attributes
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
 
 __all__ = ["SITE", "Choice", "InsertQuantisers", "Observer", "Sampler", "TensorSample", "measured_at"]
 
-#: Metadata key of an inserted quantiser: the float tensor it was made for.
-SITE = "snnc.site"
 _MOST_NAMES = 4
 _MEASURED = "snnc.measured"
 
@@ -151,6 +149,13 @@ class InsertQuantisers:
         asked: dict[str, Any],
         result: PassResult,
     ) -> Choice:
+        if not np.isfinite([seen.low, seen.high]).all():
+            raise InputError(
+                "SNN346",
+                "the calibration data give values here that are not finite",
+                where=Where(tensor=name, pass_name=self.name),
+                hint="leave out the samples that cause them, such as empty ones, whose norm is zero",
+            )
         signed = seen.low < 0
         book = book_of(asked, self.timesteps, self.groups, self.partition, signed=signed, tensor=name)
         if seen.axes:

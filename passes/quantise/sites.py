@@ -9,7 +9,7 @@ from snnc.passes.analysis.hosted import host_nodes
 from snnc.passes.analysis.layout import LAYOUT_OPS
 from snnc.passes.quantise.demands import Walk
 
-__all__ = ["Site", "host_values", "quantiser_sites"]
+__all__ = ["SITE", "Site", "host_values", "quantiser_sites"]
 
 _SYNAPSES = frozenset({"Conv", "MatMul", "Gemm", "ConvTranspose"})
 #: Operators that hand codes on: what is coded before them is coded behind them.
@@ -26,6 +26,10 @@ NONLINEAR = frozenset(
         "Table", "Bipolar", "Softmax", "LayerNormalization", "RMSNormalization", "Sqrt", "Reciprocal",
     }
 )  # fmt: skip
+
+
+#: Metadata key of an inserted quantiser: the float tensor it was made for.
+SITE = "snnc.site"
 
 
 @dataclass(eq=False)

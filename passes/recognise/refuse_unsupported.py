@@ -56,6 +56,11 @@ class RefuseUnsupported:
             for value in model.graph.inputs
             if value.dtype not in _INPUTS
         ]
+        problems += [
+            Problem("it has no elements: one of its dimensions is 0", Where(tensor=value.name))
+            for value in model.graph.inputs
+            if value.shape is not None and 0 in list(value.shape)
+        ]
         for node in model.graph:
             allowed = is_asked(node, self.allow_host) and why_not_hosted(node) is None
             reason = None if allowed else refusal(node)

@@ -75,6 +75,7 @@ _ACTIVATIONS: dict[str, str] = {
     "DequantizeLinear": "its integers must come from QuantizeLinear or be constant",
     "Attention": "export with opset_version=20, or train with snnc.nn.ExpG instead of softmax",
     "ConvTranspose": "export it with constant weights and fixed sizes for every dimension but the batch",
+    "Cast": "export the model in float32 throughout: in other types it rounds between its operators",
     "Resize": "export it with constant sizes of all but the batch (mode nearest, linear or cubic)",
     **dict.fromkeys(
         ("LpPool", "GlobalLpPool", "LRN", "ReduceL2", "ReduceSumSquare"),
@@ -119,6 +120,10 @@ def refusal(node: Node) -> str | None:
         return f"{node.op_type} of QONNX is not supported: {QONNX_REFUSED.get(node.op_type, 'use Quant')}"
     if node.op_type == "Dropout" and _draws(node):
         return "Dropout in training mode draws random numbers: export the model in eval mode"
+    if node.op_type == "Dropout" and any(
+        value.uses() or value.is_graph_output() for value in node.outputs[1:]
+    ):
+        return "Dropout whose mask is read: export the model in eval mode, without the mask"
     remedy = _REFUSED.get(node.op_type)
     if remedy is not None:
         return f"{node.op_type} is not supported: {remedy}"

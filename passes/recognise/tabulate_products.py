@@ -14,6 +14,7 @@ from snnc.ir.evaluate import evaluate
 from snnc.ops import OPS
 from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.editing import Array, Editor, is_standard
+from snnc.passes.quantise.sites import SITE
 from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["TabulateProducts"]
@@ -22,7 +23,7 @@ _ELEMENTWISE = frozenset(
     {"Add", "Sub", "Mul", "Div", "Neg", "Pow", "Sqrt", "Reciprocal", "Log", "Min", "Max", "Sin", "Cos"}
 )
 #: Functions that no neuron holds, unless what they read is one code.
-_ALONE = frozenset({"Pow", "Sqrt", "Log", "Sin", "Cos"})
+_ALONE = frozenset({"Pow", "Sqrt", "Log", "Sin", "Cos", "Reciprocal"})
 _MOST_LEVELS = 4096
 _MOST_NODES = 24
 
@@ -144,11 +145,13 @@ def _tabulate(
     book, step = CodeBook.from_attributes(attributes(quantise)), constant(quantise.inputs[1])
     if step is None or step.size != 1:
         return "the step of its code differs between channels"
-    if book.levels > _MOST_LEVELS or not book.is_uniform:
-        return f"its code has more than {_MOST_LEVELS} levels" if book.is_uniform else "its code has gaps"
+    # Integers between the levels never arrive; the table holds them so that its places are integers.
+    codes = np.arange(book.smallest, book.largest + 1)
+    if codes.size > _MOST_LEVELS:
+        return f"its code has more than {_MOST_LEVELS} levels"
     source, out = quantise.outputs[0], node.outputs[0]
     unit = step.reshape(()).astype(np.float32)
-    known: dict[int, Array] = {id(source): book.codes.astype(np.float32) * unit}
+    known: dict[int, Array] = {id(source): codes.astype(np.float32) * unit}
     opsets = dict(editor.graph.opset_imports)
     for entry in cone:
         inputs = [None if value is None else known.get(id(value), constant(value)) for value in entry.inputs]
@@ -156,9 +159,17 @@ def _tabulate(
             known[id(entry.outputs[0])] = _computed(entry, inputs, opsets)
         except ValueError as error:
             return f"{entry.op_type} {error}"
-    values = np.broadcast_to(known[id(out)], book.codes.shape).astype(np.float32)
-    if not np.isfinite(values).all():
-        return "a value of it is not finite"
+    values = np.broadcast_to(known[id(out)], codes.shape).astype(np.float32)
+    finite = np.flatnonzero(np.isfinite(values))
+    if finite.size < values.size:
+        if not finite.size or SITE not in quantise.metadata_props:
+            return "a value of it is not finite"
+        # The code was chosen here, and a level of it lies where the function has a pole or no value.
+        nearest = np.abs(np.arange(values.size)[:, None] - finite[None, :]).argmin(axis=1)
+        values = values[finite[nearest]]
+        editor.notes.append(
+            f"{node.name}: {codes.size - finite.size} levels read the value of the nearest one"
+        )
     if last is not None:
         values = _computed(last, [values, constant(last.inputs[1])], opsets)
     name = editor.take_name(node)

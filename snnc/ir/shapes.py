@@ -21,6 +21,8 @@ from snnc.ir.hosting import declared, is_sealed
 __all__ = ["concrete_shapes", "contradiction", "infer_shapes", "shapes_of_batches"]
 
 _SMALL = 1024
+#: Functions of the standard whose bodies ONNX does not infer through.
+_ELEMENTWISE_FUNCTIONS = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 _FLOAT = ir.DataType.FLOAT
 _INFERENCE = re.compile(
     r"\(op_type:(?P<op>\w+)(?:, node name: (?P<node>[^)]*))?\):? (?:\[\w+\] )?(?P<what>.+)"
@@ -157,7 +159,7 @@ def _skeleton(
                     info = onnx.helper.make_tensor_value_info(value.name, int(value.dtype or _FLOAT), None)
                     proto.input.append(info)
             continue
-        elif elementwise_domains is not None and node.domain in elementwise_domains:
+        elif _is_elementwise(node, elementwise_domains):
             copy = onnx.helper.make_node(
                 "Identity",
                 [(node.inputs[0].name or "") if node.inputs[0] else ""],
@@ -195,6 +197,11 @@ def contradiction(model: ir.Model) -> tuple[str | None, str] | None:
                 return found["node"], f"{found['op']}: {found['what']}"
         return None, text.splitlines()[-1] if text else "its shapes contradict each other"
     return None
+
+
+def _is_elementwise(node: ir.Node, domains: tuple[str, ...] | None) -> bool:
+    """Return whether a node's output has the shape of its first input, which ONNX need not know."""
+    return node.domain in (domains or ()) or (not node.domain and node.op_type in _ELEMENTWISE_FUNCTIONS)
 
 
 def _concrete(info: onnx.ValueInfoProto) -> tuple[int, ...] | None:

@@ -166,6 +166,10 @@ OPERATORS: dict[str, Build] = {
     "channel gate": squeeze_and_excite,
     "spatial gate": spatial_gate,
     "square": lambda net, x: net.op("Mul", [x, x]),
+    "pool of squares": lambda net, x: net.op("LpPool", [x], kernel_shape=[2, 2]),
+    "local response": lambda net, x: net.op("LRN", [x], size=3, alpha=0.5),
+    "norm of the channels": lambda net, x: net.op("LpNormalization", [x], axis=1),
+    "logarithm of sums": lambda net, x: net.op("ReduceLogSumExp", [x], axes=[2, 3]),
     "instance normalisation": lambda net, x: net.op(
         "InstanceNormalization", [x, net.const([1, -2, 0.5, 1]), net.const([0, 0.1, 0.2, -0.1])]
     ),
@@ -287,7 +291,7 @@ def test_two_inputs_meet(net: Any, tmp_path: Path) -> None:
 # --- what is refused, and why ------------------------------------------------------------------------------
 
 REFUSED: dict[str, tuple[Build, str]] = {
-    "squares": (lambda net, x: net.op("LpPool", [x], kernel_shape=[2, 2]), "LpPool.*squares what it sums"),
+    "cubes": (lambda net, x: net.op("LpPool", [x], kernel_shape=[2, 2], p=3), "LpPool.*its p is not 1 or 2"),
     "the batch": (lambda net, x: net.op("ReduceMax", [x], axes=[0, 1]), "ReduceMax"),
     "a mean of the batch": (lambda net, x: net.op("ReduceMean", [x], axes=[0]), "batch"),
     "joined to the batch": (
