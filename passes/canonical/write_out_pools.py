@@ -34,7 +34,7 @@ class WriteOutPools:
         GlobalMaxPool, GlobalLpPool and LpPool with p = 1, AveragePool with ceil_mode or dilations, and
         reductions.
     Leaves alone:
-        "its sizes are not static"; "it reduces the batch"; "it squares what it sums" (p = 2); ReduceMax over
+        "its sizes are not static"; "it reduces the batch"; "its p is not 1 or 2"; ReduceMax over
         one axis that is kept.
     Keeps:
         The name of the result.
@@ -77,7 +77,7 @@ def _lp_pool(editor: Editor, node: Node) -> str | None:
     assert node.inputs[0] is not None
     attrs = attributes(node)
     if int(attrs.get("p", 2)) != 1:
-        return "it squares what it sums"
+        return "its p is not 1 or 2"
     chain = Chain(editor, node, node.inputs[0])
     whole = node.op_type == "GlobalLpPool"
     kernel = chain.dims[2:] if whole else attrs["kernel_shape"]
