@@ -126,7 +126,8 @@ def rounded_quotients(
     if not certain:
         doubt = (np.abs(twice - np.rint(twice)) <= _DOUBT * (np.abs(twice) + 1)) & (numbers != 0)
         wide = np.broadcast_to(steps, twice.shape)
-        line = np.broadcast_to(numbers, twice.shape)
+        # Of numpy's floats, Fraction takes only float64.
+        line = np.broadcast_to(dividends if exactly else numbers, twice.shape)
         for index in zip(*np.nonzero(doubt), strict=True):
             ratio = 2 * Fraction(line[index]) / wide[index]
             below[index] = ratio.numerator // ratio.denominator

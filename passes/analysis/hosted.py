@@ -6,7 +6,7 @@ from snnc.ir import DataType, Model, Node, Value, constant
 from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis.layout import LAYOUT_OPS
 
-__all__ = ["HOST_FLOAT", "HOST_OPS", "SHAPE_OPS", "host_nodes", "is_table_read"]
+__all__ = ["HOST_FLOAT", "HOST_OPS", "SHAPE_OPS", "host_nodes", "is_repeated_constant", "is_table_read"]
 
 #: Elementwise float operations that every runtime computes to the same bits.
 HOST_FLOAT = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Cast", "Clip", "Relu", "Pad", "Concat", "Where"})
@@ -34,11 +34,19 @@ def is_table_read(node: Node) -> bool:
     return table is not None and table.dtype.kind == "f" and constant(node.inputs[1]) is None
 
 
+def is_repeated_constant(node: Node) -> bool:
+    """Return whether a node repeats a float constant for every sample: the network's own, a class token."""
+    if node.op_type != "Expand" or node.domain not in ("", "ai.onnx"):
+        return False
+    held = constant(node.inputs[0])
+    return held is not None and held.dtype.kind == "f"
+
+
 def host_nodes(model: Model) -> dict[int, Node]:
     """Return the nodes, by id, that compute from the network inputs what any host computes to the same bits.
 
     Integers and truth values may go through any operator of `HOST_OPS`, floats through elementwise ones.
-    Reads of a float table are not among them: from there on the values are the network's.
+    Reads of a float table and repeated float constants are not among them: these values are the network's.
     """
     known = {id(value) for value in model.graph.inputs}
     found: dict[int, Node] = {}
@@ -47,7 +55,7 @@ def host_nodes(model: Model) -> dict[int, Node]:
         if is_sealed(node) and read and all(id(value) in known for value in read):
             found[id(node)] = node
             known |= {id(value) for value in node.outputs}
-        if node.domain not in ("", "ai.onnx") or is_table_read(node):
+        if node.domain not in ("", "ai.onnx") or is_table_read(node) or is_repeated_constant(node):
             continue
         if node.op_type in _SHAPES:
             hosted = True

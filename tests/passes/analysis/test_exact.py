@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from snnc.passes.analysis import as_exact, exact, same, through_layout, uniform_along
-from snnc.passes.analysis.exact import collapse
+from snnc.passes.analysis.exact import collapse, rounded_quotients
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 shapes = hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=4)
@@ -127,3 +127,16 @@ def test_through_layout_moves_like_numpy(
 def test_through_layout_of_integers_keeps_their_type() -> None:
     moved = through_layout(np.array([[3], [2**40]]), (2, 5), lambda array: array.T)
     assert moved.dtype == np.int64 and moved.tolist() == [[3, 2**40]]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, object])
+def test_quotients_near_a_tie_are_divided_exactly(kind: Any) -> None:
+    """Ties, and divisors that float64 cannot tell from one."""
+    numbers = np.array([0.5, 1.5, -0.5, 0.15, 7.0], np.float32)
+    for divisor in (Fraction(1), 1 + Fraction(1, 2**60), 1 - Fraction(1, 2**60), Fraction(3, 10)):
+        step = np.array([divisor], dtype=object)
+        expected = [(Fraction(float(n)) / divisor + Fraction(1, 2)) // 1 for n in numbers]
+        given = as_exact(numbers) if kind is object else numbers.astype(kind)
+        found = rounded_quotients(given, step, Fraction(1, 2))
+        assert found is not None
+        assert found.tolist() == expected
