@@ -33,6 +33,7 @@ __all__ = [
     "open_archive",
     "read_arrays",
     "read_header",
+    "read_labels",
     "refuse_not_finite",
     "sample_count",
     "what_it_is",
@@ -123,6 +124,31 @@ def read_arrays(path: str | os.PathLike[str], *, finite: bool = True) -> dict[st
         for name, array in arrays.items():
             refuse_not_finite(array, Where(file=str(source), tensor=name or None))
     return arrays
+
+
+def read_labels(path: str) -> Array:
+    """Read true classes: one integer a sample.
+
+    Args:
+        path: ``.npy``, or ``.npz`` with one array or one called ``labels``.
+
+    Raises:
+        InputError: SNN339, it holds no such array; others see `read_arrays`.
+    """
+    arrays = read_arrays(path)
+    # A file of samples may carry its labels beside them.
+    array = arrays.get("labels", next(iter(arrays.values())) if len(arrays) == 1 else None)
+    if array is None:
+        raise InputError(
+            "SNN339", f"holds {len(arrays)} arrays, none of them called 'labels'", where=Where(file=path)
+        )
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise InputError(
+            "SNN339",
+            f"expected one integer label a sample, found {array.dtype}{list(array.shape)}",
+            where=Where(file=path),
+        )
+    return array
 
 
 def match_inputs(

@@ -41,6 +41,7 @@ __all__ = [
     "options_of_file",
     "pipeline",
     "quantise",
+    "stage_before_quantisers",
 ]
 
 #: Version of the ``.snn.onnx`` format: readers accept older minor versions and refuse newer ones.
@@ -65,6 +66,8 @@ class ConvertOptions:
             `LayerRule`.
         calibrate: Calibration data as given by the user; a model with quantisers of its own needs none.
         seed: Seed of everything random.
+        auto: A target for `snnc.auto.choose`, which turns it into ``layers``; `convert` itself refuses it.
+        labels: Classes of the calibration data, for ``auto``.
         observer: How the steps of codes are chosen: ``mse``, ``percentile`` or ``entropy``.
         encode_input: Whether the input becomes spikes, so that the first layer need not run on the host.
         allow_host: Operators and nodes that stay in float on the host, declared and billed.
@@ -79,6 +82,8 @@ class ConvertOptions:
     layers: tuple[str, ...] = ()
     calibrate: str | None = None
     seed: int = 0
+    auto: str | None = None
+    labels: str | None = None
     encode_input: bool = False
     allow_host: tuple[str, ...] = ()
     observer: ObserverName = "mse"
@@ -233,6 +238,12 @@ def convert(
         UsageError: SNN2xx, the options are wrong.
     """
     options = options or ConvertOptions()
+    if options.auto is not None:
+        raise UsageError(
+            "SNN284",
+            "a target is no choice yet",
+            hint="snnc.auto.choose(source, options).options has the choice",
+        )
     model, digest = _open(source, options)
     original = clone(model)
     observer = _observer(options, calibration, progress)
@@ -332,6 +343,27 @@ def quantise(
     observer = _observer(options, None, None) if choices is None else None
     try:
         run_pipeline(model, _front_end(options, observer, choices))
+    except SnncError as error:
+        _name_file(error, source)
+        raise
+    return model
+
+
+def stage_before_quantisers(
+    source: str | os.PathLike[str] | Model, options: ConvertOptions, calibration: Any
+) -> Model:
+    """Return a recognised network in float, just before it is given quantisers.
+
+    Args:
+        source: ONNX file or model; a model is not changed.
+        options: Choices.
+        calibration: Calibration data; see `convert`.
+    """
+    model, _ = _open(source, options)
+    steps = _front_end(options, _observer(options, calibration, None), None)
+    names = [step.name for step in steps]
+    try:
+        run_pipeline(model, steps[: names.index(InsertQuantisers.name)])
     except SnncError as error:
         _name_file(error, source)
         raise

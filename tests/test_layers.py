@@ -22,6 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"passes", "runtimes"}),
     frozenset({"calibration", "frontends", "nn", "recorded", "survey"}),
     frozenset({"compile"}),
+    frozenset({"auto"}),
     frozenset({"debug", "report"}),
     frozenset({"cli"}),
 )

@@ -129,7 +129,9 @@ def rounded_quotients(
         # Of numpy's floats, Fraction takes only float64.
         line = np.broadcast_to(dividends if exactly else numbers, twice.shape)
         for index in zip(*np.nonzero(doubt), strict=True):
-            ratio = 2 * Fraction(line[index]) / wide[index]
+            # numpy's float32 is no Rational, as its float64 is; both are floats exactly.
+            number = float(line[index]) if exactly else line[index]
+            ratio = 2 * Fraction(number) / wide[index]
             below[index] = ratio.numerator // ratio.denominator
     return (below.astype(np.int64) + int(2 * shift)) >> 1
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from snnc.cli import options
+from snnc.cli import automatic, options
 from snnc.cli.output import Output, printable
 from snnc.cli.progress import SampleCounter
 from snnc.cli.tables import pass_rows, show_note, show_passes
@@ -62,7 +62,10 @@ def command(
     target = target or _default_target(model)
     context = click.get_current_context()
     choices = ConvertOptions(**options.chosen(context, given))
-    inputs: list[str | Path] = [model, *filter(None, (choices.calibrate, options.recipe_of(context)))]
+    inputs: list[str | Path] = [
+        model,
+        *filter(None, (choices.calibrate, choices.labels, options.recipe_of(context))),
+    ]
     check_output(target, force=output.settings.force, inputs=inputs)
     if save_recipe is not None:
         check_output(save_recipe, force=output.settings.force, inputs=inputs)
@@ -74,6 +77,7 @@ def command(
     if dump_passes is not None:
         replay = ["snnc", *sys.argv[1:]]
         instruments.append(Dump(dump_passes, force=output.settings.force, replay=replay))
+    choices, chosen = automatic.resolve(output, model, choices)
     counter = SampleCounter(output.progress_stream(), "  calibrating")
     converted = convert(model, choices, instruments=instruments, progress=counter)
     report = audit(converted.model)
@@ -117,6 +121,7 @@ def command(
             "passes": pass_rows(converted.records),
             "audit": {"multiplication_free": report.clean, "claim": report.claim},
             "cost": cost.to_dict(),
+            "auto": automatic.document(chosen),
             "calibration": None if converted.calibration is None else converted.calibration.to_dict(),
         }
     )

@@ -194,11 +194,7 @@ outputs = click.option(
 data = click.option(
     "--data", metavar="DATA", help="Samples: .npz keyed by input name, .npy, a folder of .npy, or random:N."
 )
-labels = click.option(
-    "--labels",
-    metavar="FILE",
-    help="True classes, one integer a sample: .npy, or .npz with one array or one called 'labels'.",
-)
+labels = _option(by_name()["labels"])
 runtime = click.option(
     "--runtime",
     type=click.Choice(["numpy", "numpy-timestep", "ort", "ort-stock"]),

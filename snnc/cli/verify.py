@@ -32,6 +32,7 @@ def command(
     output: Output, *, source: str, converted: str, data: str | None, labels: str | None, seed: int
 ) -> int:
     """Compare a spiking model with its source."""
+    from snnc.arrays import read_labels
     from snnc.compile import load_spiking
     from snnc.data import load_samples
     from snnc.debug.verify import verify
@@ -51,7 +52,7 @@ def command(
         if live:
             stream.write(f"\rcompared {done} of {count} samples" + ("\n" if done == count else ""))
 
-    truth = _read_labels(labels) if labels is not None else None
+    truth = read_labels(labels) if labels is not None else None
     report = verify(source, model, samples, truth, progress=progress)
     _show(output, report)
     mismatch = report.first_mismatch()
@@ -188,23 +189,3 @@ def _distance(entry: OutputDistance) -> dict[str, Any]:
         "largest_error": entry.largest_error,
         "same_class": entry.agreeing / entry.samples,
     }
-
-
-def _read_labels(path: str) -> Any:
-    from snnc.arrays import read_arrays
-    from snnc.errors import InputError, Where
-
-    arrays = read_arrays(path)
-    # A file of samples may carry its labels beside them.
-    array = arrays.get("labels", next(iter(arrays.values())) if len(arrays) == 1 else None)
-    if array is None:
-        raise InputError(
-            "SNN339", f"holds {len(arrays)} arrays, none of them called 'labels'", where=Where(file=path)
-        )
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise InputError(
-            "SNN339",
-            f"expected one integer label a sample, found {array.dtype}{list(array.shape)}",
-            where=Where(file=path),
-        )
-    return array

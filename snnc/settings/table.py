@@ -162,6 +162,21 @@ SETTINGS: tuple[Setting, ...] = (
         default="mse",
         choices=("mse", "percentile", "entropy"),
     ),
+    Setting(
+        "auto",
+        "text",
+        "Choose T, G and weight bits layer by layer: loss=0.5 (points of accuracy), spikes=0.8 (per neuron), "
+        "energy=2uJ (per sample) or energy=0.5x (of the default). T and G given are the most that is used.",
+        metavar="TARGET",
+        recorded=False,
+    ),
+    Setting(
+        "labels",
+        "file",
+        "True classes, one integer a sample: .npy, or .npz with one array or one called 'labels'.",
+        metavar="FILE",
+        recorded=False,
+    ),
     Setting("seed", "int", "Seed of random choices.", default=0, low=0, high=2**32 - 1, metavar="N"),
 )
 
