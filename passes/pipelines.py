@@ -17,6 +17,7 @@ from snnc.passes.canonical.gemm_to_matmul import GemmToMatmul
 from snnc.passes.canonical.infer_shapes import InferShapes
 from snnc.passes.canonical.inline_functions import InlineFunctions
 from snnc.passes.canonical.keep_on_host import KeepOnHost
+from snnc.passes.canonical.keep_tail_on_host import KeepTailOnHost
 from snnc.passes.canonical.lift_constants import LiftConstants
 from snnc.passes.canonical.name_nodes import NameNodes
 from snnc.passes.canonical.norms_to_layer_norm import NormsToLayerNorm
@@ -85,6 +86,7 @@ def canonical(allow_host: tuple[str, ...] = ()) -> tuple[Pass, ...]:
         FoldConstants(),
         RaiseOpset(),
         KeepOnHost(allow_host),
+        KeepTailOnHost(),
         ResolvePadding(),
         RemoveIdentity(),
         DropDeadCode(),

@@ -322,3 +322,37 @@ def test_refusals_name_the_operator_and_the_reason(
         convert(path, ConvertOptions(calibrate=str(data)))
     told = " ".join([str(caught.value), *(problem.message for problem in caught.value.problems)])
     assert re.search(reason, told), told
+
+
+# --- what classifiers do to their logits -------------------------------------------------------------------
+
+
+def classifier(net: Any) -> str:
+    x = net.op("Relu", [net.conv(net.input(["N", 3, 4, 4]), (4, 3, 3, 3))])
+    return str(net.matmul(net.op("Flatten", [x]), (64, 5)))
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "LpNormalization"])
+def test_probabilities_stay_behind_the_readout(net: Any, tmp_path: Path, op: str) -> None:
+    made = net(seed=3)
+    logits = classifier(made)
+    path = Path(made.output(logits, made.op(op, [logits], axis=1)).save(tmp_path))
+    data = tmp_path / "x.npz"
+    np.savez(data, **made.feeds(batch=8))
+    report = near_source(path, made.feeds(batch=8))
+    assert len(report.distances) == 2
+    model = convert(path, ConvertOptions(8, 8, calibrate=str(data))).model
+    assert [row.op for row in audit(model).host if "Softmax" in row.op or "Norm" in row.op] == [op]
+
+
+def test_the_place_of_the_largest_stays_behind_the_readout(net: Any, tmp_path: Path) -> None:
+    made = net(seed=3)
+    place = made.op("ArgMax", [classifier(made)], axis=1, keepdims=0)
+    made.outputs.append(helper.make_tensor_value_info(place, onnx.TensorProto.INT64, ["N"]))
+    onnx.save(made.proto(), tmp_path / "net.onnx")
+    feeds = made.feeds(batch=8)
+    np.savez(tmp_path / "net.npz", **feeds)
+    options = ConvertOptions(8, 8, calibrate=str(tmp_path / "net.npz"))
+    conversion = convert(tmp_path / "net.onnx", options)
+    report = verify(tmp_path / "net.onnx", conversion.model, feeds, runtimes=RUNTIMES)
+    assert report.identical and audit(conversion.model).clean

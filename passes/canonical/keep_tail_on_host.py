@@ -1,0 +1,78 @@
+"""Pass ``keep-tail-on-host``: what a classifier does to its logits stays behind the readout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from snnc.ir import Model, Node, Value, consumers_of
+from snnc.ir.hosting import is_sealed, seal
+from snnc.passes.analysis.layout import LAYOUT_OPS
+from snnc.passes.editing import Editor, is_output, is_standard
+from snnc.pipeline.contract import PassResult, Semantics
+
+__all__ = ["BEHIND_THE_READOUT", "KeepTailOnHost"]
+
+#: What declares such a node in the file, in place of the name that a user gives to ``--allow-host``.
+BEHIND_THE_READOUT = "behind the readout"
+_TAILS = ("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "TopK", "LpNormalization")
+
+
+@dataclass(frozen=True)
+class KeepTailOnHost:
+    """Seal Softmax, ArgMax and the like where nothing but outputs of the graph comes after them.
+
+    The spiking network ends in its readout, which gives floats to whoever reads them. What an exported
+    classifier adds there, probabilities or the place of the largest, is no part of the network's neurons:
+    the host computes it from the readout, declared and billed.
+
+    Matches: Softmax, LogSoftmax, Hardmax, ArgMax, ArgMin, TopK and LpNormalization whose results reach
+        outputs of the graph only, directly, by each other, or by casts and ops that move elements.
+    Leaves alone: those that the network goes on with, such as the softmax of attention.
+    Keeps: names, values.
+    """
+
+    name: ClassVar[str] = "keep-tail-on-host"
+    requires: ClassVar[frozenset[str]] = frozenset({"no-functions", "types-known"})
+    establishes: ClassVar[frozenset[str]] = frozenset()
+    invalidates: ClassVar[frozenset[str]] = frozenset()
+    semantics: ClassVar[Semantics] = "exact"
+
+    def run(self, model: Model) -> PassResult:
+        """Seal; see the class."""
+        editor = Editor(model)
+        for node in reversed(list(model.graph)):
+            if not is_standard(node, *_TAILS) or not all(_ends(value) for value in node.outputs):
+                continue
+            # The casts and moves behind it read floats of the host, so they stay there, too.
+            for entry in [*_behind(node), node]:
+                if not is_sealed(entry):
+                    op = entry.op_type
+                    entry.metadata_props.setdefault("snnc.source", entry.name or "")
+                    seal(entry, BEHIND_THE_READOUT)
+                    editor.adopt(entry)
+                    editor.record("keep behind the readout", note=f"{op} {entry.name!r} reads the readout")
+        return editor.result()
+
+
+def _behind(node: Node) -> list[Node]:
+    found: dict[int, Node] = {}
+    queue = list(node.outputs)
+    while queue:
+        for reader in consumers_of(queue.pop()):
+            if id(reader) not in found:
+                found[id(reader)] = reader
+                queue += reader.outputs
+    return list(found.values())
+
+
+def _ends(value: Value) -> bool:
+    """Whether a value is an output, and whatever reads it leads to outputs by what the host can do there."""
+    readers = consumers_of(value)
+    if not readers:
+        return is_output(value) or not value.uses()
+    return all(
+        (is_sealed(reader) or is_standard(reader, "Cast", *LAYOUT_OPS))
+        and all(_ends(result) for result in reader.outputs)
+        for reader in readers
+    )
