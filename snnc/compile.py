@@ -10,7 +10,7 @@ from typing import Any
 
 from snnc.calibration import Calibration
 from snnc.coding import CodeBook, Partition
-from snnc.data import open_samples
+from snnc.data import Samples, open_samples
 from snnc.errors import InputError, SnncError, UnsupportedError, UsageError, Where
 from snnc.ir import Model, clone, load, model_digest
 from snnc.ir.hosting import DECLARED
@@ -147,6 +147,7 @@ class Conversion:
         records: One record a pass.
         options: What was asked for.
         calibration: What the quantisers were chosen from, None for a network that brought its own.
+        samples: The calibration data, to be read again.
     """
 
     model: Model
@@ -154,6 +155,7 @@ class Conversion:
     records: tuple[PassRecord, ...]
     options: ConvertOptions
     calibration: CalibrationRecord | None = None
+    samples: Samples | None = None
 
     @property
     def approximations(self) -> tuple[PassRecord, ...]:
@@ -270,7 +272,8 @@ def convert(
         record = CalibrationRecord(observer.samples.kind, observer.count, observer.digest, codes)
         kept = {key: value for key, value in record.to_dict().items() if key != "codes"}
         model.metadata_props["snnc.calibration"] = json.dumps(kept, sort_keys=True)
-    return Conversion(model, snapshot.model, result.records, options, record)
+    samples = observer.samples if observer is not None else None
+    return Conversion(model, snapshot.model, result.records, options, record, samples)
 
 
 def look_through(

@@ -117,11 +117,12 @@ class InsertQuantisers:
             chosen = self.choices
         elif self.observer is not None:
             channels = dict(zip([name for name, _ in _named(sites)], channels_of(model, sites), strict=True))
-            seen = self.observer(model, {name: entry.axes for name, entry in channels.items()})
+            # Each distribution is let go once its step is chosen: what the search sums up takes memory.
+            seen = dict(self.observer(model, {name: entry.axes for name, entry in channels.items()}))
             chooser = Chooser(model, self.layers, [site.value for site in sites])
             chosen = {
                 name: self._choose(
-                    name, site, seen[name], channels[name].rows, chooser.code(site.value), result
+                    name, site, seen.pop(name), channels[name].rows, chooser.code(site.value), result
                 )
                 for name, site in _named(sites)
             }

@@ -19,7 +19,6 @@ from snnc.settings import SETTINGS, format_recipe
 if TYPE_CHECKING:
     from snnc.compile import Conversion
     from snnc.cost import CostReport
-    from snnc.ir import Model
 
 __all__ = ["command"]
 
@@ -95,7 +94,7 @@ def command(
         check_output(place, force=output.settings.force, inputs=inputs)
     # Measured before anything is written: data that cannot be read must not leave a model behind.
     calibrate = choices.calibrate
-    cost = _measure(converted.model, calibrate, choices.seed)
+    cost = _measure(converted, calibrate, choices.seed)
     save(converted.model, target)
     if save_recipe is not None:
         _save_recipe(save_recipe, converted, force=output.settings.force, inputs=inputs)
@@ -164,17 +163,19 @@ def _save_recipe(path: str, converted: Conversion, *, force: bool, inputs: Seque
     atomic_write(path, write, force=force, inputs=inputs)
 
 
-def _measure(model: Model, calibrate: str | None, seed: int) -> CostReport:
+def _measure(converted: Conversion, calibrate: str | None, seed: int) -> CostReport:
     """Count spikes and operations on a few samples: the calibration's, or random ones."""
     from snnc.arrays import sample_count
     from snnc.cost import measure, required_taps
-    from snnc.data import load_samples
+    from snnc.data import first_samples, named_samples
     from snnc.ir.taps import elements_per_sample
     from snnc.runtimes import create
 
+    model = converted.model
     runtime = create("numpy", model)
     most = min(_COST_SAMPLES, max(1, _COST_ELEMENTS // elements_per_sample(model, required_taps(model))))
-    wanted = calibrate or f"random:{_RANDOM_SAMPLES}"
-    samples = load_samples(wanted, runtime.inputs, seed=seed, limit=most)
+    # What can be read only once was kept when it calibrated.
+    given = converted.samples or named_samples(calibrate or f"random:{_RANDOM_SAMPLES}", seed=seed)
+    samples = first_samples(given, runtime.inputs, most)
     source = calibrate or "random inputs"
     return measure(model, samples, runtime.run, data=f"{sample_count(samples)} samples of {source}")

@@ -5,6 +5,6 @@ not grow with their number.
 """
 
 from snnc.data.named import load_samples, named_samples, open_samples
-from snnc.data.source import Batches, Samples
+from snnc.data.source import Batches, Samples, first_samples
 
-__all__ = ["Batches", "Samples", "load_samples", "named_samples", "open_samples"]
+__all__ = ["Batches", "Samples", "first_samples", "load_samples", "named_samples", "open_samples"]

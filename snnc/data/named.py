@@ -13,7 +13,7 @@ from snnc.arrays import InputSpec
 from snnc.data.files import ArrayFile, ArrayFolder, TestData, is_test_data
 from snnc.data.images import ImageFolder, image_files
 from snnc.data.python import PythonSamples, imported, looks_imported
-from snnc.data.source import Array, Batches, Chunk, Samples, whole
+from snnc.data.source import Array, Chunk, Samples, first_samples
 from snnc.errors import InputError, UsageError, Where
 
 __all__ = ["RandomSamples", "load_samples", "named_samples", "open_samples"]
@@ -21,7 +21,6 @@ __all__ = ["RandomSamples", "load_samples", "named_samples", "open_samples"]
 _RANDOM = "random:"
 _CHUNK_BYTES = 4 << 20
 _LARGEST = 16 << 30
-_BATCH = 64
 
 
 def named_samples(source: str, *, seed: int = 0) -> Samples:
@@ -94,7 +93,7 @@ def load_samples(
         UsageError: SNN232, also if an input has free dimensions for random samples.
         InputError: see `named_samples` and `Batches`.
     """
-    return whole(Batches(named_samples(source, seed=seed), inputs, min(limit or _BATCH, _BATCH)), limit)
+    return first_samples(named_samples(source, seed=seed), inputs, limit)
 
 
 class RandomSamples:

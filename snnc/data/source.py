@@ -12,11 +12,12 @@ import numpy.typing as npt
 from snnc.arrays import InputSpec, match_inputs, refuse_not_finite, sample_count
 from snnc.errors import InputError, SnncError, Where
 
-__all__ = ["Array", "Batches", "Chunk", "Samples"]
+__all__ = ["Array", "Batches", "Chunk", "Samples", "first_samples", "misread"]
 
 Array = npt.NDArray[Any]
 #: Some samples, by input name; a single array under the key "" fits a network with one input.
 Chunk = Mapping[str, Array]
+_BATCH = 64
 
 
 class Samples(Protocol):
@@ -47,7 +48,7 @@ class Batches:
     Args:
         samples: The source.
         inputs: What the network expects.
-        size: Samples a batch; the last one may hold fewer.
+        size: Samples a batch; the last one may hold fewer, and the last one before samples of another shape.
 
     Attributes:
         done: Samples given out so far, in this reading.
@@ -82,6 +83,11 @@ class Batches:
             part = self._checked(chunk)
             for name, array in part.items():
                 hashes[name].update(np.ascontiguousarray(array).data)
+            if held and _form(held[0]) != _form(part):
+                # Samples of another length, where the network leaves one free, do not go into one array.
+                self.done += waiting
+                yield _joined(held)
+                held, waiting = [], 0
             held.append(part)
             waiting += sample_count(part)
             if waiting < self._size:
@@ -111,22 +117,41 @@ class Batches:
         return matched
 
 
+def _form(part: Mapping[str, Array]) -> list[tuple[int, ...]]:
+    return [array.shape[1:] for array in part.values()]
+
+
 def _joined(parts: list[dict[str, Array]]) -> dict[str, Array]:
     if len(parts) == 1:
         return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def whole(batches: Batches, limit: int | None = None) -> dict[str, Array]:
+def first_samples(
+    samples: Samples, inputs: Sequence[InputSpec], limit: int | None = None
+) -> dict[str, Array]:
     """Return all samples, or the first ones, as one array an input.
 
     Args:
-        batches: Where to read.
+        samples: The source.
+        inputs: What the network expects.
         limit: Number of samples wanted at most.
+
+    Raises:
+        InputError: see `Batches`; SNN336, samples differ in shape.
     """
     parts: list[dict[str, Array]] = []
     count = 0
-    for batch in batches:
+    for batch in Batches(samples, inputs, min(limit or _BATCH, _BATCH)):
+        if parts and _form(parts[0]) != _form(batch):
+            if limit is not None:
+                break
+            raise InputError(
+                "SNN336",
+                f"samples differ in shape: {_form(parts[0])}, then {_form(batch)}",
+                where=Where(file=samples.name),
+                hint="give samples of one shape at a time",
+            )
         parts.append(batch)
         count += sample_count(batch)
         if limit is not None and count >= limit:

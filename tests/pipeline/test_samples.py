@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from snnc.arrays import InputSpec, sample_count
-from snnc.data import Batches, load_samples, named_samples, open_samples
+from snnc.data import Batches, first_samples, load_samples, named_samples, open_samples
 from snnc.errors import EnvironmentFailure, InputError, SnncError, UsageError
 
 X = InputSpec("x", np.dtype(np.float32), (None, 2, 3))
@@ -84,6 +84,17 @@ def test_what_can_be_read_once_is_kept_for_further_passes(x):
         batches = Batches(samples, [X], 2)
         np.testing.assert_array_equal(np.concatenate([batch["x"] for batch in batches]), x)
         assert batches.count == 7
+
+
+def test_samples_of_another_length_make_another_batch():
+    free = InputSpec("x", np.dtype(np.float32), (None, None))
+    parts = [np.ones((2, 5), np.float32), np.ones((3, 5), np.float32), np.ones((1, 7), np.float32)]
+    batches = Batches(open_samples(parts), [free], 4)
+    assert [batch["x"].shape for batch in batches] == [(4, 5), (1, 5), (1, 7)]
+    assert batches.done == 6
+    assert first_samples(open_samples(parts), [free], 100)["x"].shape == (5, 5)
+    with pytest.raises(InputError, match="differ in shape"):
+        first_samples(open_samples(parts), [free])
 
 
 def test_several_inputs(tmp_path, x):
