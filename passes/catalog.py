@@ -5,10 +5,12 @@ from __future__ import annotations
 from snnc.passes.canonical.check_consistency import CheckConsistency
 from snnc.passes.canonical.conv_transpose_to_conv import ConvTransposeToConv
 from snnc.passes.canonical.drop_dead_code import DropDeadCode
+from snnc.passes.canonical.drop_expansions import DropExpansions
 from snnc.passes.canonical.einsum_to_matmul import EinsumToMatmul
 from snnc.passes.canonical.evaluate_constants import EvaluateConstants
 from snnc.passes.canonical.fold_batch_norm import FoldBatchNorm
 from snnc.passes.canonical.fold_constants import FoldConstants
+from snnc.passes.canonical.fold_scales import FoldScales
 from snnc.passes.canonical.fold_shapes import FoldShapes
 from snnc.passes.canonical.freeze_defaults import FreezeDefaults
 from snnc.passes.canonical.gemm_to_matmul import GemmToMatmul
@@ -76,6 +78,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     PostponeExpand,
     RaiseOpset,
     ResolvePadding,
+    DropExpansions,
     RemoveIdentity,
     DropDeadCode,
     RefuseUnsupported,
@@ -89,6 +92,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     ConvTransposeToConv,
     NormsToLayerNorm,
     FoldBatchNorm,
+    FoldScales,
     RemoveStraightThrough,
     RecogniseNorms,
     RecogniseActivations,

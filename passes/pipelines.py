@@ -7,10 +7,12 @@ from snnc.ir import AI_SNNC, Model, attributes
 from snnc.passes.canonical.check_consistency import CheckConsistency
 from snnc.passes.canonical.conv_transpose_to_conv import ConvTransposeToConv
 from snnc.passes.canonical.drop_dead_code import DropDeadCode
+from snnc.passes.canonical.drop_expansions import DropExpansions
 from snnc.passes.canonical.einsum_to_matmul import EinsumToMatmul
 from snnc.passes.canonical.evaluate_constants import EvaluateConstants
 from snnc.passes.canonical.fold_batch_norm import FoldBatchNorm
 from snnc.passes.canonical.fold_constants import FoldConstants
+from snnc.passes.canonical.fold_scales import FoldScales
 from snnc.passes.canonical.fold_shapes import FoldShapes
 from snnc.passes.canonical.freeze_defaults import FreezeDefaults
 from snnc.passes.canonical.gemm_to_matmul import GemmToMatmul
@@ -88,6 +90,8 @@ def canonical(allow_host: tuple[str, ...] = ()) -> tuple[Pass, ...]:
         KeepOnHost(allow_host),
         KeepTailOnHost(),
         ResolvePadding(),
+        DropExpansions(),
+        FoldConstants(),
         RemoveIdentity(),
         DropDeadCode(),
     )
@@ -128,6 +132,7 @@ def front_end(
         ConvTransposeToConv(),
         NormsToLayerNorm(),
         FoldBatchNorm(),
+        FoldScales(),
         CheckQuantisers(),
         RemoveStraightThrough(),
         RecogniseNorms(),

@@ -27,7 +27,7 @@ Demand = Callable[[Value, Node | None, int], None]
 
 _NEVER_FALL = frozenset({"Relu", "Clip", "Sigmoid", "Tanh", "Softplus", "Softsign", "Erf", "Exp"})
 _SUMS = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"})
-_NORMS = frozenset({"LayerNormalization", "RMSNormalization"})
+_NORMS = frozenset({"LayerNormalization", "RMSNormalization", "RMSNorm"})
 _RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
 _KEEP_AXES = frozenset({"Slice", "Split", "Expand", "Pad"})
 
@@ -138,6 +138,8 @@ class Walk:
         if own and op == "Quantise":
             step = constant(node.inputs[1])
             return _CODE if step is not None and step.size == 1 else _Seen(Carried.CODE, None)
+        if own and op == "RMSNorm":
+            return self._normalised(node)
         if own and op == "Gate":
             return self._of(node.inputs[0], node, 0)
         if own and op == "MaskRow":

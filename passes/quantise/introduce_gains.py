@@ -36,7 +36,7 @@ _REACH = 2**31
 #: Bits of the ratio of two channels' steps that are no power of two apart.
 _PRECISION = 12
 _RESCALED_BITS = 29
-_NORMS = {"LayerNormalization": 1, "RMSNormalization": 0}
+_NORMS = {"LayerNormalization": 1, "RMSNormalization": 0, "RMSNorm": 0}
 
 
 class _Chain:
@@ -122,7 +122,7 @@ class IntroduceGains:
         result = PassResult()
         for node in list(model.graph):
             reason: str | None = None
-            if node.op_type in _NORMS and node.domain == "":
+            if node.op_type in _NORMS and node.domain in ("", AI_SNNC):
                 reason = self._normalise(model.graph, node, analysis, result)
             elif node.op_type == "Div" and node.domain == "" and constant(node.inputs[1]) is None:
                 reason = self._divide(model.graph, node, analysis, result)
@@ -150,13 +150,16 @@ class IntroduceGains:
     def _normalise(self, graph: Graph, node: Node, analysis: TypeAnalysis, result: PassResult) -> str | None:
         source = node.inputs[0]
         scale = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-        offset = constant(node.inputs[2]) if len(node.inputs) > 2 else None
-        has_offset = len(node.inputs) > 2 and node.inputs[2] is not None
+        attrs = attributes(node)
+        own = node.domain == AI_SNNC
+        if own:
+            attrs["epsilon"] = float(np.max(np.asarray(constant(node.inputs[2]))))
+        offset = constant(node.inputs[2]) if len(node.inputs) > 2 and not own else None
+        has_offset = len(node.inputs) > 2 and node.inputs[2] is not None and not own
         if source is None or scale is None or (has_offset and offset is None):
             return "its scale or bias is not constant"
         if any(value.uses() for value in node.outputs[1:]):
             return "its mean or deviation is read elsewhere"
-        attrs = attributes(node)
         rank = len(analysis.shape(source))
         first = int(attrs.get("axis", -1)) % rank
         chain = _Chain(graph, analysis, node, source)

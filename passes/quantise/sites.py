@@ -23,7 +23,8 @@ NONLINEAR = frozenset(
     {
         "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh",
         "Softplus", "Softsign", "Erf", "Exp", "Clip", "Abs", "Mish", "ThresholdedRelu", "Gelu", "Silu",
-        "Table", "Bipolar", "Softmax", "LayerNormalization", "RMSNormalization", "Sqrt", "Reciprocal",
+        "Table", "Bipolar", "Softmax", "LayerNormalization", "RMSNormalization", "RMSNorm", "Sqrt",
+        "Reciprocal",
     }
 )  # fmt: skip
 

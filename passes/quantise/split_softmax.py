@@ -58,7 +58,7 @@ class SplitSoftmax:
     timesteps: int = 8
     groups: int = 2
     partition: Partition = "interleaved"
-    probability_bits: int = 12
+    probability_bits: int = 10
     layers: tuple[str, ...] = ()
 
     name: ClassVar[str] = "split-softmax"

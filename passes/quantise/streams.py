@@ -24,7 +24,7 @@ _ON_THE_WAY_TO_A_JOIN = LAYOUT_OPS | {
 }
 
 
-_NORMALISATIONS = frozenset({"LayerNormalization", "RMSNormalization"})
+_NORMALISATIONS = frozenset({"LayerNormalization", "RMSNormalization", "RMSNorm"})
 
 
 def reaches_join(value: Value) -> bool:

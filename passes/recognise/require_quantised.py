@@ -109,6 +109,8 @@ class _Walk:
 
     @staticmethod
     def _own(node: Node) -> _Kind:
+        if node.op_type in ("RMSNorm", "MaskRow"):
+            return _Kind.SUM
         return _Kind.CONSTANT if node.op_type == "Weight" else _Kind.CODED
 
     def _standard(self, node: Node) -> _Kind:

@@ -17,7 +17,7 @@ from snnc.ops.layout import LAYOUT, SPIKE_PAD, LayoutOp
 from snnc.ops.membrane import MEMBRANE_ADD, MEMBRANE_ROUND, MEMBRANE_SCALE, MEMBRANE_SUM, READOUT
 from snnc.ops.merge import SPIKE_SUM, SPIKE_SUM_POOL
 from snnc.ops.neuron import EXPG_IF
-from snnc.ops.normalise import FLOOR_QUOTIENT, NORMALISE
+from snnc.ops.normalise import FLOOR_QUOTIENT, NORMALISE, RMS_NORM
 from snnc.ops.pool import MEMBRANE_MAX_POOL, MEMBRANE_SUM_POOL, SPIKE_MAX_POOL
 from snnc.ops.quantise import FIXED_POINT, QUANTISE, RESCALE, ROUND_MEMBRANE, WEIGHT
 from snnc.ops.schema import DOMAIN, VERSION, Attribute, OpDef
@@ -50,6 +50,7 @@ _ALL = (
     ROUND_MEMBRANE,
     FLOOR_QUOTIENT,
     NORMALISE,
+    RMS_NORM,
     GELU,
     SILU,
     MISH,

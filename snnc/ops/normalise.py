@@ -9,7 +9,7 @@ import numpy as np
 
 from snnc.ops.schema import Array, Attribute, Attributes, OpDef, integer, integers, same_in_time
 
-__all__ = ["FLOOR_QUOTIENT", "NORMALISE"]
+__all__ = ["FLOOR_QUOTIENT", "NORMALISE", "RMS_NORM"]
 
 _FRACTION = Attribute("fraction_bits", "int", "F: the quotient is rounded down to multiples of 2^-F")
 
@@ -136,4 +136,40 @@ NORMALISE = OpDef(
   y = Cast<to = 1>(exact)""",
     packed=_normalise,
     timestep=same_in_time(_normalise),
+)
+
+
+def _rms_norm(inputs: Sequence[Array], attrs: Attributes) -> Array:
+    x, scale, epsilon = inputs
+    mean = np.square(x).sum(axis=-1, keepdims=True) / np.float32(x.shape[-1])
+    return np.asarray(x / np.sqrt(mean + epsilon) * scale, dtype=x.dtype)
+
+
+RMS_NORM = OpDef(
+    name="RMSNorm",
+    dialect="quant",
+    doc="""Normalisation to a root mean square of one, over the last axis, in float.
+
+    Semantics: y = x / sqrt(mean of x^2 + epsilon) * scale, in float32. It lives between its recognition and
+    the neuron that takes its place; the standard has it from opset 23 on.
+    Inputs: x (float32); scale (float32, (C) or one number); epsilon (float32, one number).
+    Output: y (float32, shape of x).
+    """,
+    inputs=("x", "scale", "epsilon"),
+    output="y",
+    attributes=(),
+    body="""\
+  square = Mul(x, x)
+  last = Constant<value_ints: ints = [-1]>()
+  sum = ReduceSum<keepdims = 1>(square, last)
+  extents = Shape(x)
+  count_i = Gather(extents, last)
+  count = Cast<to = 1>(count_i)
+  mean = Div(sum, count)
+  radicand = Add(mean, epsilon)
+  root = Sqrt(radicand)
+  normal = Div(x, root)
+  y = Mul(normal, scale)""",
+    packed=_rms_norm,
+    timestep=same_in_time(_rms_norm),
 )
