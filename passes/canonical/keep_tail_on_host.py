@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from snnc.ir import Model, Node, Value, consumers_of
-from snnc.ir.hosting import is_sealed, seal
+from snnc.ir.hosting import BEHIND_THE_READOUT, is_sealed, seal
 from snnc.passes.analysis.layout import LAYOUT_OPS
 from snnc.passes.editing import Editor, is_output, is_standard
 from snnc.pipeline.contract import PassResult, Semantics
 
-__all__ = ["BEHIND_THE_READOUT", "KeepTailOnHost"]
+__all__ = ["KeepTailOnHost"]
 
-#: What declares such a node in the file, in place of the name that a user gives to ``--allow-host``.
-BEHIND_THE_READOUT = "behind the readout"
 _TAILS = ("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "TopK", "LpNormalization")
 
 

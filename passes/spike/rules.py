@@ -193,10 +193,10 @@ def _round(builder: SpikeBuilder, node: Node) -> None:
     if not isinstance(kind, Membrane) or source is None:
         raise InternalError("SNN156", "an untyped rounding was encoded", where=Where(node=node.name))
     name = builder.name(output)
+    builder.check_range(kind, node)
     if kind.content is not None:
         builder.put(output, builder.constant(kind.content.astype(np.int32), name))
         return
-    builder.check_range(kind, node)
     integers, before = builder.membrane(source, node)
     ratio = np.asarray(kind.step / before.step, dtype=object).reshape(-1)[0]
     shift = power_of_two(ratio)

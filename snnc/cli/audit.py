@@ -42,7 +42,7 @@ def command(output: Output, *, model: str) -> None:
     )
     output.result()
     for row in report.host:
-        why = ", in float, allowed by --allow-host" if row.allowed else ""
+        why = f", {row.note}" if row.allowed else ""
         output.result(printable(f"on the host: {row.node} ({row.op}){why}"))
     output.document(
         {

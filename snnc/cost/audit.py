@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from snnc.ir import AI_SNNC, Model, Node, Value, constant
-from snnc.ir.hosting import declared, is_barrier
+from snnc.ir.hosting import BEHIND_THE_READOUT, declared, is_barrier
 from snnc.ops import LAYOUT, OPS, function_for
 
 __all__ = ["ARITHMETIC", "OPERATIONS", "AuditReport", "AuditRow", "audit"]
@@ -245,7 +245,9 @@ class _Walk:
             (self.inputs if of_inputs else self.floats).update(made)
             if _moves(node):
                 return _row(node, "layout")
-            row = _row(node, "host", "in float, allowed by --allow-host", allowed=True)
+            tail = declared(node).get("asked") == BEHIND_THE_READOUT
+            why = BEHIND_THE_READOUT if tail else "allowed by --allow-host"
+            row = _row(node, "host", f"in float, {why}", allowed=True)
             return replace(row, node=node.metadata_props.get("snnc.source") or row.node)
         if declared(node) and not _moves(node):
             return _row(node, "finding", "said to be on the host, but reads spikes or membranes")

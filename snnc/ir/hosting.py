@@ -18,6 +18,7 @@ import onnx_ir as ir
 from snnc.ir.files import AI_SNNC
 
 __all__ = [
+    "BEHIND_THE_READOUT",
     "DECLARED",
     "HOST",
     "declared",
@@ -32,6 +33,8 @@ __all__ = [
     "unseal",
 ]
 
+#: What declares a node at the end of the network, in place of the name that a user gives.
+BEHIND_THE_READOUT = "behind the readout"
 #: Operator of a sealed node, in the domain of snnc.
 HOST = "Host"
 #: Metadata key that declares a node to be on the host: JSON with the operator and what the user asked for.
