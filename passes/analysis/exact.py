@@ -20,6 +20,7 @@ __all__ = [
     "NotFiniteError",
     "as_exact",
     "collapse",
+    "distinct",
     "exact",
     "floats",
     "rounded_quotients",
@@ -85,6 +86,26 @@ def _convert(source: npt.NDArray[Any]) -> ExactArray:
     line = np.empty(source.size, dtype=object)
     line[:] = [Fraction(item) for item in source.reshape(-1).tolist()]
     return line.reshape(source.shape)
+
+
+def distinct(*arrays: ExactArray) -> tuple[list[tuple[Fraction, ...]], npt.NDArray[np.intp]]:
+    """Return the distinct combinations of numbers in arrays, and which of them stands where.
+
+    Args:
+        arrays: Exact numbers that broadcast to each other.
+    """
+    wide = np.broadcast_arrays(*arrays)
+    number: dict[tuple[int, ...], int] = {}
+    found: list[tuple[Fraction, ...]] = []
+    labels = np.empty(wide[0].size, dtype=np.intp)
+    for place, numbers in enumerate(zip(*(array.reshape(-1).tolist() for array in wide), strict=True)):
+        # The hash of a Fraction takes far longer than those of its parts.
+        key = tuple(part for item in numbers for part in (item.numerator, item.denominator))
+        label = number.setdefault(key, len(found))
+        if label == len(found):
+            found.append(numbers)
+        labels[place] = label
+    return found, labels.reshape(wide[0].shape)
 
 
 def floats(array: ExactArray) -> tuple[npt.NDArray[np.float64], bool]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from snnc.errors import UnsupportedError, Where
 from snnc.ir import AI_SNNC, DataType, Graph, Model, Node, initializer, insert_node, make_node
 from snnc.passes.analysis import Membrane, TypeAnalysis, as_membrane, same
-from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, floats
+from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, distinct, floats
 from snnc.passes.analysis.sums import power_of_two, ranked
 from snnc.passes.quantise.room import joint_bound, make_room
 from snnc.passes.quantise.streams import reaches_join
@@ -145,16 +145,14 @@ def _common_step(
     quick = _shift_apart(left, right)
     if quick is not None:
         return quick
-    first, second = (np.asarray(side, dtype=object) for side in np.broadcast_arrays(left, right))
-    steps = np.empty(first.shape, dtype=object)
-    factors = (np.empty(first.shape, dtype=np.int64), np.empty(first.shape, dtype=np.int64))
-    for position, (a, b) in enumerate(
-        zip(first.reshape(-1).tolist(), second.reshape(-1).tolist(), strict=True)
-    ):
-        step = _one_step(a, b, precision)
-        steps.flat[position] = step
-        factors[0].flat[position], factors[1].flat[position] = round(a / step), round(b / step)
-    return collapse(steps), (collapse(factors[0]), collapse(factors[1]))
+    pairs, places = distinct(left, right)
+    chosen = np.empty(len(pairs), dtype=object)
+    chosen[:] = [_one_step(one, two, precision) for one, two in pairs]
+    factors = [
+        np.array([round(pair[side] / step) for pair, step in zip(pairs, chosen, strict=True)], dtype=np.int64)
+        for side in range(2)
+    ]
+    return collapse(chosen[places]), (collapse(factors[0][places]), collapse(factors[1][places]))
 
 
 def _shift_apart(

@@ -111,7 +111,7 @@ class Walk:
                 self._demand(value, None, 0)
 
     def _of(self, value: Value | None, node: Node | None, position: int) -> _Seen:
-        if value is None or constant(value) is not None:
+        if value is None or constant(value) is not None or _is_repeated(value):
             return _Seen(Carried.CONSTANT)
         if self._coded(value, node, position):
             return _CODE
@@ -312,6 +312,12 @@ def _fan_in(node: Node) -> int:
 def _is_weight(value: Value | None) -> bool:
     node = value.producer() if value is not None else None
     return node is not None and node.domain == AI_SNNC and node.op_type == "Weight"
+
+
+def _is_repeated(value: Value) -> bool:
+    """Whether a value is a constant repeated for every sample: a class token, which joins as integers."""
+    producer = value.producer()
+    return producer is not None and producer.op_type == "Expand" and constant(producer.inputs[0]) is not None
 
 
 def _joint(*axes: Axes) -> Axes:

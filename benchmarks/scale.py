@@ -1,0 +1,233 @@
+"""Large networks: time and memory of a conversion beside onnxruntime's static quantisation.
+
+    python benchmarks/scale.py --networks deit_tiny_patch16_224 vit_base_patch16_224 --images 32
+
+Makes networks with random weights (timm; `pip install timm`), exports them, and converts each in a process
+of its own; `onnxruntime.quantization.quantize_static` gets the same images in another one. Processor time
+and peak memory are those of the whole process, imports and reading included. Some images are run in
+onnxruntime at two optimisation levels and in numpy, and all outputs are compared. Writes
+`benchmarks/scale.json` and a section of `benchmarks/RESULTS.md`; ends with status 1 if outputs differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shlex
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from report import processor, write_section  # noqa: E402
+
+NETWORKS = ("deit_tiny_patch16_224", "deit_small_patch16_224", "vit_base_patch16_224")
+
+_EXPORT = """
+import sys
+import torch, timm
+name, path, exporter = sys.argv[1:]
+torch.manual_seed(0)
+network = timm.create_model(name, pretrained=False)
+norms = [m for m in network.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+size = network.default_cfg["input_size"]
+for norm in norms:  # statistics of random weights, so that activations keep their size
+    norm.reset_running_stats()
+    norm.momentum = None
+if norms:
+    with torch.no_grad():
+        network.train()(torch.randn(4, *size))
+x = torch.randn(1, *size)
+names = {"input_names": ["x"], "output_names": ["logits"]}
+if exporter == "dynamo":
+    free = ({0: torch.export.Dim.DYNAMIC},)
+    torch.onnx.export(network.eval(), (x,), path, dynamo=True, dynamic_shapes=free, **names)
+else:
+    axes = {"x": {0: "n"}, "logits": {0: "n"}}
+    torch.onnx.export(network.eval(), (x,), path, dynamo=False, opset_version=17, dynamic_axes=axes, **names)
+"""
+_CONVERT = """
+import sys
+from snnc.compile import ConvertOptions, convert
+from snnc.ir import save
+from snnc.pipeline import Timing
+source, target, data = sys.argv[1:]
+timing = Timing()
+save(convert(source, ConvertOptions(calibrate=data), instruments=[timing]).model, target)
+calibration = sum(seconds for name, seconds in timing.seconds if name == "insert-quantisers")
+print("calibration seconds", calibration)
+"""
+_QUANTIZE_STATIC = """
+import logging, sys
+import numpy as np
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+logging.disable(logging.WARNING)
+source, target, data = sys.argv[1:]
+class Images(CalibrationDataReader):
+    def __init__(self): self.rest = iter(np.load(data)["x"])
+    def get_next(self):
+        image = next(self.rest, None)
+        return None if image is None else {"x": image[None]}
+quantize_static(source, target, Images(), quant_format=QuantFormat.QDQ)
+"""
+
+
+def run(script: str, *arguments: object) -> dict[str, float]:
+    """Run a script in a process of its own; return its seconds and its peak memory."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    _, error = process.communicate()
+    if process.returncode:
+        raise SystemExit(error.decode()[-2000:])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # The largest child so far: the callers run the small processes first, in a process each.
+    return {
+        "wall_seconds": round(time.perf_counter() - start, 1),
+        "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
+        "peak_mb": round(after.ru_maxrss / 1024),
+    }
+
+
+def measured(script: str, *arguments: object) -> dict[str, float]:
+    """As `run`, from a fresh process, so that the peak is that of this script alone."""
+    code = f"import json, sys; sys.path.insert(0, {str(HERE)!r}); import scale; "
+    code += "print(json.dumps(scale.run(sys.argv[1], *sys.argv[2:])))"
+    found = subprocess.run(
+        [sys.executable, "-c", code, script, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if found.returncode:
+        raise SystemExit(found.stderr[-2000:])
+    result: dict[str, float] = json.loads(found.stdout)
+    return result
+
+
+def compared(path: Path, images: np.ndarray) -> int:
+    """Return the number of output elements that differ between runtimes."""
+    from snnc.ir import load
+    from snnc.runtimes import NumpyPacked, OnnxRuntime
+
+    model = load(path)
+    results = [
+        OnnxRuntime(model, "none", batch_size=1).run({"x": images}),
+        OnnxRuntime(model, "all", batch_size=1).run({"x": images}),
+        NumpyPacked(model, batch_size=1).run({"x": images}),
+    ]
+    first = results[0]
+    return sum(int((result[name] != first[name]).sum()) for result in results[1:] for name in first)
+
+
+def judge(name: str, folder: Path, options: argparse.Namespace, data: Path) -> dict[str, Any]:
+    """Export, convert and quantise one network."""
+    source = folder / f"{name}.{options.exporter}.onnx"
+    if not source.exists():
+        run(_EXPORT, name, source, options.exporter)
+    target = folder / f"{name}.snn.onnx"
+    weights = sum(file.stat().st_size for file in (source, Path(f"{source}.data")) if file.exists())
+    row: dict[str, Any] = {"weights_mb": round(weights / 2**20)}
+    row["snnc"] = measured(_CONVERT, source, target, data)
+    row["snnc"]["file_mb"] = round(target.stat().st_size / 2**20)
+    row["quantize_static"] = measured(_QUANTIZE_STATIC, source, folder / f"{name}.qdq.onnx", data)
+    if options.verified:
+        row["unequal"] = compared(target, np.load(data)["x"][: options.verified])
+    return row
+
+
+def table(result: dict[str, Any]) -> list[str]:
+    """Return the section of RESULTS.md."""
+    columns = (
+        "network",
+        "weights, MB",
+        "snnc: CPU s",
+        "peak, MB",
+        "of weights",
+        "file, MB",
+        "quantize_static: CPU s",
+        "peak, MB",
+        "unequal",
+    )
+    lines = [
+        f"Random weights, {result['images']} calibration images of standard normal noise, one thread.",
+        "Processor seconds and peak memory of the whole process, imports included; *of weights* is the peak",
+        "as a multiple of the weights' size. *Unequal* counts output elements that differ between numpy",
+        f"(packed) and onnxruntime at levels none and all, on {result['verified']} images.",
+        "",
+        f"| {' | '.join(columns)} |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in result["networks"].items():
+        ours, theirs = row["snnc"], row["quantize_static"]
+        lines.append(
+            f"| {name} | {row['weights_mb']} | {ours['cpu_seconds']} | {ours['peak_mb']} "
+            f"| {ours['peak_mb'] / row['weights_mb']:.1f} | {ours['file_mb']} "
+            f"| {theirs['cpu_seconds']} | {theirs['peak_mb']} | {row.get('unequal', '')} |"
+        )
+    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    return [
+        *lines,
+        "",
+        f"- machine: {result['machine']}",
+        f"- versions: {versions}",
+        f"- command: `{result['command']}`",
+    ]
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def main() -> int:
+    """Judge all networks; return the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), help="names in timm")
+    parser.add_argument("--images", type=int, default=32, help="calibration images")
+    parser.add_argument("--verified", type=int, default=2, help="images on which runtimes are compared")
+    parser.add_argument("--exporter", choices=["torchscript", "dynamo"], default="torchscript")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("out/scale"), help="where models go, and are kept"
+    )
+    parser.add_argument("--json", type=Path, default=HERE / "scale.json")
+    options = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    data = options.folder / f"x{options.images}.npz"
+    noise = np.random.default_rng(0).standard_normal((options.images, 3, 224, 224)).astype(np.float32)
+    np.savez(data, x=noise)
+    networks = {}
+    for name in options.networks:
+        networks[name] = judge(name, options.folder, options, data)
+        print(name, json.dumps(networks[name], sort_keys=True), flush=True)
+    result = {
+        "command": shlex.join(["python", "benchmarks/scale.py", *sys.argv[1:]]),
+        "images": options.images,
+        "machine": processor(),
+        "networks": networks,
+        "verified": options.verified,
+        "versions": {name: _version(name) for name in ("snnc", "numpy", "onnxruntime", "timm")},
+    }
+    options.json.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
+    write_section(HERE / "RESULTS.md", "Large networks", table(result))
+    return int(any(row.get("unequal") for row in networks.values()))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
