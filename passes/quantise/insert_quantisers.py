@@ -15,7 +15,7 @@ from snnc.errors import InputError, InternalError, UsageError, Where
 from snnc.ir import AI_SNNC, DataType, Model, Node, Value, initializer, make_node, unique_name
 from snnc.passes.layers import Chooser, book_of
 from snnc.passes.quantise.balance import balanced_steps
-from snnc.passes.quantise.channels import Rows, channels_of
+from snnc.passes.quantise.channels import Channels, Rows, channels_of
 from snnc.passes.quantise.grids import WeightFormat
 from snnc.passes.quantise.histogram import Distribution
 from snnc.passes.quantise.sites import SITE, Site, quantiser_sites
@@ -117,6 +117,9 @@ class InsertQuantisers:
             chosen = self.choices
         elif self.observer is not None:
             channels = dict(zip([name for name, _ in _named(sites)], channels_of(model, sites), strict=True))
+            if self.method == "entropy":
+                # A divergence needs finer bins than there is room for in a histogram for each channel.
+                channels = {name: Channels() for name in channels}
             # Each distribution is let go once its step is chosen: what the search sums up takes memory.
             seen = dict(self.observer(model, {name: entry.axes for name, entry in channels.items()}))
             chooser = Chooser(model, self.layers, [site.value for site in sites])
