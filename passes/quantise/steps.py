@@ -32,6 +32,7 @@ OBSERVERS: tuple[ObserverName, ...] = ("mse", "percentile", "entropy")
 _RATIOS = np.concatenate([np.linspace(1.05, 0.4, 14), np.geomspace(0.35, 0.02, 14)])
 _RATIOS_OF_CHANNEL = np.array([1.03, 0.86, 0.7, 0.57, 0.45, 0.34])
 _FINER = 3
+_LEAST_OF_ENTROPY = 0.5
 #: Share of the magnitudes that the largest code reaches, for ``percentile``.
 _SHARE = 0.9999
 #: A channel that calibration hardly saw away from zero gets a step this much finer than is usual at most.
@@ -80,6 +81,9 @@ def steps_of(seen: Distribution, book: CodeBook, observer: ObserverName) -> npt.
         step = np.empty(known.channels)
         grid = _RATIOS if known.channels == 1 else _RATIOS_OF_CHANNEL
         measure = _squared_error if observer == "mse" else _divergence
+        if observer == "entropy":
+            # Values piled up near zero would otherwise have most of the others clipped.
+            grid = grid[grid >= _LEAST_OF_ENTROPY]
         for part, moments in known.blocks:
             step[part] = _search(partial(measure, moments, book=book), base[part], grid)
     return np.asarray(np.maximum(step, np.finfo(np.float32).tiny).astype(np.float32))
