@@ -50,7 +50,7 @@ FORMAT_VERSION = (1, 0)
 DEFAULT_TIMESTEPS = 8
 DEFAULT_GROUPS = 4
 #: More weights than that are not put on integer grids only to see what becomes of the nodes.
-_MANY_WEIGHTS = 20_000_000
+_MANY_WEIGHTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -291,18 +291,15 @@ def look_through(
     """
     options = options or ConvertOptions()
     model, _ = _open(source, options)
-    return _survey(model, options, encode=encode)
-
-
-def _survey(model: Model, options: ConvertOptions, *, encode: bool) -> Survey:
     weights = sum(int(v.const_value.size) for v in model.graph.initializers.values() if v.const_value)
+    # Choosing the integers of many weights takes long, and hardly ever decides anything.
+    last = RequireQuantised.name if weights > _MANY_WEIGHTS else RequireIntegers.name
+    return _survey(model, options, Encode.name if encode else last)
 
+
+def _survey(model: Model, options: ConvertOptions, last: str) -> Survey:
     def steps(allowed: tuple[str, ...]) -> Sequence[Pass]:
         chosen = (*_front_end(replace(options, allow_host=allowed), None, AnyChoice()), Encode())
-        if encode:
-            return chosen
-        # Choosing the integers of large weights takes long, and hardly ever decides anything.
-        last = RequireQuantised.name if weights > _MANY_WEIGHTS else RequireIntegers.name
         return chosen[: 1 + next(place for place, step in enumerate(chosen) if step.name == last)]
 
     return survey(model, steps, options.allow_host)
@@ -314,8 +311,9 @@ def _whole_refusal(
     """Return one error that lists all that cannot be converted, where a stage listed what it found."""
     if not (isinstance(error, UnsupportedError) and error.problems) and error.code != "SNN261":
         return None
+    late = isinstance(error, UnsupportedError) and error.where.pass_name == RequireIntegers.name
     try:
-        refusal = _survey(model, options, encode=False).refusal()
+        refusal = _survey(model, options, (RequireIntegers if late else RequireQuantised).name).refusal()
     except SnncError:
         return None
     if refusal is None or (isinstance(error, UnsupportedError) and _loses(error, refusal)):

@@ -6,6 +6,7 @@ supposed to stay on the host, and the rest is looked at again, until nothing is 
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +35,8 @@ _FOLDING = frozenset(
     }
 )  # fmt: skip
 
+#: What a node is called while another takes its name.
+_REPLACED = re.compile(r"\.replaced(_\d+)?$")
 Status = Literal["supported", "folded", "host", "unsupported"]
 
 
@@ -80,6 +83,7 @@ class Fate:
         status: ``supported``, ``folded`` away, on the ``host`` as asked for, or ``unsupported``.
         detail: The pass that took it, what it became, or why it is refused.
         events: What the passes did, in order.
+        became: What stands for it in the end: operators, with the code of a neuron.
     """
 
     node: str
@@ -87,6 +91,7 @@ class Fate:
     status: Status
     detail: str
     events: tuple[Event, ...] = ()
+    became: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -231,6 +236,7 @@ class _History(Instrument):
     gone: dict[str, PassRecord] = field(default_factory=dict)
     final: dict[str, Node] = field(default_factory=dict)
     heirs: dict[str, list[Node]] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
 
     def after(self, index: int, record: PassRecord, model: Model) -> None:
         """Take note of one pass."""
@@ -250,9 +256,20 @@ class _History(Instrument):
         self.final = {node.name or "": node for node in model.graph}
         self.heirs = {}
         for node in model.graph:
-            origin = node.metadata_props.get("snnc.source")
-            if origin is not None and origin != node.name:
-                self.heirs.setdefault(origin, []).append(node)
+            name, origin = node.name or "", node.metadata_props.get("snnc.source")
+            if origin and origin != name and name not in self.source:
+                self.origins.setdefault(name, origin)
+            if origin and (root := self._root(origin)) != name:
+                self.heirs.setdefault(root, []).append(node)
+
+    def _root(self, name: str) -> str:
+        """Follow where a node stems from, back to the source."""
+        seen = set()
+        name = _REPLACED.sub("", name)
+        while name not in self.source and name in self.origins and name not in seen:
+            seen.add(name)
+            name = _REPLACED.sub("", self.origins[name])
+        return name
 
     def events(self, name: str) -> list[Event]:
         """Return what the passes did at a node."""
@@ -290,14 +307,14 @@ class _History(Instrument):
         if any(is_sealed(entry) for entry in (now, *heirs)) and name not in supposed:
             return Fate(name, op, "host", "it stays in float, as asked for", tuple(events))
         record = self.gone.get(name)
-        if now is None and not heirs and record is not None and record.name in _FOLDING:
+        into = [entry for event in events if event.kind == "rewritten" for entry in event.into]
+        stands = [*([now] if now is not None else []), *heirs]
+        stands += [self.final[entry] for entry in into if entry in self.final]
+        became = tuple(dict.fromkeys(describe(entry) for entry in stands))
+        if not stands and record is not None and record.name in _FOLDING:
             return Fate(name, op, "folded", record.name, tuple(events))
-        if now is None and record is not None:
-            into = [entry for event in events if event.kind == "rewritten" for entry in event.into]
-            texts = [describe(self.final[entry]) for entry in into if entry in self.final]
-            detail = f"{record.name}: {', '.join(dict.fromkeys(texts))}" if texts else record.name
-            return Fate(name, op, "supported", detail, tuple(events))
-        return Fate(name, op, "supported", describe(now) if now is not None else "", tuple(events))
+        detail = record.name if now is None and record is not None else ", ".join(became)
+        return Fate(name, op, "supported", detail, tuple(events), became)
 
 
 def describe(node: Node) -> str:

@@ -28,7 +28,7 @@ def _between(name: str, count: int) -> str:
     "snnc audit model.snn.onnx\nsnnc audit model.snn.onnx --json",
 )
 @click.argument("model", metavar="MODEL.snn.onnx")
-def command(output: Output, *, model: str) -> None:
+def command(output: Output, *, model: str) -> int:
     """Audit a model."""
     from snnc.compile import load_spiking
     from snnc.cost.audit import audit
@@ -57,11 +57,14 @@ def command(output: Output, *, model: str) -> None:
             "nodes": [{**row.__dict__, "operations": [*row.operations]} for row in report.rows],
         }
     )
-    if not report.clean:
-        raise MismatchError(
-            "SNN520",
-            f"{len(report.findings)} node(s) multiply between encoder and readout, or may",
-            where=Where(file=model),
-            problems=[Problem(f"{row.op}: {row.note}", Where(node=row.node)) for row in report.findings],
-        )
-    output.result(printable(report.claim))
+    if report.clean:
+        output.result(printable(report.claim))
+        return 0
+    error = MismatchError(
+        "SNN520",
+        f"{len(report.findings)} node(s) multiply between encoder and readout, or may",
+        where=Where(file=model),
+        problems=[Problem(f"{row.op}: {row.note}", Where(node=row.node)) for row in report.findings],
+    )
+    output.complain(error)
+    return error.exit_code

@@ -13,6 +13,7 @@ from snnc.cli.tables import bytes_text, show_pairs
 
 if TYPE_CHECKING:
     from snnc.ir import Model, Value
+    from snnc.survey import Survey
 
 __all__ = ["command"]
 
@@ -26,18 +27,20 @@ __all__ = ["command"]
 )
 @click.argument("file", metavar="FILE")
 @click.option(
-    "--why", metavar="NODE", help="Say what the passes did at a node, and why others left it alone."
+    "--why", metavar="NODE", help="Say what became of a node or tensor, and why passes left it alone."
 )
 @options.data
 @options.seed
-def command(output: Output, *, file: str, why: str | None, data: str | None, seed: int) -> None:
+def command(output: Output, *, file: str, why: str | None, data: str | None, seed: int) -> int:
     """Show what is in a model."""
     from snnc.ir import load
     from snnc.verify import dialect_of, verify_dialect
 
     if why is not None:
-        _explain(output, file, why)
-        return
+        from snnc.cli.why import explain
+
+        explain(output, file, why)
+        return 0
     model = load(file)
     dialect = dialect_of(model)
     facts = _facts(model)
@@ -77,6 +80,7 @@ def command(output: Output, *, file: str, why: str | None, data: str | None, see
         )
     for problem in problems:
         output.result(printable(f"not a valid {dialect} graph: {problem}"))
+    found = _support(output, file, model) if dialect in ("ann", None) else None
     cost = _cost(output, model, data, seed) if data is not None else None
     output.document(
         {
@@ -86,8 +90,49 @@ def command(output: Output, *, file: str, why: str | None, data: str | None, see
             **facts,
             "neuron_layers": neurons,
             "cost": cost,
+            "support": _support_rows(found) if found is not None else None,
+            "unsupported": [str(problem) for problem in found.problems] if found is not None else [],
+            "remedy": found.remedy if found is not None else None,
         }
     )
+    refusal = found.refusal() or found.error if found is not None else None
+    if refusal is None:
+        return 0
+    refusal.in_file(file)
+    output.complain(refusal)
+    return refusal.exit_code
+
+
+def _support(output: Output, file: str, model: Model) -> Survey | None:
+    """Show what of a source model can be converted, before anything is converted."""
+    from snnc.compile import look_through
+
+    if "snnc.format" in model.metadata_props:
+        return None
+    found = look_through(file)
+    output.result("what a conversion does with them:")
+    output.table(
+        ["operator", *_STATUSES],
+        [
+            [row["operator"], *(str(row[status]) if row[status] else "" for status in _STATUSES)]
+            for row in _support_rows(found)
+        ],
+        right=(1, 2, 3, 4),
+    )
+    return found
+
+
+_STATUSES = ("supported", "folded", "host", "unsupported")
+
+
+def _support_rows(found: Survey) -> list[dict[str, Any]]:
+    counts: dict[str, Counter[str]] = {}
+    for fate in found.fates:
+        counts.setdefault(fate.op, Counter())[fate.status] += 1
+    return [
+        {"operator": op, **{status: count[status] for status in _STATUSES}}
+        for op, count in sorted(counts.items())
+    ]
 
 
 def _facts(model: Model) -> dict[str, Any]:
@@ -173,53 +218,3 @@ def _cost(output: Output, model: Model, data: str, seed: int) -> dict[str, Any]:
     report = measure(model, samples, runtime.run, data=f"{sample_count(samples)} samples of {data}")
     output.result(render(report, output.width).rstrip("\n"))
     return report.to_dict()
-
-
-def _explain(output: Output, file: str, why: str) -> None:
-    """Convert the model in memory and tell what every pass did at one node."""
-    from difflib import get_close_matches
-
-    from snnc.compile import ConvertOptions, convert
-    from snnc.errors import SnncError, UsageError
-    from snnc.ir import load
-    from snnc.pipeline import Instrument, PassRecord
-
-    names = [node.name for node in load(file).graph if node.name]
-    if why not in names:
-        near = get_close_matches(why, names, n=3)
-        raise UsageError(
-            "SNN236",
-            f"{file!r} has no node {why!r}",
-            hint=f"did you mean {', '.join(near)}?" if near else f"its nodes: {', '.join(names[:10])}",
-        )
-
-    class Recorder(Instrument):
-        def __init__(self) -> None:
-            self.records: list[PassRecord] = []
-
-        def after(self, index: int, record: PassRecord, model: Model) -> None:
-            self.records.append(record)
-
-    recorder = Recorder()
-    ending: str | None = None
-    try:
-        convert(file, ConvertOptions(), instruments=[recorder])
-    except SnncError as error:
-        ending = str(error)
-    events = []
-    for record in recorder.records:
-        for rewrite in record.rewrites:
-            if why in rewrite.removed or why in rewrite.added:
-                text = f"{rewrite.rule}{f': {rewrite.note}' if rewrite.note else ''}"
-                events.append({"pass": record.name, "event": "rewritten", "text": text})
-        for entry in record.not_matched:
-            if entry.node == why:
-                events.append({"pass": record.name, "event": "left alone", "text": entry.reason})
-    output.table(
-        ["pass", "what happened", "why"], [[row["pass"], row["event"], row["text"]] for row in events]
-    )
-    if not events:
-        output.result(f"no pass looked at {printable(why)!r} closely: it stays as it is")
-    if ending is not None:
-        output.result(printable(f"the conversion ends with {ending}"))
-    output.document({"file": file, "node": why, "events": events, "conversion_error": ending})

@@ -236,9 +236,47 @@ def test_why_tells_what_passes_did_at_a_node(folder, snnc, validate):
 
 
 def test_why_tells_how_a_conversion_ends(folder, snnc, validate):
+    shutil.copy(SOURCES / "ort_dynamic.onnx", folder / "dynamic.onnx")
+    name = next(n.name for n in ir.load("dynamic.onnx").graph if n.op_type == "DynamicQuantizeLinear")
+    content = validate(snnc("inspect", "dynamic.onnx", "--why", name, "--json").stdout, "why")
+    assert content["status"] == "unsupported"
+    assert content["events"][-1]["event"] == "refused"
+    assert "quantize_static" in content["events"][-1]["text"]
+    assert "SNN461" in content["conversion_error"]
+
+
+def test_why_tells_what_a_node_became_without_data(folder, snnc, validate):
     shutil.copy(SOURCES / "float_dynamo.onnx", folder / "float.onnx")
     content = validate(snnc("inspect", "float.onnx", "--why", "node_gelu", "--json").stdout, "why")
-    assert "--calibrate" in content["conversion_error"]
+    assert content["status"] == "supported"
+    assert content["conversion_error"] is None
+    assert any("ExpGIF T=8 G=4" in text for text in content["became"])
+    graph = ir.load("float.onnx").graph
+    conv = next(node for node in graph if node.op_type == "Conv")
+    for tensor in (conv.outputs[0].name, conv.inputs[1].name, conv.inputs[0].name):
+        content = validate(snnc("inspect", "float.onnx", "--why", tensor, "--json").stdout, "why")
+        assert conv.name in content["nodes"]
+        assert content["place"]
+    result = snnc("inspect", "float.onnx", "--why", "node_gleu")
+    assert result.exit_code == 2
+    assert "node_gelu" in result.stderr
+
+
+def test_inspect_says_what_is_supported_before_any_conversion(folder, snnc, validate):
+    shutil.copy(SOURCES / "float_dynamo.onnx", folder / "float.onnx")
+    result = snnc("inspect", "float.onnx", "--json")
+    assert result.exit_code == 0
+    content = validate(result.stdout, "inspect")
+    assert all(row["unsupported"] == 0 for row in content["support"])
+    assert sum(row["supported"] + row["folded"] for row in content["support"]) == content["nodes"]
+    shutil.copy(SOURCES / "ort_dynamic.onnx", folder / "dynamic.onnx")
+    result = snnc("inspect", "dynamic.onnx", "--json")
+    assert result.exit_code == 4
+    content = validate(result.stdout, "inspect")
+    support = {row["operator"]: row for row in content["support"]}
+    assert support["DynamicQuantizeLinear"]["unsupported"] > 0
+    assert len(content["unsupported"]) == sum(row["unsupported"] for row in content["support"])
+    assert "DynamicQuantizeLinear" in result.stderr
 
 
 def test_opt_runs_chosen_passes(folder, snnc, validate):
