@@ -52,6 +52,8 @@ class FoldScales:
 
 
 def _fold(editor: Editor, node: Node, source: Value, factor: npt.NDArray[Any]) -> None:
+    if not np.isfinite(factor).all():
+        return  # refused later, by the name of this node
     rank = len(source.shape) if source.shape is not None else 0
     wide = (1,) * (rank - factor.ndim) + factor.shape
     layer, addition = source.producer(), None

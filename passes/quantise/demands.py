@@ -22,8 +22,9 @@ from snnc.passes.analysis.layout import LAYOUT_OPS
 
 __all__ = ["Carried", "Demand", "Walk"]
 
-#: Adds a reader, by node and position, to the site of a value; with no node: the value is an output.
-Demand = Callable[[Value, Node | None, int], None]
+#: Adds a reader, by node and position, to the site of a value; with no node: the value is an output. The last
+#: argument says that nothing but a code will do: a sum of spikes may do where its steps happen to allow it.
+Demand = Callable[[Value, Node | None, int, bool], None]
 
 _NEVER_FALL = frozenset({"Relu", "Clip", "Sigmoid", "Tanh", "Softplus", "Softsign", "Erf", "Exp"})
 _SUMS = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"})
@@ -108,7 +109,7 @@ class Walk:
             if is_sealed(value.producer()):
                 continue
             if value.producer() is not None and kind in (Carried.HOST, Carried.CURVE):
-                self._demand(value, None, 0)
+                self._demand(value, None, 0, kind is Carried.CURVE)
 
     def _of(self, value: Value | None, node: Node | None, position: int) -> _Seen:
         if value is None or constant(value) is not None or _is_repeated(value):
@@ -125,12 +126,12 @@ class Walk:
         seen = self._of(value, node, position)
         if value is None or seen.kind in (*allowed, Carried.CODE, Carried.CONSTANT, Carried.OTHER):
             return seen
-        return self._code(node, position)
+        return self._code(node, position, firm=seen.kind not in (Carried.SUM, Carried.POOLED))
 
-    def _code(self, node: Node, position: int) -> _Seen:
+    def _code(self, node: Node, position: int, *, firm: bool = False) -> _Seen:
         value = node.inputs[position]
         assert value is not None
-        self._demand(value, node, position)
+        self._demand(value, node, position, firm)
         return _CODE
 
     def _rule(self, node: Node) -> _Seen:

@@ -111,7 +111,9 @@ class InsertQuantisers:
         """Insert the quantisers; the result notes step and error of each."""
         result = PassResult()
         sites = quantiser_sites(model)
-        if not sites:
+        partly = any(node.domain == AI_SNNC and node.op_type == "Quantise" for node in model.graph)
+        if not sites or (partly and not any(site.firm for site in sites)):
+            # Who trained quantisers chose where codes are; what sums cannot do is refused later.
             return result
         if self.choices is not None:
             chosen = self.choices
@@ -130,7 +132,6 @@ class InsertQuantisers:
                 for name, site in _named(sites)
             }
         else:
-            partly = any(node.domain == AI_SNNC and node.op_type == "Quantise" for node in model.graph)
             raise UsageError(
                 "SNN261",
                 f"{_listed(sites)} no quantiser: it takes calibration data to give them one"

@@ -41,11 +41,13 @@ class Site:
         value: The float value.
         uses: Readers (node, input position) that will read the code; the others keep the float value.
         output: The value is an output of the graph, which will be the code.
+        firm: No reader could take the value without a code, whatever quantisers the network brings along.
     """
 
     value: Value
     uses: list[tuple[Node, int]] = field(default_factory=list)
     output: bool = False
+    firm: bool = False
 
     def add(self, node: Node, position: int) -> None:
         """Add a reader once."""
@@ -75,15 +77,18 @@ def quantiser_sites(model: Model) -> list[Site]:
             producer = origin.producer()
             if _is_code(producer) or _hands_on_a_code(operand):
                 continue
-            site = sites.setdefault(id(origin), Site(origin))
+            site = sites.setdefault(id(origin), Site(origin, firm=True))
             site.add(*use)
 
     def coded(value: Value, node: Node | None, position: int) -> bool:
         site = sites.get(id(value))
         return site is not None and (site.output if node is None else (node, position) in site.uses)
 
-    def demand(value: Value, node: Node | None, position: int) -> None:
+    def demand(value: Value, node: Node | None, position: int, firm: bool) -> None:
+        if _hands_on_a_code(value):
+            return  # a second code could only lose levels; what cannot take the first is refused later
         site = sites.setdefault(id(value), Site(value))
+        site.firm = site.firm or firm
         if node is None:
             site.output = True
         else:
@@ -114,18 +119,26 @@ def _is_code(node: Node | None) -> bool:
 
 
 def _hands_on_a_code(operand: Value) -> bool:
-    """Whether a value is a code already, perhaps scaled by a positive number in each channel."""
-    value: Value | None = operand
-    while value is not None:
+    """Whether a value is a code already, perhaps a join of some, or scaled by positive numbers."""
+    waiting = [operand]
+    seen: set[int] = set()
+    while waiting:
+        value = waiting.pop()
         node = value.producer()
-        if node is None or _is_code(node):
-            return node is not None
+        if id(value) in seen or _is_code(node):
+            continue
+        seen.add(id(value))
+        if node is None or node.domain not in ("", "ai.onnx"):
+            return False
+        if node.op_type == "Concat":
+            waiting += [entry for entry in node.inputs if entry is not None]
+            continue
         held = [constant(entry) for entry in node.inputs[1:]]
         scales = node.op_type in ("Mul", "Div") and all(h is not None and bool((h > 0).all()) for h in held)
-        if node.domain not in ("", "ai.onnx") or not (scales or node.op_type in _PASSES_CODES):
+        if not (scales or node.op_type in _PASSES_CODES) or node.inputs[0] is None:
             return False
-        value = node.inputs[0]
-    return False
+        waiting.append(node.inputs[0])
+    return True
 
 
 def host_values(model: Model, *, clipped: bool = False) -> set[int]:

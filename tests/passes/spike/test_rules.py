@@ -286,8 +286,9 @@ def test_negation(image: Any, agree: Any) -> None:
 
 
 def test_channels_of_either_sign_and_dead_ones(image: Any, agree: Any) -> None:
-    """A factor per channel, as batch normalisation leaves it: negative and zero ones among them."""
+    """A factor per channel of a layer that others read too: negative and zero ones among them."""
     c = image.conv(image.x, (4, 4, 3, 3), weights=image.grid(4, 4, 3, 3))
+    image.output(c)
     c = image.op("Mul", [c, image.const(np.reshape([1.5, -0.75, 0.0, -2.0], (4, 1, 1)))])
     c = image.op("Add", [c, image.const(np.reshape([0.1, -0.3, 0.6, 0.125], (4, 1, 1)))])
     result = agree(finish(image, c), source=True)
@@ -371,21 +372,18 @@ def test_average_pool_with_auto_pad(image: Any, agree: Any) -> None:
     agree(finish(image, pooled), source=True)
 
 
-def test_average_pool_that_is_not_understood(image: Any, agree: Any) -> None:
+def test_average_pool_in_ceil_mode(image: Any, agree: Any) -> None:
+    """The last windows hang over the edge and divide by what they hold."""
     value = image.op("AveragePool", [image.x], kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
-    with pytest.raises(UnsupportedError, match="ceil_mode or auto_pad"):
-        agree(finish(image, value))
+    agree(finish(image, value, step=0.37))
 
 
 def test_average_pool_with_dilations(net: Any, agree: Any) -> None:
-    """Opset 19 has them: to be right or refused, never to be overlooked."""
+    """Opset 19 has them; its means are products with rounded weights, so the step leaves no ties."""
     made = net(opset=19)
     x = made.quantise(made.input(["N", 4, 6, 6]), STEP, SIGNED)
     value = made.op("AveragePool", [x], kernel_shape=[2, 2], dilations=[2, 2])
-    try:
-        agree(finish(made, value), source=True)
-    except UnsupportedError as error:
-        assert "dilations" in str(error)
+    agree(finish(made, value, step=0.37), source=True)
 
 
 def test_max_pools(image: Any, agree: Any) -> None:
