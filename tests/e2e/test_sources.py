@@ -178,15 +178,17 @@ def test_refused(row: dict[str, Any]) -> None:
     assert caught.value.code == row["code"]
     assert caught.value.exit_code == 4
     assert caught.value.problems
-    for problem in caught.value.problems:
-        assert problem.where.node
-        assert row["reason"] in problem.message
+    assert all(problem.where.node for problem in caught.value.problems)
+    # What would meet the refused nodes' floats, if they stayed on the host, is listed behind them.
+    own = [p.message for p in caught.value.problems if "mixes floats of the host" not in p.message]
+    assert own and all(row["reason"] in message for message in own)
 
 
 def test_every_source_has_a_row_and_is_small() -> None:
     files = {path.stem: path.stat().st_size for path in SOURCES.glob("*.onnx")}
+    files.pop("llama_dynamo")  # reads token numbers: test_language_models.py
     assert sorted(files) == sorted(row["file"] for row in ROWS)
-    # The two transformers in float are a little larger.
+    # The transformers in float are a little larger.
     assert {name for name, size in files.items() if size >= 50_000} <= {"vit_dynamo", "vit_torchscript"}
 
 

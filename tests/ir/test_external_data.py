@@ -127,6 +127,7 @@ def in_sparse(weight: TensorProto) -> onnx.ModelProto:
     sparse = model.graph.sparse_initializer.add(dims=[64, 48])
     sparse.values.CopyFrom(weight)
     sparse.values.name = "s"
+    sparse.indices.CopyFrom(numpy_helper.from_array(np.arange(WEIGHT.size), "places"))
     return model
 
 
@@ -134,7 +135,9 @@ def in_subgraph(weight: TensorProto) -> onnx.ModelProto:
     output = helper.make_tensor_value_info("w", TensorProto.FLOAT, [64, 48])
     branch = helper.make_graph([], "branch", [], [output], [weight])
     node = helper.make_node("If", ["condition"], ["w"], then_branch=branch, else_branch=branch)
-    return product(None, node=node)
+    model = product(None, node=node)
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "condition"))
+    return model
 
 
 def in_function(weight: TensorProto) -> onnx.ModelProto:

@@ -146,3 +146,18 @@ def test_ops_of_the_quant_dialect(builder: Any, everywhere: Any, opset: int) -> 
     mirrored = np.array([1, -1, 1, 1, -1])
     assert np.allclose(result[normal], mirrored * centred / n.std(axis=1, keepdims=True), atol=0.01)
     assert np.allclose(result[plain], mirrored * n / np.sqrt((n**2).mean(axis=1, keepdims=True)), atol=0.01)
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+def test_root_mean_square_in_float(builder: Any, everywhere: Any, opset: int) -> None:
+    """It lives only until a neuron takes its place, and is in float: small integers make its sums exact."""
+    rng = np.random.default_rng(3)
+    model = builder(opset)
+    model.input("x", np.float32, ["N", 5, 4])
+    scale = np.array([1.0, -0.5, 2.0, 0.0], dtype=np.float32)
+    y = model.node("RMSNorm", ["x", model.constant(scale), model.constant(np.float32(0.25))])
+    x = rng.integers(-9, 10, (3, 5, 4)).astype(np.float32)
+    x[0, 0] = 0
+    result = everywhere(model.proto({y: (np.float32, 3)}), {"x": x})
+    root = np.sqrt(np.square(x.astype(np.float64)).mean(axis=-1, keepdims=True) + 0.25)
+    np.testing.assert_allclose(result[y], x / root * scale, rtol=1e-6)
