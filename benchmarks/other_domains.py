@@ -329,6 +329,13 @@ def table(result: dict[str, Any]) -> list[str]:
     ]
 
 
+def refusal(error: SnncError) -> str:
+    """Return the message of an error without the folder of the user's file."""
+    text = " ".join(str(error).split())
+    file = error.where.file
+    return (text.replace(file, Path(file).name) if file else text)[:300]
+
+
 def main() -> int:
     """Judge one network; return the exit status."""
     parser = argparse.ArgumentParser(
@@ -353,7 +360,7 @@ def main() -> int:
         status = int(not row["audit"]["clean"] or row["unequal"] > 0)
     except SnncError as error:
         row, status = (
-            {"title": options.network, "refused": " ".join(str(error).split())[:300]},
+            {"title": options.network, "refused": refusal(error)},
             error.exit_code,
         )
         say(str(error))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -261,8 +262,9 @@ def judge(network: nn.Module, images: Tensor, labels: Tensor, steps: int) -> dic
 
 
 def reason(error: Exception) -> str:
-    """Return what an error says in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    """Return what an error says in one line, without addresses in memory."""
+    text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(str(error).split()))
+    return f"{type(error).__name__}: {text}"
 
 
 def main() -> int:

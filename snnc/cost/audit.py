@@ -238,6 +238,9 @@ class _Walk:
         if node.op_type in ("Shape", "Size") or (node.op_type == "Range" and not read):
             self.inputs |= made
             return _row(node, "layout", "the shape of a tensor")
+        if not read and node.domain == "" and node.op_type in LAYOUT:
+            self.inputs |= made
+            return _row(node, "host", "of constants alone")
         of_inputs = bool(read) and all(id(value) in self.inputs for value in read)
         on_host = bool(read) and all(id(value) in self.inputs | self.floats for value in read)
         if on_host and (declared(node) or _moves(node)):

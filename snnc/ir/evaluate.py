@@ -120,6 +120,20 @@ def _result_size(node: ir.Node, inputs: Sequence[Array | None]) -> float:
         return float(max(sizes, default=0))
 
 
+def _gather_elements(node: ir.Node, inputs: Sequence[Array | None]) -> Array:
+    """Evaluate GatherElements, which onnx's evaluator does for indices as large as the data alone."""
+    data, indices = inputs
+    if data is None or indices is None or data.ndim != indices.ndim:
+        raise ValueError("GatherElements needs data and indices of one rank")
+    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
+    axis %= data.ndim
+    part = tuple(slice(None) if place == axis else slice(size) for place, size in enumerate(indices.shape))
+    try:
+        return np.take_along_axis(data[part], indices.astype(np.int64), axis=axis)
+    except (IndexError, ValueError) as error:
+        raise ValueError(f"cannot be evaluated: {error}") from error
+
+
 def evaluate(node: ir.Node, inputs: Sequence[Array | None], opsets: Mapping[str, int]) -> list[Array]:
     """Compute the outputs of one standard node from constant inputs, with onnx's reference evaluator.
 
@@ -136,6 +150,8 @@ def evaluate(node: ir.Node, inputs: Sequence[Array | None], opsets: Mapping[str,
     """
     if _result_size(node, inputs) > _MOST_ELEMENTS:
         raise ValueError("its result is too large")
+    if node.op_type == "GatherElements":
+        return [_gather_elements(node, inputs)]
     present = {
         value.name: array
         for value, array in zip(node.inputs, inputs, strict=True)

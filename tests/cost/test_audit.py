@@ -157,3 +157,14 @@ def test_unknown_operator_is_found(spiking: Model) -> None:
     neuron = first(spiking, "ExpGIF")
     put_behind(spiking, neuron, "Softmax", [neuron.outputs[0]])
     assert "smuggled" in found(spiking)
+
+
+def test_arithmetic_on_constants_alone_is_no_product_of_the_network(spiking: Model) -> None:
+    numbers = initializer(spiking.graph, "numbers", np.arange(4, dtype=np.int64))
+    made = make_node(spiking.graph, "Mul", [numbers, numbers], domain="", name="fixed", dtype=DataType.INT64)
+    spiking.graph.insert_before(next(iter(spiking.graph)), made)
+    assert audit(spiking).clean
+    # What takes them for weights is found all the same.
+    synapse = first(spiking, "SpikeConv")
+    synapse.replace_input_with(1, made.outputs[0])
+    assert synapse.name in found(spiking)

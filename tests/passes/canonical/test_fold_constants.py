@@ -141,3 +141,15 @@ def test_arithmetic_on_dimensions(parse, ops):
     FoldShapes().run(model)
     reshape = next(node for node in model.graph if node.op_type == "Reshape")
     assert constant(reshape.inputs[1]).tolist() == [-1, 24]
+
+
+def test_elements_gathered_by_a_smaller_table_of_indices(parse, check, ops):
+    """Fewer indices than data on every axis, as a model cuts its buffers of positions."""
+    model = parse(
+        """g (float[N, 2] x) => (float[N, 2] y)
+        <float[3, 4] d = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}, int64[1, 2] i = {3, -3}>
+        { p = GatherElements<axis = 1>(d, i) y = Add(x, p) }"""
+    )
+    FoldConstants().run(model)
+    assert ops(model) == ["Add"]
+    assert constant(next(iter(model.graph)).inputs[1]).tolist() == [[3, 1]]
