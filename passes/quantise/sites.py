@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from snnc.coding import CodeBook
 from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant
 from snnc.passes.analysis.hosted import host_nodes
 from snnc.passes.analysis.layout import LAYOUT_OPS
@@ -119,15 +120,19 @@ def _is_code(node: Node | None) -> bool:
 
 
 def _hands_on_a_code(operand: Value) -> bool:
-    """Whether a value is a code already, perhaps a join of some, or scaled by positive numbers."""
+    """Whether a value is a code already, perhaps a join of some of one book, or scaled."""
     waiting = [operand]
     seen: set[int] = set()
+    books: set[str] = set()
     while waiting:
         value = waiting.pop()
         node = value.producer()
-        if id(value) in seen or _is_code(node):
+        if id(value) in seen:
             continue
         seen.add(id(value))
+        if node is not None and _is_code(node):
+            books.add(_book(node))
+            continue
         if node is None or node.domain not in ("", "ai.onnx"):
             return False
         if node.op_type == "Concat":
@@ -138,7 +143,19 @@ def _hands_on_a_code(operand: Value) -> bool:
         if not (scales or node.op_type in _PASSES_CODES) or node.inputs[0] is None:
             return False
         waiting.append(node.inputs[0])
-    return True
+    return len(books) <= 1
+
+
+def _book(node: Node) -> str:
+    """Return the code book of a quantiser as text, the same for equal books."""
+    while node.op_type == "Gate" and node.inputs[0] is not None:
+        before = node.inputs[0].producer()
+        if before is None or not _is_code(before):
+            return node.op_type
+        node = before
+    if node.op_type != "Quantise":
+        return node.op_type
+    return str(CodeBook.from_attributes(attributes(node)))
 
 
 def host_values(model: Model, *, clipped: bool = False) -> set[int]:
