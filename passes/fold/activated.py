@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -93,7 +94,8 @@ def fold_activated(kind: Activated, book: CodeBook, output_step: ExactArray, tie
     for (step, bias, *rest), row in numbers.items():
         channels.setdefault(tuple(rest), []).append((step, bias, row))  # type: ignore[arg-type]
     closes = book.closed(ties)
-    paths = {key: _path(book, closes, *key) for key in channels}
+    closed_at = tuple(bool(flag) for flag in closes)
+    paths = {key: _path(book, closed_at, *key) for key in channels}
     levels, columns = _columns(list(paths.values()))
     check_size(len(numbers), len(levels))
     table = np.empty((len(numbers), len(levels) - 1), dtype=np.int64)
@@ -111,9 +113,10 @@ def fold_activated(kind: Activated, book: CodeBook, output_step: ExactArray, tie
     return _table(np.clip(table, low, high + 1), book.codes[levels], rows, low, high)
 
 
+@lru_cache(maxsize=256)
 def _path(
     book: CodeBook,
-    closed: npt.NDArray[np.bool_],
+    closed: tuple[bool, ...],
     function: Activation,
     gain: Fraction,
     offset: Fraction,
@@ -147,7 +150,7 @@ def _path(
     return _Path(tuple(directions), tuple(levels), tuple(map(tuple, runs)))
 
 
-def _count(edge: Edge, targets: Sequence[Fraction], closed: npt.NDArray[np.bool_], *, falling: bool) -> int:
+def _count(edge: Edge, targets: Sequence[Fraction], closed: Sequence[bool], *, falling: bool) -> int:
     """Number of break points that a value has reached, by bisection: level k needs all below it."""
     low, high = 0, len(targets)
     while low < high:

@@ -222,3 +222,34 @@ def test_progress_is_told_and_memory_is_bounded(net: Any) -> None:
     calibration(made.model(), {"layernormalization": (2,)})
     assert told[0] == (8, None) and told[-1] == (64, 64)
     assert calibration.count == 64 and len(calibration.digest) == 64
+
+
+@pytest.mark.parametrize("kind", ["gauss", "outlier"])
+def test_few_steps_lose_next_to_nothing(kind: str) -> None:
+    """Eight steps an octave, shared by channels of like size."""
+    random = np.random.default_rng(4)
+    x = draw(kind, (8, 300, 64)) * np.exp(random.normal(size=64) * 0.7).astype(np.float32)
+    for book in (CodeBook(8, 4, signed=True), CodeBook(4, 4, signed=True)):
+        free, few = (
+            balanced_steps(seen(x, (2,)), book, "mse", (), WeightFormat("int8"), few=flag)
+            for flag in (False, True)
+        )
+        octaves = np.log2(few.step.astype(np.float64)) * 8
+        assert np.abs(octaves - np.rint(octaves)).max() < 1e-5
+        assert len(np.unique(few.step)) < len(np.unique(free.step)) / 1.5
+        assert few.decibel > free.decibel - 0.1
+
+
+@pytest.mark.parametrize(("function", "shared"), [("Gelu", True), ("Relu", False)])
+def test_channels_of_a_transcendental_function_share_steps(function: str, shared: bool, net: Any) -> None:
+    """Each distinct step of such a function costs a table of certified roots."""
+    made = net(opset=20)
+    hidden = made.op(
+        "Add", [made.matmul(made.input(["N", 6]), (6, 48)), made.const(made.normal(48, 1)[:, 0])]
+    )
+    made.output(made.matmul(made.op(function, [hidden]), (48, 3)))
+    quantised = quantise(made.model(), ConvertOptions(calibrate="random:32"))
+    steps = [constant(node.inputs[1]) for node in quantised.graph if node.op_type == "Quantise"]
+    (own,) = [step.reshape(-1) for step in steps if step is not None and step.size == 48]
+    octaves = np.log2(own.astype(np.float64)) * 8
+    assert bool(np.abs(octaves - np.rint(octaves)).max() < 1e-5) == shared
