@@ -46,10 +46,13 @@ class Channels:
     Attributes:
         axes: The axes; empty for one step in all.
         rows: The weights behind the code, where there are axes.
+        places: The one place read along other axes, such as the class token: what stands elsewhere makes no
+            difference to the step.
     """
 
     axes: tuple[int, ...] = ()
     rows: tuple[Rows, ...] = ()
+    places: tuple[tuple[int, int], ...] = ()
 
 
 def channels_of(model: Model, sites: list[Site]) -> list[Channels]:
@@ -78,7 +81,25 @@ def _channels(site: Site, shapes: Shapes, shapes_of_two: Shapes) -> Channels:
     fixed = [axis for axis, (a, b) in enumerate(zip(shape, other, strict=True)) if a == b and a > 1 and axis]
     kept = tuple(axis for axis in fixed if _rows(site, shape, (axis,), shapes) is not None)
     rows = _rows(site, shape, kept, shapes) if kept else None
-    return Channels(kept, tuple(rows)) if rows is not None else Channels()
+    places: tuple[tuple[int, int], ...] = ()
+    if rows and len(kept) > 1:
+        # Where one token is read, a step for each of the others would be a table for nothing.
+        places = _single_places(kept, shape, rows)
+        if places:
+            kept = tuple(axis for axis in kept if axis not in dict(places))
+            rows = _rows(site, shape, kept, shapes)
+    return Channels(kept, tuple(rows), places) if rows is not None else Channels()
+
+
+def _single_places(
+    axes: tuple[int, ...], shape: tuple[int, ...], rows: list[Rows]
+) -> tuple[tuple[int, int], ...]:
+    """Return the axes along which the products behind read one place alone, and that place."""
+    labels = np.unique(np.concatenate([entry.labels.reshape(-1) for entry in rows]))
+    places = np.unravel_index(labels, [shape[axis] for axis in axes])
+    return tuple(
+        (axis, int(place[0])) for axis, place in zip(axes, places, strict=True) if len(np.unique(place)) == 1
+    )
 
 
 def _rows(site: Site, shape: tuple[int, ...], axes: tuple[int, ...], shapes: Shapes) -> list[Rows] | None:

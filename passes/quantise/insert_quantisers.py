@@ -74,7 +74,10 @@ class TensorSample:
 #: Runs a model on the calibration data and samples tensors, by name.
 Sampler = Callable[[Model, Sequence[str]], Mapping[str, TensorSample]]
 #: Runs a model on the calibration data; for each tensor named, the axes along which channels are told apart.
-Observer = Callable[[Model, Mapping[str, tuple[int, ...]]], Mapping[str, Distribution]]
+Observer = Callable[
+    [Model, Mapping[str, tuple[int, ...]], Mapping[str, tuple[tuple[int, int], ...]]],
+    Mapping[str, Distribution],
+]
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,8 @@ class InsertQuantisers:
                 # A divergence needs finer bins than there is room for in a histogram for each channel.
                 channels = {name: Channels() for name in channels}
             # Each distribution is let go once its step is chosen: what the search sums up takes memory.
-            seen = dict(self.observer(model, {name: entry.axes for name, entry in channels.items()}))
+            axes = {name: entry.axes for name, entry in channels.items()}
+            seen = dict(self.observer(model, axes, {name: entry.places for name, entry in channels.items()}))
             chooser = Chooser(model, self.layers, [site.value for site in sites])
             chosen = {
                 name: self._choose(

@@ -43,18 +43,31 @@ class Calibration:
         self.count = 0
         self.digest = ""
 
-    def __call__(self, model: Model, axes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Distribution]:
+    def __call__(
+        self,
+        model: Model,
+        axes: Mapping[str, tuple[int, ...]],
+        places: Mapping[str, tuple[tuple[int, int], ...]] | None = None,
+    ) -> Mapping[str, Distribution]:
         """Run the model and count the values of tensors.
 
         Args:
             model: A model in the quant dialect or on its way into it; not changed.
             axes: For each tensor wanted, the axes along which channels are told apart.
+            places: For each tensor, axes of which one place alone counts, and that place.
 
         Returns:
             How the values of each tensor are spread.
         """
         histograms = {name: Histogram(along) for name, along in axes.items()}
-        self.each_batch(model, list(axes), lambda name, array: histograms[name].add(array))
+        chosen = places or {}
+
+        def add(name: str, array: npt.NDArray[Any]) -> None:
+            for axis, place in chosen.get(name, ()):
+                array = np.take(array, [place], axis=axis)
+            histograms[name].add(array)
+
+        self.each_batch(model, list(axes), add)
         return {name: histogram.distribution() for name, histogram in histograms.items()}
 
     def sample(self, model: Model, names: Sequence[str]) -> Mapping[str, TensorSample]:

@@ -12,7 +12,7 @@ from snnc.coding import CodeBook
 from snnc.compile import ConvertOptions, convert, quantise
 from snnc.data import open_samples
 from snnc.errors import UsageError
-from snnc.ir import attributes, constant
+from snnc.ir import attributes, constant, infer_shapes
 from snnc.passes.quantise.balance import balanced_steps
 from snnc.passes.quantise.channels import Rows, channels_of
 from snnc.passes.quantise.grids import WeightFormat
@@ -253,3 +253,27 @@ def test_channels_of_a_transcendental_function_share_steps(function: str, shared
     (own,) = [step.reshape(-1) for step in steps if step is not None and step.size == 48]
     octaves = np.log2(own.astype(np.float64)) * 8
     assert bool(np.abs(octaves - np.rint(octaves)).max() < 1e-5) == shared
+
+
+def test_no_steps_for_tokens_that_nothing_reads(net: Any) -> None:
+    """A classifier on the last token: steps differ by channel, not by token, and suit that token."""
+    made = net()
+    x = made.matmul(made.input(["N", 5, 6]), (6, 8))
+    norm = made.op("LayerNormalization", [x, made.const(np.ones(8)), made.const(np.zeros(8))], axis=-1)
+    last = made.op("Gather", [norm, made.const(4, np.int64)], axis=1)
+    model = made.output(made.matmul(last, (8, 3))).model()
+    infer_shapes(model)
+    (entry,) = channels_of(model, quantiser_sites(model))
+    assert (entry.axes, entry.places) == ((2,), ((1, 4),))
+
+
+def test_one_place_alone_is_observed(net: Any) -> None:
+    made = net()
+    h = made.op("Identity", [made.input(["N", 5, 6])], name="h")
+    model = made.output(made.matmul(h, (6, 3))).model()
+    infer_shapes(model)
+    x = np.random.default_rng(1).standard_normal((20, 5, 6)).astype(np.float32)
+    x[:, 4] *= 0.01
+    found = Calibration(open_samples({"x": x}))(model, {"h": (2,)}, {"h": ((1, 4),)})["h"]
+    assert found.shape == (6,) and int(found.numbers.sum()) == 20 * 6
+    assert found.high == x[:, 4].max() and found.low == x[:, 4].min()
