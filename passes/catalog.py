@@ -8,6 +8,7 @@ from snnc.passes.canonical.drop_dead_code import DropDeadCode
 from snnc.passes.canonical.drop_expansions import DropExpansions
 from snnc.passes.canonical.einsum_to_matmul import EinsumToMatmul
 from snnc.passes.canonical.evaluate_constants import EvaluateConstants
+from snnc.passes.canonical.fix_sizes import FixSizes
 from snnc.passes.canonical.fold_batch_norm import FoldBatchNorm
 from snnc.passes.canonical.fold_constants import FoldConstants
 from snnc.passes.canonical.fold_scales import FoldScales
@@ -64,6 +65,7 @@ __all__ = ["ALL_PASSES"]
 #: In the order in which a conversion first uses them.
 ALL_PASSES: tuple[type[Pass], ...] = (
     FreezeDefaults,
+    FixSizes,
     NameNodes,
     SortNodes,
     InlineFunctions,

@@ -10,6 +10,7 @@ from snnc.passes.canonical.drop_dead_code import DropDeadCode
 from snnc.passes.canonical.drop_expansions import DropExpansions
 from snnc.passes.canonical.einsum_to_matmul import EinsumToMatmul
 from snnc.passes.canonical.evaluate_constants import EvaluateConstants
+from snnc.passes.canonical.fix_sizes import FixSizes
 from snnc.passes.canonical.fold_batch_norm import FoldBatchNorm
 from snnc.passes.canonical.fold_constants import FoldConstants
 from snnc.passes.canonical.fold_scales import FoldScales
@@ -65,10 +66,11 @@ __all__ = ["front_end", "quantisers_of"]
 _MANY_TIMESTEPS = 6
 
 
-def canonical(allow_host: tuple[str, ...] = ()) -> tuple[Pass, ...]:
+def canonical(allow_host: tuple[str, ...] = (), sizes: tuple[str, ...] = ()) -> tuple[Pass, ...]:
     """Clean-up of any ONNX graph; what can never be converted is refused before shapes are inferred."""
     return (
         FreezeDefaults(),
+        FixSizes(sizes),
         NameNodes(),
         SortNodes(),
         InlineFunctions(),
@@ -106,6 +108,7 @@ def front_end(
     encode_input: EncodeInput | None = None,
     allow_host: tuple[str, ...] = (),
     layers: tuple[str, ...] = (),
+    sizes: tuple[str, ...] = (),
 ) -> tuple[Pass, ...]:
     """Everything before the network is encoded: all approximations are made here.
 
@@ -118,10 +121,11 @@ def front_end(
         encode_input: What turns the network input into codes; default leaves the first layer on the host.
         allow_host: Operators and nodes that stay in float on the host.
         layers: Rules for single layers.
+        sizes: Numbers of open sizes of the inputs.
     """
     insert = insert or InsertQuantisers()
     return (
-        *canonical(allow_host),
+        *canonical(allow_host, sizes),
         EvaluateConstants(),
         GemmToMatmul(),
         EinsumToMatmul(),

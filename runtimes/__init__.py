@@ -13,7 +13,7 @@ import difflib
 from snnc.errors import UsageError
 from snnc.ir import Model
 from snnc.runtimes.common import DEFAULT_BATCH, Runtime
-from snnc.runtimes.numpy_runtime import NumpyPacked, NumpyTimestep
+from snnc.runtimes.numpy_runtime import NumpyPacked, NumpyTimestep, input_specs
 from snnc.runtimes.onnxruntime_runtime import OnnxRuntime, Optimisation
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Optimisation",
     "Runtime",
     "create",
+    "input_specs",
 ]
 
 RUNTIMES = ("numpy", "numpy-timestep", "ort", "ort-stock")

@@ -16,7 +16,7 @@ from snnc.ops import DOMAIN, LAYOUT, OPS, LayoutOp, OpDef, Signal, SpikeTrain
 from snnc.runtimes.common import DEFAULT_BATCH, Array, check_inputs, check_taps, run_in_batches
 from snnc.runtimes.hosted import HostExecutor
 
-__all__ = ["NumpyPacked", "NumpyTimestep"]
+__all__ = ["NumpyPacked", "NumpyTimestep", "input_specs"]
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from snnc.pipeline import Instrument, PassRecord, format_pipeline, run_pipeline
 from snnc.pipeline.contract import Pass
 from snnc.recorded import ChosenQuantisers, choices_of_file, write_choices
 from snnc.settings import SETTINGS, LayerRule, check
+from snnc.sizes import any_sizes, sizes_of_samples
 from snnc.survey import AnyChoice, Survey, survey
 
 __all__ = [
@@ -71,6 +72,8 @@ class ConvertOptions:
         observer: How the steps of codes are chosen: ``mse``, ``percentile`` or ``entropy``.
         encode_input: Whether the input becomes spikes, so that the first layer need not run on the host.
         allow_host: Operators and nodes that stay in float on the host, declared and billed.
+        sizes: Numbers of open sizes of the inputs, ``NAME=NUMBER``; what is not named is taken from the
+            calibration data.
 
     Each field has a row in `snnc.settings.SETTINGS`, from which flags and recipe keys are made.
     """
@@ -86,6 +89,7 @@ class ConvertOptions:
     labels: str | None = None
     encode_input: bool = False
     allow_host: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
     observer: ObserverName = "mse"
 
     def __post_init__(self) -> None:
@@ -209,6 +213,7 @@ def _front_end(
         encoder,
         options.allow_host,
         options.layers,
+        options.sizes,
     )
 
 
@@ -249,6 +254,7 @@ def convert(
     model, digest = _open(source, options)
     original = clone(model)
     observer = _observer(options, calibration, progress)
+    options = _sized(options, model, observer)
     steps = (*_front_end(options, observer, None), Encode())
     snapshot = _Snapshot(Encode.name)
     chosen = ChosenQuantisers()
@@ -291,6 +297,7 @@ def look_through(
     """
     options = options or ConvertOptions()
     model, _ = _open(source, options)
+    options = replace(options, sizes=any_sizes(model, options.sizes))
     weights = sum(int(v.const_value.size) for v in model.graph.initializers.values() if v.const_value)
     # Choosing the integers of many weights takes long, and hardly ever decides anything.
     last = RequireQuantised.name if weights > _MANY_WEIGHTS else RequireIntegers.name
@@ -342,6 +349,7 @@ def quantise(
     options = options or ConvertOptions()
     model, _ = _open(source, options)
     observer = _observer(options, None, None) if choices is None else None
+    options = _sized(options, model, observer)
     try:
         run_pipeline(model, _front_end(options, observer, choices))
     except SnncError as error:
@@ -361,7 +369,8 @@ def stage_before_quantisers(
         calibration: Calibration data; see `convert`.
     """
     model, _ = _open(source, options)
-    steps = _front_end(options, _observer(options, calibration, None), None)
+    observer = _observer(options, calibration, None)
+    steps = _front_end(_sized(options, model, observer), observer, None)
     names = [step.name for step in steps]
     try:
         run_pipeline(model, steps[: names.index(InsertQuantisers.name)])
@@ -390,6 +399,13 @@ def _observer(
     if source is None:
         return None
     return Calibration(open_samples(source, seed=options.seed), progress)
+
+
+def _sized(options: ConvertOptions, model: Model, observer: Calibration | None) -> ConvertOptions:
+    """Give open sizes that nobody named the numbers that the calibration data have."""
+    if observer is None:
+        return options
+    return replace(options, sizes=sizes_of_samples(model, options.sizes, observer.samples))
 
 
 def _open(source: str | os.PathLike[str] | Model, options: ConvertOptions) -> tuple[Model, str]:

@@ -20,7 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"verify", "cost"}),
     frozenset({"pipeline"}),
     frozenset({"passes", "runtimes"}),
-    frozenset({"calibration", "frontends", "nn", "recorded", "survey"}),
+    frozenset({"calibration", "frontends", "nn", "recorded", "sizes", "survey"}),
     frozenset({"compile"}),
     frozenset({"auto"}),
     frozenset({"debug", "report"}),

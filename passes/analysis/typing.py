@@ -85,7 +85,7 @@ class TypeAnalysis:
                 "SNN435",
                 "its shape is not static",
                 where=Where(tensor=value.name),
-                hint="export the model with fixed sizes for every dimension but the batch",
+                hint="give it a number: --size NAME=NUMBER",
             )
         return known
 

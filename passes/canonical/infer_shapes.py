@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from snnc.errors import Problem, UnsupportedError, Where
 from snnc.ir import AI_SNNC, DataType, Model, Node, Shape, Value, attributes, concrete_shapes
 from snnc.ir.rewrite import infer_with_stand_ins
+from snnc.passes.canonical.fix_sizes import OPEN_SIZES
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
 
 __all__ = ["InferShapes"]
@@ -88,7 +89,7 @@ class InferShapes:
                 "SNN435",
                 f"{len(unknown)} shapes are unknown",
                 problems=unknown,
-                hint="export the model with fixed sizes for every dimension but the batch",
+                hint=OPEN_SIZES,
             )
         rewrites = [Rewrite("infer-shapes", (), (), f"{len(changed)} values")] if changed else []
         return PassResult(rewrites)

@@ -119,7 +119,11 @@ class RandomSamples:
         sizes: dict[str, tuple[int, ...]] = {}
         for spec in inputs:
             if None in spec.shape[1:]:
-                raise UsageError("SNN232", f"random samples need known sizes, but the input is {spec}")
+                raise UsageError(
+                    "SNN232",
+                    f"random samples need known sizes, but the input is {spec}",
+                    hint="give them: --size NAME=NUMBER",
+                )
             sizes[spec.name] = tuple(size for size in spec.shape[1:] if size is not None)
             if math.prod(sizes[spec.name]) * self.count * spec.dtype.itemsize > _LARGEST:
                 raise UsageError("SNN232", f"{self.count} random samples of {spec} do not fit into memory")

@@ -155,6 +155,17 @@ SETTINGS: tuple[Setting, ...] = (
         metavar="OP|NODE",
     ),
     Setting(
+        "sizes",
+        "text",
+        "Number of an open size of the inputs other than the batch, by its name in the file (sequence=128) "
+        "or by input and axis (x:2=128). May be repeated.",
+        default_text="those of the calibration data",
+        many=True,
+        pattern=r"[ -<>-~]+=[1-9][0-9]{0,8}",
+        metavar="NAME=NUMBER",
+        flag="--size",
+    ),
+    Setting(
         "observer",
         "text",
         "How calibration chooses the step of a code: least squared error, reaching 99.99 % of the values, or "

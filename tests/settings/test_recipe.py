@@ -28,7 +28,8 @@ def one_value(setting: Setting) -> st.SearchStrategy[Any]:
         return st.sampled_from(
             ["x.npz", "../a/b.npy", "/abs/x.npz", "random:4" if setting.kind == "data" else "y"]
         )
-    return st.sampled_from(["int8", "wide"]) if setting.name == "weights" else st.text(min_size=1)
+    texts = {"weights": ["int8", "wide"], "sizes": ["sequence=128", "x:2=7"]}
+    return st.sampled_from(texts[setting.name]) if setting.name in texts else st.text(min_size=1)
 
 
 @given(st.data())
