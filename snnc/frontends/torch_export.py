@@ -10,12 +10,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from snnc.errors import InputError, UsageError, Where
+from snnc.frontends.torch_trace import trace
 from snnc.ir import Model, Node, save, unique_name
 from snnc.nn.expg import ExpG
 from snnc.nn.weights import QuantConv2d, QuantLinear
@@ -36,6 +37,7 @@ def export(
     dynamic_batch: bool = True,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
+    exporter: Literal["dynamo", "torchscript"] = "dynamo",
 ) -> None:
     """Write a torch module as one ONNX file.
 
@@ -51,22 +53,30 @@ def export(
         dynamic_batch: Leave axis 0 of every input open. Otherwise the example's batch is fixed.
         input_names: Names of the graph inputs; default: the argument names of ``forward``.
         output_names: Names of the graph outputs; default ``("logits",)`` for one output, else torch's.
+        exporter: Which of torch's exporters: ``"torchscript"`` is several times faster on small networks, but
+            deprecated by torch, and its nodes keep torch's names.
 
     Raises:
-        UsageError: SNN211 if no example is given, or an ExpG per channel reads inputs of different ranks.
+        UsageError: SNN211 if no example is given, or an ExpG per channel reads inputs of different ranks, or
+            there is no such exporter.
         InputError: SNN308 if torch cannot trace or translate the module.
         EnvironmentFailure: SNN603 if the file cannot be written.
     """
     inputs = (example,) if isinstance(example, Tensor) else tuple(example)
     if not inputs or not all(isinstance(part, Tensor) for part in inputs):
         raise UsageError("SNN211", "export needs an example input: a tensor, or a sequence of tensors")
+    if exporter not in ("dynamo", "torchscript"):
+        raise UsageError("SNN211", f"no exporter {exporter!r}", hint="dynamo or torchscript")
     copied = copy.deepcopy(module).eval()
     deployed = _deployed(copied, inputs)
     if dynamic_batch:
         # torch specialises a batch of one; any other size keeps the axis open.
         inputs = tuple(torch.cat([part[:1], part[:1]]) for part in inputs)
-    model = _translate(deployed, inputs, dynamic_batch, input_names, output_names, Path(path))
-    _tidy(model)
+    if exporter == "torchscript":
+        model = trace(deployed, inputs, dynamic_batch, input_names, output_names, Path(path))
+    else:
+        model = _translate(deployed, inputs, dynamic_batch, input_names, output_names, Path(path))
+        _tidy(model)
     attach_functions(model)
     model.ir_version = _IR_VERSION
     save(model, path)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from snnc.coding import CodeBook, Partition, optimal_step
 from snnc.errors import UsageError
 from snnc.nn.functional import expg, quantise
+from snnc.nn.symbolic import one_node
 from snnc.ops import DOMAIN
 
 __all__ = ["ExpG", "FixedExpG"]
@@ -141,6 +142,9 @@ class ExpG(nn.Module):
         """
         self._check(u)
         if not self.training:
+            if torch.onnx.is_in_onnx_export():
+                # For torch.onnx.export called on the network itself: one node, as snnc.export writes it.
+                return self.fixed(u.ndim).forward(u)
             return quantise(u, self._broadcast(self.step, u.ndim), self.book)
         if not self._ready:
             if not bool(self.initialised):
@@ -179,9 +183,7 @@ class FixedExpG(nn.Module):
         """Quantise ``u``, float32 of any shape that ``step`` broadcasts to."""
         if torch.onnx.is_in_onnx_export():
             # One node of the domain ai.snnc; its meaning comes from the function that the exporter attaches.
-            return torch.onnx.ops.symbolic(
-                f"{DOMAIN}::Quantise", (u, self.step), self._attributes(), dtype=u.dtype, shape=u.shape
-            )
+            return one_node(f"{DOMAIN}::Quantise", (u, self.step), self._attributes())
         return quantise(u, self.step, self.book)
 
     def _attributes(self) -> dict[str, Any]:

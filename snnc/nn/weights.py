@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from snnc.errors import UsageError
+from snnc.nn.symbolic import one_node
 
 __all__ = ["QuantConv2d", "QuantLinear", "QuantWeight"]
 
@@ -62,9 +63,7 @@ class QuantWeight(nn.Module):
 
 def _dequantise(whole: Tensor, scale: Tensor) -> Tensor:
     if torch.onnx.is_in_onnx_export():
-        return torch.onnx.ops.symbolic(
-            "DequantizeLinear", (whole, scale), {"axis": 0}, dtype=torch.float32, shape=whole.shape
-        )
+        return one_node("DequantizeLinear", (whole, scale), {"axis": 0}, dtype=torch.float32)
     return whole.float() * scale.reshape((-1,) + (1,) * (whole.ndim - 1))
 
 
