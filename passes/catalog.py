@@ -34,6 +34,7 @@ from snnc.passes.canonical.write_out_variadic import WriteOutVariadic
 from snnc.passes.quantise.align_membranes import AlignMembranes
 from snnc.passes.quantise.encode_input import EncodeInput
 from snnc.passes.quantise.fixed_point_input import FixedPointInput
+from snnc.passes.quantise.gate_masks import GateMasks
 from snnc.passes.quantise.insert_quantisers import InsertQuantisers
 from snnc.passes.quantise.integer_weights import IntegerWeights
 from snnc.passes.quantise.introduce_gains import IntroduceGains
@@ -109,6 +110,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     AbsorbActivations,
     RequireQuantised,
     SplitSoftmax,
+    GateMasks,
     EncodeInput,
     InsertQuantisers,
     FixedPointInput,

@@ -36,6 +36,7 @@ from snnc.passes.canonical.write_out_variadic import WriteOutVariadic
 from snnc.passes.quantise.align_membranes import AlignMembranes
 from snnc.passes.quantise.encode_input import EncodeInput
 from snnc.passes.quantise.fixed_point_input import FixedPointInput
+from snnc.passes.quantise.gate_masks import GateMasks
 from snnc.passes.quantise.insert_quantisers import InsertQuantisers
 from snnc.passes.quantise.integer_weights import IntegerWeights
 from snnc.passes.quantise.introduce_gains import IntroduceGains
@@ -157,6 +158,7 @@ def front_end(
             insert.partition,
             layers=layers,
         ),
+        GateMasks(),
         *([encode_input] if encode_input is not None else []),
         insert,
         # What no neuron holds is a table of the code that now stands in front of it.

@@ -142,8 +142,9 @@ class Walk:
         if own and op == "RMSNorm":
             return self._normalised(node)
         if own and op == "Gate":
-            return self._of(node.inputs[0], node, 0)
+            return self._read(node)
         if own and op == "MaskRow":
+            self._read(node, 0, Carried.SUM, Carried.POOLED)
             return _Seen(Carried.SUM, None)
         if own and op == "Weight":
             return _Seen(Carried.CONSTANT)

@@ -102,8 +102,8 @@ class Masks:
             held = constant(mask)
             if held is not None:
                 return self._constant_summand(node, scores, sign * held.astype(np.float32))
-            if self._is_hosted(mask):
-                numbers = self._numbers(mask)
+            if self.is_hosted(mask):
+                numbers = self.numbers(mask)
                 if numbers is None or any(n != 0 and not sign * n <= CLOSED for n in numbers):
                     seen = "unknown" if numbers is None else ", ".join(f"{n:g}" for n in sorted(numbers))
                     return f"a summand that is computed from the input, and no mask: its values are {seen}"
@@ -153,7 +153,7 @@ class Masks:
             if bool(np.any(~(other <= CLOSED))):
                 return "a choice between scores and numbers that do not mask"
             held = constant(condition)
-            if held is None and not self._is_hosted(condition):
+            if held is None and not self.is_hosted(condition):
                 return "a mask that depends on coded values"
             if not self._drop(node, scores, "mask by choice"):
                 return _MISPLACED
@@ -212,11 +212,12 @@ class Masks:
 
     def _drop(self, node: Node, scores: Value, rule: str) -> bool:
         """Let the readers of a node read the scores, if those have its shape."""
-        if self._behind or not self._same_shape(scores, node.outputs[0]):
+        if self._behind or not self.same_shape(scores, node.outputs[0]):
             return False
         return self._editor.replace(rule, node.outputs[0], scores)
 
-    def _same_shape(self, one: Value, other: Value) -> bool:
+    def same_shape(self, one: Value, other: Value) -> bool:
+        """Return whether two values have the same extents at two batch sizes."""
         if str(one.shape) == str(other.shape):
             return True
         if not self._shapes:
@@ -225,7 +226,8 @@ class Masks:
         found = [(known.get(one.name or ""), known.get(other.name or "")) for known in self._shapes]
         return all(left is not None and left == right for left, right in found)
 
-    def _is_hosted(self, value: Value) -> bool:
+    def is_hosted(self, value: Value) -> bool:
+        """Return whether the host computes a value from the network inputs."""
         producer = value.producer()
         return value.is_graph_input() or (producer is not None and id(producer) in self._hosted)
 
@@ -251,7 +253,7 @@ class Masks:
             gate = self._editor.add(softmax, "And", both_open, name=name, dtype=DataType.BOOL)
         return gate
 
-    def _numbers(self, value: Value | None) -> Numbers | None:
+    def numbers(self, value: Value | None) -> Numbers | None:
         """Return every number that a value computed from 0/1 masks can hold; None if it may be others."""
         if value is None:
             return None
@@ -273,7 +275,7 @@ class Masks:
             return frozenset({0.0, 1.0})
         if node.op_type == "ConstantOfShape":
             return _few(np.asarray(attributes(node).get("value", np.zeros(1))).reshape(-1).tolist())
-        operands = [self._numbers(entry) for entry in node.inputs]
+        operands = [self.numbers(entry) for entry in node.inputs]
         if node.op_type in LAYOUT_OPS | {"Tile"}:
             return operands[0]
         if node.op_type == "Cast":

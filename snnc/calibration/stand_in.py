@@ -30,10 +30,13 @@ from snnc.ir import (
 __all__ = ["quantised_stand_in"]
 
 Array = npt.NDArray[Any]
+_MOVES = frozenset({"Expand", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 def quantised_stand_in(model: Model) -> Model:
     """Return a copy in which every ``Quantise`` is a table read and every ``Weight`` an initializer.
+
+    A quotient by a sum of codes that is zero (a row of attention without an open place) is zero.
 
     All break points of a code book are multiples of half a step, so that floor(2u / step) tells the interval
     and a table of it the code. Only values that lie on a break point may come out on its other side.
@@ -43,6 +46,8 @@ def quantised_stand_in(model: Model) -> Model:
     """
     copy = clone(model)
     for node in list(copy.graph):
+        if _divides_by_a_sum(node):
+            _guard(copy.graph, node)
         if node.domain != AI_SNNC:
             continue
         if node.op_type == "Quantise":
@@ -50,6 +55,29 @@ def quantised_stand_in(model: Model) -> Model:
         elif node.op_type == "Weight":
             _replace(copy.graph, node, [])
     return copy
+
+
+def _divides_by_a_sum(node: Node) -> bool:
+    divisor = node.inputs[1].producer() if node.op_type == "Div" and node.inputs[1] is not None else None
+    while divisor is not None and divisor.op_type in _MOVES and divisor.inputs[0] is not None:
+        divisor = divisor.inputs[0].producer()
+    return not node.domain and divisor is not None and divisor.op_type == "ReduceSum"
+
+
+def _guard(graph: Graph, node: Node) -> None:
+    """Divide by one where a sum is zero: what is divided is zero there too."""
+    divisor, stem = node.inputs[1], node.name or "divide"
+    assert divisor is not None
+
+    def add(kind: str, inputs: list[Value | None], name: str) -> Value:
+        made = make_node(graph, kind, inputs, {}, name=f"{stem}.{name}", dtype=divisor.dtype, source=node)
+        graph.insert_before(node, made)
+        return made.outputs[0]
+
+    zero, one = (initializer(graph, f"{stem}.{n:g}", np.full((), n, np.float32)) for n in (0.0, 1.0))
+    empty = add("Equal", [divisor, zero], "empty")
+    empty.dtype = DataType.BOOL
+    node.replace_input_with(1, add("Where", [empty, one, divisor], "divisor"))
 
 
 def _table_read(graph: Graph, node: Node) -> list[Node]:
