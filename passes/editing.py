@@ -166,6 +166,11 @@ class Editor:
         self.rewrites.append(Rewrite(rule, tuple(gone), tuple(self._added), note))
         self._added = []
 
+    def withdraw(self, nodes: Iterable[Node]) -> None:
+        """Remove nodes that were just added and that nothing but they themselves read, as if never added."""
+        self.prune(nodes)
+        self._added = []
+
     def prune(self, nodes: Iterable[Node]) -> list[str]:
         """Remove those of the given nodes whose outputs nothing reads, and weights only they used.
 

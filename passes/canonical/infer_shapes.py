@@ -12,14 +12,14 @@ from snnc.ir.rewrite import infer_with_stand_ins
 from snnc.passes.canonical.fix_sizes import OPEN_SIZES
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
 
-__all__ = ["InferShapes"]
+__all__ = ["InferShapes", "stand_in"]
 
 
 _FLOAT = int(DataType.FLOAT)
 _QONNX = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "qonnx.custom_op", "finn")
 
 
-def _stand_in(node: Node) -> tuple[str, Mapping[str, Any]] | None:
+def stand_in(node: Node) -> tuple[str, Mapping[str, Any]] | None:
     """Return a standard op of the same result type and shape for quantisers that ONNX does not know."""
     if node.domain == AI_SNNC:
         return ("Cast", {"to": _FLOAT}) if node.op_type == "Weight" else ("Identity", {})
@@ -29,7 +29,7 @@ def _stand_in(node: Node) -> tuple[str, Mapping[str, Any]] | None:
         return "Identity", {}
     if node.domain != "com.microsoft":
         return None
-    if node.op_type in ("Gelu", "BiasGelu", "FastGelu", "QuickGelu"):
+    if node.op_type in ("Gelu", "BiasGelu", "FastGelu", "QuickGelu", "RotaryEmbedding"):
         return "Identity", {}
     if node.op_type == "DequantizeLinear":
         return "Cast", {"to": _FLOAT}
@@ -70,7 +70,7 @@ class InferShapes:
     def run(self, model: Model) -> PassResult:
         """Infer; see the class."""
         before = {id(value): f"{value.dtype} {value.shape}" for value in _values(model)}
-        infer_with_stand_ins(model, _stand_in)
+        infer_with_stand_ins(model, stand_in)
         _fill_from_two_batches(model)
         changed = [
             value.name or ""

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from snnc.errors import Problem, UnsupportedError, Where
 from snnc.ir import DataType, Model
+from snnc.passes.canonical.chain import WHY
 from snnc.passes.canonical.keep_on_host import is_asked, why_not_hosted
 from snnc.passes.recognise.remedies import refusal
 from snnc.pipeline.contract import PassResult, Semantics
@@ -61,9 +62,10 @@ class RefuseUnsupported:
             for value in model.graph.inputs
             if value.shape is not None and 0 in list(value.shape)
         ]
+        left = model.graph.meta.get(WHY, {})
         for node in model.graph:
             allowed = is_asked(node, self.allow_host) and why_not_hosted(node) is None
-            reason = None if allowed else refusal(node)
+            reason = None if allowed else refusal(node, left.get(node.name or ""))
             if reason is not None:
                 problems.append(Problem(reason, Where(node=node.name)))
         if problems:

@@ -13,6 +13,10 @@ _STATIC = (
     "on the data"
 )
 _QDQ = "quantise again with quant_format=QuantFormat.QDQ: the QOperator format has no float graph to read"
+_BLOCKS = (
+    "its weights have a scale in each block: convert the float model with --calibrate, or quantise with "
+    "quantize_static"
+)
 _STEPS = "unroll it: export the module with a fixed number of iterations"
 
 #: Ops of the standard domain and of onnxruntime's that no later pass can take, and the remedy.
@@ -24,9 +28,35 @@ _REFUSED: dict[str, str] = {
         ("QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearConcat", "QLinearWhere"), _QDQ
     ),
     **dict.fromkeys(("QLinearSigmoid", "QLinearSoftmax", "QLinearLeakyRelu", "QLinearReduceMean"), _QDQ),
-    "MatMulNBits": "its weights have a scale in each block: convert the float model with --calibrate, or "
-    "quantise with quantize_static",
+    "MatMulNBits": _BLOCKS,
+    **dict.fromkeys(("MatMulBnb4", "MatMulFpQ4", "GatherBlockQuantized"), _BLOCKS),
+    **dict.fromkeys(("QAttention", "QEmbedLayerNormalization", "QMoE"), _STATIC),
     **dict.fromkeys(("If", "Loop", "Scan"), _STEPS),
+    **dict.fromkeys(
+        ("PackedAttention", "PackedMultiHeadAttention", "RemovePadding", "RestorePadding"),
+        "how many tokens it packs depends on the data: convert the model that convert_to_packing_mode read",
+    ),
+    **dict.fromkeys(
+        (
+            "DecoderAttention",
+            "DecoderMaskedMultiHeadAttention",
+            "DecoderMaskedSelfAttention",
+            "PagedAttention",
+            "SparseAttention",
+            "SparsePagedAttention",
+            "TensorScatter",
+        ),
+        "it keeps keys and values from call to call: export the model without a cache (use_cache=False)",
+    ),
+    **dict.fromkeys(
+        ("BeamSearch", "GreedySearch", "Sampling", "WhisperBeamSearch"),
+        "it runs a network in a loop: convert the network that it runs",
+    ),
+    **dict.fromkeys(("Inverse", "Det"), "no neuron inverts a matrix: cut the model in front of it"),
+    **dict.fromkeys(
+        ("MoE", "DynamicSparseAttention", "LongformerAttention"),
+        "what it computes depends on which values are large: use dense layers in its place",
+    ),
     **dict.fromkeys(("LSTM", "GRU", "RNN"), "recurrent layers have no spiking form yet"),
     **dict.fromkeys(
         (
@@ -105,15 +135,18 @@ def _draws(node: Node) -> bool:
     return held is not None and bool(held.reshape(-1)[0])
 
 
-def refusal(node: Node) -> str | None:
+def refusal(node: Node, left: str | None = None) -> str | None:
     """Return why a node can never be converted, whatever stands around it; None if it may be.
 
     Args:
         node: Any node of a model whose functions are inlined.
+        left: Why it was not written out with standard operators, where it could have been.
 
     Returns:
         The reason with the remedy.
     """
+    if left is not None:
+        return f"{node.op_type} cannot be written with standard operators: {left}"
     if node.domain in QONNX_DOMAINS:
         if node.op_type in ("Quant", "IntQuant", "BipolarQuant", "Trunc"):
             return None
@@ -127,11 +160,16 @@ def refusal(node: Node) -> str | None:
     remedy = _REFUSED.get(node.op_type)
     if remedy is not None:
         return f"{node.op_type} is not supported: {remedy}"
+    if node.domain == "com.microsoft.nchwc":
+        return (
+            f"{node.op_type} is laid out for one processor: save the optimised model at level extended, or "
+            "convert the model that was optimised"
+        )
     known = node.domain in _KNOWN_DOMAINS and (node.domain != "com.microsoft" or node.op_type in _MICROSOFT)
     if not known:
         return (
-            f"{node.domain}::{node.op_type} is not known: write it with standard ops, or export it with its "
-            "function body"
+            f"{node.domain}::{node.op_type} is not known: write it with standard ops, export it with its "
+            "function body, or convert the model that an optimiser took it from"
         )
     return None
 

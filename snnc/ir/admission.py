@@ -13,11 +13,13 @@ import onnx
 
 from snnc.errors import InputError, Problem, UnsupportedError, Where
 
-__all__ = ["admit"]
+__all__ = ["admit", "foreign_to_standard"]
 
 _MOST_ELEMENTS = 2**40
 _MOST_NODES = 1_000_000
 _STANDARD = ("", "ai.onnx")
+#: Operators that onnxruntime's optimisers write into models of opsets that do not have them.
+_OF_ONNXRUNTIME = frozenset({"LayerNormalization", "SimplifiedLayerNormalization"})
 #: Typed payload fields of a tensor and the element types each may carry.
 _TYPED = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
 
@@ -285,6 +287,7 @@ def _check_operators(proto: onnx.ModelProto, file: str) -> None:
         for node in proto.graph.node
         if node.domain in _STANDARD
         and node.op_type not in local
+        and node.op_type not in _OF_ONNXRUNTIME
         and not onnx.defs.has(node.op_type, version, "")
     ]
     if problems:
@@ -295,3 +298,19 @@ def _check_operators(proto: onnx.ModelProto, file: str) -> None:
             hint="export it with standard operators",
             problems=problems,
         )
+
+
+def foreign_to_standard(proto: onnx.ModelProto) -> None:
+    """Give operators that onnxruntime puts into the standard domain another one, for the checker."""
+    version = next((entry.version for entry in proto.opset_import if entry.domain in _STANDARD), 1)
+    moved = [
+        node
+        for node in proto.graph.node
+        if node.domain in _STANDARD
+        and node.op_type in _OF_ONNXRUNTIME
+        and not onnx.defs.has(node.op_type, version, "")
+    ]
+    for node in moved:
+        node.domain = "com.microsoft"
+    if moved and all(entry.domain != "com.microsoft" for entry in proto.opset_import):
+        proto.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))

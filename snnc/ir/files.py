@@ -15,7 +15,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from snnc.errors import EnvironmentFailure, InputError, Where
-from snnc.ir.admission import admit
+from snnc.ir.admission import admit, foreign_to_standard
 from snnc.ir.external import DataFiles
 from snnc.ir.weights import data_chunks, message_chunks, skeleton, split, take_weights
 
@@ -149,7 +149,9 @@ def _check(proto: onnx.ModelProto, weights: Iterable[str], name: str) -> None:
     try:
         for value in shapeless:
             value.type.tensor_type.shape.SetInParent()
-        onnx.checker.check_model(skeleton(proto, weights))
+        copy = skeleton(proto, weights)
+        foreign_to_standard(copy)
+        onnx.checker.check_model(copy)
     except onnx.checker.ValidationError as error:
         raise InputError("SNN303", f"is not valid: {_first_line(error)}", where=Where(file=name)) from None
     except ValueError:
