@@ -71,7 +71,14 @@ def _same(_: Node, inputs: Sequence[Atoms | None]) -> Atoms | None:
     return inputs[0]
 
 
-def _pairwise(operation: Callable[[int, int], int]) -> Callable[[Node, Sequence[Atoms | None]], Atoms | None]:
+def _neutral(neutral: int | None, a: Atom, b: Atom) -> Atom:
+    """Return what an operation with its neutral element leaves of an open dimension."""
+    return (a if b == neutral else b if a == neutral else None) if neutral is not None else None
+
+
+def _pairwise(
+    operation: Callable[[int, int], int], neutral: int | None = None
+) -> Callable[[Node, Sequence[Atoms | None]], Atoms | None]:
     def rule(_: Node, inputs: Sequence[Atoms | None]) -> Atoms | None:
         left, right = inputs[0], inputs[1]
         if left is None or right is None:
@@ -82,7 +89,10 @@ def _pairwise(operation: Callable[[int, int], int]) -> Callable[[Node, Sequence[
         pairs = zip(
             left * (size if len(left) == 1 else 1), right * (size if len(right) == 1 else 1), strict=True
         )
-        return tuple(operation(a, b) if isinstance(a, int) and isinstance(b, int) else None for a, b in pairs)
+        return tuple(
+            operation(a, b) if isinstance(a, int) and isinstance(b, int) else _neutral(neutral, a, b)
+            for a, b in pairs
+        )
 
     return rule
 
@@ -143,8 +153,8 @@ _RULES: dict[str, Callable[[Node, Sequence[Atoms | None]], Atoms | None]] = {
     "Cast": _same,
     "Identity": _same,
     "Reshape": _same,
-    "Mul": _pairwise(lambda a, b: a * b),
-    "Add": _pairwise(lambda a, b: a + b),
+    "Mul": _pairwise(lambda a, b: a * b, 1),
+    "Add": _pairwise(lambda a, b: a + b, 0),
     "Sub": _pairwise(lambda a, b: a - b),
     "Div": _pairwise(_divide),
     "ReduceProd": _product,

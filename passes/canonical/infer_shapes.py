@@ -105,4 +105,4 @@ def _fill_from_two_batches(model: Model) -> None:
         first, second = one.get(value.name or ""), two.get(value.name or "")
         if first is not None and second is not None and len(first) == len(second):
             dims = zip(first, second, strict=True)
-            value.shape = Shape([a if a == b else f"batch_{axis}" for axis, (a, b) in enumerate(dims)])
+            value.shape = Shape([a if a == b else f"batch_times_{a}" for a, b in dims])

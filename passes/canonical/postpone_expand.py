@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from snnc.ir import DataType, Model, Node, Value, attributes, constant
+from snnc.ir import DataType, Model, Node, Shape, Value, attributes, constant
 from snnc.passes.editing import Array, Editor, is_standard
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -32,7 +32,8 @@ class PostponeExpand:
     fill and an addition. Afterwards the whole is one constant and one Expand, which moves numbers.
 
     Matches:
-        ConstantOfShape of float32 with a shape known only at run time: Expand of one number. Add, Sub, Mul,
+        ConstantOfShape of float32 with a shape known only at run time: Expand of one number. Tile of a
+        constant by numbers known only at run time, along axes where it has one entry: Expand. Add, Sub, Mul,
         Div of an expanded constant and a constant that makes the result no larger.
     Leaves alone:
         Everything else; that is no failure.
@@ -52,6 +53,8 @@ class PostponeExpand:
         for node in list(model.graph):
             if is_standard(node, "ConstantOfShape"):
                 _fill(editor, node)
+            elif is_standard(node, "Tile"):
+                _tile(editor, node)
             elif is_standard(node, *_EXACT):
                 _compute_first(editor, node)
         return editor.result()
@@ -69,6 +72,29 @@ def _fill(editor: Editor, node: Node) -> None:
     held = editor.constant(f"{stem}.fill", np.asarray(fill, dtype=np.float32).reshape([1] * length))
     new = editor.add(node, "Expand", [held, target], name=f"{stem}.expand", shape=out.shape)
     editor.replace("fill-to-expand", out, new, removed=[node])
+
+
+def _tile(editor: Editor, node: Node) -> None:
+    """Write a constant that is tiled along axes where it has one entry as an Expand."""
+    held, repeats = constant(node.inputs[0]), node.inputs[1]
+    if held is None or repeats is None or constant(repeats) is not None:
+        return
+    extents = _extents(repeats)
+    if extents is None or any(
+        size != 1 and extent != 1 for size, extent in zip(held.shape, extents, strict=True)
+    ):
+        return
+    stem, out = node.name or "Tile", node.outputs[0]
+    sizes = editor.constant(f"{stem}.sizes", np.array(held.shape, dtype=np.int64))
+    rank = Shape([held.ndim])
+    target = editor.add(
+        node, "Mul", [repeats, sizes], name=f"{stem}.target", dtype=DataType.INT64, shape=rank
+    )
+    source = node.inputs[0]
+    new = editor.add(
+        node, "Expand", [source, target], name=f"{stem}.expand", dtype=out.dtype, shape=out.shape
+    )
+    editor.replace("tile-to-expand", out, new, removed=[node])
 
 
 def _compute_first(editor: Editor, node: Node) -> None:

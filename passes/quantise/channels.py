@@ -55,6 +55,21 @@ class Channels:
     places: tuple[tuple[int, int], ...] = ()
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """Shapes of all values at batch 1 and at batch 2."""
+
+    one: Shapes
+    two: Shapes
+
+    def grown(self, name: str) -> set[int]:
+        """Return the axes of a value that grow with the batch."""
+        first, second = self.one.get(name, ()), self.two.get(name, ())
+        if len(first) != len(second):
+            return set(range(len(first)))
+        return {axis for axis, (a, b) in enumerate(zip(first, second, strict=True)) if a != b}
+
+
 def channels_of(model: Model, sites: list[Site]) -> list[Channels]:
     """Return, for each site, the axes along which its steps may differ; none means one step in all.
 
@@ -68,14 +83,14 @@ def channels_of(model: Model, sites: list[Site]) -> list[Channels]:
         sites: Values that get a quantiser.
     """
     one, two = concrete_shapes(model, 1), concrete_shapes(model, 2)
-    return [_channels(site, one, two) for site in sites]
+    return [_channels(site, _Pair(one, two)) for site in sites]
 
 
-def _channels(site: Site, shapes: Shapes, shapes_of_two: Shapes) -> Channels:
+def _channels(site: Site, shapes: _Pair) -> Channels:
     if site.output:
         return Channels()
     name = site.value.name or ""
-    shape, other = shapes.get(name), shapes_of_two.get(name)
+    shape, other = shapes.one.get(name), shapes.two.get(name)
     if shape is None or other is None or len(shape) != len(other):
         return Channels()
     fixed = [axis for axis, (a, b) in enumerate(zip(shape, other, strict=True)) if a == b and a > 1 and axis]
@@ -102,7 +117,7 @@ def _single_places(
     )
 
 
-def _rows(site: Site, shape: tuple[int, ...], axes: tuple[int, ...], shapes: Shapes) -> list[Rows] | None:
+def _rows(site: Site, shape: tuple[int, ...], axes: tuple[int, ...], shapes: _Pair) -> list[Rows] | None:
     """Return the weights behind a site, or None if they cannot absorb steps that differ along some axes."""
     sizes = [size if axis in axes else 1 for axis, size in enumerate(shape)]
     labels = np.broadcast_to(np.arange(np.prod(sizes)).reshape(sizes), shape)
@@ -110,7 +125,7 @@ def _rows(site: Site, shape: tuple[int, ...], axes: tuple[int, ...], shapes: Sha
     return found if all(_absorbed(*use, labels, shapes, found) for use in site.uses) else None
 
 
-def _absorbed(node: Node, position: int, labels: Labels, shapes: Shapes, found: list[Rows]) -> bool:
+def _absorbed(node: Node, position: int, labels: Labels, shapes: _Pair, found: list[Rows]) -> bool:
     if node.domain not in ("", "ai.onnx"):
         return False
     varies = _varies(labels)
@@ -166,18 +181,23 @@ def _columns_stay(node: Node) -> bool:
     return True
 
 
-def _moved(node: Node, position: int, labels: Labels, shapes: Shapes) -> Labels | None:
-    """Carry labels through a layout or a scaling by one number; None where it is neither."""
+def _moved(node: Node, position: int, labels: Labels, shapes: _Pair) -> Labels | None:
+    """Carry labels through a layout or a scaling by one number; None where it is neither, or a batch."""
     if node.op_type in ("Mul", "Div"):
         factor = constant(node.inputs[1 - position])
         return labels if factor is not None and factor.size == 1 else None
     if node.op_type not in LAYOUT_OPS or position != 0 or len(node.outputs) != 1:
         return None
-    target = shapes.get(node.outputs[0].name or "")
+    name = node.outputs[0].name or ""
+    target = shapes.one.get(name)
     if target is None or int(np.prod(target)) > labels.size:
         return None
     functions = layout_functions(node, labels.shape, [target])
-    return None if isinstance(functions, str) else functions[0](labels)
+    if isinstance(functions, str):
+        return None
+    moved = functions[0](labels)
+    # An axis that is merged with the batch, as heads are, is none of the network's any more.
+    return None if _varies(moved) & shapes.grown(name) else moved
 
 
 def _varies(labels: Labels) -> set[int]:

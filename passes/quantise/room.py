@@ -21,6 +21,9 @@ Common = Callable[
 # Bits of the ratio of two steps that are kept before low bits of the membranes are given up.
 _PRECISION = 12
 _MOST = 64
+#: Steps that are further apart, in bits, have no common step in 64 bits.
+_MOST_APART = 40
+_ENDLESS = 2**200
 
 
 def joint_bound(
@@ -61,6 +64,8 @@ def make_room(
         tries = [[shifts[0] + 1, shifts[1]], [shifts[0], shifts[1] + 1]]
         allowed = [shift for shift, possible in zip(tries, movable, strict=True) if possible]
         shifts = min(allowed, key=lambda shift: _bound(sides, shift, common))
+    if _bound(sides, shifts, common) >= 2**bits:
+        return  # one of them may not be rounded, and is too large alone
     for position, shift in enumerate(shifts):
         if shift:
             _round(graph, node, position, sides[position].step * 2**shift, analysis, result)
@@ -73,6 +78,9 @@ def _bound(sides: tuple[Membrane, Membrane], shifts: list[int], common: Common) 
     )
     if same(left.step, right.step):
         return left.bound + right.bound
+    ratio = abs(left.step / right.step)
+    if max(ratio.max(), 1 / ratio.min()) >= 2**_MOST_APART:
+        return _ENDLESS
     _, factors = common(left.step, right.step, _PRECISION)
     return joint_bound((left, right), factors)
 

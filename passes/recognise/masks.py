@@ -10,6 +10,7 @@ import numpy.typing as npt
 from snnc.ir import DataType, Node, Value, attributes, concrete_shapes, constant
 from snnc.passes.analysis.hosted import host_nodes
 from snnc.passes.analysis.layout import LAYOUT_OPS
+from snnc.passes.analysis.reach import reach_of
 from snnc.passes.editing import Editor, is_standard, only_consumer
 
 __all__ = ["CLOSED", "Masks"]
@@ -104,6 +105,10 @@ class Masks:
                 return self._constant_summand(node, scores, sign * held.astype(np.float32))
             if self.is_hosted(mask):
                 numbers = self.numbers(mask)
+                if numbers is None and self._taken_apart(node, place):
+                    return node.outputs[0]
+                if numbers is None and not self._reaches_closed(mask):
+                    return scores  # a bias, of which a quantiser makes spikes
                 if numbers is None or any(n != 0 and not sign * n <= CLOSED for n in numbers):
                     seen = "unknown" if numbers is None else ", ".join(f"{n:g}" for n in sorted(numbers))
                     return f"a summand that is computed from the input, and no mask: its values are {seen}"
@@ -112,6 +117,57 @@ class Masks:
                 self.computed.append(self._open(node, mask, sign))
                 return scores
         return None
+
+    def _taken_apart(self, node: Node, place: int) -> bool:
+        """Add the two parts of a summand of the host one after the other: a bias and a mask, perhaps."""
+        mask, scores = node.inputs[place], node.inputs[1 - place]
+        parts = mask.producer() if mask is not None else None
+        out = node.outputs[0]
+        if parts is None or scores is None or only_consumer(out) is None:
+            return False
+        first, second = self._parts(parts)
+        if first is None or second is None or not self.same_shape(scores, out):
+            return False
+        sides = [scores, first] if place else [first, scores]
+        if node.op_type == "Sub" or not all(self._is_host_or_constant(value) for value in (first, second)):
+            return False
+        name = f"{node.name}.first"
+        inner = self._editor.add(node, "Add", sides, name=name, dtype=out.dtype, shape=out.shape)
+        node.replace_input_with(1 - place, inner)
+        node.replace_input_with(place, second)
+        self._editor.record("summands of the host one by one", [parts])
+        return True
+
+    def _parts(self, node: Node) -> tuple[Value | None, Value | None]:
+        """Return two values whose sum a summand of the host is: a bias and what may be a mask."""
+        if is_standard(node, "Add"):
+            first = next((value for value in node.inputs if constant(value) is not None), node.inputs[0])
+            return first, node.inputs[1] if first is node.inputs[0] else node.inputs[0]
+        if not is_standard(node, "Where"):
+            return None, None
+        held = [constant(value) for value in node.inputs[1:]]
+        closed = [array is not None and bool(np.all(array <= CLOSED)) for array in held]
+        condition, limit = node.inputs[0], held[closed.index(True)] if True in closed else None
+        if closed.count(True) != 1 or condition is None or limit is None or limit.size != 1:
+            return None, None
+        kept = 1 + closed.index(False)
+        zero = self._editor.constant(f"{node.name}.open", np.zeros((), dtype=np.float32))
+        branches = [zero if place == kept else node.inputs[place] for place in (1, 2)]
+        inputs, name = [condition, *branches], f"{node.name}.mask"
+        dtype, shape = node.outputs[0].dtype, condition.shape
+        mask = self._editor.add(node, "Where", inputs, name=name, dtype=dtype, shape=shape)
+        producer = mask.producer()
+        if producer is not None:
+            self._hosted[id(producer)] = producer
+        return node.inputs[kept], mask
+
+    def _is_host_or_constant(self, value: Value) -> bool:
+        return constant(value) is not None or self.is_hosted(value)
+
+    def _reaches_closed(self, value: Value) -> bool:
+        """Whether a summand may be so small, or so large, that it masks."""
+        reach = reach_of(value)
+        return reach is None or max(abs(reach[0]), abs(reach[1])) >= -CLOSED
 
     def _open(self, node: Node, mask: Value, sign: float) -> Value:
         """Return where a computed summand masks nothing."""

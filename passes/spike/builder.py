@@ -120,8 +120,13 @@ class SpikeBuilder:
 
     def symbolic_shape(self, value: Value) -> Shape:
         """Return a value's shape with a symbol for the axis that grows with the batch."""
+        shape = self.shape(value)
+        # Sizes that grow differently, as batch and batch times heads do, are different symbols.
         return Shape(
-            [f"batch_{axis}" if size == -1 else size for axis, size in enumerate(self.target(value))]
+            [
+                f"batch_times_{shape[axis]}" if size == -1 else size
+                for axis, size in enumerate(self.target(value))
+            ]
         )
 
     def reduced_shape(self, value: Value, axes: Sequence[int]) -> Shape:
