@@ -17,7 +17,8 @@ from snnc.runtimes import NumpyPacked, NumpyTimestep, OnnxRuntime
 RUNTIMES = {"numpy": NumpyPacked, "numpy-timestep": NumpyTimestep, "onnxruntime": OnnxRuntime}
 HEAD = """g (int64[N, 6] ids, int64[N, 6] open) => (float[N, 6, 5] y)
 <float[20, 8] words = {RANDOM}, float[8, 8] wq = {RANDOM}, float[8, 8] wk = {RANDOM},
- float[8, 8] wv = {RANDOM}, float[8] bias = {RANDOM}, float[8, 5] wo = {RANDOM}, float[1, 2, 6, 6] relative = {RANDOM},
+ float[8, 8] wv = {RANDOM}, float[8] bias = {RANDOM}, float[8, 5] wo = {RANDOM}, float[1, 2, 6, 6] relative
+      = {RANDOM},
  int64[4] apart = {0, 0, 2, 4}, int64[3] merged = {-1, 6, 4}, int64[4] again = {-1, 2, 6, 6},
  int64[4] split = {-1, 2, 6, 4}, int64[3] joined = {0, 0, 8}, int64[2] axes = {1, 2}, int64 one = {1},
  int64[1] rows = {1}, float[2, 1] slopes = {-0.0625, -0.25}, float zero = {0}, float closed = {-3.4e38}> {
@@ -43,7 +44,9 @@ FORMS = {
     "added": "m = Where(u, zero, closed) r = Add(relative, m) s = Add(raw, r)",
     "chosen": "r = Where(u, relative, closed) s = Add(raw, r)",
     "alibi": "c = CumSum(open, one) d = Sub(c, one) e = Mul(d, open) f = Cast<to = 1>(e)"
-    " h = Unsqueeze(f, rows) a0 = Mul(slopes, h) a = Unsqueeze(a0, axis) t = Add(raw, a) m = Where(u, zero, closed) s = Add(t, m)",
+    " h = Unsqueeze(f, rows) a0 = Mul(slopes, h) a = Unsqueeze(a0, axis) t = Add(raw, a) m = Where(u,"
+    " zero, closed)"
+    " s = Add(t, m)",
     "alibi-mask": "c = CumSum(open, one) f = Cast<to = 1>(c) h = Unsqueeze(f, rows) a0 = Mul(h, slopes)"
     " a = Unsqueeze(a0, axis) m = Where(u, zero, closed) r = Add(m, a) s = Add(raw, r)",
 }
@@ -75,8 +78,9 @@ def test_heads_merged_with_the_batch(network: Callable[..., Path], tmp_path: Pat
     body = """ q3 = Reshape(q, merged) k3 = Transpose<perm = [0, 1, 3, 2]>(k) k4 = Reshape(k3, merged)
       k5 = Transpose<perm = [0, 2, 1]>(k4) v3 = Reshape(v, merged) r = MatMul(q3, k5) r4 = Reshape(r, again)
       m = Where(u, zero, closed) s = Add(r4, m) p = Softmax<axis = -1>(s)
-      w = Constant<value = int64[3] {-1, 6, 6}>() p3 = Reshape(p, w) z2 = MatMul(p3, v3) z0 = Reshape(z2, split)
-      z1 = Transpose<perm = [0, 2, 1, 3]>(z0) z = Reshape(z1, joined) y = MatMul(z, wo) }"""
+      w = Constant<value = int64[3] {-1, 6, 6}>() p3 = Reshape(p, w) z2 = MatMul(p3, v3)
+      z0 = Reshape(z2, split) z1 = Transpose<perm = [0, 2, 1, 3]>(z0) z = Reshape(z1, joined) y = MatMul(z,
+      wo) }"""
     near(network(HEAD + body), tmp_path)
 
 
