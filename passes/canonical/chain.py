@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from snnc.ir import Node, Shape, Value
+from snnc.ir import AI_SNNC, Node, Shape, Value
 from snnc.passes.editing import Editor
 
 __all__ = ["WHY", "Chain", "leave", "same_batch", "static_rest"]
@@ -69,6 +70,20 @@ class Chain:
         **attrs: Any,
     ) -> Chain:
         """Append a node that reads the value first, then others; the shape stays unless one is given."""
+        return self._append("", op_type, others, dims, attrs)
+
+    def append_own(self, op_type: str, others: Sequence[Value | npt.NDArray[Any] | None] = ()) -> Chain:
+        """Append a node of the domain ``ai.snnc`` that keeps the shape."""
+        return self._append(AI_SNNC, op_type, others, None, {})
+
+    def _append(
+        self,
+        domain: str,
+        op_type: str,
+        others: Sequence[Value | npt.NDArray[Any] | None],
+        dims: Sequence[Any] | None,
+        attrs: dict[str, Any],
+    ) -> Chain:
         held = [
             self._editor.constant(f"{self.stem}.{op_type.lower()}", other)
             if isinstance(other, np.ndarray)
@@ -83,6 +98,7 @@ class Chain:
             [self.value, *held],
             attrs,
             name=f"{self.stem}.{op_type.lower()}",
+            domain=domain,
             dtype=self.value.dtype or out.dtype,
             shape=Shape(self.dims),
         )
@@ -127,6 +143,22 @@ class Chain:
         if not bool(np.any(offset)):
             return self
         return self.append("Add", [np.asarray(offset, dtype=np.float32)])
+
+    def to_last(self, axes: Sequence[int]) -> tuple[list[int], list[Any]]:
+        """Bring axes to the end and join them; returns what `back` needs to undo that."""
+        kept = [axis for axis in range(len(self.dims)) if axis not in axes]
+        perm = [*kept, *axes]
+        self.transpose(perm)
+        apart = list(self.dims[1:])
+        if len(axes) > 1:
+            self.reshape([*self.dims[1 : len(kept)], prod(self.dims[len(kept) :])])
+        return perm, apart
+
+    def back(self, perm: Sequence[int], apart: Sequence[Any]) -> Chain:
+        """Undo `to_last`."""
+        if len(apart) + 1 != len(self.dims):
+            self.reshape(apart)
+        return self.transpose([perm.index(axis) for axis in range(len(perm))])
 
     def finish(self, rule: str, note: str = "") -> None:
         """Let the last value replace the node's result."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -85,29 +85,15 @@ def _instance(editor: Editor, node: Node) -> str | None:
     return None
 
 
-def _to_last(chain: Chain, axes: list[int]) -> tuple[list[int], list[Any]]:
-    """Bring axes to the end and join them; returns the permutation and the sizes before they were joined."""
-    kept = [axis for axis in range(len(chain.dims)) if axis not in axes]
-    perm = [*kept, *axes]
-    chain.transpose(perm)
-    apart = list(chain.dims[1:])
-    chain.reshape([*chain.dims[1 : len(kept)], prod(chain.dims[len(kept) :])])
-    return perm, apart
-
-
-def _back(chain: Chain, perm: list[int], apart: list[Any]) -> Chain:
-    return chain.reshape(apart).transpose([perm.index(axis) for axis in range(len(perm))])
-
-
 def _mean_variance(editor: Editor, node: Node) -> str | None:
     assert node.inputs[0] is not None
     chain = Chain(editor, node, node.inputs[0])
     axes = sorted(int(axis) % len(chain.dims) for axis in attributes(node).get("axes", [0, 2, 3]))
     if 0 in axes:
         return "it normalises the batch"
-    perm, apart = _to_last(chain, axes)
+    undo = chain.to_last(axes)
     # The standard adds 1e-9 to the deviation.
-    _back(_normalised(chain, 1e-9), perm, apart).finish("mean and variance of the last axis")
+    _normalised(chain, 1e-9).back(*undo).finish("mean and variance of the last axis")
     return None
 
 

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from math import prod
+from typing import Any
+
 import numpy as np
 
 from snnc.ir import Node, Value, attributes, constant
 from snnc.passes.editing import is_standard, rank_of
 
-__all__ = ["centred_of", "channels_of", "length_of", "root_of", "skip_of", "variance_of"]
+__all__ = ["all_static", "centred_of", "extent_of", "length_of", "root_of", "skip_of", "variance_of"]
 
 #: What is added to a length, or is its least, so that nothing divides by zero.
 _SMALL = 1e-2
 
 
-def channels_of(value: Value) -> int | None:
-    """Return the extent of the last axis, None if it is not static."""
-    size = value.shape[-1] if value.shape is not None and len(value.shape) else None
-    return size if isinstance(size, int) else None
+def extent_of(value: Value, axes: tuple[int, ...]) -> int | None:
+    """Return how many elements some axes hold together, None if one of them is not static."""
+    if value.shape is None:
+        return None
+    sizes = [value.shape[axis] for axis in axes]
+    return prod(size for size in sizes if isinstance(size, int)) if all_static(sizes) else None
+
+
+def all_static(sizes: Iterable[Any]) -> bool:
+    """Return whether all of some extents are numbers."""
+    return all(isinstance(size, int) for size in sizes)
 
 
 def skip_of(value: Value | None) -> Value | None:
@@ -70,8 +81,8 @@ def _is_number(value: Value | None, number: float) -> bool:
     return held is not None and bool(np.all(held == number))
 
 
-def length_of(node: Node) -> tuple[Value, float] | None:
-    """Return x and eps squared where a node is x / max(|x|, eps) or x / (|x| + eps), over the last axis."""
+def length_of(node: Node) -> tuple[Value, float, tuple[int, ...]] | None:
+    """Return x, eps squared and the axes where a node is x / max(|x|, eps) or x / (|x| + eps)."""
     if node.op_type != "Div":
         return None
     source, value = node.inputs[0], skip_of(node.inputs[1])
@@ -80,13 +91,15 @@ def length_of(node: Node) -> tuple[Value, float] | None:
         maker = value.producer() if value is not None else None
         if maker is None or source is None:
             return None
-        if is_standard(maker, "ReduceL2") and _reduces_last(maker):
-            return (source, epsilon**2) if skip_of(maker.inputs[0]) is skip_of(source) else None
+        axes = _axes_of(maker) if is_standard(maker, "ReduceL2") else None
+        if axes is not None:
+            return (source, epsilon**2, axes) if skip_of(maker.inputs[0]) is skip_of(source) else None
         if is_standard(maker, "Sqrt"):
             total = maker.inputs[0].producer() if maker.inputs[0] is not None else None
-            if total is None or not is_standard(total, "ReduceSum") or not _reduces_last(total):
+            axes = _axes_of(total) if total is not None and is_standard(total, "ReduceSum") else None
+            if total is None or axes is None:
                 return None
-            return (source, epsilon**2) if _square(total.inputs[0]) is skip_of(source) else None
+            return (source, epsilon**2, axes) if _square(total.inputs[0]) is skip_of(source) else None
         if is_standard(maker, "Expand"):
             value = maker.inputs[0]
             continue
@@ -98,31 +111,32 @@ def length_of(node: Node) -> tuple[Value, float] | None:
     return None
 
 
-def _reduces_last(node: Node) -> bool:
-    """Whether a node reduces the last axis, which it keeps."""
-    attrs = attributes(node)
+def _axes_of(node: Node) -> tuple[int, ...] | None:
+    """Return the axes that a node reduces and keeps with extent 1, in order; None for others."""
+    attrs, rank = attributes(node), rank_of(node.inputs[0]) if node.inputs else None
     given = constant(node.inputs[1]) if len(node.inputs) > 1 else None
     axes = given.tolist() if given is not None else attrs.get("axes")
-    rank = rank_of(node.inputs[0])
-    last = axes is not None and list(axes) in ([-1], [(rank or 0) - 1])
-    return last and bool(int(attrs.get("keepdims", 1)))
-
-
-def _mean_of(value: Value | None) -> Value | None:
-    """Return what a value is the mean of over the last axis, which it keeps; None if it is no such mean."""
-    node = value.producer() if value is not None else None
-    if node is None or not is_standard(node, "ReduceMean") or not _reduces_last(node):
+    if not axes or not rank or not int(attrs.get("keepdims", 1)):
         return None
-    return node.inputs[0]
+    return tuple(sorted(int(axis) % rank for axis in axes))
 
 
-def centred_of(value: Value | None) -> Value | None:
-    """Return x where a value is x - mean x."""
+def _mean_of(value: Value | None) -> tuple[Value, tuple[int, ...]] | None:
+    """Return what a value is the mean of, and the axes, which it keeps; None if it is no such mean."""
+    node = value.producer() if value is not None else None
+    axes = _axes_of(node) if node is not None and is_standard(node, "ReduceMean") else None
+    source = node.inputs[0] if node is not None and node.inputs else None
+    return (source, axes) if source is not None and axes is not None else None
+
+
+def centred_of(value: Value | None) -> tuple[Value, tuple[int, ...]] | None:
+    """Return x and the axes of the mean where a value is x - mean x."""
     value = skip_of(value)
     node = value.producer() if value is not None else None
     if node is None or not is_standard(node, "Sub"):
         return None
-    return node.inputs[0] if _mean_of(node.inputs[1]) is node.inputs[0] else None
+    mean = _mean_of(node.inputs[1])
+    return mean if mean is not None and mean[0] is node.inputs[0] else None
 
 
 def _square(value: Value | None) -> Value | None:
@@ -135,14 +149,15 @@ def _square(value: Value | None) -> Value | None:
     return base if twice or (power.op_type == "Mul" and base is other) else None
 
 
-def variance_of(value: Value) -> tuple[Value, float] | None:
-    """Return d and eps where a value is the mean of d^2, plus eps."""
+def variance_of(value: Value) -> tuple[Value, float, tuple[int, ...]] | None:
+    """Return d, eps and the axes where a value is the mean of d^2, plus eps."""
     node = value.producer()
     if node is None or not is_standard(node, "Add"):
         return None
     for place in (0, 1):
         held = constant(node.inputs[1 - place])
-        base = _square(_mean_of(skip_of(node.inputs[place])))
-        if held is not None and held.size == 1 and base is not None:
-            return base, float(held.reshape(-1)[0])
+        mean = _mean_of(skip_of(node.inputs[place]))
+        base = _square(mean[0]) if mean is not None else None
+        if held is not None and held.size == 1 and base is not None and mean is not None:
+            return base, float(held.reshape(-1)[0]), mean[1]
     return None

@@ -9,31 +9,43 @@ import numpy as np
 import numpy.typing as npt
 
 from snnc.ir import AI_SNNC, Model, Node, Value, constant
+from snnc.passes.canonical.chain import Chain, leave
 from snnc.passes.editing import Editor, is_standard, only_consumer
-from snnc.passes.recognise.norm_forms import centred_of, channels_of, length_of, root_of, skip_of, variance_of
+from snnc.passes.recognise.norm_forms import (
+    all_static,
+    centred_of,
+    extent_of,
+    length_of,
+    root_of,
+    skip_of,
+    variance_of,
+)
 from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["RecogniseNorms"]
 
 #: LayerNormalization is an op from this opset on; a model of the ones before needs no other change.
 _SINCE, _EARLIEST = 17, 13
+#: Rule that makes an op which models before that opset do not have.
+LAYER_NORM = "layer-normalisation"
 _OF_LENGTHS = ("ReduceL2", "ReduceSum", "Clip", "Max", "Expand")
 
 
 @dataclass(frozen=True)
 class RecogniseNorms:
-    """Recognise ``(x - mean x) / sqrt(mean (x - mean x)^2 + eps) * scale + offset`` over the last axis.
+    """Recognise ``(x - mean x) / sqrt(mean (x - mean x)^2 + eps) * scale + offset`` over any axes.
 
     The same without the mean is RMSNorm, which stands in the quantised network as ``ai.snnc::RMSNorm``; so
     is division by the length of a vector, ``x / max(|x|, eps)``.
 
     Matches:
         ReduceMean, Sub, Pow or Mul, ReduceMean, Add, Sqrt and Div (or Reciprocal and Mul), with the constant
-        scale and offset behind them, as exporters before opset 17 write it; powers of 1/2 and -1/2 for roots;
-        casts between float types in between; ReduceL2 or the root of a sum of squares for lengths.
+        scale and offset behind them, as exporters before opset 17 write it, over the last axis or others,
+        which are brought there; powers of 1/2 and -1/2 for roots; casts between float types in between;
+        ReduceL2 or the root of a sum of squares for lengths.
     Leaves alone:
-        "the deviation is of another value than what it divides"; "the model is of an opset before 13"; means
-        over other axes than the last.
+        "the deviation is of another value than what it divides"; "the model is of an opset before 13"; "it
+        normalises the batch"; "its sizes are not static" (several axes).
     Keeps:
         The name of the result. A model of opset 13 to 16 becomes one of opset 17.
     """
@@ -50,7 +62,7 @@ class RecogniseNorms:
         for node in list(model.graph):
             if node.graph is not None and is_standard(node, "Div", "Mul"):
                 _recognise(editor, node)
-        if any(rewrite.rule == "layer-normalisation" for rewrite in editor.rewrites):
+        if any(rewrite.rule == LAYER_NORM for rewrite in editor.rewrites):
             model.graph.opset_imports[""] = max(_SINCE, model.graph.opset_imports.get("", _SINCE))
         return editor.result()
 
@@ -58,77 +70,109 @@ class RecogniseNorms:
 def _recognise(editor: Editor, node: Node) -> None:
     length = length_of(node)
     if length is not None:
-        _unitlength_of(editor, node, *length)
+        source, epsilon, axes = length
+        # |x| is the root mean square times the root of the channels.
+        channels = extent_of(source, axes)
+        if channels is not None and 0 not in axes:
+            found = _Norm(source, axes, channels, epsilon / channels, centred=False, factor=channels**-0.5)
+            _write(editor, node, found)
         return
     parts = root_of(node)
-    if parts is None:
+    variance = variance_of(parts[1]) if parts is not None else None
+    if parts is None or variance is None:
         return
-    deviation, radicand = parts
-    found = variance_of(radicand)
-    if found is None:
-        return
-    squared = skip_of(found[0])
-    source = centred_of(deviation)
-    centred = source is not None and centred_of(squared) is source
-    if not centred:
-        source = deviation if squared is deviation else None
-    if source is None:
+    deviation, (squared, epsilon, axes) = parts[0], (skip_of(variance[0]), *variance[1:])
+    centred = centred_of(deviation)
+    same = centred is not None and centred[1] == axes and centred_of(squared) == centred
+    origin = centred[0] if same and centred is not None else deviation if squared is deviation else None
+    if origin is None:
         editor.fail("the deviation is of another value than what it divides", node)
         return
-    channels = channels_of(source)
+    channels = extent_of(origin, axes)
+    if 0 in axes:
+        leave(editor, node, "it normalises the batch")
+        return
     if channels is None:
         return
-    if centred and editor.graph.opset_imports.get("", _SINCE) < _EARLIEST:
+    if same and editor.graph.opset_imports.get("", _SINCE) < _EARLIEST:
         editor.fail("the model is of an opset before 13", node)
         return
-    scale, end = _tail(node, "Mul", channels)
-    weight = np.ones(channels, np.float32) if scale is None else scale
-    if not centred:
-        _root_mean_square(editor, end, source, weight, found[1])
+    _write(editor, node, _Norm(origin, axes, channels, epsilon, centred=same))
+
+
+@dataclass(frozen=True)
+class _Norm:
+    """A normalisation that was found.
+
+    Attributes:
+        source: What is normalised.
+        axes: Over which axes.
+        channels: Elements of these axes.
+        epsilon: What the variance is enlarged by.
+        centred: The mean is taken off first.
+        factor: What the result is multiplied by.
+    """
+
+    source: Value
+    axes: tuple[int, ...]
+    channels: int
+    epsilon: float
+    centred: bool
+    factor: float = 1.0
+
+
+def _write(editor: Editor, node: Node, norm: _Norm) -> None:
+    """Replace a normalisation by one op over the last axis, to which other axes are brought."""
+    source, rank = norm.source, len(norm.source.shape or ())
+    last = norm.axes == (rank - 1,)
+    if len(norm.axes) > 1 and not all_static(list(source.shape or ())[1:]):
+        leave(editor, node, "its sizes are not static")
         return
-    offset, end = _tail(end, "Add", channels)
+    behind = rank - norm.axes[0] if len(norm.axes) == 1 else None
+    scale, end = _tail(node, "Mul", norm.channels, behind)
+    weight = np.ones(norm.channels, np.float32) if scale is None else scale
+    offset, end = _tail(end, "Add", norm.channels, behind) if norm.centred else (None, end)
     out = end.outputs[0]
-    name = editor.take_name(end)
-    inputs = [source, editor.constant(f"{name}.scale", weight)]
-    if offset is not None:
+    name = editor.take_name(end) if last else end.name or end.op_type
+    inputs = [editor.constant(f"{name}.scale", (weight * norm.factor).astype(np.float32))]
+    if norm.centred and offset is not None:
         inputs.append(editor.constant(f"{name}.offset", offset))
-    attrs = {"axis": -1, "epsilon": found[1]}
-    made = editor.add(end, "LayerNormalization", inputs, attrs, name=name, dtype=out.dtype, shape=out.shape)
-    editor.replace("layer-normalisation", out, made, removed=_chain(end))
+    attrs: dict[str, Any] = {"axis": -1, "epsilon": norm.epsilon} if norm.centred else {}
+    if not norm.centred:
+        inputs.append(editor.constant(f"{name}.epsilon", np.asarray(norm.epsilon, dtype=np.float32)))
+    op, domain = ("LayerNormalization", "") if norm.centred else ("RMSNorm", AI_SNNC)
+    dead = _chain(end, source)
+    if last:
+        same: dict[str, Any] = {"dtype": out.dtype, "shape": out.shape}
+        made = editor.add(end, op, [source, *inputs], attrs, domain=domain, name=name, **same)
+    else:
+        chain = Chain(editor, end, source)
+        undo = chain.to_last(norm.axes)
+        chain = chain.append_own(op, inputs) if domain else chain.append(op, inputs, **attrs)
+        made = chain.back(*undo).value
+    editor.replace(LAYER_NORM if norm.centred else "root mean square", out, made, removed=dead)
 
 
-def _root_mean_square(
-    editor: Editor, end: Node, source: Value, scale: npt.NDArray[np.float32], epsilon: float
-) -> None:
-    out = end.outputs[0]
-    name = editor.take_name(end)
-    weight = editor.constant(f"{name}.scale", scale)
-    held = editor.constant(f"{name}.epsilon", np.asarray(epsilon, dtype=np.float32))
-    same: dict[str, Any] = {"dtype": out.dtype, "shape": out.shape}
-    made = editor.add(end, "RMSNorm", [source, weight, held], domain=AI_SNNC, name=name, **same)
-    editor.replace("root mean square", out, made, removed=_chain(end, source))
+def _tail(
+    node: Node, op: str, channels: int, behind: int | None
+) -> tuple[npt.NDArray[np.float32] | None, Node]:
+    """Return the constant per channel that alone follows a node, with the node that applies it.
 
-
-def _unitlength_of(editor: Editor, node: Node, source: Value, epsilon: float) -> None:
-    """Write x / max(|x|, eps) as a root mean square: |x| is that times the root of the channels."""
-    channels = channels_of(source)
-    if channels is None:
-        return
-    scale, end = _tail(node, "Mul", channels)
-    weight = np.ones(channels, np.float32) if scale is None else scale
-    _root_mean_square(
-        editor, end, source, (weight / np.sqrt(channels)).astype(np.float32), epsilon / channels
-    )
-
-
-def _tail(node: Node, op: str, channels: int) -> tuple[npt.NDArray[np.float32] | None, Node]:
-    """Return the constant per channel that alone follows a node, with the node that applies it."""
+    Args:
+        node: The node.
+        op: Add or Mul.
+        channels: Extent of the axis of channels.
+        behind: Axes from that of the channels on to the last; None if there is no single axis of channels.
+    """
     reader = only_consumer(node.outputs[0])
-    if reader is None or not is_standard(reader, op):
+    if reader is None or behind is None or not is_standard(reader, op):
         return None, node
     for value in reader.inputs:
         held = constant(value)
-        if held is not None and held.size in (1, channels) and (held.size == 1 or held.shape[-1] == channels):
+        if held is None or held.ndim > len(node.outputs[0].shape or ()):
+            continue
+        along = held.shape[-behind] if held.ndim >= behind else 1
+        if held.size == along and along in (1, channels):
             flat = np.broadcast_to(held.astype(np.float32).reshape(-1), (channels,))
             return np.ascontiguousarray(flat), reader
     return None, node

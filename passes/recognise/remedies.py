@@ -125,7 +125,7 @@ _ACTIVATIONS: dict[str, str] = {
         "what it takes or writes must be constant: use Gather or Slice with constant places, or cut "
         "the model in front of it",
     ),
-    "Einsum": "only products of matrices have a form: write it with MatMul, Transpose and Reshape",
+    "Einsum": "write it with MatMul, Mul, ReduceSum, Transpose and Reshape",
 }
 
 

@@ -88,6 +88,22 @@ def spatial_gate(net: Any, x: str) -> str:
     return str(net.op("Mul", [net.op("Sigmoid", [net.conv(x, (1, 4, 3, 3))]), x]))
 
 
+def arithmetic_norm(*axes: int) -> Build:
+    def build(net: Any, x: str) -> str:
+        centred = net.op("Sub", [x, net.op("ReduceMean", [x], axes=list(axes))])
+        squares = net.op("ReduceMean", [net.op("Pow", [centred, net.const(2.0)])], axes=list(axes))
+        normal = net.op("Div", [centred, net.op("Sqrt", [net.op("Add", [squares, net.const(1e-6)])])])
+        scaled = net.op("Mul", [normal, net.const(net.normal(4, 1, 1) + 1)])
+        return str(net.op("Add", [scaled, net.const(net.normal(4, 1, 1))]))
+
+    return build
+
+
+def length_of_channels(net: Any, x: str) -> str:
+    length = net.op("Clip", [net.op("ReduceL2", [x], axes=[1]), net.const(1e-12)])
+    return str(net.op("Div", [x, length]))
+
+
 def split(count: int, *sizes: int, **attrs: Any) -> Build:
     def build(net: Any, x: str) -> str:
         parts = net.op("Split", [x, *([ints(net, *sizes)] if sizes else [])], outputs=count, axis=2, **attrs)
@@ -174,6 +190,15 @@ OPERATORS: dict[str, Build] = {
         "InstanceNormalization", [x, net.const([1, -2, 0.5, 1]), net.const([0, 0.1, 0.2, -0.1])]
     ),
     "mean and variance": lambda net, x: net.op("MeanVarianceNormalization", [x], axes=[1, 3]),
+    "layer norm of channels, by arithmetic": arithmetic_norm(1),
+    "instance norm, by arithmetic": arithmetic_norm(2, 3),
+    "division by the length of channels": length_of_channels,
+    "einsum of channels": lambda net, x: net.op(
+        "Einsum", [net.const(net.normal(4, 4)), x], equation="dc,bchw->bdhw"
+    ),
+    "einsum of two values": lambda net, x: net.op(
+        "Einsum", [x, net.conv(x, (4, 4, 3, 3))], equation="bchw,bchv->bcwv"
+    ),
     "prelu": lambda net, x: net.op("PRelu", [x, net.const(np.reshape([0.1, -0.2, 0.3, 0], (4, 1, 1)))]),
     "scale with signs": lambda net, x: net.op("Mul", [net.const(np.reshape([1, -2, 3, 0.5], (4, 1, 1))), x]),
     "constant of a place": lambda net, x: net.op("Sub", [net.const(net.normal(4, 6, 6)), x]),

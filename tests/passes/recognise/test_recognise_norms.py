@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from snnc.ir import attributes, constant
+from snnc.ops import attach_functions
 from snnc.passes.recognise.recognise_norms import RecogniseNorms
 
 CONSTANTS = (
@@ -76,8 +77,6 @@ def test_root_mean_squares_and_lengths(parse, ops, evaluate, random_feeds, body,
     expected = evaluate(model, feeds)["y"]
     RecogniseNorms().run(model)
     assert ops(model) == after
-    from snnc.ops import attach_functions
-
     attach_functions(model)
     np.testing.assert_allclose(evaluate(model, feeds)["y"], expected, rtol=2e-5, atol=2e-5)
 
@@ -103,3 +102,75 @@ def test_left_alone(parse, ops, body):
     before = ops(model)
     assert not RecogniseNorms().run(model).rewrites
     assert ops(model) == before
+
+
+IMAGE = "float[N, 4, 3, 5] x) => (float[N, 4, 3, 5] y)"
+OF_IMAGES = (
+    "float two = {2}, float eps = {0.00001}, float[4, 1, 1] g = {1, -2, 0, 0.5}, "
+    "float[1, 4, 1, 1] b = {1, 2, 3, 4}, float[5] row = {1, 2, 3, 4, 5}"
+)
+
+
+def centred(axes, scale=""):
+    return (
+        f"m = ReduceMean<axes = {axes}>(x) d = Sub(x, m) p = Pow(d, two) v = ReduceMean<axes = {axes}>(p) "
+        f"a = Add(v, eps) s = Sqrt(a) n = Div(d, s) {scale}"
+    )
+
+
+AFFINE = "w = Mul(n, g) y = Add(w, b)"
+AROUND = ["Transpose", "LayerNormalization", "Transpose"]
+FOLDED = ["Transpose", "Reshape", "LayerNormalization", "Reshape", "Transpose"]
+
+
+@pytest.mark.parametrize(
+    ("body", "after"),
+    [
+        (centred([1], AFFINE), AROUND),
+        (centred([-3], "w = Mul(n, row) y = Add(w, b)"), [*AROUND, "Mul", "Add"]),
+        (centred([2], AFFINE), [*AROUND, "Mul", "Add"]),
+        (centred([2, 3], AFFINE), ["Reshape", "LayerNormalization", "Reshape", "Mul", "Add"]),
+        (centred([1, 3], AFFINE), [*FOLDED, "Mul", "Add"]),
+        (centred([-1, 1, 2], AFFINE), ["Reshape", "LayerNormalization", "Reshape", "Mul", "Add"]),
+        (
+            ROOT.replace("2", "1") + "s = Sqrt(a) n = Div(x, s) y = Mul(n, g)",
+            ["Transpose", "RMSNorm", "Transpose"],
+        ),
+        ("l = ReduceL2<axes = [1]>(x) c = Clip(l, eps) y = Div(x, c)", ["Transpose", "RMSNorm", "Transpose"]),
+        ("l = ReduceL2<axes = [2, 3]>(x) c = Max(l, eps) y = Div(x, c)", ["Reshape", "RMSNorm", "Reshape"]),
+    ],
+)
+def test_other_axes(parse, evaluate, random_feeds, ops, body, after):
+    header = '<ir_version: 10, opset_import: ["" : 17, "ai.snnc" : 1]>'
+    model = parse(f"{header} g ({IMAGE} <{OF_IMAGES}> {{ {body} }}")
+    feeds = random_feeds(model)
+    expected = evaluate(model, feeds)["y"]
+    RecogniseNorms().run(model)
+    assert ops(model) == after
+    attach_functions(model)
+    np.testing.assert_allclose(evaluate(model, feeds)["y"], expected, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "reason"),
+    [
+        ("[N, 4, 3, 5]", [0, 2], "it normalises the batch"),
+        ("[N, 4, H, 5]", [1, 3], "its sizes are not static"),
+    ],
+)
+def test_axes_that_stay(parse, ops, shape, axes, reason):
+    header = '<ir_version: 10, opset_import: ["" : 17]>'
+    body = centred(axes, "y = Mul(n, two)")
+    model = parse(f"{header} g (float{shape} x) => (float{shape} y) <{OF_IMAGES}> {{ {body} }}")
+    result = RecogniseNorms().run(model)
+    assert not result.rewrites
+    assert [entry.reason for entry in result.not_matched] == [reason]
+
+
+def test_one_axis_among_open_ones(parse, ops):
+    """The normalisation of channels does not ask for the size of the image."""
+    header = '<ir_version: 10, opset_import: ["" : 17]>'
+    body = centred([1], AFFINE)
+    model = parse(f"{header} g (float[N, 4, H, W] x) => (float[N, 4, H, W] y) <{OF_IMAGES}> {{ {body} }}")
+    assert RecogniseNorms().run(model).rewrites
+    assert ops(model) == AROUND
