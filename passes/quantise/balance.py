@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from snnc.coding import CodeBook
 from snnc.passes.quantise.channels import Rows
+from snnc.passes.quantise.errors import ErrorTable, on_grid
 from snnc.passes.quantise.grids import WeightFormat, integer_grid
 from snnc.passes.quantise.histogram import Distribution
-from snnc.passes.quantise.steps import ObserverName, StepChoice, cost_of, errors_of, steps_of
+from snnc.passes.quantise.steps import ObserverName, StepChoice, cost_of, steps_of
 
 __all__ = ["balanced_steps"]
 
@@ -19,7 +20,6 @@ Floats = npt.NDArray[np.float64]
 
 #: Exponents between one step for all channels (0) and the best step of each (1).
 _EXPONENTS = (0.0, 0.4, 0.7, 1.0)
-_PER_OCTAVE = 8
 #: A channel seen this many times counts half for itself and half as one of its kind.
 _FEW = 1024
 
@@ -30,14 +30,13 @@ def balanced_steps(
     method: ObserverName,
     rows: tuple[Rows, ...],
     form: WeightFormat,
-    *,
-    few: bool = False,
 ) -> StepChoice:
     """Choose a step for each channel so that the layers behind lose least, by code and by weights together.
 
     A step of its own suits each channel best, but the weights behind are multiplied by the steps before they
     become integers, so that a channel of large steps makes the grid of all its neighbours coarse. Between one
     step for all and the best one for each, the choice is the one with the least error of the layers' sums.
+    Steps are those of `on_grid`, so that many channels share one.
 
     Args:
         seen: What calibration saw, by channel.
@@ -45,20 +44,16 @@ def balanced_steps(
         method: See `best_step`.
         rows: Weights behind the code; none if it is held (semantics 3.4).
         form: How they become integers.
-        few: Whether steps are the nearest of eight per octave, so that many channels share one: each distinct
-            step of a transcendental function costs a table of certified roots. At most 4.5 % off its best,
-            a step loses less than 0.1 dB.
     """
     # Once for all that follows: what is summed up for the search stays with the distribution.
     seen = seen.clamped() if book.smallest >= 0 else seen
     own = _own_steps(seen, book, method)
     common = float(steps_of(seen.pooled(), book, method)[0])
+    table = ErrorTable(seen, book)
     best: tuple[float, Floats] | None = None
     for exponent in _EXPONENTS:
-        steps = common ** (1 - exponent) * own**exponent
-        if few:
-            steps = 2.0 ** (np.rint(np.log2(steps) * _PER_OCTAVE) / _PER_OCTAVE)
-        lost = _lost(seen, steps, book, rows, form)
+        steps = on_grid(common ** (1 - exponent) * own**exponent)
+        lost = _lost(table, steps, rows, form)
         if best is None or lost < best[0]:
             best = lost, steps
     assert best is not None
@@ -80,11 +75,10 @@ def _own_steps(seen: Distribution, book: CodeBook, method: ObserverName) -> Floa
     return np.asarray(own**weight * alike ** (1 - weight))
 
 
-def _lost(
-    seen: Distribution, steps: Floats, book: CodeBook, rows: tuple[Rows, ...], form: WeightFormat
-) -> float:
+def _lost(table: ErrorTable, steps: Floats, rows: tuple[Rows, ...], form: WeightFormat) -> float:
     """Return the squared error that code and weights leave in the sums behind, in parts of their squares."""
-    errors, squares = errors_of(seen, steps, book)
+    number = np.maximum(table.seen.numbers, 1)
+    errors, squares = table.errors(steps) / number, table.seen.squares / number
     if not rows:
         return float(errors.sum())
     total = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -220,21 +221,31 @@ class Distribution:
         """Number of values of each channel."""
         return np.asarray(self.counts.sum(axis=1), dtype=np.float64)
 
+    def ordered(self, part: slice = slice(None)) -> npt.NDArray[np.int64]:
+        """Return the values in each bin in ascending order, (channels, bins), for some of the channels.
+
+        Where no value is negative, the bins are those from zero on.
+        """
+        bins, counts = len(self.edges) - 1, self.counts[part]
+        if not self._negative:
+            return counts[:, :bins]
+        return np.concatenate([counts[:, : bins - 1 : -1], counts[:, :bins]], axis=1)
+
+    @property
+    def ordered_bounds(self) -> Floats:
+        """Edges of the bins that `ordered` counts."""
+        return self.bounds if self._negative else self.edges
+
     @cached_property
-    def blocks(self) -> tuple[tuple[slice, Moments], ...]:
+    def _negative(self) -> bool:
+        return bool(self.counts[:, len(self.edges) - 1 :].any())
+
+    @property
+    def blocks(self) -> Iterator[tuple[slice, Moments]]:
         """Channels and their cumulative moments, some at a time, so that searches work on little memory."""
-        bins = len(self.edges) - 1
-        negative = bool(self.counts[:, bins:].any())
-        ordered = (
-            np.concatenate([self.counts[:, : bins - 1 : -1], self.counts[:, :bins]], axis=1)
-            if negative
-            else self.counts[:, :bins]
-        )
-        bounds = self.bounds if negative else self.edges
-        parts = [
-            slice(start, min(start + _BLOCK, self.channels)) for start in range(0, self.channels, _BLOCK)
-        ]
-        return tuple((part, Moments.of(ordered[part], bounds, self.first, self.bits)) for part in parts)
+        for start in range(0, self.channels, _BLOCK):
+            part = slice(start, start + _BLOCK)
+            yield part, Moments.of(self.ordered(part), self.ordered_bounds, self.first, self.bits)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,7 @@ import numpy.typing as npt
 
 from snnc.coding import CodeBook, Partition
 from snnc.errors import InputError, InternalError, UsageError, Where
-from snnc.ir import AI_SNNC, DataType, Model, Node, Value, constant, initializer, make_node, unique_name
-from snnc.passes.analysis.activations import ACTIVATION_OPS
-from snnc.passes.analysis.layout import LAYOUT_OPS
+from snnc.ir import AI_SNNC, DataType, Model, Node, Value, initializer, make_node, unique_name
 from snnc.passes.layers import Chooser, book_of
 from snnc.passes.quantise.balance import balanced_steps
 from snnc.passes.quantise.channels import Channels, Rows, channels_of
@@ -31,11 +29,6 @@ _MOST_NAMES = 4
 _MEASURED = "snnc.measured"
 
 Array = npt.NDArray[Any]
-
-#: Functions of straight pieces: their break points are rational.
-_BROKEN_LINES = frozenset(
-    {"Relu", "LeakyRelu", "PRelu", "Clip", "Abs", "HardSigmoid", "ThresholdedRelu", "HardSwish"}
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,8 +168,7 @@ class InsertQuantisers:
         signed = seen.low < 0
         book = book_of(asked, self.timesteps, self.groups, self.partition, signed=signed, tensor=name)
         if seen.axes:
-            few = _of_a_curve(site.value)
-            found = balanced_steps(seen, book, self.method, rows, WeightFormat(self.weights), few=few)
+            found = balanced_steps(seen, book, self.method, rows, WeightFormat(self.weights))
             step = per_axis(found.step, seen, len(site.value.shape or ()))
         else:
             found = best_step(seen, book, self.method)
@@ -230,19 +222,6 @@ def measured_at(node: Node) -> dict[str, float | None]:
     """Return what coding costs at an inserted quantiser on the calibration data; see `Choice`."""
     content = json.loads(node.metadata_props.get(_MEASURED, "{}"))
     return {str(key): value for key, value in content.items()}
-
-
-def _of_a_curve(value: Value) -> bool:
-    """Whether a value is a function of a sum whose break points are irrational, moved or scaled."""
-    node = value.producer()
-    while node is not None:
-        if node.op_type in ACTIVATION_OPS:
-            return node.op_type not in _BROKEN_LINES
-        if node.op_type not in LAYOUT_OPS and node.op_type not in ("Add", "Sub", "Mul", "Div", "Neg"):
-            return False
-        open_inputs = [entry for entry in node.inputs if entry is not None and constant(entry) is None]
-        node = open_inputs[0].producer() if len(open_inputs) == 1 else None
-    return False
 
 
 def _named(sites: Sequence[Site]) -> list[tuple[str, Site]]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnc.coding import CodeBook
+from snnc.passes.quantise.errors import ErrorTable
 from snnc.passes.quantise.histogram import Distribution, Moments
 
 __all__ = [
@@ -19,7 +20,6 @@ __all__ = [
     "StepChoice",
     "best_step",
     "cost_of",
-    "errors_of",
     "per_axis",
     "steps_of",
 ]
@@ -30,7 +30,7 @@ ObserverName = Literal["mse", "percentile", "entropy"]
 OBSERVERS: tuple[ObserverName, ...] = ("mse", "percentile", "entropy")
 #: Largest code over largest magnitude: from no clipping at all down to heavy clipping of outliers.
 _RATIOS = np.concatenate([np.linspace(1.05, 0.4, 14), np.geomspace(0.35, 0.02, 14)])
-_RATIOS_OF_CHANNEL = np.array([1.03, 0.86, 0.7, 0.57, 0.45, 0.34])
+_LEAST_OF_CHANNEL = 0.34
 _FINER = 3
 _LEAST_OF_ENTROPY = 0.5
 #: Share of the magnitudes that the largest code reaches, for ``percentile``.
@@ -77,9 +77,10 @@ def steps_of(seen: Distribution, book: CodeBook, observer: ObserverName) -> npt.
     base = _largest_steps(known, book)
     if observer == "percentile":
         step = np.minimum(_percentiles(known) / book.max_abs, base)
+    elif observer == "mse" and known.channels > 1:
+        step = ErrorTable(known, book).best(base, base * _LEAST_OF_CHANNEL)
     else:
-        step = np.empty(known.channels)
-        grid = _RATIOS if known.channels == 1 else _RATIOS_OF_CHANNEL
+        step, grid = np.empty(known.channels), _RATIOS
         measure = _squared_error if observer == "mse" else _divergence
         if observer == "entropy":
             # Values piled up near zero would otherwise have most of the others clipped.
@@ -196,16 +197,6 @@ def cost_of(seen: Distribution, step: npt.NDArray[np.float32], book: CodeBook) -
         beyond += float((moments.number[:, -1] - below[:, 1]).sum())
     decibel = float("inf") if noise <= 0 or signal <= 0 else float(10 * np.log10(signal / noise))
     return StepChoice(step, decibel, max(0.0, beyond) / max(1, seen.total))
-
-
-def errors_of(seen: Distribution, step: Floats, book: CodeBook) -> tuple[Floats, Floats]:
-    """Return the mean squared error of coding, and the mean square of the values, for each channel."""
-    known = seen.clamped() if book.smallest >= 0 else seen
-    errors = np.zeros(known.channels)
-    for part, moments in known.blocks:
-        errors[part] = known.squares[part] + _squared_error(moments, step[part], book)
-    number = np.maximum(known.numbers, 1)
-    return np.maximum(errors, 0) / number, known.squares / number
 
 
 def per_axis(step: npt.NDArray[np.float32], seen: Distribution, rank: int) -> npt.NDArray[Any]:
