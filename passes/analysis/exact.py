@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from snnc.passes.analysis.rational import Rational
+
 __all__ = [
     "ExactArray",
     "NotFiniteError",
@@ -45,7 +47,7 @@ class NotFiniteError(ValueError):
 def exact(value: Fraction | int | float, rank: int = 0) -> ExactArray:
     """Return one rational number as an array of ``rank`` axes of size 1."""
     result = np.empty((1,) * rank, dtype=object)
-    result[...] = Fraction(value)
+    result[...] = Rational.of(value)
     return result
 
 
@@ -84,23 +86,23 @@ def _convert(source: npt.NDArray[Any]) -> ExactArray:
     if source.dtype.kind == "f" and not np.isfinite(source).all():
         raise NotFiniteError
     line = np.empty(source.size, dtype=object)
-    line[:] = [Fraction(item) for item in source.reshape(-1).tolist()]
+    line[:] = [Rational.of(item) for item in source.reshape(-1).tolist()]
     return line.reshape(source.shape)
 
 
-def distinct(*arrays: ExactArray) -> tuple[list[tuple[Fraction, ...]], npt.NDArray[np.intp]]:
-    """Return the distinct combinations of numbers in arrays, and which of them stands where.
+def distinct(*arrays: npt.NDArray[Any]) -> tuple[list[tuple[Any, ...]], npt.NDArray[np.int32]]:
+    """Return the distinct combinations of entries of arrays, in order, and which of them stands where.
 
     Args:
-        arrays: Exact numbers that broadcast to each other.
+        arrays: Exact numbers, or other hashable objects, that broadcast to each other.
     """
     wide = np.broadcast_arrays(*arrays)
-    number: dict[tuple[int, ...], int] = {}
-    found: list[tuple[Fraction, ...]] = []
-    labels = np.empty(wide[0].size, dtype=np.intp)
+    number: dict[tuple[Any, ...], int] = {}
+    found: list[tuple[Any, ...]] = []
+    labels = np.empty(wide[0].size, dtype=np.int32)
     for place, numbers in enumerate(zip(*(array.reshape(-1).tolist() for array in wide), strict=True)):
         # The hash of a Fraction takes far longer than those of its parts.
-        key = tuple(part for item in numbers for part in (item.numerator, item.denominator))
+        key = tuple(item.as_integer_ratio() if isinstance(item, Fraction) else item for item in numbers)
         label = number.setdefault(key, len(found))
         if label == len(found):
             found.append(numbers)
@@ -162,7 +164,8 @@ def collapse(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     for axis in range(array.ndim):
         if array.shape[axis] > 1:
             first = array.take([0], axis=axis)
-            if bool(np.all(array == first)):
+            # Two entries tell most arrays that vary from those that do not.
+            if bool(np.all(array.take([-1], axis=axis) == first)) and bool(np.all(array == first)):
                 array = first
     return array
 
@@ -197,15 +200,8 @@ def through_layout(
         return array.reshape((1,) * rank)
     if array.dtype != object:
         return collapse(np.asarray(layout(np.broadcast_to(array, shape))))
-    values: list[Any] = []
-    number: dict[Any, int] = {}
-    labels = np.empty(array.size, dtype=np.int32)
-    for position, item in enumerate(array.reshape(-1)):
-        label = number.setdefault(item, len(number))
-        if label == len(values):
-            values.append(item)
-        labels[position] = label
-    moved = collapse(layout(np.broadcast_to(labels.reshape(array.shape), shape)))
+    values, labels = distinct(array)
+    moved = collapse(layout(np.broadcast_to(labels, shape)))
     table = np.empty(len(values), dtype=array.dtype)
-    table[:] = values
+    table[:] = [item for (item,) in values]
     return np.asarray(table[moved], dtype=array.dtype).reshape(moved.shape)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, exact
+from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, exact, floats, same
 from snnc.passes.analysis.kinds import (
     Coded,
     Constant,
@@ -42,9 +41,12 @@ def per_unit(step: ExactArray, divisor: ExactArray) -> ExactArray:
     A divisor that is the float64 nearest to the step stands for the step itself. Otherwise a step such as a
     ninth, which no float64 equals, would leave every channel with a grid of its own.
     """
-    nearest = np.asarray(step.astype(np.float64).astype(object) == divisor)
-    quotient = np.asarray(step / divisor, dtype=object)
-    return np.where(nearest, np.asarray(Fraction(1), dtype=object), quotient)
+    numbers, certain = floats(divisor)
+    near = floats(step)[0]
+    nearest = near == numbers if certain else np.asarray(near.astype(object) == divisor)
+    if bool(nearest.all()):
+        return exact(1, nearest.ndim)
+    return np.where(nearest, exact(1), np.asarray(step / divisor, dtype=object))
 
 
 def convolution(
@@ -126,7 +128,7 @@ def _matmul_weight(left: Coded | Merged | Fixed, right: IntegerWeight, rank: int
     low, high = weight_range(integers, (integers.ndim - 2,), *integer_range(left))
     form = (1,) * (rank - integers.ndim)
     return Membrane(
-        step=collapse(np.asarray(step * numerator, dtype=object)),
+        step=collapse(numerator if same(step, exact(1)) else np.asarray(step * numerator, dtype=object)),
         bias=exact(0, rank),
         low=low.reshape(form + low.shape),
         high=high.reshape(form + high.shape),

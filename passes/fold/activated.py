@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from snnc.coding import CodeBook, Ties
 from snnc.errors import InternalError
-from snnc.passes.analysis.exact import ExactArray, collapse
+from snnc.passes.analysis.exact import ExactArray, collapse, distinct
 from snnc.passes.analysis.functions import Activation, Edge, shape_of
 from snnc.passes.analysis.kinds import Activated
 from snnc.passes.analysis.reals import Point, threshold
@@ -82,17 +82,11 @@ def fold_activated(kind: Activated, book: CodeBook, output_step: ExactArray, tie
     """
     membrane = kind.membrane
     low, high = reach(membrane)
-    parts = np.broadcast_arrays(
-        membrane.step, membrane.bias, kind.function, kind.gain, kind.offset, output_step
-    )
-    numbers: dict[tuple[object, ...], int] = {}
-    rows = np.empty(parts[0].shape, dtype=np.int32)
-    for index in np.ndindex(rows.shape):
-        rows[index] = numbers.setdefault(tuple(part[index] for part in parts), len(numbers))
+    numbers, rows = distinct(membrane.step, membrane.bias, kind.function, kind.gain, kind.offset, output_step)
     check_size(len(numbers), book.levels)
     channels: dict[_Key, list[tuple[Fraction, Fraction, int]]] = {}
-    for (step, bias, *rest), row in numbers.items():
-        channels.setdefault(tuple(rest), []).append((step, bias, row))  # type: ignore[arg-type]
+    for row, (step, bias, *rest) in enumerate(numbers):
+        channels.setdefault(tuple(rest), []).append((step, bias, row))
     closes = book.closed(ties)
     closed_at = tuple(bool(flag) for flag in closes)
     paths = {key: _path(book, closed_at, *key) for key in channels}

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from snnc.coding import CodeBook, Ties
 from snnc.errors import InternalError, UnsupportedError
 from snnc.passes.analysis import ExactArray, Membrane
-from snnc.passes.analysis.exact import collapse
+from snnc.passes.analysis.exact import collapse, distinct
 from snnc.passes.fold.rounding import FAR, rounded_up
 
 __all__ = [
@@ -79,20 +79,15 @@ def fold(membrane: Membrane, book: CodeBook, output_step: ExactArray, ties: Ties
     Raises:
         UnsupportedError: SNN439, the table would need more than 2^24 thresholds.
     """
-    parts = np.broadcast_arrays(membrane.step, membrane.bias, output_step)
     low, high = reach(membrane)
     size, depth = table_size(book.levels)
-    numbers: dict[tuple[object, ...], int] = {}
-    rows = np.empty(parts[0].shape, dtype=np.int32)
-    for index in np.ndindex(rows.shape):
-        key = tuple(part[index] for part in parts)
-        rows[index] = numbers.setdefault(key, len(numbers))
+    numbers, rows = distinct(membrane.step, membrane.bias, output_step)
     check_size(len(numbers), size)
     middles, closed = book.twice_midpoints.astype(np.int64), np.asarray(book.closed(ties))
     table = np.full((len(numbers), size), INT32_MAX, dtype=np.int32)
     for first in range(0, len(numbers), _BLOCK):
-        block = list(numbers)[first : first + _BLOCK]
-        found = _rows(middles, closed, block)  # type: ignore[arg-type]
+        block = numbers[first : first + _BLOCK]
+        found = _rows(middles, closed, block)
         table[first : first + len(block), : len(middles)] = np.clip(found, low, high + 1)
     return ThresholdTable(table, collapse(rows), depth, tuple(book.codes.tolist()))
 
@@ -174,14 +169,11 @@ def fold_float(book: CodeBook, output_step: ExactArray, ties: Ties) -> Threshold
         For every break point the smallest float32 that reaches it in exact arithmetic; padding is +inf.
     """
     size, depth = table_size(book.levels)
-    numbers: dict[Fraction, int] = {}
-    rows = np.empty(output_step.shape, dtype=np.int32)
-    for index in np.ndindex(rows.shape):
-        rows[index] = numbers.setdefault(output_step[index], len(numbers))  # type: ignore[arg-type]
+    numbers, rows = distinct(output_step)
     check_size(len(numbers), size)
     table = np.full((len(numbers), size), np.inf, dtype=np.float32)
     middles, closed = book.twice_midpoints.astype(np.int64), np.asarray(book.closed(ties))
-    for step, row in numbers.items():
+    for row, (step,) in enumerate(numbers):
         table[row, : len(middles)] = _float_row(middles, closed, step)
     return ThresholdTable(table, collapse(rows), depth, tuple(book.codes.tolist()))
 

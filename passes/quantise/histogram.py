@@ -21,8 +21,11 @@ _BITS_OF_TENSOR = 7
 _BITS_OF_CHANNEL = 3
 _OCTAVES_OF_TENSOR = 24
 _OCTAVES_OF_CHANNEL = 16
-#: Values counted of one batch at most; smallest, largest and peaks come from all of them.
+#: Values counted of one batch at most: many at first, fewer once many have been seen, each standing for
+#: those left out. Smallest, largest and peaks come from all of them.
 _VALUES_PER_BATCH = 1 << 19
+_VALUES_AT_FIRST = 1 << 21
+_VALUES_LATER = 1 << 17
 _BLOCK = 256
 
 
@@ -48,6 +51,7 @@ class Histogram:
         self._bits = _BITS_OF_CHANNEL if axes else _BITS_OF_TENSOR
         self._bins = (_OCTAVES_OF_CHANNEL if axes else _OCTAVES_OF_TENSOR) << self._bits
         self._first: int | None = None
+        self._taken = 0
         self._counts: npt.NDArray[np.int64] = np.zeros((1, 2 * self._bins), dtype=np.int64)
         self._peaks: Floats = np.zeros(1)
 
@@ -55,7 +59,7 @@ class Histogram:
         """Take up one batch of the tensor, samples on axis 0."""
         if batch.size == 0:
             return
-        rows = self._rows(np.asarray(batch, dtype=np.float32))
+        rows, stride = self._rows(np.asarray(batch, dtype=np.float32))
         low, high = float(batch.min()), float(batch.max())
         self.low, self.high = min(self.low, low), max(self.high, high)
         if self.axes:
@@ -70,7 +74,8 @@ class Histogram:
             self._peaks = np.zeros(rows.shape[1])
         self._peaks = np.maximum(self._peaks, peaks)
         self._make_room(float(peaks.max()))
-        self._counts += self._counted(rows)
+        self._counts += self._counted(rows) * stride
+        self._taken += rows.size
 
     def distribution(self) -> Distribution:
         """Return what was counted."""
@@ -83,16 +88,16 @@ class Histogram:
             edges, self._counts, self._peaks, self.low, self.high, self.axes, shape, first, self._bits
         )
 
-    def _rows(self, batch: Array) -> Array:
-        """Return some of the values, evenly spread, of shape (values, channels)."""
+    def _rows(self, batch: Array) -> tuple[Array, int]:
+        """Return some of the values, evenly spread, of shape (values, channels): one out of so many."""
+        budget = _VALUES_PER_BATCH if self._taken < _VALUES_AT_FIRST else _VALUES_LATER
         if not self.axes:
-            flat = batch.reshape(-1)
-            return np.ascontiguousarray(flat[:: _stride(flat.size, _VALUES_PER_BATCH)]).reshape(-1, 1)
-        moved = np.moveaxis(batch, self.axes, range(-len(self.axes), 0))
-        channels = int(np.prod(moved.shape[moved.ndim - len(self.axes) :]))
-        table = moved.reshape(-1, channels)
-        wanted = max(64, _VALUES_PER_BATCH // channels)
-        return np.ascontiguousarray(table[:: _stride(len(table), wanted)])
+            table = batch.reshape(-1, 1)
+        else:
+            moved = np.moveaxis(batch, self.axes, range(-len(self.axes), 0))
+            table = moved.reshape(-1, int(np.prod(moved.shape[moved.ndim - len(self.axes) :])))
+        stride = _stride(len(table), max(64, budget // table.shape[1]))
+        return np.ascontiguousarray(table[::stride]), stride
 
     def _make_room(self, peak: float) -> None:
         if peak == 0.0:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnc.ir import Node, Value, constant
+from snnc.passes.analysis.exact import distinct
 from snnc.passes.fold.thresholds import ThresholdTable
 from snnc.passes.spike.builder import SpikeBuilder
 
@@ -49,15 +50,10 @@ def fold_preprocessing(
         return source, table
     rank = len(builder.shape(source))
     held = [operand.reshape((1,) * (rank - operand.ndim) + operand.shape) for _, operand in chain]
-    parts = np.broadcast_arrays(table.rows.reshape((1,) * (rank - table.rows.ndim) + table.rows.shape), *held)
-    numbers: dict[tuple[Any, ...], int] = {}
-    rows = np.empty(parts[0].shape, dtype=np.int32)
-    for index in np.ndindex(rows.shape):
-        rows[index] = numbers.setdefault(tuple(part[index] for part in parts), len(numbers))
+    keys, rows = distinct(table.rows.reshape((1,) * (rank - table.rows.ndim) + table.rows.shape), *held)
     thresholds = table.thresholds.astype(np.float32)
-    if len(numbers) * thresholds.shape[1] > _MOST_THRESHOLDS:
+    if len(keys) * thresholds.shape[1] > _MOST_THRESHOLDS:
         return source, table
-    keys = list(numbers)
     wanted = thresholds[[int(key[0]) for key in keys]]
     operands = [np.array([key[1 + n] for key in keys], dtype=np.float32)[:, None] for n in range(len(chain))]
 

@@ -23,7 +23,7 @@ from snnc.passes.analysis import (
     as_membrane,
 )
 from snnc.passes.analysis.activations import ACTIVATION_OPS
-from snnc.passes.analysis.exact import as_exact
+from snnc.passes.analysis.exact import as_exact, exact
 from snnc.passes.analysis.hosted import HOST_OPS, SHAPE_OPS
 from snnc.passes.analysis.sums import power_of_two, rounding_offset
 from snnc.passes.fold.activated import fold_activated
@@ -215,7 +215,7 @@ def _with_bias(
 ) -> tuple[Value, Membrane]:
     """Add a membrane's bias to its integers, so that a rounding shift follows."""
     bias = rounding_offset(kind, shift) - ((1 << shift) >> 1)
-    raised = Membrane(kind.step, 0 * kind.bias, kind.low + bias, kind.high + bias)
+    raised = Membrane(kind.step, exact(0, kind.bias.ndim), kind.low + bias, kind.high + bias)
     builder.check_range(raised, node)
     output = node.outputs[0]
     name = f"{builder.name(output)}_bias"

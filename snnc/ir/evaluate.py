@@ -157,7 +157,7 @@ def evaluate(node: ir.Node, inputs: Sequence[Array | None], opsets: Mapping[str,
         for value, array in zip(node.inputs, inputs, strict=True)
         if value is not None and value.name and array is not None
     }
-    proto = ir.to_proto(node)
+    proto = ir.serde.serialize_node(node)
     infos = [
         onnx.helper.make_tensor_value_info(
             name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape

@@ -144,7 +144,7 @@ def one_node_model(
     Returns:
         A model with the inputs ``x0``, ``x1``… that are not constant and the outputs ``y0``, ``y1``….
     """
-    proto = ir.to_proto(node)
+    proto = ir.serde.serialize_node(node)
     proto.op_type, proto.domain = op, ""
     del proto.metadata_props[:]
     names = [f"x{place}" if array is not None else "" for place, array in enumerate(inputs)]

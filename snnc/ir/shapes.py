@@ -151,7 +151,7 @@ def _skeleton(
             proto.input.append(onnx.helper.make_tensor_value_info(name, int(tensor.dtype), known[name]))
     for node in graph:
         if is_sealed(node):
-            copy = ir.to_proto(node)
+            copy = ir.serde.serialize_node(node)
             copy.op_type, copy.domain = declared(node)["op"], ""
         elif elementwise_domains is None and node.domain:
             for value in node.outputs:
@@ -166,7 +166,7 @@ def _skeleton(
                 [node.outputs[0].name or ""],
             )
         else:
-            copy = ir.to_proto(node)
+            copy = ir.serde.serialize_node(node)
         proto.node.append(copy)
     for value in graph.outputs:
         proto.output.append(onnx.ValueInfoProto(name=value.name))
