@@ -42,6 +42,7 @@ from snnc.passes.quantise.introduce_gains import IntroduceGains
 from snnc.passes.quantise.require_integers import RequireIntegers
 from snnc.passes.quantise.round_constants import RoundConstants
 from snnc.passes.quantise.round_tables import RoundTables
+from snnc.passes.quantise.select_places import SelectPlaces
 from snnc.passes.quantise.silence_channels import SilenceChannels
 from snnc.passes.quantise.split_softmax import SplitSoftmax
 from snnc.passes.recognise.absorb_activations import AbsorbActivations
@@ -112,6 +113,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     AbsorbActivations,
     RequireQuantised,
     SplitSoftmax,
+    SelectPlaces,
     GateMasks,
     EncodeInput,
     InsertQuantisers,

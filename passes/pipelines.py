@@ -44,6 +44,7 @@ from snnc.passes.quantise.introduce_gains import IntroduceGains
 from snnc.passes.quantise.require_integers import RequireIntegers
 from snnc.passes.quantise.round_constants import RoundConstants
 from snnc.passes.quantise.round_tables import RoundTables
+from snnc.passes.quantise.select_places import SelectPlaces
 from snnc.passes.quantise.silence_channels import SilenceChannels
 from snnc.passes.quantise.split_softmax import SplitSoftmax
 from snnc.passes.recognise.absorb_activations import AbsorbActivations
@@ -160,6 +161,7 @@ def front_end(
             insert.partition,
             layers=layers,
         ),
+        SelectPlaces(),
         GateMasks(),
         *([encode_input] if encode_input is not None else []),
         insert,
