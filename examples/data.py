@@ -13,6 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from snnc.train import augment
+
+__all__ = ["DataError", "augment", "fashion_mnist", "read_idx"]
+
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", 60_000),
@@ -97,24 +101,3 @@ def fashion_mnist(folder: str | Path | None, split: str) -> tuple[torch.Tensor, 
         found = _from_torchvision(Path(folder or Path.home() / ".cache" / "fashion-mnist"), split)
         images, labels = found if found is not None else _from_folder(Path(folder or DEBIAN_FOLDER), split)
     return torch.from_numpy(images.copy()).unsqueeze(1), torch.from_numpy(labels.astype(np.int64))
-
-
-def augment(images: torch.Tensor, generator: torch.Generator, shift: int = 2) -> torch.Tensor:
-    """Shift each image by up to ``shift`` pixels and mirror half of them.
-
-    Args:
-        images: ``(N, C, H, W)``, any dtype.
-        generator: Source of randomness.
-        shift: Largest shift in pixels; vacated pixels are 0.
-
-    Returns:
-        Tensor of the same shape and dtype.
-    """
-    count, _, height, width = images.shape
-    padded = torch.nn.functional.pad(images, (shift, shift, shift, shift))
-    rows = torch.randint(0, 2 * shift + 1, (count, 1), generator=generator) + torch.arange(height)
-    columns = torch.randint(0, 2 * shift + 1, (count, 1), generator=generator) + torch.arange(width)
-    mirrored = torch.rand(count, 1, generator=generator) < 0.5
-    columns = torch.where(mirrored, columns.flip(1), columns)
-    each = torch.arange(count)[:, None, None]
-    return padded[each, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -1,10 +1,9 @@
-"""The training loop that both examples share: float training, ExpG fine-tuning, export, bookkeeping."""
+"""What both Fashion-MNIST examples share: float training, ExpG fine-tuning, export, bookkeeping."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from data import DataError, augment, fashion_mnist
+from data import DataError, fashion_mnist
 from torch import Tensor, nn
 
 import snnc
-from snnc.nn import Schedule, reestimate_batch_norm
+from snnc.train import Arrays, FitOptions, accuracy, fit
 
 
 @dataclass(frozen=True)
@@ -60,67 +59,16 @@ def arguments(name: str) -> argparse.Namespace:
     return parser.parse_args()
 
 
-def as_input(images: Tensor) -> Tensor:
-    """Turn uint8 images into the float32 input in [0, 1] that the networks take."""
-    return (images.float() / 255).contiguous(memory_format=torch.channels_last)
-
-
-@torch.no_grad()
-def accuracy(module: nn.Module, images: Tensor, labels: Tensor, batch: int = 250) -> float:
-    """Return top-1 accuracy in percent, evaluated in float32."""
-    module.eval()
-    right = 0
-    for start in range(0, len(images), batch):
-        logits = module(as_input(images[start : start + batch]))
-        right += int((logits.argmax(1) == labels[start : start + batch]).sum())
-    return 100.0 * right / len(images)
-
-
-def _optimiser(module: nn.Module, rate: float) -> torch.optim.Optimizer:
-    decayed = [p for p in module.parameters() if p.ndim > 1]
-    plain = [p for p in module.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99))
-
-
-def fit(module: nn.Module, images: Tensor, labels: Tensor, options: argparse.Namespace, rate: float) -> None:
-    """Train in place: AdamW, linear warm-up, cosine decay, ExpG schedule of semantics 1.4.
-
-    Args:
-        module: Network.
-        images: uint8 ``(N, 1, 28, 28)``.
-        labels: int64 ``(N,)``.
-        options: ``epochs``, ``batch``, ``seed``, ``bfloat16``.
-        rate: Peak learning rate.
-    """
-    generator = torch.Generator().manual_seed(options.seed)
-    optimiser = _optimiser(module, rate)
-    schedule = Schedule(module, options.epochs)
-    steps = len(images) // options.batch
-    total = options.epochs * steps
-    warm = max(1, min(200, total // 10))
-    for epoch in range(options.epochs):
-        module.train()
-        start, running = time.perf_counter(), 0.0
-        order = torch.randperm(len(images), generator=generator)
-        for step in range(steps):
-            done = epoch * steps + step
-            schedule.set(done / steps)
-            factor = min(1.0, (done + 1) / warm) * 0.5 * (1 + math.cos(math.pi * done / total))
-            for group in optimiser.param_groups:
-                group["lr"] = rate * factor
-            chosen = order[step * options.batch : (step + 1) * options.batch]
-            inputs = as_input(augment(images[chosen], generator))
-            with torch.autocast("cpu", torch.bfloat16, enabled=options.bfloat16):
-                logits = module(inputs)
-            loss = nn.functional.cross_entropy(logits.float(), labels[chosen])
-            optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(module.parameters(), 5.0)
-            optimiser.step()
-            running += float(loss.detach())
-        seconds = time.perf_counter() - start
-        print(f"epoch {epoch + 1}/{options.epochs} loss {running / steps:.4f} {seconds:.0f} s", flush=True)
+def fit_options(options: argparse.Namespace, rate: float) -> FitOptions:
+    """Return how the examples train: batches re-estimate BatchNorm from the first 20,000 images."""
+    return FitOptions(
+        epochs=options.epochs,
+        batch=options.batch,
+        rate=rate,
+        seed=options.seed,
+        precision="bfloat16" if options.bfloat16 else "float32",
+        evaluate_epochs=0,
+    )
 
 
 def record(folder: Path, name: str, result: dict[str, Any]) -> None:
@@ -160,8 +108,8 @@ def main(recipe: Recipe) -> int:
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if options.limit:
-        images, labels = images[: options.limit], labels[: options.limit]
+    train = Arrays(images[: options.limit], labels[: options.limit])
+    test = Arrays(test_images, test_labels)
     if options.is_float:
         name, network = f"{recipe.name}_float", recipe.float_network()
     else:
@@ -172,24 +120,21 @@ def main(recipe: Recipe) -> int:
         state = torch.load(options.init, weights_only=True)
         # A float checkpoint has no thresholds: those come from the first batch.
         network.load_state_dict(state, strict=options.epochs == 0)
-    network = network.to(memory_format=torch.channels_last)
     started = time.perf_counter()
     if options.epochs:
-        fit(network, images, labels, options, rate)
-        batches = (as_input(images[i : i + 500]) for i in range(0, min(len(images), 20_000), 500))
-        reestimate_batch_norm(network, batches)
+        fit(network, train, fit_options(options, rate))
     options.out.mkdir(parents=True, exist_ok=True)
     result = {
-        "accuracy": round(accuracy(network, test_images, test_labels), 2),
+        "accuracy": round(accuracy(network, test), 2),
         "command": command(options),
         "epochs": options.epochs,
         "minutes": round((time.perf_counter() - started) / 60, 1),
         "parameters": sum(p.numel() for p in network.parameters()),
         "seed": options.seed,
-        "test_images": len(test_images),
+        "test_images": len(test),
         "torch": torch.__version__,
     }
-    print(f"{name}: {result['accuracy']:.2f} % of {len(test_images)} test images", flush=True)
+    print(f"{name}: {result['accuracy']:.2f} % of {len(test)} test images", flush=True)
     if options.epochs:
         torch.save(network.state_dict(), options.out / f"{name}.pt")
         record(options.out, name, result)

@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"passes", "runtimes"}),
     frozenset({"calibration", "frontends", "nn", "recorded", "sizes", "survey"}),
     frozenset({"compile", "models"}),
-    frozenset({"auto"}),
+    frozenset({"auto", "train"}),
     frozenset({"debug", "report"}),
     frozenset({"cli"}),
 )
@@ -44,7 +44,7 @@ BESIDE = {
 
 #: Who may import what; everybody may import what is not listed.
 OWNERS: dict[str, frozenset[str]] = {
-    "torch": frozenset({"frontends", "models", "nn"}),
+    "torch": frozenset({"frontends", "models", "nn", "train"}),
     "onnxscript": frozenset({"frontends", "nn"}),
     "onnx": frozenset({"ir"}),
     "onnx_ir": frozenset({"ir"}),
@@ -192,7 +192,7 @@ MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in (ROOT / "snnc").rglob("*.py")
     if path.name != "__main__.py"
-    and not any(path.is_relative_to(ROOT / "snnc" / name) for name in ("nn", "models"))
+    and not any(path.is_relative_to(ROOT / "snnc" / name) for name in ("nn", "models", "train"))
 )
 
 

@@ -1,0 +1,115 @@
+"""Files of a training run: the state to go on from, and networks to start from."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from snnc.errors import InputError, UsageError, Where
+
+__all__ = ["load_state", "read", "start_from", "write"]
+
+_FORMAT = 1
+
+
+def write(path: Path, state: dict[str, Any]) -> None:
+    """Write a file that appears complete or not at all.
+
+    Args:
+        path: File to write.
+        state: Tensors, numbers, texts, and dicts and lists of them.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp")
+    torch.save({"format": _FORMAT, **state}, temporary)
+    temporary.replace(path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a file that `write` wrote, or a bare state dict; no code in it is run.
+
+    Raises:
+        InputError: SNN301 if there is no such file, SNN353 if it is no checkpoint.
+    """
+    name = str(path)
+    if not path.is_file():
+        raise InputError("SNN301", "no such file", where=Where(file=name))
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise InputError("SNN353", "is not a checkpoint of torch", where=Where(file=name)) from error
+    if not isinstance(state, dict):
+        raise InputError("SNN353", "is not a checkpoint of torch", where=Where(file=name))
+    if "network" not in state:
+        state = {"format": _FORMAT, "network": state}
+    if state.get("format") != _FORMAT:
+        raise InputError("SNN353", "was written by another version of snnc", where=Where(file=name))
+    return state
+
+
+def load_state(network: nn.Module, state: dict[str, Any], name: str) -> None:
+    """Load all of a network's state.
+
+    Raises:
+        InputError: SNN353 if it is another network's.
+    """
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        first = str(error).strip().splitlines()
+        text = " ".join(line.strip() for line in first[1:2]) or "it is another network's"
+        raise InputError("SNN353", f"does not fit this network: {text}", where=Where(file=name)) from error
+
+
+def start_from(network: nn.Module, path: Path) -> tuple[str, ...]:
+    """Start from trained weights, of another number of classes or of the float network too.
+
+    Thresholds that the file does not hold come from the first batch. A last layer of another size stays new.
+
+    Args:
+        network: Network to train.
+        path: Checkpoint or state dict.
+
+    Returns:
+        Names of the tensors that stay new because their shapes differ.
+
+    Raises:
+        InputError: SNN301, SNN353 if the file cannot be read, or holds another architecture.
+    """
+    held = read(path)["network"]
+    own = network.state_dict()
+    differing = tuple(name for name in own if name in held and held[name].shape != own[name].shape)
+    absent = [name for name in own if name not in held and not name.endswith(("log_theta", "initialised"))]
+    foreign = [name for name in held if name not in own and not name.endswith(("log_theta", "initialised"))]
+    layers = {name.rpartition(".")[0] for name in differing}
+    if absent or foreign or len(layers) > 1:
+        what = [*absent, *foreign, *differing][:3]
+        raise InputError(
+            "SNN353",
+            f"holds another architecture: {', '.join(what)} differ",
+            where=Where(file=str(path)),
+            hint="build the network with the same options; only its last layer may differ in size",
+        )
+    taken = {name: value for name, value in held.items() if name in own and name not in differing}
+    network.load_state_dict(taken, strict=False)
+    return differing
+
+
+def check_same(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
+    """Refuse to resume a run under other options.
+
+    Raises:
+        UsageError: SNN219, naming the options.
+    """
+    other = sorted(key for key in wanted if found.get(key) != wanted[key])
+    if other:
+        text = ", ".join(f"{key} was {found.get(key)!r}, is {wanted[key]!r}" for key in other)
+        raise UsageError(
+            "SNN219",
+            f"{path} is of a run with other options: {text}",
+            hint="use another folder, or --restart",
+        )

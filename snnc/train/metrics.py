@@ -1,0 +1,62 @@
+"""Figures of a training run: one JSON object a line, and TensorBoard's files if it is installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Metrics"]
+
+
+class Metrics:
+    """Writes figures by step.
+
+    ``metrics.jsonl`` always; TensorBoard's event files beside it where the package ``tensorboard`` is
+    installed (``pip install 'snnc[train]'``).
+
+    Args:
+        folder: Where to write; ``None``: nowhere.
+        first: Step to go on from: later lines of an interrupted run are dropped.
+
+    Attributes:
+        tensorboard: Whether event files are written.
+    """
+
+    def __init__(self, folder: Path | None, *, first: int = 0) -> None:
+        self._path = None if folder is None else folder / "metrics.jsonl"
+        self._writer: Any = None
+        self.tensorboard = False
+        if folder is None or self._path is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = self._path.read_text().splitlines(keepends=True) if first and self._path.is_file() else []
+        kept = [line for line in lines if json.loads(line)["step"] <= first]
+        self._path.write_text("".join(kept))
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        self._writer = SummaryWriter(str(folder), purge_step=first + 1 if first else None)
+        self.tensorboard = True
+
+    def write(self, step: int, **values: float) -> None:
+        """Write figures of one step.
+
+        Args:
+            step: Number of optimiser steps done.
+            **values: Figures by name; a double underscore becomes a slash, TensorBoard's grouping.
+        """
+        if self._path is None:
+            return
+        named = {name.replace("__", "/"): round(float(value), 6) for name, value in values.items()}
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, **named}) + "\n")
+        if self._writer is not None:
+            for name, value in named.items():
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what is held back."""
+        if self._writer is not None:
+            self._writer.close()
