@@ -12,7 +12,7 @@ import numpy.typing as npt
 from snnc.arrays import InputSpec, match_inputs, sample_count
 from snnc.errors import InputError, UnsupportedError, UsageError, Where
 
-__all__ = ["DEFAULT_BATCH", "Array", "Runtime", "check_inputs", "check_taps", "run_in_batches"]
+__all__ = ["DEFAULT_BATCH", "Array", "Runtime", "check_inputs", "check_taps", "one_sample", "run_in_batches"]
 
 Array = npt.NDArray[Any]
 
@@ -109,6 +109,19 @@ def _fixed_batch(specs: Sequence[InputSpec]) -> int | None:
             hint="every input of the model needs the samples on axis 0",
         )
     return sizes.pop()
+
+
+def one_sample(inputs: Mapping[str, Array], specs: Sequence[InputSpec]) -> dict[str, Array]:
+    """Return the first sample, or as many as a model of a fixed batch takes at once.
+
+    Raises:
+        UnsupportedError: SNN420, the inputs do not agree on a batch size.
+    """
+    size = _fixed_batch(specs) or 1
+    return {
+        name: np.concatenate([array[:size], np.repeat(array[:1], max(0, size - len(array)), axis=0)])
+        for name, array in inputs.items()
+    }
 
 
 def run_in_batches(

@@ -138,6 +138,31 @@ class _NumpyRuntime:
                     del values[name]
         return {name: _packed(values[name]) for name in wanted}
 
+    def pull(self, values: Mapping[str, Array], wanted: Sequence[str]) -> dict[str, Array]:
+        """Evaluate only what some tensors need.
+
+        Args:
+            values: Tensors that are known; what stands before them is not evaluated.
+            wanted: Names of tensors.
+
+        Returns:
+            The wanted tensors by name.
+        """
+        made = {name: step for step in self._steps for name in step.outputs}
+        known: dict[str, Signal] = {**self._constants, **values}
+        todo = list(wanted)
+        while todo:
+            step = None if todo[-1] in known else made[todo[-1]]
+            missing = [n for n in step.inputs if n is not None and n not in known] if step is not None else []
+            if missing:
+                todo += missing
+                continue
+            if step is not None:
+                operands = [None if name is None else known[name] for name in step.inputs]
+                known.update(zip(step.outputs, self._apply(step, operands), strict=True))
+            todo.pop()
+        return {name: _packed(known[name]) for name in wanted}
+
     def _apply(self, step: _Step, operands: list[Signal | None]) -> list[Signal]:
         definition = step.definition
         if isinstance(definition, Node):

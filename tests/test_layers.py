@@ -16,13 +16,13 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "units", "files", "arrays", "coding", "settings"}),
     frozenset({"ir"}),
-    frozenset({"ops", "data"}),
+    frozenset({"ops", "data", "isa"}),
     frozenset({"verify", "cost"}),
     frozenset({"pipeline"}),
     frozenset({"passes", "runtimes"}),
     frozenset({"calibration", "frontends", "nn", "recorded", "sizes", "survey"}),
     frozenset({"compile", "models"}),
-    frozenset({"auto", "train"}),
+    frozenset({"auto", "emit", "train"}),
     frozenset({"debug", "report"}),
     frozenset({"cli"}),
 )

@@ -25,6 +25,12 @@ COMMANDS: dict[str, dict[str, str]] = {
         "audit": "snnc.cli.audit",
         "inspect": "snnc.cli.inspect",
     },
+    "Instructions of ExpG-1": {
+        "emit": "snnc.cli.emit",
+        "sim": "snnc.cli.sim",
+        "asm": "snnc.cli.asm",
+        "disasm": "snnc.cli.disasm",
+    },
     "Passes one by one": {"opt": "snnc.cli.opt", "passes": "snnc.cli.passes"},
 }
 

@@ -22,6 +22,7 @@ __all__ = [
     "passes",
     "recipe_of",
     "runtime",
+    "samples",
     "save_recipe",
     "seed",
     "settings",
@@ -194,13 +195,20 @@ outputs = click.option(
 data = click.option(
     "--data", metavar="DATA", help="Samples: .npz keyed by input name, .npy, a folder of .npy, or random:N."
 )
+samples = click.option(
+    "--input",
+    "source",
+    metavar="DATA",
+    help="Samples: .npz keyed by input name, .npy, a folder of .npy, or random:N.",
+)
 labels = _option(by_name()["labels"])
 runtime = click.option(
     "--runtime",
-    type=click.Choice(["numpy", "numpy-timestep", "ort", "ort-stock"]),
+    type=click.Choice(["numpy", "numpy-timestep", "ort", "ort-stock", "expg1"]),
     default="numpy",
     show_default=True,
-    help="Executor: numpy on packed codes, numpy spike by spike (the definition), or onnxruntime.",
+    help="Executor: numpy on packed codes, numpy spike by spike (the definition), onnxruntime, or the "
+    "simulator of ExpG-1.",
 )
 passes = click.option(
     "--passes",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["PRICES", "Price", "price"]
+__all__ = ["PRICES", "SRAM_SIZES", "Price", "price"]
 
 
 @dataclass(frozen=True)
 class Price:
-    """Energy of one arithmetic operation, memory traffic and control excluded.
+    """Energy of one operation.
 
     Attributes:
         picojoules: Energy, pJ.
@@ -48,7 +48,17 @@ PRICES = MappingProxyType(
             "int8 multiply, int32 accumulate",
             f"the sum of 0.2 (int8 multiply) and 0.1 (int32 add): {_HOROWITZ}",
         ),
+        "sram_8k_64bit": Price(10.0, "64 bits from a memory of 8 KiB", _REPRINT),
+        "sram_32k_64bit": Price(20.0, "64 bits from a memory of 32 KiB", _HOROWITZ),
+        "sram_1m_64bit": Price(100.0, "64 bits from a memory of 1 MiB", _HOROWITZ),
+        "dram_64bit": Price(1300.0, "64 bits from DRAM, the lower end of 1.3 to 2.6 nJ", _HOROWITZ),
     }
+)
+
+
+#: Sizes of memory, in bytes, whose energy is published, and the names of the prices.
+SRAM_SIZES = MappingProxyType(
+    {8 * 1024: "sram_8k_64bit", 32 * 1024: "sram_32k_64bit", 1024 * 1024: "sram_1m_64bit"}
 )
 
 

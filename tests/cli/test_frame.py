@@ -78,8 +78,8 @@ def test_one_name_one_meaning():
             if isinstance(option, click.Option):
                 facts = (option.type.to_info_dict(), option.default, option.help, option.is_flag)
                 for name in option.opts:
-                    # --input and --output say where data comes from and goes to; the file type differs.
-                    if name != "--output":
+                    # --output says where things go: a file of some type, or a folder.
+                    if name not in ("--output", "-o"):
                         meanings.setdefault(name, set()).add(repr(facts))
     assert {name for name, facts in meanings.items() if len(facts) > 1} == set()
 
@@ -90,7 +90,7 @@ def test_one_name_one_meaning():
         (["convrt"], "Did you mean convert?"),
         (["nothing-like-it"], "No such command 'nothing-like-it'."),
         (["run", "--ruintime", "ort"], "--runtime"),
-        (["run"], "Missing argument 'OUT.snn.onnx'"),
+        (["run"], "Missing argument 'OUT.snn.onnx|BUNDLE'"),
         (["run", "m.onnx", "--input", "x.npz", "--runtime", "cuda"], "'cuda' is not one of"),
         (["--frobnicate"], "No such option"),
     ],

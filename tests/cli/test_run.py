@@ -8,7 +8,7 @@ import pytest
 from snnc import ir
 from snnc.arrays import read_arrays
 
-RUNTIMES = ["numpy", "numpy-timestep", "ort", "ort-stock"]
+RUNTIMES = ["numpy", "numpy-timestep", "ort", "ort-stock", "expg1"]
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

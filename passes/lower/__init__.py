@@ -1,0 +1,1 @@
+"""Lowering of the spike dialect to instructions of ExpG-1."""

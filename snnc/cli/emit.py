@@ -1,0 +1,93 @@
+"""``snnc emit``: compile a spiking model to a bundle of ExpG-1."""
+
+from __future__ import annotations
+
+import click
+
+from snnc.cli import options
+from snnc.cli.output import Output
+from snnc.cli.tables import bytes_text, show_pairs
+
+__all__ = ["command"]
+
+
+@options.command(
+    "emit",
+    "Compile a spiking model to instructions of ExpG-1, prove them, and write a bundle.",
+    "snnc emit model.snn.onnx -o bundle/\nsnnc emit model.snn.onnx -o bundle/ --arch arch.json --data x.npz",
+)
+@click.argument("model", metavar="OUT.snn.onnx")
+@click.option("-o", "--output", "target", required=True, metavar="DIR", help="Folder of the bundle.")
+@click.option("--arch", metavar="FILE", help="Sizes of the machine, JSON; default the reference sizes.")
+@click.option("--cores", type=click.IntRange(1), default=1, show_default=True, help="Number of cores.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["expg1", "nir"]),
+    default="expg1",
+    show_default=True,
+    help="What to write.",
+)
+@options.data
+@options.seed
+def command(
+    output: Output,
+    *,
+    model: str,
+    target: str,
+    arch: str | None,
+    cores: int,
+    form: str,
+    data: str | None,
+    seed: int,
+) -> None:
+    """Emit a bundle."""
+    from snnc.compile import load_spiking
+    from snnc.data import load_samples
+    from snnc.emit.bundle import check_folder, write_bundle
+    from snnc.emit.compiled import compile_program
+    from snnc.emit.profile import profile
+    from snnc.emit.report import report
+    from snnc.errors import UnsupportedError, UsageError
+    from snnc.isa.arch import read_arch
+    from snnc.runtimes.common import one_sample
+
+    if form != "expg1":
+        raise UsageError("SNN287", "bundles of ExpG-1 are what can be written so far", hint="--format expg1")
+    if cores != 1:
+        raise UnsupportedError(
+            "SNN483", f"{cores} cores: programs are for one core so far", hint="leave --cores out"
+        )
+    check_folder(target, force=output.settings.force)
+    compiled = compile_program(load_spiking(model), None if arch is None else read_arch(arch))
+    runtime = compiled.runtime()
+    source = data or "random:1"
+    feeds = one_sample(load_samples(source, runtime.inputs, seed=seed), runtime.inputs)
+    counted = profile(compiled, feeds)
+    hashes = write_bundle(compiled, counted, feeds, target, force=output.settings.force)
+    found = report(compiled, counted)
+    for memory, use in found["memory_bytes"].items():
+        output.say(
+            f"{memory}: peak {bytes_text(use['peak'])} of {bytes_text(use['capacity'])}, lower bound "
+            f"{bytes_text(use['lower_bound'])}"
+        )
+    for name in found["host"]["before"] + found["host"]["after"]:
+        output.say(f"on the host: {name}")
+    if data is None:
+        output.say("note: the golden sample is random, and so are its spikes; for real ones add --data")
+    cycles, energy = found["cycles"], found["picojoules"]
+    show_pairs(
+        output,
+        [
+            ("instructions", f"{found['instructions']:,}"),
+            ("cycles", f"{cycles['counted']:,} (expected {cycles['expected']:,}, worst {cycles['worst']:,})"),
+            ("latency", f"{found['latency_time_steps']} time-steps"),
+            ("SOPs", f"{found['sops']:,}"),
+            ("energy, papers", f"{energy['papers'] / 1e6:.4g} µJ (0.9 pJ per SOP)"),
+            ("energy, datapath", f"{energy['datapath'] / 1e6:.4g} µJ (integer additions, comparisons)"),
+            ("energy, full", f"{energy['full'] / 1e6:.4g} µJ (memories and instructions too)"),
+            ("proved", "tokens, deadlock, races, memory, overflow"),
+            ("written", f"{target} ({len(hashes)} files)"),
+        ],
+    )
+    output.document({"model": model, "written": target, "files": sorted(hashes), **found})

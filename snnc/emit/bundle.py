@@ -1,0 +1,211 @@
+"""Writing a bundle and reading it back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snnc.cost.machine import constants
+from snnc.emit.compiled import Compiled
+from snnc.emit.containers import elf, note, readmemh, safetensors
+from snnc.emit.listing import listing, memory_map, trace_csv
+from snnc.emit.profile import Profile
+from snnc.emit.record import program_from, record_of
+from snnc.emit.report import report
+from snnc.emit.waves import trace_vcd
+from snnc.errors import EnvironmentFailure, InputError, UsageError, Where
+from snnc.files import open_regular
+from snnc.ir import load, save
+from snnc.isa.assembly import disassemble
+from snnc.isa.intervals import Reach
+from snnc.isa.program import Program
+from snnc.isa.table import VERSION
+
+__all__ = ["MANIFEST", "check_folder", "open_bundle", "write_bundle"]
+
+Array = npt.NDArray[Any]
+MANIFEST = "MANIFEST.json"
+_MODEL = "host.snn.onnx"
+_RECORD, _BINARY, _IMAGE = "program.json", "model.bin", "mem/dram.bin"
+
+
+def _contents(
+    compiled: Compiled, counted: Profile, feeds: Mapping[str, Array]
+) -> Iterator[tuple[str, bytes]]:
+    """Iterate over the files of a bundle, the model aside."""
+    program = compiled.program
+    version = f"{VERSION[0]}.{VERSION[1]}".encode()
+    yield "model.s", disassemble(program.instructions).encode()
+    yield "model.lst", _text(listing(compiled, counted))
+    yield _BINARY, compiled.binary
+    debug = "".join(f"{line.node}\t{line.tensor}\t{line.tile}\n" for line in program.lines).encode()
+    yield (
+        "model.elf",
+        elf(
+            [
+                (".text.core0", compiled.binary, 1),
+                (".dram.params", program.image, 1),
+                (".note.expg", note("ExpG", 1, version), 7),
+                (".debug_onnx", debug, 1),
+            ]
+        ),
+    )
+    yield _IMAGE, program.image
+    yield "mem/dram.hex", readmemh(program.image, 16)
+    yield "mem/core0_imem.hex", readmemh(compiled.binary, 16)
+    yield "weights.safetensors", safetensors(_weights(program))
+    yield "memmap.csv", _text(memory_map(compiled))
+    yield "routing.json", b'{"cores": 1, "links": []}\n'
+    yield "arch.json", program.arch.to_json().encode()
+    yield "constants_45nm.json", (json.dumps(constants(), indent=2) + "\n").encode()
+    yield "report.json", (json.dumps(report(compiled, counted), indent=2) + "\n").encode()
+    yield _RECORD, record_of(program)
+    yield (
+        "golden/in.safetensors",
+        safetensors({**feeds, **{f"port/{k}": v for k, v in counted.ports.items()}}),
+    )
+    yield (
+        "golden/out.safetensors",
+        safetensors({**counted.outputs, **{f"port/{k}": v for k, v in counted.device.items()}}),
+    )
+    yield "golden/trace.csv", _text(trace_csv(counted))
+    yield "golden/trace.vcd", trace_vcd(counted).encode()
+
+
+def _text(lines: Iterator[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _weights(program: Program) -> dict[str, Array]:
+    """Return the constants by name; a name that is used twice gets its address as well."""
+    found: dict[str, Array] = {}
+    for name, place in program.constants:
+        key = name if name not in found else f"{name}@{place.base}"
+        dtype = {"i8": "<i1", "u8": "<u1", "i16": "<i2", "u16": "<u2", "i32": "<i4", "i64": "<i8"}[
+            place.dtype
+        ]
+        found[key] = np.frombuffer(program.image, dtype, place.elements, place.base)
+    return found
+
+
+def check_folder(target: str, *, force: bool) -> None:
+    """Refuse a place for a bundle before any work is done.
+
+    Raises:
+        UsageError: SNN230, it exists and ``force`` is not set; SNN286, it is something else than a bundle.
+        EnvironmentFailure: SNN603, the folder above it does not exist.
+    """
+    path, where = Path(target), Where(file=target)
+    if path.exists() or path.is_symlink():
+        if (
+            not path.is_dir()
+            or path.is_symlink()
+            or (any(path.iterdir()) and not (path / MANIFEST).is_file())
+        ):
+            raise UsageError(
+                "SNN286",
+                "is not a bundle, and is not replaced by one",
+                where=where,
+                hint="name another folder",
+            )
+        if any(path.iterdir()) and not force:
+            raise UsageError(
+                "SNN230", "the output exists already", where=where, hint="add --force to replace it"
+            )
+    elif not path.absolute().parent.is_dir():
+        raise EnvironmentFailure(
+            "SNN603", "the folder of the output does not exist", where=where, hint=f"mkdir -p {path.parent}"
+        )
+
+
+def write_bundle(
+    compiled: Compiled, counted: Profile, feeds: Mapping[str, Array], target: str, *, force: bool = False
+) -> dict[str, str]:
+    """Write a bundle; it appears complete or not at all.
+
+    Args:
+        compiled: The program.
+        counted: One simulated sample, which becomes the golden one.
+        feeds: Its inputs.
+        target: Folder.
+        force: Whether a bundle that is there may be replaced.
+
+    Returns:
+        SHA-256 of every file.
+
+    Raises:
+        UsageError: SNN230, SNN286, see `check_folder`.
+        EnvironmentFailure: SNN603, it cannot be written.
+    """
+    check_folder(target, force=force)
+    path = Path(target).absolute()
+    temporary = None
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:60]}.", dir=path.parent))
+        for name, content in _contents(compiled, counted, feeds):
+            place = temporary / name
+            place.parent.mkdir(exist_ok=True)
+            place.write_bytes(content)
+        save(compiled.model, temporary / _MODEL)
+        hashes = {
+            file.relative_to(temporary).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in sorted(temporary.rglob("*"))
+            if file.is_file()
+        }
+        manifest = {"format": "expg1-bundle", "isa": ".".join(map(str, VERSION)), "sha256": hashes}
+        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        current = os.umask(0)
+        os.umask(current)
+        temporary.chmod(0o777 & ~current)
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+        temporary = None
+    except OSError as error:
+        raise EnvironmentFailure(
+            "SNN603", f"cannot be written: {error.strerror or error}", where=Where(file=target)
+        ) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return hashes
+
+
+def open_bundle(folder: str) -> Compiled:
+    """Read a bundle; every file that is used must have the hash of the manifest.
+
+    Raises:
+        InputError: SNN369, it is no bundle, or a file is not the one that was written.
+    """
+    path = Path(folder)
+    try:
+        manifest = json.loads(_read(path / MANIFEST))
+        hashes = manifest["sha256"]
+        version = str(manifest["isa"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError("SNN369", f"is no bundle: {error}", where=Where(file=folder)) from error
+    if version != ".".join(map(str, VERSION)):
+        raise InputError("SNN369", f"is for ExpG {version}", where=Where(file=folder))
+    files = {}
+    for name in (_RECORD, _BINARY, _IMAGE, _MODEL):
+        files[name] = _read(path / name)
+        if hashlib.sha256(files[name]).hexdigest() != hashes.get(name):
+            raise InputError(
+                "SNN369", "is not the file that the manifest lists", where=Where(file=str(path / name))
+            )
+    program = program_from(files[_RECORD], files[_BINARY], files[_IMAGE])
+    return Compiled(load(path / _MODEL), program, files[_BINARY], Reach([], {}))
+
+
+def _read(path: Path) -> bytes:
+    with open_regular(path) as stream:
+        return stream.read()

@@ -1,0 +1,49 @@
+"""What ``report.json`` of a bundle says: size, fit, cost, proofs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from snnc.emit.compiled import Compiled
+from snnc.emit.profile import Profile
+from snnc.isa.table import QUEUES, VERSION
+
+__all__ = ["report"]
+
+
+def report(compiled: Compiled, counted: Profile) -> dict[str, Any]:
+    """Return the report of a compiled network and its golden sample."""
+    program = compiled.program
+    made, expected, worst = counted.makespans()
+    energy = counted.energy
+    sops = max(1, counted.sops)
+    peaks = {
+        memory: {"peak": peak, "lower_bound": bound, "capacity": program.arch.capacity(memory)}
+        for memory, (peak, bound) in program.bounds.items()
+    }
+    return {
+        "scope": "reference architecture ExpG-1: estimates from published 45 nm figures, no silicon",
+        "isa": ".".join(map(str, VERSION)),
+        "instructions": len(program.instructions),
+        "by_instruction": dict(sorted(Counter(item.name for item in program.instructions).items())),
+        "memory_bytes": peaks,
+        "cycles": {"counted": made, "expected": expected, "worst": worst},
+        "milliseconds": {"counted": made / program.arch.clock_mhz / 1000},
+        "utilisation": {queue: counted.timing.busy[queue] / max(1, made) for queue in QUEUES},
+        "latency_time_steps": program.latency,
+        "sops": counted.sops,
+        "additions": sum(item.additions for item in counted.done),
+        "comparisons": sum(item.comparisons for item in counted.done),
+        "picojoules": {"papers": energy.papers, "datapath": energy.datapath, "full": energy.full},
+        "picojoules_per_sop": {"datapath": energy.datapath / sops, "full": energy.full / sops},
+        "multiplications": 0,
+        "host": {"before": list(program.host[0]), "after": list(program.host[1])},
+        "proofs": {
+            "tokens": "every token that is given is taken; no queue waits for ever",
+            "races": "every two accesses to common bytes, one of them a write, are ordered",
+            "memory": "no two things that are alive share bytes; nothing is read before it is written",
+            "overflow": f"no result leaves its type for any input; the widest has "
+            f"{compiled.reach.accumulator_bits} bits",
+        },
+    }

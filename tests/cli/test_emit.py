@@ -1,0 +1,247 @@
+"""``snnc emit``, ``sim``, ``asm`` and ``disasm``: bundles that other tools can read."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from snnc.arrays import read_arrays
+from snnc.emit.golden import read_safetensors
+from snnc.isa.arch import Arch
+from snnc.isa.codec import decode_all
+
+FILES = {
+    "MANIFEST.json",
+    "arch.json",
+    "constants_45nm.json",
+    "golden/in.safetensors",
+    "golden/out.safetensors",
+    "golden/trace.csv",
+    "golden/trace.vcd",
+    "host.snn.onnx",
+    "mem/core0_imem.hex",
+    "mem/dram.bin",
+    "mem/dram.hex",
+    "memmap.csv",
+    "model.bin",
+    "model.elf",
+    "model.lst",
+    "model.s",
+    "program.json",
+    "report.json",
+    "routing.json",
+    "weights.safetensors",
+}
+
+
+@pytest.fixture
+def bundle(home, snnc):
+    done = snnc("emit", "net.snn.onnx", "-o", "bundle", "--data", "x.npz")
+    assert done.exit_code == 0, done.output
+    return home / "bundle"
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_a_bundle_is_complete_and_its_hashes_are_right(bundle):
+    files = files_of(bundle)
+    assert set(files) == FILES
+    listed = json.loads(files["MANIFEST.json"])["sha256"]
+    assert listed == {
+        name: hashlib.sha256(content).hexdigest()
+        for name, content in files.items()
+        if name != "MANIFEST.json"
+    }
+
+
+def test_two_processes_write_the_same_bytes(bundle, home):
+    environment = {**os.environ, "PYTHONHASHSEED": "77"}
+    command = [sys.executable, "-m", "snnc", "emit", "net.snn.onnx", "-o", "again", "--data", "x.npz"]
+    subprocess.run(command, check=True, capture_output=True, env=environment, cwd=home)
+    assert files_of(home / "again") == files_of(bundle)
+
+
+def test_the_simulator_gives_the_golden_bits_in_every_order(bundle, snnc):
+    for options in ([], ["--order", "serial"], ["--interleaving", "5"]):
+        done = snnc("sim", "bundle", *options, "--json")
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["golden"] is True
+
+
+def test_a_changed_golden_output_is_exit_5(bundle, snnc):
+    path = bundle / "golden" / "out.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    done = snnc("sim", "bundle")
+    assert done.exit_code == 5 and "SNN540" in done.stderr
+
+
+def test_the_simulator_runs_any_number_of_samples(bundle, snnc, reference):
+    done = snnc("sim", "bundle", "--input", "x.npz", "--output", "y.npz")
+    assert done.exit_code == 0, done.output
+    expected = reference(read_arrays("x.npz")["image"])
+    np.testing.assert_array_equal(read_arrays("y.npz")["logits"], expected)
+    assert "on the host, in numpy: encoder, readout" in done.stderr
+
+
+def test_text_and_words_say_the_same(bundle, snnc):
+    assert snnc("asm", "bundle/model.s", "-o", "model.bin").exit_code == 0
+    assert Path("model.bin").read_bytes() == (bundle / "model.bin").read_bytes()
+    assert snnc("disasm", "model.bin", "-o", "back.s").exit_code == 0
+    assert Path("back.s").read_bytes() == (bundle / "model.s").read_bytes()
+    assert snnc("disasm", "bundle").stdout == (bundle / "model.s").read_text()
+
+
+def test_elf_and_memory_images_hold_the_same_bytes(bundle):
+    with (bundle / "model.elf").open("rb") as stream:
+        elf = ELFFile(stream)
+        sections = {section.name: section.data() for section in elf.iter_sections()}
+        (entry,) = elf.get_section_by_name(".note.expg").iter_notes()
+    assert entry["n_name"] == "ExpG" and entry["n_desc"] in ("1.0", b"1.0", "312e30")
+    assert sections[".text.core0"] == (bundle / "model.bin").read_bytes()
+    assert sections[".dram.params"] == (bundle / "mem" / "dram.bin").read_bytes()
+    for name, section in (("core0_imem", ".text.core0"), ("dram", ".dram.params")):
+        words = (bundle / "mem" / f"{name}.hex").read_text().split()
+        assert b"".join(bytes.fromhex(word)[::-1] for word in words) == sections[section]
+
+
+def test_weights_can_be_read_by_name(bundle):
+    weights = read_safetensors(bundle / "weights.safetensors")
+    assert weights["first.weights"].reshape(3, 4).tolist() == [[1, -2, 3, 4], [-5, 6, 7, -8], [9, 1, -1, 2]]
+
+
+def test_the_listing_ties_every_line_to_a_node(bundle):
+    lines = (bundle / "model.lst").read_text().splitlines()
+    rows = [line for line in lines if line[:1] in "0123456789abcdef" and ":" in line[:8]]
+    words = [int(row.split(": ")[1].split()[0], 16) for row in rows]
+    assert b"".join(word.to_bytes(16, "little") for word in words) == (bundle / "model.bin").read_bytes()
+    nodes = {row.split(" ; ")[1].split(" > ")[0] for row in rows}
+    assert nodes == {"first", "neuron", "second", "(program)"}
+    assert "no silicon" in lines[0]
+
+
+def test_totals_are_the_sums_of_the_lines(bundle):
+    report = json.loads((bundle / "report.json").read_text())
+    lines = (bundle / "model.lst").read_text().splitlines()
+    costs = [line.rsplit(" cyc ", 1)[1].split() for line in lines if " cyc " in line]
+    assert sum(int(cost[2]) for cost in costs) == report["sops"] > 0
+    datapath, full = (sum(float(cost[4].split("/")[place]) for cost in costs) for place in (0, 1))
+    assert datapath == pytest.approx(report["picojoules"]["datapath"], abs=0.05 * len(costs))
+    assert full == pytest.approx(report["picojoules"]["full"], abs=0.05 * len(costs))
+    trace = list(csv.DictReader(io.StringIO((bundle / "golden" / "trace.csv").read_text())))
+    assert sum(int(row["sops"]) for row in trace) == report["sops"]
+    assert max(int(row["end"]) for row in trace) == report["cycles"]["counted"] <= report["cycles"]["worst"]
+    assert len(trace) == report["instructions"] == len(list(decode_all((bundle / "model.bin").read_bytes())))
+    done = report["sops"] + report["additions"] + report["comparisons"]
+    assert report["picojoules"]["datapath"] == pytest.approx(0.1 * done)
+    assert report["picojoules"]["papers"] == pytest.approx(0.9 * report["sops"])
+
+
+def test_synaptic_operations_are_spikes_times_fan_out(home, snnc, bundle):
+    """The first sample of x.npz: encoder codes times 4 columns, hidden codes times 2."""
+    image = read_arrays("x.npz")["image"][:1]
+    codes = np.searchsorted([0.25, 0.5, 0.75], image, side="right")
+    weights = np.array([[1, -2, 3, 4], [-5, 6, 7, -8], [9, 1, -1, 2]])
+    hidden = np.searchsorted([1, 5, 9], codes @ weights, side="right")
+    ones = np.array([0, 1, 1, 2])
+    report = json.loads((bundle / "report.json").read_text())
+    assert report["sops"] == 4 * ones[codes].sum() + 2 * ones[hidden].sum()
+
+
+def test_documents_follow_their_schemas(home, snnc, validate):
+    validate(snnc("emit", "net.snn.onnx", "-o", "bundle", "--json").stdout, "emit")
+    validate(snnc("sim", "bundle", "--json").stdout, "sim")
+    validate(snnc("disasm", "bundle", "-o", "x.s", "--json").stdout, "disasm")
+    validate(snnc("asm", "x.s", "-o", "x.bin", "--json").stdout, "asm")
+
+
+def test_run_executes_bundles(bundle, snnc, reference):
+    done = snnc("run", "bundle", "--input", "x.npz", "--output", "y.npz", "--runtime", "expg1")
+    assert done.exit_code == 0, done.output
+    expected = reference(read_arrays("x.npz")["image"])
+    np.testing.assert_array_equal(read_arrays("y.npz")["logits"], expected)
+    assert snnc("run", "bundle", "--input", "x.npz").exit_code == 2
+
+
+def test_traces(bundle, snnc):
+    for suffix in ("csv", "vcd"):
+        done = snnc("sim", "bundle", "--trace", f"trace.{suffix}")
+        assert done.exit_code == 0, done.output
+        assert Path(f"trace.{suffix}").read_bytes() == (bundle / "golden" / f"trace.{suffix}").read_bytes()
+    wave = Path("trace.vcd").read_text()
+    assert wave.count("$var") == 9 and "$enddefinitions" in wave and "$date" not in wave
+    assert snnc("sim", "bundle", "--trace", "trace.txt").exit_code == 2
+
+
+def test_sizes_of_the_machine_come_from_a_file(home, snnc):
+    Path("arch.json").write_text('{"name": "small", "smem": 64, "lanes": 2}')
+    done = snnc("emit", "net.snn.onnx", "-o", "small", "--arch", "arch.json", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["memory_bytes"]["SMEM"]["capacity"] == 64
+    assert json.loads(Path("small/arch.json").read_text()) == {
+        **Arch().__dict__,
+        "name": "small",
+        "smem": 64,
+        "lanes": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"smen": 4}', '{"smem": 0}', '{"smem": true}', '{"smem": 1e3}', '{"name": 4}']
+)
+def test_bad_sizes_are_refused(home, snnc, text):
+    Path("arch.json").write_text(text)
+    done = snnc("emit", "net.snn.onnx", "-o", "b", "--arch", "arch.json")
+    assert done.exit_code == 3 and "SNN364" in done.stderr and not Path("b").exists()
+
+
+def test_what_does_not_fit_leaves_nothing_behind(home, snnc):
+    Path("arch.json").write_text('{"wmem": 1}')
+    before = sorted(home.iterdir())
+    done = snnc("emit", "net.snn.onnx", "-o", "b", "--arch", "arch.json")
+    assert done.exit_code == 4 and "SNN480" in done.stderr
+    for part in ("'first'", "WMEM", "has 1", "--arch"):
+        assert part in done.stderr
+    assert sorted(home.iterdir()) == before
+
+
+def test_a_bundle_is_replaced_only_by_force_and_nothing_else_ever(bundle, home, snnc):
+    assert snnc("emit", "net.snn.onnx", "-o", "bundle").exit_code == 2
+    assert snnc("emit", "net.snn.onnx", "-o", "bundle", "--force").exit_code == 0
+    (home / "mine").mkdir()
+    (home / "mine" / "thesis.txt").write_text("x")
+    done = snnc("emit", "net.snn.onnx", "-o", "mine", "--force")
+    assert done.exit_code == 2 and "SNN286" in done.stderr
+    assert (home / "mine" / "thesis.txt").read_text() == "x"
+    assert snnc("emit", "net.snn.onnx", "-o", "no/such/place").exit_code == 6
+
+
+@pytest.mark.parametrize("name", ["program.json", "model.bin", "mem/dram.bin", "MANIFEST.json"])
+def test_damaged_bundles_are_refused(bundle, snnc, name):
+    (bundle / name).write_bytes(b"{}")
+    done = snnc("sim", "bundle")
+    assert done.exit_code == 3 and "SNN369" in done.stderr
+
+
+def test_what_is_no_bundle_or_no_program_is_refused(home, snnc):
+    assert snnc("sim", "nothing").exit_code == 3
+    Path("bad.bin").write_bytes(bytes(15))
+    assert snnc("disasm", "bad.bin").exit_code == 3
+    Path("bad.s").write_text("C  HALT code=0\n")
+    assert snnc("asm", "bad.s", "-o", "x.bin").exit_code == 3
+    assert snnc("emit", "ann.onnx", "-o", "b").exit_code == 3
