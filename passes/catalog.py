@@ -27,6 +27,7 @@ from snnc.passes.canonical.raise_opset import RaiseOpset
 from snnc.passes.canonical.remove_identity import RemoveIdentity
 from snnc.passes.canonical.resolve_padding import ResolvePadding
 from snnc.passes.canonical.sort_nodes import SortNodes
+from snnc.passes.canonical.to_float32 import ToFloat32
 from snnc.passes.canonical.write_out_fused import WriteOutFused
 from snnc.passes.canonical.write_out_moves import WriteOutMoves
 from snnc.passes.canonical.write_out_pools import WriteOutPools
@@ -72,6 +73,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     NameNodes,
     SortNodes,
     InlineFunctions,
+    ToFloat32,
     WriteOutFused,
     LiftQoperators,
     KeepOnHost,

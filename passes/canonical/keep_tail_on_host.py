@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from snnc.ir import Model, Node, Value, consumers_of
+from snnc.ir import DataType, Model, Node, Value, consumers_of
 from snnc.ir.hosting import BEHIND_THE_READOUT, is_sealed, seal
 from snnc.passes.analysis.layout import LAYOUT_OPS
 from snnc.passes.editing import Editor, is_output, is_standard
@@ -24,8 +24,9 @@ class KeepTailOnHost:
     classifier adds there, probabilities or the place of the largest, is no part of the network's neurons:
     the host computes it from the readout, declared and billed.
 
-    Matches: Softmax, LogSoftmax, Hardmax, ArgMax, ArgMin, TopK and LpNormalization whose results reach
-        outputs of the graph only, directly, by each other, or by casts and ops that move elements.
+    Matches: Softmax and its logarithm, LogSoftmax, Hardmax, ArgMax, ArgMin, TopK, LpNormalization and casts
+        to other float types whose results reach outputs of the graph only, directly, by each other, or by
+        casts and ops that move elements.
     Leaves alone: those that the network goes on with, such as the softmax of attention.
     Keeps: names, values.
     """
@@ -40,7 +41,8 @@ class KeepTailOnHost:
         """Seal; see the class."""
         editor = Editor(model)
         for node in reversed(list(model.graph)):
-            if not is_standard(node, *_TAILS) or not all(_ends(value) for value in node.outputs):
+            tail = is_standard(node, *_TAILS) or _is_narrow(node) or _is_log_of_softmax(node)
+            if not tail or not all(_ends(value) for value in node.outputs):
                 continue
             # The casts and moves behind it read floats of the host, so they stay there, too.
             for entry in [*_behind(node), node]:
@@ -51,6 +53,17 @@ class KeepTailOnHost:
                     editor.adopt(entry)
                     editor.record("keep behind the readout", note=f"{op} {entry.name!r} reads the readout")
         return editor.result()
+
+
+def _is_narrow(node: Node) -> bool:
+    """Whether a node changes floats of the network to another float type, which is the host's business."""
+    dtype = node.outputs[0].dtype if is_standard(node, "Cast") else None
+    return dtype is not None and dtype.is_floating_point() and dtype != DataType.FLOAT
+
+
+def _is_log_of_softmax(node: Node) -> bool:
+    source = node.inputs[0].producer() if is_standard(node, "Log") and node.inputs[0] is not None else None
+    return is_standard(source, "Softmax")
 
 
 def _behind(node: Node) -> list[Node]:

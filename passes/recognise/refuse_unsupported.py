@@ -15,7 +15,9 @@ from snnc.pipeline.contract import PassResult, Semantics
 __all__ = ["RefuseUnsupported"]
 
 #: Integers index tables, and truth values mask; what is computed from them stays on the host.
-_INPUTS = (DataType.FLOAT, DataType.INT64, DataType.INT32, DataType.UINT8, DataType.BOOL)
+_INPUTS = frozenset(
+    DataType[name] for name in ("FLOAT", "FLOAT16", "DOUBLE", "INT64", "INT32", "UINT8", "BOOL")
+)
 
 
 @dataclass(frozen=True)
