@@ -13,6 +13,7 @@ from snnc.passes.canonical.fold_batch_norm import FoldBatchNorm
 from snnc.passes.canonical.fold_constants import FoldConstants
 from snnc.passes.canonical.fold_scales import FoldScales
 from snnc.passes.canonical.fold_shapes import FoldShapes
+from snnc.passes.canonical.fold_tiles import FoldTiles
 from snnc.passes.canonical.freeze_defaults import FreezeDefaults
 from snnc.passes.canonical.gemm_to_matmul import GemmToMatmul
 from snnc.passes.canonical.infer_shapes import InferShapes
@@ -26,6 +27,7 @@ from snnc.passes.canonical.postpone_expand import PostponeExpand
 from snnc.passes.canonical.raise_opset import RaiseOpset
 from snnc.passes.canonical.remove_identity import RemoveIdentity
 from snnc.passes.canonical.resolve_padding import ResolvePadding
+from snnc.passes.canonical.settle_shapes import SettleShapes
 from snnc.passes.canonical.sort_nodes import SortNodes
 from snnc.passes.canonical.to_float32 import ToFloat32
 from snnc.passes.canonical.write_out_fused import WriteOutFused
@@ -71,6 +73,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FreezeDefaults,
     FixSizes,
     NameNodes,
+    SettleShapes,
     SortNodes,
     InlineFunctions,
     ToFloat32,
@@ -82,6 +85,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     CheckConsistency,
     InferShapes,
     FoldShapes,
+    FoldTiles,
     FoldConstants,
     PostponeExpand,
     RaiseOpset,

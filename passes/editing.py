@@ -25,7 +25,7 @@ from snnc.ir.edit import release_name
 from snnc.ir.rewrite import as_attribute
 from snnc.pipeline.contract import NoMatch, PassResult, Rewrite
 
-__all__ = ["Editor", "is_output", "is_standard", "only_consumer", "rank_of"]
+__all__ = ["Editor", "batch_name", "is_output", "is_standard", "only_consumer", "rank_of"]
 
 Array = npt.NDArray[Any]
 
@@ -38,6 +38,15 @@ def is_standard(node: Node | None, *op_types: str) -> bool:
 def is_output(value: Value) -> bool:
     """Return whether a value is an output of its graph."""
     return value.is_graph_output()
+
+
+def batch_name(model: Model) -> str:
+    """Return the name of the free first dimension of the inputs, ``batch`` if there is none."""
+    for value in model.graph.inputs:
+        first = value.shape[0] if value.shape is not None and len(value.shape) else None
+        if first is not None and not isinstance(first, int) and first.value:
+            return str(first.value)
+    return "batch"
 
 
 def only_consumer(value: Value | None) -> Node | None:

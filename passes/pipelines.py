@@ -15,6 +15,7 @@ from snnc.passes.canonical.fold_batch_norm import FoldBatchNorm
 from snnc.passes.canonical.fold_constants import FoldConstants
 from snnc.passes.canonical.fold_scales import FoldScales
 from snnc.passes.canonical.fold_shapes import FoldShapes
+from snnc.passes.canonical.fold_tiles import FoldTiles
 from snnc.passes.canonical.freeze_defaults import FreezeDefaults
 from snnc.passes.canonical.gemm_to_matmul import GemmToMatmul
 from snnc.passes.canonical.infer_shapes import InferShapes
@@ -28,6 +29,7 @@ from snnc.passes.canonical.postpone_expand import PostponeExpand
 from snnc.passes.canonical.raise_opset import RaiseOpset
 from snnc.passes.canonical.remove_identity import RemoveIdentity
 from snnc.passes.canonical.resolve_padding import ResolvePadding
+from snnc.passes.canonical.settle_shapes import SettleShapes
 from snnc.passes.canonical.sort_nodes import SortNodes
 from snnc.passes.canonical.to_float32 import ToFloat32
 from snnc.passes.canonical.write_out_fused import WriteOutFused
@@ -94,6 +96,9 @@ def canonical(allow_host: tuple[str, ...] = (), sizes: tuple[str, ...] = ()) -> 
         InferShapes(),
         FoldShapes(),
         FoldConstants(),
+        SettleShapes(),
+        FoldConstants(),
+        FoldTiles(),
         RaiseOpset(),
         KeepOnHost(allow_host),
         KeepTailOnHost(),

@@ -20,7 +20,7 @@ from snnc.ir.edit import (
 )
 from snnc.ir.external import hard_links_allowed
 from snnc.ir.files import AI_SNNC, companion, data_files, load, model_digest, save, to_bytes, weight_bytes
-from snnc.ir.shapes import concrete_shapes, contradiction, infer_shapes, shapes_of_batches
+from snnc.ir.shapes import concrete_shapes, contradiction, infer_shapes, settled, shapes_of_batches
 from snnc.ir.tables import table_rows
 from snnc.ir.tensors import read_tensor
 from snnc.ir.text import to_text
@@ -55,6 +55,7 @@ __all__ = [
     "read_tensor",
     "replace_with",
     "save",
+    "settled",
     "shapes_of_batches",
     "static_shape",
     "table_rows",

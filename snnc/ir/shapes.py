@@ -18,7 +18,7 @@ from snnc.ir.edit import constant
 from snnc.ir.evaluate import evaluate
 from snnc.ir.hosting import declared, is_sealed
 
-__all__ = ["concrete_shapes", "contradiction", "infer_shapes", "shapes_of_batches"]
+__all__ = ["concrete_shapes", "contradiction", "infer_shapes", "settled", "shapes_of_batches"]
 
 _SMALL = 1024
 #: Functions of the standard whose bodies ONNX does not infer through.
@@ -29,11 +29,14 @@ _INFERENCE = re.compile(
 )
 _SHAPE_ARITHMETIC = frozenset(
     {
-        "Add", "Cast", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Gather", "Greater", "Less",
-        "Max", "Min", "Mod", "Mul", "Not", "Range", "ReduceProd", "Reshape", "Slice", "Squeeze", "Sub",
-        "Unsqueeze", "Where",
+        "Abs", "Add", "And", "Cast", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Floor",
+        "Gather", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul",
+        "Neg", "Not", "Or", "Range", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Slice",
+        "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
     }
 )  # fmt: skip
+#: Floats on the way to a size, such as a scale of Resize, are few; longer lists belong to the network.
+_MOST_FLOATS = 16
 
 
 def infer_shapes(model: ir.Model) -> None:
@@ -81,6 +84,23 @@ def shapes_of_batches(
     model: ir.Model, *batches: int, elementwise_domains: tuple[str, ...] = ("ai.snnc",)
 ) -> list[dict[str, tuple[int, ...]]]:
     """Infer the shape of every value for several batch sizes; see `concrete_shapes`."""
+    return [shapes for shapes, _ in settled(model, *batches, elementwise_domains=elementwise_domains)]
+
+
+def settled(
+    model: ir.Model, *batches: int, elementwise_domains: tuple[str, ...] = ("ai.snnc",)
+) -> list[tuple[dict[str, tuple[int, ...]], dict[str, npt.NDArray[Any]]]]:
+    """Compute what a batch size settles: the shapes of the values, and the integers computed from shapes.
+
+    Args:
+        model: Any model; not changed.
+        batches: Numbers put in place of a symbolic first dimension of each graph input.
+        elementwise_domains: Domains whose nodes have outputs of the shape of their first input.
+
+    Returns:
+        For each batch size, shapes by value name, and by value name the contents of small results of shape
+        arithmetic (integers, truth values, few floats); what depends on more than the batch size is missing.
+    """
     skeleton, known = _skeleton(model, None, elementwise_domains)
     results = []
     for batch in batches:
@@ -100,7 +120,7 @@ def shapes_of_batches(
 
 def _resolved(
     graph: ir.Graph, skeleton: onnx.ModelProto, known: dict[str, tuple[int, ...]]
-) -> dict[str, tuple[int, ...]]:
+) -> tuple[dict[str, tuple[int, ...]], dict[str, npt.NDArray[Any]]]:
     """Follow the shapes through a skeleton, together with the integers they are computed from."""
     shapes_of_computation = _ShapeArithmetic(graph)
     while True:
@@ -112,7 +132,7 @@ def _resolved(
             if info.type.tensor_type.HasField("shape") and shape is not None:
                 known[info.name] = shape
         if not shapes_of_computation.resolve(skeleton.graph, known):
-            return known
+            return known, shapes_of_computation.results
 
 
 def _skeleton(
@@ -220,6 +240,7 @@ class _ShapeArithmetic:
         self._nodes = {node.outputs[0].name: node for node in graph if len(node.outputs) == 1}
         self._opsets = dict(graph.opset_imports)
         self._values: dict[str, npt.NDArray[Any]] = {}
+        self.results: dict[str, npt.NDArray[Any]] = {}
         for name, value in graph.initializers.items():
             tensor = value.const_value
             if tensor is not None and tensor.size <= _SMALL:
@@ -236,7 +257,7 @@ class _ShapeArithmetic:
                 continue
             changed = True
             name = entry.output[0]
-            self._values[name] = result
+            self._values[name] = self.results[name] = result
             known[name] = result.shape
             proto.initializer.append(onnx.numpy_helper.from_array(result, name))
         if changed:
@@ -265,11 +286,8 @@ class _ShapeArithmetic:
         if node.op_type == "ConstantOfShape" and int(np.prod(inputs[0])) > _SMALL:  # type: ignore[arg-type]
             return None
         try:
-            result = evaluate(node, inputs, self._opsets)[0]
+            result = np.asarray(evaluate(node, inputs, self._opsets)[0])
         except Exception:  # noqa: BLE001 - a node that cannot be evaluated stays for the inference
             return None
-        return (
-            np.asarray(result)
-            if np.size(result) <= _SMALL and np.asarray(result).dtype.kind in "iub"
-            else None
-        )
+        most = {"f": _MOST_FLOATS}.get(result.dtype.kind, _SMALL if result.dtype.kind in "iub" else -1)
+        return result if result.size <= most else None
