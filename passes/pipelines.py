@@ -138,6 +138,8 @@ def front_end(
     return (
         *canonical(allow_host, sizes),
         EvaluateConstants(),
+        FoldTiles(),
+        DropDeadCode(),
         GemmToMatmul(),
         EinsumToMatmul(),
         WriteOutMoves(),

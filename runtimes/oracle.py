@@ -349,7 +349,7 @@ def _floor_quotient(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Gri
 
 def _normalise(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
     grid = inputs[0]
-    if grid.scale.size != 1 or not bool(np.all(grid.bias == 0)):
+    if _collapsed(grid.scale).size != 1 or not bool(np.all(grid.bias == 0)):
         raise UnsupportedError(
             "SNN448", "a membrane that is not on one grid is normalised", where=Where(node=node.name)
         )

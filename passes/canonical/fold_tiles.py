@@ -36,10 +36,10 @@ class FoldTiles:
     windows, ...) instead, the constant is added there, and the result is merged again.
 
     Matches:
-        Add, Sub, Mul of a computed value and one that depends on constants and the batch size alone and repeats
-        itself along its first axis as often as there are samples.
+        Tile along axes of one element: it becomes Expand. Add, Sub, Mul of a computed value and one that is
+        made of constants and the batch size alone and repeats itself along its first axis for every sample.
     Leaves alone:
-        Constants repeated without such an axis, which broadcast; "it takes ... bytes"; what is no repetition.
+        "it does not repeat itself for every sample"; what takes more than 16 MiB.
     Keeps:
         The name of the result.
     """
@@ -58,6 +58,9 @@ class FoldTiles:
         free = _of_batch_alone(model)
         places: list[_Values] = []
         for node in list(model.graph):
+            if is_standard(node, "Tile") and constant(node.inputs[1]) is None:
+                places = places or [_Values(model, *known) for known in settled(model, *_BATCHES)]
+                _expand(editor, node, places)
             if not is_standard(node, *_JOINS):
                 continue
             tiled = [
@@ -127,13 +130,30 @@ class _Values:
         return None if results is None else np.asarray(results[0])
 
 
+def _expand(editor: Editor, node: Node, values: list[_Values]) -> None:
+    """Make a Tile an Expand where it repeats axes of one element alone."""
+    data, repeats, out = node.inputs[0], node.inputs[1], node.outputs[0]
+    if data is None or repeats is None:
+        return
+    for entry in values:
+        shape, times = entry.shapes.get(data.name or ""), entry.of(repeats)
+        if shape is None or times is None or len(times) != len(shape):
+            return
+        if any(size != 1 and number != 1 for size, number in zip(shape, times.tolist(), strict=True)):
+            return
+    new = editor.add(
+        node, "Expand", [data, repeats], name=f"{node.name}.expand", dtype=out.dtype, shape=out.shape
+    )
+    editor.replace("tile-to-expand", out, new, removed=[node])
+
+
 def _split(editor: Editor, node: Node, place: int, values: list[_Values]) -> None:
     tiled, other, out = node.inputs[place], node.inputs[1 - place], node.outputs[0]
     assert tiled is not None and other is not None
     found = [entry.of(tiled) for entry in values]
     shape = values[0].shapes.get(other.name or "")
     one = found[0]
-    if one is None or shape is None or one.ndim != len(shape) or one.ndim == 0 or one.shape[0] < 2:
+    if one is None or shape is None or one.ndim != len(shape) or one.ndim == 0:
         return
     if values[0].shapes.get(out.name or "") != shape or one.shape[0] != shape[0]:
         return
@@ -142,7 +162,13 @@ def _split(editor: Editor, node: Node, place: int, values: list[_Values]) -> Non
         if array is None or not np.array_equal(array, np.tile(one, times)):
             editor.fail("it does not repeat itself for every sample", node)
             return
+    producer = tiled.producer()
+    removed = [producer] if producer is not None else []
     stem = node.name or node.op_type
+    if one.shape[0] == 1:
+        editor.set_constant(node, place, f"{stem}.once", one)
+        editor.record("fold-repetition", removed)
+        return
     inner = np.array([-1, *shape], dtype=np.int64)
     apart = editor.add(
         node,
@@ -166,5 +192,4 @@ def _split(editor: Editor, node: Node, place: int, values: list[_Values]) -> Non
         dtype=out.dtype,
         shape=out.shape,
     )
-    producer = tiled.producer()
-    editor.replace("fold-tile", out, merged, removed=[node, *([producer] if producer is not None else [])])
+    editor.replace("fold-tile", out, merged, removed=[node, *removed])
