@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from snnc.ir import constant
 from snnc.passes.canonical.fold_tiles import FoldTiles
 
 #: Four windows an image, and a mask for each: repeated for every image, then merged as the windows are.
@@ -48,18 +49,17 @@ def test_others_stay(parse, check, ops, body):
     assert ops(model) == before
 
 
-def test_what_is_moved_after_its_repetition_broadcasts(parse, check, ops):
+def test_what_is_moved_after_its_repetition_broadcasts(parse, check):
     body = """t = Concat<axis = 0>(b1, rest) e = Expand(mask, t) u = Transpose<perm = [0, 1, 3, 2]>(e)
       v = Transpose<perm = [0, 1, 3, 2]>(x) a = Add(v, u) z = Transpose<perm = [0, 1, 3, 2]>(a)
       y = Reshape(z, merged) }"""
     model = parse(HEAD + body)
     check(FoldTiles(), model)
-    assert "Expand" not in ops(model)
-    assert ops(model).count("Transpose") == 2
+    assert any(node.op_type == "Add" and constant(node.inputs[1]) is not None for node in model.graph)
 
 
 def test_tile_of_axes_of_one_element_is_expand(parse, check, ops):
-    model = parse("""g (float[N, 4] x) => (float[N, 4] y) 
+    model = parse("""g (float[N, 4] x) => (float[N, 4] y)
       <int64 zero = {0}, int64[1] first = {0}, int64[1] one = {1}, float[1, 4] c = {1, 2, 3, 4}> {
         s = Shape(x) b = Gather<axis = 0>(s, zero) b1 = Unsqueeze(b, first) t = Concat<axis = 0>(b1, one)
         r = Exp(c) m = Tile(r, t) y = Add(x, m) }""")
