@@ -60,11 +60,13 @@ class _Seen:
         kind: What it will be.
         varies: Axes along which its step or bias may change; None if that is not known.
         plain: It is the sum of one synapse of few inputs, its step is positive, its function never falls.
+        weighted: A synapse with constant weights is among what is summed: each channel may have its own step.
     """
 
     kind: Carried
     varies: Axes = frozenset()
     plain: bool = False
+    weighted: bool = False
 
 
 _OTHER = _Seen(Carried.OTHER, None)
@@ -144,8 +146,7 @@ class Walk:
         if own and op == "Gate":
             return self._read(node)
         if own and op == "MaskRow":
-            self._read(node, 0, Carried.SUM, Carried.POOLED)
-            return _Seen(Carried.SUM, None)
+            return replace(self._read(node, 0, Carried.SUM, Carried.POOLED), kind=Carried.SUM, plain=False)
         if own and op == "Weight":
             return _Seen(Carried.CONSTANT)
         if op in ACTIVATION_OPS:
@@ -190,10 +191,11 @@ class Walk:
             if seen.kind is Carried.POOLED and (seen.varies is None or seen.varies - {1}):
                 self._code(node, position)
         plain = self._of(node.inputs[0], node, 0).kind is Carried.CODE and _fan_in(node) <= _FEW
+        weighted = any(weights) or any(_is_weight(value) for value in node.inputs[:2])
         if node.op_type == "Conv":
-            return _Seen(Carried.SUM, frozenset({1}), plain)
+            return _Seen(Carried.SUM, frozenset({1}), plain, weighted)
         rank = len(node.outputs[0].shape or ())
-        return _Seen(Carried.SUM, frozenset({rank - 1}), plain)
+        return _Seen(Carried.SUM, frozenset({rank - 1}), plain, weighted)
 
     def _sum(self, node: Node) -> _Seen:
         held = [constant(value) is not None for value in node.inputs]
@@ -204,12 +206,12 @@ class Walk:
             seen = self._read(node, place, *kinds, *(() if turned else (Carried.QUOTIENT,)))
             varies = _joint(_lifted(node, place, seen.varies), _of_constant(node.inputs[1 - place], node))
             kind = Carried.SUM if seen.kind in (Carried.CODE, Carried.POOLED) else seen.kind
-            return _Seen(kind, varies, seen.plain and not turned)
+            return _Seen(kind, varies, seen.plain and not turned, seen.weighted)
         sides = [self._read(node, place, Carried.SUM, Carried.POOLED) for place in range(2)]
         if any(side.kind is Carried.OTHER for side in sides):
             return _OTHER
         lifted = [_lifted(node, place, side.varies) for place, side in enumerate(sides)]
-        return _Seen(Carried.SUM, _joint(*lifted))
+        return _Seen(Carried.SUM, _joint(*lifted), weighted=any(side.weighted for side in sides))
 
     def _scale(self, node: Node) -> _Seen:
         held = [constant(value) for value in node.inputs]
@@ -226,7 +228,7 @@ class Walk:
         kind = seen.kind
         if not positive and kind in (Carried.CODE, Carried.POOLED):
             kind = Carried.SUM
-        return _Seen(kind, varies, seen.plain and positive)
+        return _Seen(kind, varies, seen.plain and positive, seen.weighted)
 
     def _of_two(self, node: Node) -> _Seen:
         """A sum of codes divides; a value times itself is a function of a code; else one code is held."""
@@ -251,7 +253,7 @@ class Walk:
     def _negative(self, node: Node) -> _Seen:
         seen = self._read(node, 0, Carried.SUM, Carried.POOLED, Carried.CURVE, Carried.HOST)
         kind = Carried.SUM if seen.kind in (Carried.CODE, Carried.POOLED) else seen.kind
-        return _Seen(kind, seen.varies)
+        return _Seen(kind, seen.varies, weighted=seen.weighted)
 
     def _maximum(self, node: Node) -> _Seen:
         seen = self._read(node, 0, Carried.SUM, Carried.CURVE)
@@ -264,7 +266,26 @@ class Walk:
 
     def _largest(self, node: Node) -> _Seen:
         seen = self._read(node, 0, Carried.SUM)
-        return seen if seen.kind is Carried.OTHER else _Seen(Carried.SUM, None)
+        if seen.kind is Carried.OTHER:
+            return _OTHER
+        if seen.kind is Carried.SUM and seen.weighted and _is_along(node, seen.varies):
+            # Channels of unlike steps cannot be compared: the scores of this softmax get a code of one step.
+            self._code_scores(node)
+        return _Seen(Carried.SUM, None)
+
+    def _code_scores(self, largest: Node) -> None:
+        """Demand one code for the maximum of a row and for what is compared with it."""
+        first = largest
+        maker = largest.inputs[0].producer() if largest.inputs[0] is not None else None
+        if maker is not None and maker.domain == AI_SNNC and maker.op_type == "MaskRow":
+            first = maker
+        scores = first.inputs[0]
+        if scores is None:
+            return
+        self._demand(scores, first, 0, True)
+        for reader, position in scores.uses():
+            if reader.op_type == "Sub" and position == 0 and reader.inputs[1] is largest.outputs[0]:
+                self._demand(scores, reader, 0, True)
 
     def _pool(self, node: Node) -> _Seen:
         seen = self._read(node, 0, Carried.POOLED)
@@ -301,6 +322,14 @@ class Walk:
         if seen.kind is Carried.CODE and (seen.varies is None or seen.varies):
             seen = self._code(node, 0)
         return seen
+
+
+def _is_along(node: Node, varies: Axes) -> bool:
+    """Whether a step may change along the axes that a node reduces."""
+    held = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    axes = held.tolist() if held is not None else attributes(node).get("axes") or []
+    rank = len(node.inputs[0].shape or ()) if node.inputs[0] is not None else 0
+    return varies is None or any(int(axis) % max(1, rank) in varies for axis in axes)
 
 
 def _fan_in(node: Node) -> int:

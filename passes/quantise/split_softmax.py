@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from snnc.coding import CodeBook, Partition
-from snnc.ir import AI_SNNC, Model, Node, Shape, Value, attributes, consumers_of
+from snnc.ir import AI_SNNC, Model, Node, Shape, Value, attributes, constant, consumers_of
 from snnc.passes.canonical.chain import leave
 from snnc.passes.editing import Editor, is_standard, only_consumer, rank_of
 from snnc.passes.layers import Chooser, book_of
@@ -99,6 +99,9 @@ class SplitSoftmax:
         weights = node.outputs[0] if given is None else given[0]
         product = _product(weights, axis)
         steps, groups = (bits, bits) if product is None else (self.timesteps, self.groups)
+        if product is not None and constant(product[0].inputs[1 - product[1]]) is not None:
+            # A mixture of constant rows is no attention: a few weights carry all that is told.
+            groups = self.timesteps
         name = node.outputs[0].name or ""
         if given is not None and product is not None:
             book = given[1]

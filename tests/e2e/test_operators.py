@@ -193,6 +193,10 @@ OPERATORS: dict[str, Build] = {
     "layer norm of channels, by arithmetic": arithmetic_norm(1),
     "instance norm, by arithmetic": arithmetic_norm(2, 3),
     "division by the length of channels": length_of_channels,
+    "softmax of channels": lambda net, x: net.op("Softmax", [x], axis=1),
+    "mixture of constant rows": lambda net, x: net.matmul(
+        net.op("Softmax", [net.matmul(x, (6, 5))], axis=-1), (5, 6)
+    ),
     "einsum of channels": lambda net, x: net.op(
         "Einsum", [net.const(net.normal(4, 4)), x], equation="dc,bchw->bdhw"
     ),
