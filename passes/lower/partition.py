@@ -69,6 +69,7 @@ def partition(model: Model) -> Partition:
             found.held.add(value.name or "")
     after: set[str] = set()
     problems: list[Problem] = []
+    inner = False
     for node in model.graph:
         names = [value.name or "" for value in node.outputs]
         for name, array in zip(names, _evaluate(node, found), strict=True):
@@ -94,7 +95,7 @@ def partition(model: Model) -> Partition:
             found.held.update(names)
         else:
             found.device.append(node)
-    if problems:
+    if inner:
         raise UnsupportedError(
             "SNN471",
             "the host would have to compute in the middle of the network",
@@ -102,6 +103,11 @@ def partition(model: Model) -> Partition:
             hint="convert without --allow-host for what stands between encoder and readout",
         )
     return found
+
+
+def _is_host_result(value: Value) -> bool:
+    node = value.producer()
+    return node is not None and _is_host(node)
 
 
 def _is_host(node: Node) -> bool:

@@ -454,7 +454,7 @@ def select(model: Model, split: Partition, *, fuse: bool = True) -> Selected:
         fuse: Whether neighbours are joined.
 
     Raises:
-        UnsupportedError: SNN470 to SNN474, a node has no instructions.
+        UnsupportedError: SNN470 to SNN473, a node has no instructions.
     """
     selector = _Selector(model, split, fuse)
     for node in split.device:

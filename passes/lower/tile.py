@@ -122,6 +122,7 @@ def _usage(group: Group, cut: _Cut, inside: set[int]) -> dict[str, int]:
     """Return the bytes that the largest tile needs in each memory beside what lives there anyway."""
     counts = _counts(group.extents, cut.parts)
     worst = dict.fromkeys(_MEMORIES, 0)
+    written = group.written
     for index in {tuple(0 for _ in counts), tuple(min(1, count - 1) for count in counts)}:
         box = _box_of(group.extents, cut.parts, index)
         needs: dict[tuple[int, Box], tuple[str, int]] = {}
@@ -133,7 +134,7 @@ def _usage(group: Group, cut: _Cut, inside: set[int]) -> dict[str, int]:
                 if kernel.name == "LDX" and item.field == "table":
                     continue
                 local = item.box(box, _inner_parts(kernel, cut.inner)[0])
-                key = (id(buffer), () if id(buffer) in inside else local)
+                key = (id(buffer), () if id(buffer) in inside or id(buffer) in written else local)
                 needs[key] = (buffer.memory, -(-_bytes(item, local) // 16) * 16)
         use = dict.fromkeys(_MEMORIES, 0)
         for memory, size in needs.values():
@@ -200,6 +201,7 @@ class _Tiler:
 
     def __init__(self, group: Group, cut: _Cut, inside: set[int]) -> None:
         self.group, self.cut, self.inside = group, cut, inside
+        self.written = group.written
         self.held: dict[tuple[int, Box], View] = {}
 
     def tasks(self) -> Iterator[Task]:
@@ -216,12 +218,13 @@ class _Tiler:
         for kernel in self.group.kernels:
             parts = _inner_parts(kernel, self.cut.inner)
             for step, inner in enumerate(parts):
-                views = []
-                for place, item in enumerate(kernel.operands):
-                    view = self._place(kernel, item, box, inner, place == 0, task, before, local, label)
-                    views.append(view)
-                    if place == 0 and item.view.buffer.in_dram:
-                        stores[id(item.view.buffer), item.box(box)] = (kernel, item, view)
+                views = [
+                    self._place(kernel, item, box, inner, task, before, local, label)
+                    for item in kernel.operands
+                ]
+                result = kernel.result
+                if result.view.buffer.in_dram:
+                    stores[id(result.view.buffer), result.box(box)] = (kernel, result, views[0])
                 made = list(instructions(kernel, views, len(box), pads_of(kernel, box), step > 0))
                 for number, lowered in enumerate(made):
                     last = number == len(made) - 1 and step == len(parts) - 1
@@ -248,7 +251,6 @@ class _Tiler:
         item: Operand,
         box: Box,
         inner: tuple[int, int],
-        written: bool,
         task: Task,
         before: dict[tuple[int, Box], View],
         local: dict[int, tuple[Buffer, dict[int, int]]],
@@ -257,27 +259,25 @@ class _Tiler:
         """Return where a tile of an operand lies on the core, and load it if it is not there."""
         buffer = item.view.buffer
         part = item.box(box, inner)
-        if id(buffer) in self.inside:
+        if id(buffer) in self.inside or (buffer.in_dram and id(buffer) in self.written):
             return self._inside(item, part, local)
         if not buffer.in_dram or (kernel.name == "LDX" and item.field == "table"):
             return item.view.part(part)
         key = (id(buffer), part)
         if key in self.held:
             return self.held[key]
-        if not written and key in before:
+        if key in before:
             self.held[key] = before[key]
             return before[key]
         source = item.view.part(part)
         staged = _staging(source, f"{buffer.name}[{label}]")
         self.held[key] = staged
-        if not written:
-            packed = _stored(source)
-            for lowered in transfer("LD", _stored(staged), packed):
-                task.loads.append(Macro(lowered, kernel.node, buffer.name, label))
+        for lowered in transfer("LD", _stored(staged), _stored(source)):
+            task.loads.append(Macro(lowered, kernel.node, buffer.name, label))
         return staged
 
     def _inside(self, item: Operand, part: Box, local: dict[int, tuple[Buffer, dict[int, int]]]) -> View:
-        """Return the tile of what never leaves the group."""
+        """Return the tile of what the group makes itself."""
         buffer = item.view.buffer
         shape = tuple(end - begin for begin, end in part)
         if id(buffer) not in local:

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from snnc.coding import CodeBook
-from snnc.errors import UnsupportedError, Where
 from snnc.ir import Node
 from snnc.ops.types import numpy_dtype
 from snnc.passes.lower.builder import Builder, machine_type, over
@@ -151,15 +150,9 @@ def neuron(
     out: View,
     attrs: Mapping[str, Any],
 ) -> None:
-    """Add ExpG-IF: thresholds of each element's row, the codes of the intervals, perhaps a gain.
-
-    Raises:
-        UnsupportedError: SNN474, the codes need more than 16 bits.
-    """
+    """Add ExpG-IF: thresholds of each element's row, the codes of the intervals, perhaps a gain."""
     name, rank = node.name or "", len(v.shape)
     codes = np.asarray(attrs["codes"], dtype=np.int64)
-    if out.buffer.dtype not in ("i8", "u8", "i16", "u16"):
-        raise UnsupportedError("SNN474", "codes have 16 bits at most", where=Where(node=name))
     kept = len(codes) - 1
     if kept == 0:
         fill(build, name, out, int(codes[0]))
