@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnc.cost.machine import constants
+from snnc.emit.accelergy import action_counts, reference_table
 from snnc.emit.compiled import Compiled
 from snnc.emit.containers import elf, note, readmemh, safetensors
 from snnc.emit.listing import listing, memory_map, trace_csv
@@ -68,6 +69,8 @@ def _contents(
     yield "arch.json", program.arch.to_json().encode()
     yield "constants_45nm.json", (json.dumps(constants(), indent=2) + "\n").encode()
     yield "report.json", (json.dumps(report(compiled, counted), indent=2) + "\n").encode()
+    yield "cost/ERT.yaml", _text(reference_table(compiled))
+    yield "cost/action_counts.yaml", _text(action_counts(compiled, counted))
     yield _RECORD, record_of(program)
     yield (
         "golden/in.safetensors",
@@ -77,6 +80,7 @@ def _contents(
         "golden/out.safetensors",
         safetensors({**counted.outputs, **{f"port/{k}": v for k, v in counted.device.items()}}),
     )
+    yield from counted.vectors.items()
     yield "golden/trace.csv", _text(trace_csv(counted))
     yield "golden/trace.vcd", trace_vcd(counted).encode()
 
@@ -153,7 +157,7 @@ def write_bundle(
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:60]}.", dir=path.parent))
         for name, content in _contents(compiled, counted, feeds):
             place = temporary / name
-            place.parent.mkdir(exist_ok=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content)
         save(compiled.model, temporary / _MODEL)
         hashes = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from snnc.cost.activity import Activity, estimated, measured
 from snnc.cost.machine import Energy, Timing, energy, prices_of, schedule, total
 from snnc.emit.compiled import Compiled
+from snnc.emit.vectors import Vectors
 from snnc.isa.program import Step, follow
 from snnc.runtimes.expg1.machine import Order
 
@@ -36,6 +37,7 @@ class Profile:
         ports: What the host wrote, by tensor.
         device: What the machine gave, by tensor.
         outputs: Outputs of the network.
+        vectors: Vectors for the Verilog units, files by name.
     """
 
     steps: list[Step]
@@ -48,6 +50,7 @@ class Profile:
     ports: dict[str, Array]
     device: dict[str, Array]
     outputs: dict[str, Array]
+    vectors: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def energy(self) -> Energy:
@@ -79,9 +82,11 @@ def profile(compiled: Compiled, feeds: Mapping[str, Array], *, order: Order = "p
     runtime = compiled.runtime(order=order)
     done: dict[int, Activity] = {}
     checks = [0] * len(steps)
+    vectors = Vectors()
 
     def watch(step: Step, given: Mapping[str, Array], written: Array | None) -> None:
         done[step.index] = measured(step, given, program.arch)
+        vectors.watch(step, given, written)
         if written is not None:
             checks[step.index] = zlib.crc32(np.ascontiguousarray(written).tobytes())
 
@@ -107,4 +112,5 @@ def profile(compiled: Compiled, feeds: Mapping[str, Array], *, order: Order = "p
         ports,
         device,
         outputs,
+        vectors.files,
     )

@@ -24,6 +24,8 @@ FILES = {
     "MANIFEST.json",
     "arch.json",
     "constants_45nm.json",
+    "cost/ERT.yaml",
+    "cost/action_counts.yaml",
     "golden/in.safetensors",
     "golden/out.safetensors",
     "golden/trace.csv",
@@ -40,6 +42,16 @@ FILES = {
     "program.json",
     "report.json",
     "routing.json",
+    "rtl/fire/count.hex",
+    "rtl/fire/parameters.txt",
+    "rtl/fire/place.hex",
+    "rtl/fire/potential.hex",
+    "rtl/fire/table.hex",
+    "rtl/fire/threshold.hex",
+    "rtl/row/code.hex",
+    "rtl/row/parameters.txt",
+    "rtl/row/sum.hex",
+    "rtl/row/weight.hex",
     "weights.safetensors",
 }
 
@@ -150,6 +162,20 @@ def test_totals_are_the_sums_of_the_lines(bundle):
     done = report["sops"] + report["additions"] + report["comparisons"]
     assert report["picojoules"]["datapath"] == pytest.approx(0.1 * done)
     assert report["picojoules"]["papers"] == pytest.approx(0.9 * report["sops"])
+
+
+def test_tables_for_accelergy_add_up_to_the_same_energy(bundle):
+    """Two columns of numbers under the same names; their products are the full energy."""
+
+    def column(name: str, key: str) -> list[float]:
+        lines = (bundle / "cost" / name).read_text().splitlines()
+        return [float(line.split(":")[1]) for line in lines if line.strip().startswith(f"{key}:")]
+
+    energies, counts = column("ERT.yaml", "energy"), column("action_counts.yaml", "counts")
+    assert len(energies) == len(counts) == 8
+    total = sum(energy * count for energy, count in zip(energies, counts, strict=True))
+    report = json.loads((bundle / "report.json").read_text())
+    assert total == pytest.approx(report["picojoules"]["full"], rel=1e-4)
 
 
 def test_synaptic_operations_are_spikes_times_fan_out(home, snnc, bundle):
