@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from snnc.errors import UsageError
 from snnc.nn.activations import Activation
-from snnc.nn.surrogate import heaviside
+from snnc.nn.surrogate import fire
 
 __all__ = ["LIF", "BurstNeuron", "Unrolled", "lif_activation"]
 
@@ -63,10 +63,13 @@ class LIF(nn.Module):
             Spikes, 0 or 1, of the same shape.
         """
         currents = _steps(x, self.timesteps)
-        v, spikes = torch.zeros_like(currents[0]), []
+        v: Tensor | None = None
+        spikes = []
         for current in currents.unbind(0):
-            v = v + current if self.integrate_only else v + (current - v) / self.tau
-            s = heaviside(v - self.threshold, self.alpha)
+            share = current if self.integrate_only else current / self.tau
+            kept = 1.0 if self.integrate_only else 1 - 1 / self.tau
+            v = share if v is None else kept * v + share
+            s = fire(v / self.threshold, self.alpha)
             v = v - self.threshold * s if self.soft_reset else (1 - s) * v
             spikes.append(s)
         return torch.stack(spikes).reshape(x.shape)
@@ -112,17 +115,17 @@ class BurstNeuron(nn.Module):
         self.timesteps, self.bursts, self.threshold = timesteps, bursts, threshold
         self.signed, self.decay, self.alpha = signed, decay, alpha
 
+    def channels(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the numbers of excitatory and of inhibitory spikes of a potential, each from 0 to B."""
+        scaled = v / self.threshold
+        return fire(scaled, self.alpha, most=self.bursts), fire(-scaled, self.alpha, most=self.bursts)
+
     def _fire(self, v: Tensor) -> Tensor:
         """Return the signed number of spikes."""
-        scaled = v / self.threshold
-        result = heaviside(scaled - 1, self.alpha)
-        if self.signed:
-            result = result - heaviside(-scaled - 1, self.alpha)
-        for count in range(2, self.bursts + 1):
-            result = result + heaviside(scaled - count, self.alpha)
-            if self.signed:
-                result = result - heaviside(-scaled - count, self.alpha)
-        return result
+        if not self.signed:
+            return fire(v / self.threshold, self.alpha, most=self.bursts)
+        plus, minus = self.channels(v)
+        return plus - minus
 
     def forward(self, x: Tensor) -> Tensor:
         """Fire.
@@ -134,9 +137,10 @@ class BurstNeuron(nn.Module):
             Numbers of spikes, 0 to B, or -B to B if signed, of the same shape.
         """
         currents = _steps(x, self.timesteps)
-        v, spikes = torch.zeros_like(currents[0]), []
+        v: Tensor | None = None
+        spikes = []
         for current in currents.unbind(0):
-            v = self.decay * v + current
+            v = current if v is None else self.decay * v + current
             b = self._fire(v)
             v = v - b * self.threshold
             spikes.append(b)

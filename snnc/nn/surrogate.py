@@ -1,4 +1,4 @@
-"""Step functions with a gradient to train through."""
+"""Firing as a step function with a gradient to train through."""
 
 from __future__ import annotations
 
@@ -8,36 +8,40 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["heaviside"]
+__all__ = ["fire"]
 
 
 class _ArcTangent(torch.autograd.Function):
-    """1 from 0 on; backward the derivative of ``atan(pi alpha x / 2) / pi + 1 / 2``."""
+    """1 from 1 on; backward the derivative of ``atan(pi alpha (u - 1) / 2) / pi + 1 / 2``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: float) -> Tensor:
-        ctx.save_for_backward(x)
+    def forward(ctx: Any, u: Tensor, alpha: float) -> Tensor:
+        ctx.save_for_backward(u)
         ctx.alpha = alpha
-        return (x >= 0).to(x.dtype)
+        return (u >= 1).to(u.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        slope = ctx.alpha / 2 / (1 + (math.pi / 2 * ctx.alpha * x).square())
+        (u,) = ctx.saved_tensors
+        slope = ctx.alpha / 2 / (1 + (math.pi / 2 * ctx.alpha * (u - 1)).square())
         return gradient * slope, None
 
 
-def heaviside(x: Tensor, alpha: float = 2.0) -> Tensor:
-    """Return 1 where ``x >= 0``, else 0.
+def fire(u: Tensor, alpha: float = 2.0, *, most: int = 1) -> Tensor:
+    """Return ``clip(floor(u), 0, most)``: the spikes of a potential given in units of its threshold.
 
     Args:
-        x: Float tensor: potential minus threshold.
-        alpha: Steepness of the surrogate gradient ``alpha / (2 (1 + (pi alpha x / 2)^2))`` (arc tangent).
+        u: Potential over threshold, float.
+        alpha: Steepness of the surrogate gradient, at each of the thresholds 1 to ``most``:
+            ``alpha / (2 (1 + (pi alpha (u - k) / 2)^2))`` (arc tangent).
+        most: Spikes at most.
 
     Returns:
-        Tensor of the shape and dtype of ``x``.
+        Whole numbers 0 to ``most``, of the shape and dtype of ``u``.
     """
     if torch.onnx.is_in_onnx_export():
-        return (x >= 0).to(x.dtype)
-    result: Tensor = _ArcTangent.apply(x, alpha)  # type: ignore[no-untyped-call]
+        return torch.clamp(torch.floor(u), 0, most)
+    result: Tensor = _ArcTangent.apply(u, alpha)  # type: ignore[no-untyped-call]
+    for count in range(2, most + 1):
+        result = result + _ArcTangent.apply(u - (count - 1), alpha)  # type: ignore[no-untyped-call]
     return result

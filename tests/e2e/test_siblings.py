@@ -1,0 +1,98 @@
+"""Burst attention, adaptive thresholds and unrolled LIF neurons, from torch to spikes or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import Tensor, nn  # noqa: E402
+
+import snnc  # noqa: E402
+from snnc.compile import convert  # noqa: E402
+from snnc.cost.audit import audit  # noqa: E402
+from snnc.errors import UnsupportedError  # noqa: E402
+from snnc.ir import load  # noqa: E402
+from snnc.nn import AdaptiveLIF, BSViT  # noqa: E402
+from snnc.nn.surrogate import fire  # noqa: E402
+
+
+def exported(module: nn.Module, example: Tensor, folder: Path) -> Path:
+    path = folder / "net.onnx"
+    snnc.export(module, example, path, exporter="torchscript")
+    return path
+
+
+def test_burst_attention_is_exported_and_converted(tmp_path: Path, agree: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    network = BSViT(8, width=8, depth=1, heads=2)
+    images = torch.rand(16, 1, 8, 8)
+    for _ in range(20):
+        network(images)
+    path = exported(network, images[:1], tmp_path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"x": images.numpy()})
+    with torch.no_grad():
+        wanted = network.eval()(images).numpy()
+    # The file has two channels for each signed neuron; most images have no membrane next to a threshold.
+    assert np.isclose(logits, wanted, atol=1e-5).all(1).mean() > 0.7
+    found = agree(load(path), {"x": images[:4].numpy()}, levels=("all",), float64=False)
+    assert audit(found.conversion.model).clean
+    assert max(int(codes.max()) for codes in found.codes.values()) > 1
+    # Q K^T, and the scores with each channel of the values
+    assert found.ops.count("SpikeMatMulHeld") == 3
+
+
+class Steps(nn.Module):
+    """LIF neurons, one node for each step of the loop, as networks unrolled in time are exported."""
+
+    def __init__(self, soft: bool) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.second, self.soft = nn.Linear(4, 6), nn.Linear(6, 3), soft
+
+    def forward(self, x: Tensor) -> Tensor:
+        current = self.first(x)
+        v = current / 2
+        total = 0
+        for _ in range(3):
+            spikes = fire(v / 0.25)
+            total = total + self.second(spikes)
+            rest = v - 0.25 * spikes if self.soft else (1 - spikes) * v
+            v = rest / 2 + current / 2
+        return total
+
+
+def test_unrolled_lif_with_soft_reset(tmp_path: Path, agree: Callable[..., Any]) -> None:
+    path = exported(Steps(soft=True), torch.zeros(1, 4), tmp_path)
+    x = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
+    found = agree(load(path), {"x": x}, levels=("all",), float64=False)
+    assert audit(found.conversion.model).clean
+    patterns = np.stack(list(found.codes.values()))
+    assert len(found.codes) == 3 and set(np.unique(patterns)) == {0, 1}
+    assert len(np.unique(patterns.reshape(3, -1), axis=0)) > 1  # the steps differ: there is state
+
+
+def test_hard_reset_is_refused(tmp_path: Path) -> None:
+    """It keeps a membrane where no spike was: a product of two values, one of them no code."""
+    path = exported(Steps(soft=False), torch.zeros(1, 4), tmp_path)
+    with pytest.raises(UnsupportedError, match="multiplies two computed values"):
+        convert(path)
+
+
+def test_adapted_thresholds_are_constants_of_the_file(tmp_path: Path, agree: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 6), AdaptiveLIF(6, 1), nn.Linear(6, 3))
+    for _ in range(50):
+        network(torch.randn(64, 4))
+    path = exported(network, torch.zeros(1, 4), tmp_path)
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    found = agree(load(path), {"input": x}, levels=("all",), float64=False)
+    (codes,) = found.codes.values()
+    assert 0.02 < codes.mean() < 0.25
