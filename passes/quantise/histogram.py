@@ -27,6 +27,8 @@ _VALUES_PER_BATCH = 1 << 19
 _VALUES_AT_FIRST = 1 << 21
 _VALUES_LATER = 1 << 17
 _BLOCK = 256
+#: Where this many times fewer values than bins come in, they are added one by one.
+_SPARSE = 2
 
 
 class Histogram:
@@ -74,7 +76,7 @@ class Histogram:
             self._peaks = np.zeros(rows.shape[1])
         self._peaks = np.maximum(self._peaks, peaks)
         self._make_room(float(peaks.max()))
-        self._counts += self._counted(rows) * stride
+        self._count(rows, stride)
         self._taken += rows.size
 
     def distribution(self) -> Distribution:
@@ -118,16 +120,20 @@ class Histogram:
             self._counts = moved
         self._first = first
 
-    def _counted(self, rows: Array) -> npt.NDArray[np.int64]:
-        channels = rows.shape[1]
+    def _count(self, rows: Array, each: int) -> None:
+        """Add values, each of which stands for so many."""
         raw = rows.view(np.uint32)
         place = ((raw & np.uint32(0x7FFFFFFF)) >> np.uint32(_MANTISSA - self._bits)).astype(np.int64)
         place -= self._first if self._first is not None else 0
         np.clip(place, 0, self._bins - 1, out=place)
         place += (raw >> np.uint32(31)).astype(np.int64) * self._bins
-        if channels > 1:
-            place += np.arange(channels) * (2 * self._bins)
-        return np.bincount(place.reshape(-1), minlength=channels * 2 * self._bins).reshape(channels, -1)
+        if rows.shape[1] > 1:
+            place += np.arange(rows.shape[1]) * (2 * self._bins)
+        flat = self._counts.reshape(-1)
+        if place.size * _SPARSE < flat.size:
+            np.add.at(flat, place.reshape(-1), each)
+        else:
+            flat += np.bincount(place.reshape(-1), minlength=flat.size) * each
 
 
 def _stride(have: int, wanted: int) -> int:
