@@ -116,7 +116,7 @@ def measured(script: str, *arguments: object) -> dict[str, float]:
     return result
 
 
-def compared(path: Path, images: np.ndarray) -> int:
+def compared(path: Path, images: np.ndarray, *, numpy: bool) -> int:
     """Return the number of output elements that differ between runtimes."""
     from snnc.ir import load
     from snnc.runtimes import NumpyPacked, OnnxRuntime
@@ -125,8 +125,9 @@ def compared(path: Path, images: np.ndarray) -> int:
     results = [
         OnnxRuntime(model, "none", batch_size=1).run({"x": images}),
         OnnxRuntime(model, "all", batch_size=1).run({"x": images}),
-        NumpyPacked(model, batch_size=1).run({"x": images}),
     ]
+    if numpy:
+        results.append(NumpyPacked(model, batch_size=1).run({"x": images}))
     first = results[0]
     return sum(int((result[name] != first[name]).sum()) for result in results[1:] for name in first)
 
@@ -138,12 +139,19 @@ def judge(name: str, folder: Path, options: argparse.Namespace, data: Path) -> d
         run(_EXPORT, name, source, options.exporter)
     target = folder / f"{name}.snn.onnx"
     weights = sum(file.stat().st_size for file in (source, Path(f"{source}.data")) if file.exists())
-    row: dict[str, Any] = {"weights_mb": round(weights / 2**20)}
+    row: dict[str, Any] = {
+        "weights_mb": round(weights / 2**20),
+        "images": options.verified,
+        "calibration": options.images,
+    }
     row["snnc"] = measured(_CONVERT, source, target, data)
     row["snnc"]["file_mb"] = round(target.stat().st_size / 2**20)
     row["quantize_static"] = measured(_QUANTIZE_STATIC, source, folder / f"{name}.qdq.onnx", data)
     if options.verified:
-        row["unequal"] = compared(target, np.load(data)["x"][: options.verified])
+        row["unequal"] = compared(
+            target, np.load(data)["x"][: options.verified], numpy=not options.onnxruntime_only
+        )
+        row["compared"] = "onnxruntime none, all" + ("" if options.onnxruntime_only else ", numpy packed")
     return row
 
 
@@ -151,6 +159,7 @@ def table(result: dict[str, Any]) -> list[str]:
     """Return the section of RESULTS.md."""
     columns = (
         "network",
+        "calibration images",
         "weights, MB",
         "snnc: CPU s",
         "peak, MB",
@@ -158,23 +167,26 @@ def table(result: dict[str, Any]) -> list[str]:
         "file, MB",
         "quantize_static: CPU s",
         "peak, MB",
+        "compared",
         "unequal",
     )
     lines = [
-        f"Random weights, {result['images']} calibration images of standard normal noise, one thread.",
+        "Random weights, images of standard normal noise, one thread.",
         "Processor seconds and peak memory of the whole process, imports included; *of weights* is the peak",
         "as a multiple of the weights' size. *Unequal* counts output elements that differ between numpy",
         f"(packed) and onnxruntime at levels none and all, on {result['verified']} images.",
         "",
         f"| {' | '.join(columns)} |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in result["networks"].items():
         ours, theirs = row["snnc"], row["quantize_static"]
         lines.append(
-            f"| {name} | {row['weights_mb']} | {ours['cpu_seconds']} | {ours['peak_mb']} "
+            f"| {name} | {row['calibration']} | {row['weights_mb']} "
+            f"| {ours['cpu_seconds']} | {ours['peak_mb']} "
             f"| {ours['peak_mb'] / row['weights_mb']:.1f} | {ours['file_mb']} "
-            f"| {theirs['cpu_seconds']} | {theirs['peak_mb']} | {row.get('unequal', '')} |"
+            f"| {theirs['cpu_seconds']} | {theirs['peak_mb']} | {row.get('compared', '')} ({row['images']}) "
+            f"| {row.get('unequal', '')} |"
         )
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     return [
@@ -201,6 +213,8 @@ def main() -> int:
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), help="names in timm")
     parser.add_argument("--images", type=int, default=32, help="calibration images")
     parser.add_argument("--verified", type=int, default=2, help="images on which runtimes are compared")
+    parser.add_argument("--onnxruntime-only", action="store_true", help="leave out numpy, which takes long")
+    parser.add_argument("--again", action="store_true", help="keep the rows of other networks")
     parser.add_argument("--exporter", choices=["torchscript", "dynamo"], default="torchscript")
     parser.add_argument(
         "--folder", type=Path, default=Path("out/scale"), help="where models go, and are kept"
@@ -213,6 +227,8 @@ def main() -> int:
     noise = np.random.default_rng(0).standard_normal((options.images, 3, 224, 224)).astype(np.float32)
     np.savez(data, x=noise)
     networks = {}
+    if options.again and options.json.exists():
+        networks = json.loads(options.json.read_text())["networks"]
     for name in options.networks:
         networks[name] = judge(name, options.folder, options, data)
         print(name, json.dumps(networks[name], sort_keys=True), flush=True)
