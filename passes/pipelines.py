@@ -120,6 +120,7 @@ def front_end(
     allow_host: tuple[str, ...] = (),
     layers: tuple[str, ...] = (),
     sizes: tuple[str, ...] = (),
+    integers: IntegerWeights | None = None,
 ) -> tuple[Pass, ...]:
     """Everything before the network is encoded: all approximations are made here.
 
@@ -133,6 +134,7 @@ def front_end(
         allow_host: Operators and nodes that stay in float on the host.
         layers: Rules for single layers.
         sizes: Numbers of open sizes of the inputs.
+        integers: What makes weights integers; default rounds each to the nearest.
     """
     insert = insert or InsertQuantisers()
     return (
@@ -181,7 +183,7 @@ def front_end(
         InferShapes(),
         RequireQuantised(),
         FixedPointInput(),
-        IntegerWeights(weights, layers),
+        integers or IntegerWeights(weights, layers),
         SilenceChannels(),
         RoundTables(),
         # Once for the steps of the sums that constants are added to, once for the constants.

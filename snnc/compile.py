@@ -6,9 +6,10 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from snnc.calibration import Calibration
+from snnc.calibration import Calibration, observe_inputs
 from snnc.coding import CodeBook, Partition
 from snnc.data import Samples, open_samples
 from snnc.errors import InputError, SnncError, UnsupportedError, UsageError, Where
@@ -19,13 +20,15 @@ from snnc.passes import front_end, quantisers_of
 from snnc.passes.canonical.keep_on_host import check_allowed
 from snnc.passes.quantise.encode_input import EncodeInput
 from snnc.passes.quantise.insert_quantisers import Choice, InsertQuantisers
+from snnc.passes.quantise.integer_weights import REPAIRS, IntegerWeights
+from snnc.passes.quantise.reconstruct import Reconstruction, Repair
 from snnc.passes.quantise.require_integers import RequireIntegers
 from snnc.passes.quantise.steps import ObserverName
 from snnc.passes.recognise.require_quantised import RequireQuantised
 from snnc.passes.spike.encode import Encode
 from snnc.pipeline import Instrument, PassRecord, format_pipeline, run_pipeline
 from snnc.pipeline.contract import Pass
-from snnc.recorded import ChosenQuantisers, choices_of_file, write_choices
+from snnc.recorded import ChosenQuantisers, choices_of_file, repairs_of_file, write_choices
 from snnc.settings import SETTINGS, LayerRule, check
 from snnc.sizes import any_sizes, sizes_of_samples
 from snnc.survey import AnyChoice, Survey, survey
@@ -42,6 +45,7 @@ __all__ = [
     "options_of_file",
     "pipeline",
     "quantise",
+    "repairs_of_file",
     "stage_before_quantisers",
 ]
 
@@ -70,6 +74,7 @@ class ConvertOptions:
         auto: A target for `snnc.auto.choose`, which turns it into ``layers``; `convert` itself refuses it.
         labels: Classes of the calibration data, for ``auto``.
         observer: How the steps of codes are chosen: ``mse``, ``percentile`` or ``entropy``.
+        reconstruct: What calibration data mend of integer weights: ``none``, ``biases`` or ``weights``.
         encode_input: Whether the input becomes spikes, so that the first layer need not run on the host.
         allow_host: Operators and nodes that stay in float on the host, declared and billed.
         sizes: Numbers of open sizes of the inputs, ``NAME=NUMBER``; what is not named is taken from the
@@ -91,6 +96,7 @@ class ConvertOptions:
     allow_host: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ()
     observer: ObserverName = "mse"
+    reconstruct: Reconstruction = "none"
 
     def __post_init__(self) -> None:
         for setting in SETTINGS:
@@ -188,7 +194,10 @@ def pipeline(options: ConvertOptions) -> tuple[Pass, ...]:
 
 
 def _front_end(
-    options: ConvertOptions, observer: Calibration | None, choices: Mapping[str, Choice] | None
+    options: ConvertOptions,
+    observer: Calibration | None,
+    choices: Mapping[str, Choice] | None,
+    repairs: Mapping[str, Repair] | None = None,
 ) -> tuple[Pass, ...]:
     insert = InsertQuantisers(
         options.timesteps if options.timesteps is not None else DEFAULT_TIMESTEPS,
@@ -204,6 +213,8 @@ def _front_end(
     )
     sampler = observer.sample if observer is not None else None
     encoder = EncodeInput(sampler, choices) if options.encode_input else None
+    seen = partial(observe_inputs, observer) if observer is not None else None
+    integers = IntegerWeights(options.weights, options.layers, options.reconstruct, seen, repairs)
     return front_end(
         options.timesteps,
         options.groups,
@@ -214,6 +225,7 @@ def _front_end(
         options.allow_host,
         options.layers,
         options.sizes,
+        integers,
     )
 
 
@@ -306,7 +318,10 @@ def look_through(
 
 def _survey(model: Model, options: ConvertOptions, last: str) -> Survey:
     def steps(allowed: tuple[str, ...]) -> Sequence[Pass]:
-        chosen = (*_front_end(replace(options, allow_host=allowed), None, AnyChoice()), Encode())
+        chosen = (
+            *_front_end(replace(options, allow_host=allowed, reconstruct="none"), None, AnyChoice()),
+            Encode(),
+        )
         return chosen[: 1 + next(place for place, step in enumerate(chosen) if step.name == last)]
 
     return survey(model, steps, options.allow_host)
@@ -338,6 +353,7 @@ def quantise(
     source: str | os.PathLike[str] | Model,
     options: ConvertOptions | None = None,
     choices: Mapping[str, Choice] | None = None,
+    repairs: Mapping[str, Repair] | None = None,
 ) -> Model:
     """Return a network in the quant dialect: all approximations made, nothing encoded yet.
 
@@ -345,13 +361,14 @@ def quantise(
         source: ONNX file or model; a model is not changed.
         options: Choices; default all defaults.
         choices: Quantisers of a calibrated network, as its file records them; see `choices_of_file`.
+        repairs: What calibration changed of weights and biases; see `repairs_of_file`.
     """
     options = options or ConvertOptions()
     model, _ = _open(source, options)
     observer = _observer(options, None, None) if choices is None else None
     options = _sized(options, model, observer)
     try:
-        run_pipeline(model, _front_end(options, observer, choices))
+        run_pipeline(model, _front_end(options, observer, choices, repairs))
     except SnncError as error:
         _name_file(error, source)
         raise
@@ -421,6 +438,7 @@ def _open(source: str | os.PathLike[str] | Model, options: ConvertOptions) -> tu
         )
     check_allowed(model, options.allow_host)
     digest = model_digest(model)
+    model.metadata_props.pop(REPAIRS, None)
     for node in model.graph.all_nodes():
         node.metadata_props.pop(DECLARED, None)  # what is on the host the user decides, not the file
     return model, digest
@@ -435,7 +453,10 @@ def _describe(model: Model, options: ConvertOptions, steps: Sequence[Pass], dige
         name: f"T={book.timesteps} G={book.groups} {book.partition}{' signed' if book.signed else ''}"
         for name, book in quantisers_of(model).items()
     }
+    repairs = model.metadata_props.get(REPAIRS)
     model.metadata_props.clear()
+    if repairs is not None:
+        model.metadata_props[REPAIRS] = repairs
     model.metadata_props.update(
         {
             "snnc.format": ".".join(map(str, FORMAT_VERSION)),

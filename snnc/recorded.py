@@ -15,9 +15,11 @@ from snnc.errors import InputError
 from snnc.ir import Model, Node, attributes, constant
 from snnc.passes.quantise.encode_input import OFFSET
 from snnc.passes.quantise.insert_quantisers import SITE, Choice, InsertQuantisers, measured_at
+from snnc.passes.quantise.integer_weights import REPAIRS
+from snnc.passes.quantise.reconstruct import Repair, read_repairs
 from snnc.pipeline import Instrument, PassRecord
 
-__all__ = ["ChosenQuantisers", "choices_of_file", "write_choices"]
+__all__ = ["ChosenQuantisers", "choices_of_file", "repairs_of_file", "write_choices"]
 
 
 class ChosenQuantisers(Instrument):
@@ -90,3 +92,13 @@ def choices_of_file(model: Model) -> dict[str, Choice] | None:
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError("SNN305", "its record of quantisers is damaged") from None
+
+
+def repairs_of_file(model: Model) -> dict[str, Repair] | None:
+    """Return what calibration changed of a converted model's weights and biases, or None if nothing.
+
+    Raises:
+        InputError: SNN305, the record is damaged.
+    """
+    text = model.metadata_props.get(REPAIRS)
+    return read_repairs(text) if text is not None else None

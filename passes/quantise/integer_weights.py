@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from snnc.errors import InputError, Where
+from snnc.errors import InputError, UsageError, Where
 from snnc.ir import (
     AI_SNNC,
     DataType,
@@ -16,35 +17,42 @@ from snnc.ir import (
     Model,
     Node,
     attributes,
-    constant,
-    consumers_of,
     drop_if_unused,
     initializer,
     insert_node,
     make_node,
-    replace_with,
-    unique_name,
 )
 from snnc.passes.analysis import (
     Coded,
     Constant,
     Fixed,
     IntegerWeight,
-    Membrane,
     Merged,
     TypeAnalysis,
+    analyse,
     integer_range,
 )
 from snnc.passes.layers import Chooser
+from snnc.passes.quantise.biases import add_bias, round_host
 from snnc.passes.quantise.grids import WeightFormat, integer_grid, smallest_integer_type
+from snnc.passes.quantise.reconstruct import (
+    InputObserver,
+    Inputs,
+    Reconstruction,
+    Repair,
+    repaired,
+    write_repairs,
+)
 from snnc.passes.quantise.streams import reaches_join
 from snnc.pipeline.contract import NoMatch, PassResult, Rewrite, Semantics
 
-__all__ = ["IntegerWeights"]
+__all__ = ["REPAIRS", "IntegerWeights"]
+
+#: Metadata of the model that record what calibration changed of weights and biases.
+REPAIRS = "snnc.repairs"
 
 # A plane of eight bits of the fixed-point input: the exact float32 sums of the host layer run over it.
 _PLANE_BOUND = 255
-_HOST_MEMBRANE_BITS = 26
 
 
 @dataclass(frozen=True)
@@ -64,10 +72,17 @@ class IntegerWeights:
     Attributes:
         weights: ``int2`` … ``int16``, or ``wide``.
         layers: Rules for single layers; see `snnc.settings.LayerRule`.
+        reconstruct: ``none``; ``biases`` corrects the mean of each output channel; ``weights`` rounds for
+            the least error of the sums, too. See `snnc.passes.quantise.reconstruct`.
+        observer: What runs the model on calibration data, for ``reconstruct``.
+        repairs: What was changed before, by product, used instead of observing.
     """
 
     weights: str = "int8"
     layers: tuple[str, ...] = ()
+    reconstruct: Reconstruction = "none"
+    observer: InputObserver | None = field(default=None, compare=False, repr=False)
+    repairs: Mapping[str, Repair] | None = field(default=None, compare=False, repr=False)
 
     name: ClassVar[str] = "integer-weights"
     requires: ClassVar[frozenset[str]] = frozenset()
@@ -81,34 +96,60 @@ class IntegerWeights:
         chooser = Chooser(model, self.layers)
         analysis = TypeAnalysis(model)
         result = PassResult()
+        inputs = self._inputs(model)
+        repairs: dict[str, Repair] = {}
         for node in list(model.graph):
             if node.op_type in ("Conv", "MatMul") and node.domain == "":
                 asked = chooser.weights(node).get("weights")
-                wanted = WeightFormat(asked) if asked is not None else None
-                self._convert(model.graph, node, analysis, form, wanted, result)
+                wanted = WeightFormat(asked) if asked is not None else form
+                given = inputs.get(node.name or "")
+                repair = self._convert(model.graph, node, analysis, wanted, asked is not None, given, result)
+                if repair is not None:
+                    repairs[node.name or ""] = repair
             analysis.visit(node)
-            _round_host(model.graph, node, analysis, result)
+            round_host(model.graph, node, analysis, result)
+            if (node.name or "") in repairs:
+                add_bias(model.graph, node, repairs[node.name or ""].bias, analysis, result)
+        if self.reconstruct != "none":
+            model.metadata_props[REPAIRS] = write_repairs(repairs)
         return result
+
+    def _inputs(self, model: Model) -> Mapping[str, Inputs | Repair]:
+        """Return what calibration saw of the products, or what was made of it before."""
+        if self.reconstruct == "none":
+            return {}
+        if self.repairs is not None:
+            return self.repairs
+        if self.observer is None:
+            raise UsageError(
+                "SNN263",
+                f"--reconstruct {self.reconstruct} needs calibration data",
+                hint="snnc convert MODEL.onnx --calibrate x.npz",
+            )
+        kinds = analyse(model)
+        names = [node.name or "" for node in model.graph if _may_be_repaired(node, kinds)]
+        return self.observer(model, names, self.reconstruct == "weights") if names else {}
 
     def _convert(
         self,
         graph: Graph,
         node: Node,
         analysis: TypeAnalysis,
-        form: WeightFormat,
-        asked: WeightFormat | None,
+        wanted: WeightFormat,
+        asked: bool,
+        given: Inputs | Repair | None,
         result: PassResult,
-    ) -> None:
+    ) -> Repair | None:
         data, weight = analysis.kind(node.inputs[0]), analysis.kind(node.inputs[1])
         name = node.name or ""
         if isinstance(weight, IntegerWeight):
             result.not_matched.append(NoMatch("its weights are integers already", name))
-            return
+            return None
         if not isinstance(weight, Constant) or not isinstance(data, Coded | Merged | Fixed):
             result.not_matched.append(
                 NoMatch("its weights are not constant, or its input carries no code", name)
             )
-            return
+            return None
         convolution = node.op_type == "Conv"
         array = weight.array.astype(np.float64)
         if not np.isfinite(array).all():
@@ -117,13 +158,15 @@ class IntegerWeights:
         summed = tuple(range(1, array.ndim)) if convolution else (array.ndim - 2,)
         host = isinstance(data, Fixed)
         bound = _PLANE_BOUND if host else max(map(abs, integer_range(data)))
+        form = WeightFormat("wide") if host and not asked else wanted
         integers, step = integer_grid(
-            array * divisor,
-            summed,
-            asked or (WeightFormat("wide") if host else form),
-            bound,
-            powers_of_two=reaches_join(node.outputs[0]),
+            array * divisor, summed, form, bound, powers_of_two=reaches_join(node.outputs[0])
         )
+        repair = given if isinstance(given, Repair) else None
+        if isinstance(given, Inputs):
+            repair = repaired(array, divisor, integers, step, given, form.largest, convolution=convolution)
+        if repair is not None and repair.moved is not None:
+            integers = integers + repair.moved
         stem = f"{node.inputs[1].name if node.inputs[1] else name}"
         inputs = [
             initializer(graph, f"{stem}_integers", integers.astype(smallest_integer_type(integers))),
@@ -147,6 +190,17 @@ class IntegerWeights:
         error = integers * step / divisor - array
         result.rewrites.append(Rewrite("integer weights", (), (made.name or "",)))
         result.notes.append(f"{name}: {_width(integers)} weights, {_decibel(array, error)}")
+        return repair
+
+
+def _may_be_repaired(node: Node, kinds: TypeAnalysis) -> bool:
+    """Whether a product reads a code, has float weights of its own, and one bias for each output channel."""
+    if node.op_type not in ("Conv", "MatMul") or node.domain:
+        return False
+    data, weight = kinds.kind(node.inputs[0]), kinds.kind(node.inputs[1])
+    if not isinstance(weight, Constant) or not isinstance(data, Coded):
+        return False
+    return node.op_type == "Conv" or (weight.array.ndim == 2 and len(kinds.shape(node.inputs[0])) > 1)  # type: ignore[arg-type]
 
 
 def _input_steps(node: Node, data: Coded | Merged | Fixed, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
@@ -165,65 +219,6 @@ def _input_steps(node: Node, data: Coded | Merged | Fixed, shape: tuple[int, ...
         )
     per_group = np.broadcast_to(step.reshape(groups, 1, shape[1]), (groups, shape[0] // groups, shape[1]))
     return np.ascontiguousarray(per_group.reshape(shape[:2] + (1,) * (len(shape) - 2)))
-
-
-def _round_host(graph: Graph, node: Node, analysis: TypeAnalysis, result: PassResult) -> None:
-    """Round the 64-bit accumulator of a first layer, its bias moved behind the rounding."""
-    if node.op_type not in ("Conv", "MatMul") or node.domain != "":
-        return
-    output = node.outputs[0]
-    kind = analysis.kind(output)
-    if not isinstance(kind, Membrane) or not kind.host:
-        return
-    if any(reader.op_type == "RoundMembrane" for reader in consumers_of(output)):
-        return
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
-    if bias is not None:
-        node.replace_input_with(2, None)
-        node.resize_inputs(2)
-        analysis.visit(node)
-        kind = analysis.kind(output)
-        if not isinstance(kind, Membrane):
-            return
-    shape = analysis.shape(output)
-    shift = max(0, kind.bound.bit_length() - _HOST_MEMBRANE_BITS)
-    step = initializer(graph, f"{node.name}_rounding_step", kind.step.astype(np.float64) * 2.0**shift)
-    rounded = make_node(
-        graph,
-        "RoundMembrane",
-        [output, step],
-        domain=AI_SNNC,
-        name=f"{node.name}_rounded",
-        dtype=DataType.FLOAT,
-        shape=output.shape,
-        source=node,
-    )
-    added = [rounded]
-    array = constant(bias)
-    if array is not None:
-        form = (1, -1) + (1,) * (kind.step.ndim - 2)
-        moved = initializer(graph, f"{node.name}_bias", array.reshape(form))
-        added.append(
-            make_node(
-                graph,
-                "Add",
-                [rounded.outputs[0], moved],
-                name=f"{node.name}_biased",
-                dtype=DataType.FLOAT,
-                shape=output.shape,
-                source=node,
-            )
-        )
-    replace_with(graph, output, added[-1].outputs[0])
-    output.name = unique_name(graph, f"{node.name}_accumulator")
-    rounded.replace_input_with(0, output)
-    graph.insert_after(node, added)
-    for item in (node, *added):
-        analysis.adopt(item, shape)
-    drop_if_unused(graph, bias)
-    result.rewrites.append(
-        Rewrite("round the first layer's accumulator", (), tuple(n.name or "" for n in added))
-    )
 
 
 def _width(integers: npt.NDArray[np.int64]) -> str:

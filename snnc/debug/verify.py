@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnc.arrays import sample_count
-from snnc.compile import choices_of_file, load_spiking, options_of_file, quantise
+from snnc.compile import choices_of_file, load_spiking, options_of_file, quantise, repairs_of_file
 from snnc.debug.distance import Counterpart, Distance, OutputDistance, counterparts
 from snnc.errors import InputError, MismatchError, SnncError, Where
 from snnc.ir import AI_SNNC, Model, load, model_digest
@@ -176,7 +176,7 @@ def verify(
         MismatchError: SNN511, the file's spiking tensors are not those of the source's network.
     """
     model = load_spiking(converted) if not isinstance(converted, Model) else converted
-    quantised = quantise(source, options_of_file(model), choices_of_file(model))
+    quantised = quantise(source, options_of_file(model), choices_of_file(model), repairs_of_file(model))
     taps = coded_tensors(model)
     _check_tensors(quantised, list(taps.values()))
     made = {name: make(model) for name, make in (runtimes or default_runtimes()).items()}

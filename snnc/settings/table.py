@@ -174,6 +174,14 @@ SETTINGS: tuple[Setting, ...] = (
         choices=("mse", "percentile", "entropy"),
     ),
     Setting(
+        "reconstruct",
+        "text",
+        "What calibration data mend once weights are integers: nothing, the mean of each output channel "
+        "(biases), or the rounding of the weights too, layer by layer (slower).",
+        default="none",
+        choices=("none", "biases", "weights"),
+    ),
+    Setting(
         "auto",
         "text",
         "Choose T, G and weight bits layer by layer: loss=0.5 (points of accuracy), spikes=0.8 (per neuron), "
