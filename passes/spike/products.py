@@ -12,6 +12,7 @@ from snnc.ir import DataType, Node, Value, attributes
 from snnc.passes.analysis import Coded, Fixed, IntegerWeight, Merged, integer_range
 from snnc.passes.quantise.grids import EXACT_FLOAT32, smallest_integer_type
 from snnc.passes.spike.builder import SpikeBuilder
+from snnc.passes.spike.planes import digit_planes
 
 __all__ = ["convolution", "elementwise", "matmul"]
 
@@ -156,30 +157,36 @@ def _charged_in_planes(
             output, builder.emit(op, [spikes, weights], attrs, name, DataType.INT32, node, like=output)
         )
         return
-    count = integers[0].size if op == "SpikeConv" else integers.shape[-2]
-    bits = _bits_for(largest * count, node)
+    planes = digit_planes(
+        integers, 1 if op == "SpikeConv" else integers.ndim - 2, (EXACT_FLOAT32 - 1) // largest
+    )
+    if planes is None:
+        raise _no_room(largest, node)
     parts = []
-    for shift in range(0, int(np.abs(integers).max()).bit_length(), bits):
-        digits = np.sign(integers) * ((np.abs(integers) >> shift) & ((1 << bits) - 1))
-        plane = builder.constant(_narrow(digits), f"{stem}_digits_{shift}")
+    for number, (shift, digits) in enumerate(planes):
+        plane = builder.constant(_narrow(digits), f"{stem}_digits_{number}")
         part = builder.emit(
-            op, [spikes, plane], attrs, f"{name}_part_{shift}", DataType.INT32, node, like=output
+            op, [spikes, plane], attrs, f"{name}_part_{number}", DataType.INT32, node, like=output
         )
         parts.append((shift, part))
     builder.put(output, _joined(builder, node, parts))
-    builder.notes.append(f"{node.name}: sums pass 2^24, weights split into digits of {bits} bits")
+    builder.notes.append(f"{node.name}: sums pass 2^24, weights split into {len(planes)} parts")
+
+
+def _no_room(load: int, node: Node) -> UnsupportedError:
+    return UnsupportedError(
+        "SNN444",
+        f"sums of {load} per unit leave no room for exact float32 sums",
+        where=Where(node=node.name),
+        hint="use fewer time-steps or weight bits",
+    )
 
 
 def _bits_for(load: int, node: Node) -> int:
     """Return how many bits a factor of ``load`` may have so that the product stays below 2^24."""
     bits = ((EXACT_FLOAT32 - 1) // load + 1).bit_length() - 1
     if bits < 1:
-        raise UnsupportedError(
-            "SNN444",
-            f"sums of {load} per unit leave no room for exact float32 sums",
-            where=Where(node=node.name),
-            hint="use fewer time-steps or weight bits",
-        )
+        raise _no_room(load, node)
     return bits
 
 

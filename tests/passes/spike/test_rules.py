@@ -202,7 +202,7 @@ def test_merged_spikes_split_the_weights_by_digits(net: Any, agree: Any) -> None
     x = made.quantise(made.input(["N", 8, 8, 8]), 2.0**-6, CodeBook(8, 8))
     p = made.op("GlobalAveragePool", [x])
     result = agree(finish(made, made.conv(p, (4, 8, 1, 1)), step=0.1), weights="int16")
-    assert any("split into digits" in note for note in result.notes)
+    assert any("weights split into" in note for note in result.notes)
     assert result.ops.count("SpikeConv") > 1
 
 
