@@ -19,8 +19,8 @@ def digit_planes(
         room: The bound.
 
     Returns:
-        Parts and by how many bits each is shifted, which sum to the weights: digits of as many bits as fit, or
-        single bits of some of the inputs each. None where a single bit of a single input does not fit.
+        Parts and by how many bits each is shifted, which sum to the weights: digits of as many bits as fit,
+        or single bits of some of the inputs each. None where a single bit of a single input does not fit.
     """
     summed = tuple(range(1, integers.ndim)) if inputs == 1 and integers.ndim > 2 else (inputs,)
     magnitude, width = np.abs(integers), max(1, int(np.abs(integers).max()).bit_length())

@@ -1,0 +1,33 @@
+"""Products of means over so many positions that their exact sums pass what float32 holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from snnc.compile import ConvertOptions, convert
+from snnc.cost.audit import audit
+from snnc.debug.verify import verify
+from snnc.runtimes import NumpyPacked, OnnxRuntime
+
+RUNTIMES = {"numpy": NumpyPacked, "onnxruntime": OnnxRuntime}
+
+
+def test_a_squeeze_of_a_large_map(network: Callable[..., Path], tmp_path: Path) -> None:
+    source = network("""g (float[N, 3, 32, 32] x) => (float[N, 5] y)
+      <float[96, 3, 1, 1] w = {RANDOM}, float[8, 96, 1, 1] u = {RANDOM}, float[8, 5] v = {RANDOM}> {
+        a0 = Conv(x, w) a = Relu(a0) b = GlobalAveragePool(a) c = Conv(b, u) d = Relu(c) e = Flatten(d)
+        y = MatMul(e, v) }""")
+    rng = np.random.default_rng(0)
+    lit = rng.uniform(0.5, 3, (6, 3, 1, 1))
+    data = (lit * rng.standard_normal((6, 3, 32, 32)) + rng.standard_normal((6, 3, 1, 1))).astype(np.float32)
+    np.save(tmp_path / "x.npy", data)
+    conversion = convert(source, ConvertOptions(8, 8, calibrate=str(tmp_path / "x.npy")))
+    assert any("split into" in note for record in conversion.records for note in record.notes)
+    report = verify(source, conversion.model, {"x": data[:1]}, runtimes=RUNTIMES)
+    assert report.identical, report.first_mismatch()
+    assert report.distances[0].decibel is not None
+    assert report.distances[0].decibel > 25
+    assert audit(conversion.model).clean
