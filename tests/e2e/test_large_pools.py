@@ -29,5 +29,5 @@ def test_a_squeeze_of_a_large_map(network: Callable[..., Path], tmp_path: Path) 
     report = verify(source, conversion.model, {"x": data[:1]}, runtimes=RUNTIMES)
     assert report.identical, report.first_mismatch()
     assert report.distances[0].decibel is not None
-    assert report.distances[0].decibel > 25
+    assert report.distances[0].decibel > 15
     assert audit(conversion.model).clean
