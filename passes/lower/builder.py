@@ -11,7 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from snnc.errors import UnsupportedError, Where
-from snnc.passes.lower.kernels import Box, Buffer, Group, Kernel, Operand, View, constant_buffer, memory_of
+from snnc.passes.lower.kernels import (
+    Box,
+    Buffer,
+    Group,
+    Kernel,
+    Operand,
+    View,
+    constant_buffer,
+    join,
+    memory_of,
+)
 from snnc.passes.lower.views import pad_rank
 
 __all__ = ["Builder", "machine_type", "over"]
@@ -98,14 +108,7 @@ class Builder:
         group.parts = [group]
         while self.fuse and (before := self._neighbour(group)) is not None:
             self.groups.remove(before)
-            joined = Group(
-                before.extents,
-                [*before.kernels, *group.kernels],
-                before.fixed | group.fixed,
-                [*before.names, *group.names],
-            )
-            joined.parts = [*before.parts, *group.parts]
-            group = joined
+            group = join([before, group])
         self.groups.append(group)
 
     def _neighbour(self, group: Group) -> Group | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -12,7 +12,18 @@ import numpy.typing as npt
 
 from snnc.isa.program import DTYPE_OF, dense
 
-__all__ = ["Box", "Buffer", "Group", "Halo", "Kernel", "Operand", "View", "constant_buffer", "memory_of"]
+__all__ = [
+    "Box",
+    "Buffer",
+    "Group",
+    "Halo",
+    "Kernel",
+    "Operand",
+    "View",
+    "constant_buffer",
+    "join",
+    "memory_of",
+]
 
 Box = tuple[tuple[int, int], ...]
 """Begin and end on each axis of an index space."""
@@ -237,6 +248,15 @@ class Group:
     def read(self) -> set[int]:
         """Buffers that it reads, by identity."""
         return {id(item.view.buffer) for kernel in self.kernels for item in kernel.operands[1:]}
+
+
+def join(parts: Sequence[Group]) -> Group:
+    """Return one group that does what several do, tile by tile."""
+    kernels = [kernel for part in parts for kernel in part.kernels]
+    fixed = {axis for part in parts for axis in part.fixed}
+    whole = Group(parts[0].extents, kernels, fixed, [name for part in parts for name in part.names])
+    whole.parts = [single for part in parts for single in part.parts]
+    return whole
 
 
 def constant_buffer(name: str, array: npt.NDArray[Any], dtype: str, memory: str) -> Buffer:

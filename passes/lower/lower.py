@@ -13,7 +13,7 @@ from snnc.passes.lower.kernels import Buffer, Group, View
 from snnc.passes.lower.memory import Plan, Span, live_ranges, plan
 from snnc.passes.lower.partition import Partition, partition
 from snnc.passes.lower.select import Selected, select
-from snnc.passes.lower.tile import ApartError, Macro, Task, tasks_of, transients
+from snnc.passes.lower.tile import Macro, Task, Tiling
 from snnc.passes.lower.words import assemble_words
 
 __all__ = ["lower"]
@@ -44,15 +44,10 @@ def lower(model: Model, arch: Arch | None = None) -> Program:
         if buffer.size > machine.capacity(buffer.memory) // 2:
             buffer.in_dram = True
     trial = 0
+    tiling = Tiling(machine)
     while True:
-        inside = transients(groups)
         ahead, share = _TRIALS[trial]
-        try:
-            tasks = tasks_of(groups, machine, inside, share)
-        except ApartError as error:
-            place = groups.index(error.group)
-            groups[place : place + 1] = error.group.parts
-            continue
+        tasks, inside = tiling.tasks(groups, share)
         order = _program_order(tasks, ahead)
         plans, spans = _plans(order)
         crowded = [memory for memory in _ON_CORE if plans[memory].peak > machine.capacity(memory)]

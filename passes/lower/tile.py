@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from typing import Any
 
-from snnc.errors import UnsupportedError, Where
+from snnc.errors import InternalError, UnsupportedError, Where
 from snnc.isa.arch import Arch
 from snnc.isa.program import DTYPE_OF
 from snnc.passes.lower.expand import Lowered, instructions, pads_of, transfer
-from snnc.passes.lower.kernels import Box, Buffer, Group, Kernel, Operand, View
+from snnc.passes.lower.kernels import Box, Buffer, Group, Kernel, Operand, View, join
 
-__all__ = ["ApartError", "Macro", "Task", "tasks_of", "transients"]
+__all__ = ["Macro", "Task", "Tiling", "transients"]
 
 _MEMORIES = ("WMEM", "SMEM", "AMEM", "TMEM")
 
@@ -38,18 +39,6 @@ class Macro:
     spikes: int = 0
     mean: float = 0.0
     tap: tuple[str, tuple[int, ...], tuple[int, ...], View] | None = None
-
-
-class ApartError(Exception):
-    """A joined group does not fit; its parts may.
-
-    Args:
-        group: The group.
-    """
-
-    def __init__(self, group: Group) -> None:
-        super().__init__("a joined group does not fit")
-        self.group = group
 
 
 @dataclass
@@ -313,29 +302,69 @@ def _staging(source: View, name: str) -> View:
     return View(buffer, 0, source.shape, strides)
 
 
-def tasks_of(groups: Sequence[Group], arch: Arch, inside: set[int], share: float) -> list[list[Task]]:
-    """Cut every group.
+class Tiling:
+    """Cuts groups, and remembers how each was cut.
 
     Args:
-        groups: Groups in order; those that do not fit as they are joined are taken apart, in place.
         arch: The machine.
-        inside: Buffers that live inside tiles.
-        share: How much of the memories for weights and tables one tile may fill.
-
-    Returns:
-        Tiles of each group.
-
-    Raises:
-        UnsupportedError: SNN480, even the smallest tile of a node does not fit.
     """
-    result = []
-    for group in groups:
-        cut = _fit(group, arch, inside, share)
-        result.append(list(_Tiler(group, cut, inside).tasks()))
-    return result
+
+    def __init__(self, arch: Arch) -> None:
+        self.arch = arch
+        self._cuts: dict[tuple[Any, ...], tuple[Group, _Cut | None]] = {}
+        self._tasks: dict[tuple[Any, ...], list[Task]] = {}
+
+    def tasks(self, groups: list[Group], share: float) -> tuple[list[list[Task]], set[int]]:
+        """Cut every group.
+
+        Args:
+            groups: Groups in order; those that do not fit as they are joined are taken apart, in place.
+            share: How much of the memories for weights and tables one tile may fill.
+
+        Returns:
+            Tiles of each group, and the buffers that live inside tiles, by identity.
+
+        Raises:
+            UnsupportedError: SNN480, even the smallest tile of a node does not fit.
+        """
+        inside = transients(groups)
+        place = 0
+        while place < len(groups):
+            group = groups[place]
+            if self._cut(group, inside, share) is None:
+                # The last of the joined nodes goes its own way; what it read gets a home.
+                groups[place : place + 1] = [join(group.parts[:-1]), group.parts[-1]]
+                inside = transients(groups)
+            else:
+                place += 1
+        # What was taken apart changes only what passed between the parts.
+        return [self._tiles(group, inside, share) for group in groups], inside
+
+    def _key(self, group: Group, inside: set[int], share: float) -> tuple[Any, ...]:
+        buffers = {id(item.view.buffer): item.view.buffer for k in group.kernels for item in k.operands}
+        state = tuple((key, buffer.in_dram, key in inside) for key, buffer in buffers.items())
+        return (id(group), share, state)
+
+    def _cut(self, group: Group, inside: set[int], share: float) -> _Cut | None:
+        key = self._key(group, inside, share)
+        if key not in self._cuts:
+            # The group is kept, so that its identity is not given to another one.
+            self._cuts[key] = (group, _fit(group, self.arch, inside, share))
+        return self._cuts[key][1]
+
+    def _tiles(self, group: Group, inside: set[int], share: float) -> list[Task]:
+        key = self._key(group, inside, share)
+        if key not in self._tasks:
+            cut = self._cut(group, inside, share)
+            if cut is None:
+                raise InternalError(
+                    "SNN173", "a group that was cut does not fit", where=Where(node=group.names[0])
+                )
+            self._tasks[key] = list(_Tiler(group, cut, inside).tasks())
+        return self._tasks[key]
 
 
-def _fit(group: Group, arch: Arch, inside: set[int], tables: float) -> _Cut:
+def _fit(group: Group, arch: Arch, inside: set[int], tables: float) -> _Cut | None:
     found: _Cut | tuple[str, int, int] = ("", 0, 0)
     for share in (0.25, 0.5, 1.0):
         shares = {"WMEM": max(tables, share), "TMEM": max(tables, share), "SMEM": share, "AMEM": share}
@@ -346,7 +375,7 @@ def _fit(group: Group, arch: Arch, inside: set[int], tables: float) -> _Cut:
             return found
     memory, need, have = found  # type: ignore[misc]
     if len(group.parts) > 1:
-        raise ApartError(group)
+        return None
     raise UnsupportedError(
         "SNN480",
         f"does not fit: the smallest tile needs {need} bytes of {memory}, a core has {have}",
