@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -135,3 +136,16 @@ def test_descriptors_that_were_never_set_are_refused(compiled):
     kept = [item for item in made.program.instructions if item.name != "TDESC"]
     with pytest.raises(InputError, match="SNN365"):
         list(follow(kept))
+
+
+def test_the_page_about_attention_quotes_the_program(compiled):
+    """Every quoted line is in the program, in this order for each queue."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "expg1-attention.md").read_text(encoding="utf-8")
+    quoted = [line for block in page.split("```expg1\n")[1:] for line in block.split("```")[0].splitlines()]
+    assert len(quoted) > 30
+    program = disassemble(compiled("fashion_transformer_t4g2.onnx").program.instructions).splitlines()
+    for queue in "LC":
+        rest = iter(line for line in program if line.startswith(queue))
+        for line in quoted:
+            if line.startswith(queue):
+                assert line in rest, line
