@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import accumulate, product
 from typing import Any
 
 from snnc.errors import InternalError, UnsupportedError, Where
@@ -108,27 +108,34 @@ def _bytes(item: Operand, box: Box) -> int:
 
 
 def _usage(group: Group, cut: _Cut, inside: set[int]) -> dict[str, int]:
-    """Return the bytes that the largest tile needs in each memory beside what lives there anyway."""
+    """Return the bytes that the largest tile needs at once in each memory, beside what lives there anyway."""
     counts = _counts(group.extents, cut.parts)
     worst = dict.fromkeys(_MEMORIES, 0)
     written = group.written
     for index in {tuple(0 for _ in counts), tuple(min(1, count - 1) for count in counts)}:
         box = _box_of(group.extents, cut.parts, index)
-        needs: dict[tuple[int, Box], tuple[str, int]] = {}
-        for kernel in group.kernels:
+        # Memory, bytes, first and last kernel; what is loaded or stored is there for the whole tile.
+        needs: dict[tuple[int, Box], tuple[str, int, int, int]] = {}
+        last = len(group.kernels) - 1
+        for place, kernel in enumerate(group.kernels):
+            inner = _inner_parts(kernel, cut.inner)[0]
             for item in kernel.operands:
                 buffer = item.view.buffer
-                if not buffer.in_dram and id(buffer) not in inside:
+                passing = id(buffer) in inside
+                if (not buffer.in_dram and not passing) or (kernel.name == "LDX" and item.field == "table"):
                     continue
-                if kernel.name == "LDX" and item.field == "table":
-                    continue
-                local = item.box(box, _inner_parts(kernel, cut.inner)[0])
-                key = (id(buffer), () if id(buffer) in inside or id(buffer) in written else local)
-                needs[key] = (buffer.memory, -(-_bytes(item, local) // 16) * 16)
-        use = dict.fromkeys(_MEMORIES, 0)
-        for memory, size in needs.values():
-            use[memory] += size
-        worst = {memory: max(worst[memory], use[memory]) for memory in _MEMORIES}
+                local = item.box(box, inner)
+                key = (id(buffer), () if passing or id(buffer) in written else local)
+                size = -(-_bytes(item, local) // 16) * 16
+                begin = needs[key][2] if key in needs else place if passing else 0
+                needs[key] = (buffer.memory, size, begin, place if passing else last)
+        for memory in _MEMORIES:
+            alive = [0] * (last + 2)
+            for where, size, begin, end in needs.values():
+                if where == memory:
+                    alive[begin] += size
+                    alive[end + 1] -= size
+            worst[memory] = max(worst[memory], *accumulate(alive))
     return worst
 
 
@@ -366,13 +373,14 @@ class Tiling:
 
 def _fit(group: Group, arch: Arch, inside: set[int], tables: float) -> _Cut | None:
     found: _Cut | tuple[str, int, int] = ("", 0, 0)
-    for share in (0.25, 0.5, 1.0):
+    for share in (0.4, 0.7, 1.0):
         shares = {"WMEM": max(tables, share), "TMEM": max(tables, share), "SMEM": share, "AMEM": share}
         if share < 1.0:
             shares |= {"WMEM": tables, "TMEM": tables}
         found = _choose(group, arch, inside, shares)
         if isinstance(found, _Cut):
-            return found
+            # A sum in parts would load its weights for every tile anew.
+            return None if found.inner > 1 and len(group.parts) > 1 else found
     memory, need, have = found  # type: ignore[misc]
     if len(group.parts) > 1:
         return None
