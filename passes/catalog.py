@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from snnc.passes.attention.group_attention import GroupAttention
 from snnc.passes.canonical.check_consistency import CheckConsistency
 from snnc.passes.canonical.conv_transpose_to_conv import ConvTransposeToConv
 from snnc.passes.canonical.drop_dead_code import DropDeadCode
@@ -118,6 +119,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     Recode,
     AbsorbActivations,
     RequireQuantised,
+    GroupAttention,
     SplitSoftmax,
     SelectPlaces,
     GateMasks,

@@ -7,16 +7,18 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from snnc.calibration import Calibration, observe_inputs
 from snnc.coding import CodeBook, Partition
 from snnc.data import Samples, open_samples
 from snnc.errors import InputError, SnncError, UnsupportedError, UsageError, Where
+from snnc.grouping import Regrouped, require_grouped
 from snnc.ir import Model, clone, load, model_digest
 from snnc.ir.hosting import DECLARED
 from snnc.ops import attach_functions
 from snnc.passes import front_end, quantisers_of
+from snnc.passes.attention.group_attention import GroupAttention
 from snnc.passes.canonical.keep_on_host import check_allowed
 from snnc.passes.quantise.encode_input import EncodeInput
 from snnc.passes.quantise.insert_quantisers import Choice, InsertQuantisers
@@ -76,6 +78,9 @@ class ConvertOptions:
         observer: How the steps of codes are chosen: ``mse``, ``percentile`` or ``entropy``.
         reconstruct: What calibration data mend of integer weights: ``none``, ``biases`` or ``weights``.
         encode_input: Whether the input becomes spikes, so that the first layer need not run on the host.
+        attention: ``global``, or ``grouped``: half of the heads attend in dilated groups, half in windows.
+        stride: Distance of neighbours in a dilated group.
+        window: Side of a window; None: the side of the grid divided by ``stride``.
         allow_host: Operators and nodes that stay in float on the host, declared and billed.
         sizes: Numbers of open sizes of the inputs, ``NAME=NUMBER``; what is not named is taken from the
             calibration data.
@@ -93,6 +98,9 @@ class ConvertOptions:
     auto: str | None = None
     labels: str | None = None
     encode_input: bool = False
+    attention: Literal["global", "grouped"] = "global"
+    stride: int = 2
+    window: int | None = None
     allow_host: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ()
     observer: ObserverName = "mse"
@@ -226,6 +234,7 @@ def _front_end(
         options.layers,
         options.sizes,
         integers,
+        GroupAttention(options.stride, options.window or 0) if options.attention == "grouped" else None,
     )
 
 
@@ -271,7 +280,8 @@ def convert(
     snapshot = _Snapshot(Encode.name)
     chosen = ChosenQuantisers()
     try:
-        result = run_pipeline(model, steps, instruments=[snapshot, chosen, *instruments])
+        regrouped = Regrouped()
+        result = run_pipeline(model, steps, instruments=[snapshot, chosen, regrouped, *instruments])
     except SnncError as error:
         _name_file(error, source)
         refusal = _whole_refusal(error, original, options, source)
@@ -291,7 +301,8 @@ def convert(
         kept = {key: value for key, value in record.to_dict().items() if key != "codes"}
         model.metadata_props["snnc.calibration"] = json.dumps(kept, sort_keys=True)
     samples = observer.samples if observer is not None else None
-    return Conversion(model, snapshot.model, result.records, options, record, samples)
+    records = require_grouped(result.records, regrouped, samples)
+    return Conversion(model, snapshot.model, records, options, record, samples)
 
 
 def look_through(

@@ -147,6 +147,32 @@ SETTINGS: tuple[Setting, ...] = (
         default=False,
     ),
     Setting(
+        "attention",
+        "text",
+        "What attends to what: global, as the network has it, or grouped, on a grid of tokens: half of the "
+        "heads in dilated groups, half in windows. That changes what the network computes.",
+        default="global",
+        choices=("global", "grouped"),
+    ),
+    Setting(
+        "stride",
+        "int",
+        "Distance of neighbours in a dilated group, with --attention grouped.",
+        default=2,
+        low=1,
+        high=1024,
+        metavar="S",
+    ),
+    Setting(
+        "window",
+        "int",
+        "Side of a window, with --attention grouped.",
+        default_text="the grid divided by the stride",
+        low=1,
+        high=1024,
+        metavar="W",
+    ),
+    Setting(
         "allow_host",
         "text",
         "Keep an operator, such as LayerNormalization, or a node, by its name, in float on the host; "

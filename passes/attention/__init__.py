@@ -1,0 +1,1 @@
+"""Passes that change what attends to what: approximate, never done unasked."""
