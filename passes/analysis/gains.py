@@ -63,6 +63,8 @@ def floor_quotient(numerator: Kind, gain: Kind, bits: int, bounds: tuple[int, in
         return FloatValue("a quotient of membranes with a bias")
     if bool(np.any(top.step <= 0)) or bool(np.any(bottom.step <= 0)):
         return FloatValue("a quotient of membranes with a negative step")
+    if bool(np.any(bottom.low < 0)):
+        return FloatValue("a quotient by a sum that may be negative: only sums of what never is can divide")
     low, high = bounds if bounds is not None else (-top.bound, top.bound)
     if max(-low, high) << bits >= _INT32:
         return FloatValue("a quotient that may leave 32 bits")

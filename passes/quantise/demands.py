@@ -233,6 +233,8 @@ class Walk:
     def _of_two(self, node: Node) -> _Seen:
         """A sum of codes divides; a value times itself is a function of a code; else one code is held."""
         if node.op_type == "Div":
+            for place in range(2):
+                self._read(node, place, Carried.SUM, Carried.POOLED, Carried.FLOAT)
             return _Seen(Carried.QUOTIENT, None)
         sides = [self._read(node, place) for place in range(2)]
         if node.inputs[0] is node.inputs[1]:

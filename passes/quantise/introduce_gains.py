@@ -25,7 +25,8 @@ from snnc.ir import (
     make_node,
     replace_with,
 )
-from snnc.passes.analysis import Membrane, TypeAnalysis, as_membrane
+from snnc.ir.rewrite import set_attribute
+from snnc.passes.analysis import FloatValue, Membrane, TypeAnalysis, as_membrane
 from snnc.passes.analysis.exact import ExactArray
 from snnc.passes.analysis.sums import power_of_two
 from snnc.pipeline.contract import NoMatch, PassResult, Rewrite, Semantics
@@ -36,6 +37,8 @@ _REACH = 2**31
 #: Bits of the ratio of two channels' steps that are no power of two apart.
 _PRECISION = 12
 _RESCALED_BITS = 29
+#: A quotient of fewer bits behind the point would be coarser than codes.
+_FEWEST_BITS = 8
 _NORMS = {"LayerNormalization": 1, "RMSNormalization": 0, "RMSNorm": 0}
 
 
@@ -143,7 +146,16 @@ class IntroduceGains:
             initializer(graph, f"{node.name}_{label}_step", np.abs(kind.step.astype(np.float64)))
             for label, kind in (("numerator", top), ("gain", bottom))
         ]
-        chain.append("FloorQuotient", [numerator, gain, *steps], {"fraction_bits": self.fraction_bits})
+        # Where the divisor has finer steps, integers divide to less: more bits stand behind the point. Where
+        # the quotient would leave 32 bits, fewer do.
+        ratio = max((top.step / bottom.step.min()).reshape(-1).tolist())
+        bits = self.fraction_bits + (max(0, (int(ratio) - 1).bit_length()) if ratio > 1 else 0)
+        chain.append("FloorQuotient", [numerator, gain, *steps], {"fraction_bits": bits})
+        made = chain.value.producer()
+        while made is not None and isinstance(analysis.kind(chain.value), FloatValue) and bits > _FEWEST_BITS:
+            bits -= 1
+            set_attribute(made, "fraction_bits", bits)
+            analysis.adopt(made, chain.shape)
         chain.finish("gain of a quotient", result)
         return None
 

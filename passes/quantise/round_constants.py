@@ -16,6 +16,7 @@ from snnc.ir import (
     Node,
     Shape,
     constant,
+    consumers_of,
     drop_if_unused,
     initializer,
     insert_node,
@@ -24,9 +25,12 @@ from snnc.ir import (
 )
 from snnc.passes.analysis import Constant, FloatValue, Membrane, TypeAnalysis, as_exact, as_membrane, same
 from snnc.passes.analysis.exact import ExactArray, collapse
+from snnc.passes.analysis.layout import LAYOUT_OPS
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
 
 __all__ = ["RoundConstants"]
+
+_MOST_READERS = 64
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class RoundConstants:
     exactly. One that depends on several would need a threshold table per position, so it is added to the
     membrane as integers instead.
 
-    Matches: Add and Sub of a membrane and a constant that varies along two or more axes; constants in a
+    Matches: Add and Sub of a membrane and a constant that varies along two or more axes, or of any constant
+    where a run-time value divides the sum or is divided by it; constants in a
     Concat with membranes, repeated over the batch or not, and the bias that a Concat of them has.
     Leaves alone: biases per tensor or per channel.
     Keeps: names and shapes.
@@ -54,6 +59,9 @@ class RoundConstants:
         analysis = TypeAnalysis(model)
         result = PassResult()
         for node in list(model.graph):
+            if _is_idle(node, analysis):
+                _leave_out(model.graph, node, result)
+                continue
             if node.op_type in ("Add", "Sub", "Concat") and node.domain == "":
                 partner = self._convert(model.graph, node, analysis, result)
             else:
@@ -81,7 +89,9 @@ class RoundConstants:
             if node.op_type == "Concat" and _expanded(node, position) is not None:
                 self._round_token(graph, node, position, partner, analysis, result)
                 continue
-            if not isinstance(kind, Constant) or (node.op_type != "Concat" and _axes(kind) < 2):
+            if not isinstance(kind, Constant):
+                continue
+            if node.op_type != "Concat" and _axes(kind) < 2 and not _is_divided(node):
                 continue
             rank = len(analysis.shape(node.outputs[0]))
             array = kind.array.reshape((1,) * (rank - kind.array.ndim) + kind.array.shape)
@@ -159,6 +169,44 @@ def _absorb(graph: Graph, node: Node, analysis: TypeAnalysis, result: PassResult
     analysis.adopt(made, shape)
     result.rewrites.append(Rewrite("round a bias", (), (made.name or "",)))
     result.notes.append(f"{node.name}: bias rounded to multiples of {float(step.max()):.3g}")
+
+
+def _is_idle(node: Node, analysis: TypeAnalysis) -> bool:
+    """Whether a node adds what keeps a divisor from zero and is no whole step of it."""
+    if node.op_type != "Add" or node.domain or node.outputs[0].is_graph_output() or not _is_divided(node):
+        return False
+    kinds = [analysis.kind(value) for value in node.inputs]
+    base = next((found for kind in kinds if (found := as_membrane(kind)) is not None), None)
+    held = next((kind.array for kind in kinds if isinstance(kind, Constant)), None)
+    if base is None or held is None:
+        return False
+    return bool(np.all(2 * np.abs(held) < abs(_step_for(base, node).astype(np.float64)).min()))
+
+
+def _leave_out(graph: Graph, node: Node, result: PassResult) -> None:
+    place = 0 if constant(node.inputs[1]) is not None else 1
+    kept, held = node.inputs[place], node.inputs[1 - place]
+    if kept is None:
+        return
+    node.outputs[0].replace_all_uses_with(kept)
+    graph.remove(node, safe=True)
+    drop_if_unused(graph, held)
+    result.rewrites.append(Rewrite("leave out a constant", (node.name or "",), ()))
+    result.notes.append(f"{node.name}: what is added is less than half a step, and left out")
+
+
+def _is_divided(node: Node) -> bool:
+    """Whether a sum is divided by a run-time value, or divides: integers divide integers."""
+    waiting, seen = [node.outputs[0]], 0
+    while waiting and seen < _MOST_READERS:
+        value = waiting.pop()
+        for reader in consumers_of(value):
+            seen += 1
+            if reader.op_type == "Div" and reader.domain == "" and constant(reader.inputs[1]) is None:
+                return True
+            if reader.op_type in LAYOUT_OPS and reader.domain == "":
+                waiting += reader.outputs
+    return False
 
 
 def _expanded(node: Node, position: int) -> Node | None:

@@ -173,7 +173,7 @@ class _Walk:
         if _Kind.HOST in variable:
             self.complain(node, "mixes floats of the host with coded values: put a quantiser behind the host")
             return _Kind.SUM
-        if node.op_type == "Div" and kinds[1] not in (_Kind.CONSTANT, _Kind.POOLED):
+        if node.op_type == "Div" and kinds[1] not in (_Kind.CONSTANT, _Kind.POOLED) and not _is_sum(node):
             self.complain(node, "divides by a computed value: only constants and sums of codes can divide")
         elif node.op_type == "Mul" and len(variable) > 1 and set(variable) != {_Kind.CODED}:
             self.complain(node, "multiplies two computed values that do not both carry codes")
@@ -193,6 +193,24 @@ class _Walk:
         self.complain(node, f"{node.op_type} is left over: {remedy}{detail}")
         # What reads it is judged as if this node had been fine: one cause, one message.
         return _Kind.CODED
+
+
+def _is_sum(node: Node) -> bool:
+    """Whether the divisor of a node is a sum of codes, or of products of codes, and perhaps a constant."""
+    value = node.inputs[1]
+    while value is not None:
+        maker = value.producer()
+        if maker is None or maker.domain not in ("", "ai.onnx"):
+            return maker is not None and maker.op_type == "Quantise"
+        if maker.op_type in _SUMS | {"MatMul"}:
+            return True
+        if maker.op_type == "Add" and any(constant(entry) is not None for entry in maker.inputs):
+            value = next((entry for entry in maker.inputs if constant(entry) is None), None)
+        elif maker.op_type in _LAYOUT:
+            value = maker.inputs[0]
+        else:
+            return False
+    return False
 
 
 def _first_reader(value: Value) -> str | None:

@@ -18,6 +18,8 @@ __all__ = ["admit", "foreign_to_standard"]
 _MOST_ELEMENTS = 2**40
 _MOST_NODES = 1_000_000
 _STANDARD = ("", "ai.onnx")
+#: Operators of which ONNX withdrew an opset's form, which files hold nevertheless.
+_WITHDRAWN = frozenset({"GroupNormalization"})
 #: Operators that onnxruntime's optimisers write into models of opsets that do not have them.
 _OF_ONNXRUNTIME = frozenset({"LayerNormalization", "SimplifiedLayerNormalization"})
 #: Typed payload fields of a tensor and the element types each may carry.
@@ -301,14 +303,17 @@ def _check_operators(proto: onnx.ModelProto, file: str) -> None:
 
 
 def foreign_to_standard(proto: onnx.ModelProto) -> None:
-    """Give operators that onnxruntime puts into the standard domain another one, for the checker."""
+    """Give operators of the standard domain that the checker does not know another one, in place."""
     version = next((entry.version for entry in proto.opset_import if entry.domain in _STANDARD), 1)
     moved = [
         node
         for node in proto.graph.node
         if node.domain in _STANDARD
-        and node.op_type in _OF_ONNXRUNTIME
-        and not onnx.defs.has(node.op_type, version, "")
+        and (node.op_type in _WITHDRAWN or node.op_type in _OF_ONNXRUNTIME)
+        and (
+            not onnx.defs.has(node.op_type, version, "")
+            or onnx.defs.get_schema(node.op_type, version, "").deprecated
+        )
     ]
     for node in moved:
         node.domain = "com.microsoft"
