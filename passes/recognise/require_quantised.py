@@ -201,7 +201,7 @@ def _is_sum(node: Node) -> bool:
     while value is not None:
         maker = value.producer()
         if maker is None or maker.domain not in ("", "ai.onnx"):
-            return maker is not None and maker.op_type == "Quantise"
+            return False
         if maker.op_type in _SUMS | {"MatMul"}:
             return True
         if maker.op_type == "Add" and any(constant(entry) is not None for entry in maker.inputs):
