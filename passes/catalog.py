@@ -12,6 +12,7 @@ from snnc.passes.canonical.evaluate_constants import EvaluateConstants
 from snnc.passes.canonical.fix_sizes import FixSizes
 from snnc.passes.canonical.fold_batch_norm import FoldBatchNorm
 from snnc.passes.canonical.fold_constants import FoldConstants
+from snnc.passes.canonical.fold_repeated import FoldRepeated
 from snnc.passes.canonical.fold_scales import FoldScales
 from snnc.passes.canonical.fold_shapes import FoldShapes
 from snnc.passes.canonical.fold_tiles import FoldTiles
@@ -96,6 +97,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     DropDeadCode,
     RefuseUnsupported,
     EvaluateConstants,
+    FoldRepeated,
     GemmToMatmul,
     EinsumToMatmul,
     WriteOutMoves,

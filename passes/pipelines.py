@@ -14,6 +14,7 @@ from snnc.passes.canonical.evaluate_constants import EvaluateConstants
 from snnc.passes.canonical.fix_sizes import FixSizes
 from snnc.passes.canonical.fold_batch_norm import FoldBatchNorm
 from snnc.passes.canonical.fold_constants import FoldConstants
+from snnc.passes.canonical.fold_repeated import FoldRepeated
 from snnc.passes.canonical.fold_scales import FoldScales
 from snnc.passes.canonical.fold_shapes import FoldShapes
 from snnc.passes.canonical.fold_tiles import FoldTiles
@@ -145,6 +146,8 @@ def front_end(
         *canonical(allow_host, sizes),
         EvaluateConstants(),
         FoldTiles(),
+        FoldRepeated(),
+        DropExpansions(),
         DropDeadCode(),
         GemmToMatmul(),
         EinsumToMatmul(),

@@ -6,7 +6,15 @@ from snnc.ir import DataType, Model, Node, Value, constant
 from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis.layout import LAYOUT_OPS
 
-__all__ = ["HOST_FLOAT", "HOST_OPS", "SHAPE_OPS", "host_nodes", "is_repeated_constant", "is_table_read"]
+__all__ = [
+    "HOST_FLOAT",
+    "HOST_OPS",
+    "OF_THE_HOST",
+    "SHAPE_OPS",
+    "host_nodes",
+    "is_repeated_constant",
+    "is_table_read",
+]
 
 #: Elementwise float operations that every runtime computes to the same bits.
 HOST_FLOAT = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "Cast", "Clip", "Relu", "Pad", "Concat", "Where"})
@@ -21,6 +29,8 @@ _INTEGER = frozenset(
 )  # fmt: skip
 _COMPARISONS = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 HOST_OPS = HOST_FLOAT | _INTEGER | LAYOUT_OPS
+#: Metadata key of a repeated constant that the host encodes, as it encodes the network input.
+OF_THE_HOST = "snnc.host"
 _SHAPES = frozenset({"Shape", "Size"})
 #: Integers that describe shapes.
 SHAPE_OPS = _SHAPES | {"ConstantOfShape", "Range", "ReduceProd"}
@@ -36,7 +46,7 @@ def is_table_read(node: Node) -> bool:
 
 def is_repeated_constant(node: Node) -> bool:
     """Return whether a node repeats a float constant for every sample: the network's own, a class token."""
-    if node.op_type != "Expand" or node.domain not in ("", "ai.onnx"):
+    if node.op_type != "Expand" or node.domain not in ("", "ai.onnx") or OF_THE_HOST in node.metadata_props:
         return False
     held = constant(node.inputs[0])
     return held is not None and held.dtype.kind == "f"

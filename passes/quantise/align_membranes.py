@@ -21,9 +21,14 @@ from snnc.pipeline.contract import PassResult, Rewrite, Semantics
 
 __all__ = ["AlignMembranes"]
 
+_Found = tuple[ExactArray, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]
 _BITS = 30
 _BITS_IN_A_STREAM = 26
 _FAR = 2.0**62
+#: Relative error of a scaled step that changes nothing but the last bits.
+_CLOSE = 2.0**-4
+#: Share of the range of a sum that may be lost of a side that is small beside the other.
+_LOSS = 2.0**-8
 
 
 @dataclass(frozen=True)
@@ -73,22 +78,32 @@ class AlignMembranes:
         left, right = (as_membrane(ranked(analysis.kind(value), rank)) for value in node.inputs)
         if left is None or right is None or same(left.step, right.step):
             return
-        for precision in range(self.precision, 3, -1):
-            step, factors = _common_step(left.step, right.step, precision)
-            bound = joint_bound((left, right), factors)
-            if bound < 2 ** (bits if precision > 8 else _BITS):
-                break
-        else:
+        found = self._common((left, right), bits)
+        if found is None:
             raise UnsupportedError(
                 "SNN438",
                 "the two membranes added here have steps so far apart that 32 bits do not hold both",
                 where=Where(node=node.name, pass_name=self.name),
                 hint="use fewer weight bits, or put a quantiser on one of the two branches",
             )
+        step, factors = found
         for position, (side, factor) in enumerate(zip((left, right), factors, strict=True)):
             if bool(np.all(factor == 1)) and same(side.step, step):
                 continue
             self._insert(graph, node, position, side, factor, step, analysis, result)
+
+    def _common(self, sides: tuple[Membrane, Membrane], bits: int) -> _Found | None:
+        """Return a common step and the factors of both sides, None if nothing fits."""
+        left, right = sides
+        for precision in range(self.precision, 3, -1):
+            step, factors = _common_step(left.step, right.step, precision)
+            if joint_bound(sides, factors) < 2 ** (bits if precision > 8 else _BITS):
+                return step, factors
+        for precision in range(self.precision, 3, -1):
+            step, factors = _common_step(left.step, right.step, precision, rounds=True)
+            if joint_bound(sides, factors) < 2**_BITS and _lost(sides, factors, step) < _LOSS:
+                return step, factors
+        return None
 
     def _insert(
         self,
@@ -129,8 +144,28 @@ class AlignMembranes:
             result.notes.append(f"{node.name}: {source.name} is scaled by 1 ± {error:.1e}")
 
 
+def _lost(
+    sides: tuple[Membrane, Membrane], factors: tuple[npt.NDArray[np.int64], ...], step: ExactArray
+) -> float:
+    """Return how far a side may be off, as a share of the larger side's range; all, where a bias changes."""
+    reaches = [
+        np.maximum(np.abs(side.low), np.abs(side.high)) * np.abs(side.step.astype(np.float64))
+        for side in sides
+    ]
+    whole = np.maximum(*reaches)
+    lost = 0.0
+    for side, factor, reach in zip(sides, factors, reaches, strict=True):
+        wanted = np.where(side.step == 0, 1, side.step)
+        error = np.abs(np.where(side.step == 0, 0, factor * step / wanted - 1).astype(np.float64))
+        far = error > _CLOSE
+        if bool(np.any(far & (side.bias != 0))):
+            return 1.0
+        lost = max(lost, float(np.max(np.where(far, error * reach / np.where(whole > 0, whole, 1), 0))))
+    return lost
+
+
 def _common_step(
-    left: ExactArray, right: ExactArray, precision: int
+    left: ExactArray, right: ExactArray, precision: int, *, rounds: bool = False
 ) -> tuple[ExactArray, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """Choose a step, and the integer multiples of it that stand for two steps.
 
@@ -138,16 +173,17 @@ def _common_step(
         left: Exact steps of one side, non-zero.
         right: Exact steps of the other.
         precision: Bits of the rounded ratio where it is not a power of two.
+        rounds: Whether a step that is smaller than the other by more bits than that is rounded to a multiple.
 
     Returns:
         The common step (exactly representable in float64) and both integer factors.
     """
-    quick = _shift_apart(left, right)
+    quick = None if rounds else _shift_apart(left, right)
     if quick is not None:
         return quick
     pairs, places = distinct(left, right)
     chosen = np.empty(len(pairs), dtype=object)
-    chosen[:] = [_one_step(one, two, precision) for one, two in pairs]
+    chosen[:] = [_one_step(one, two, precision, rounds=rounds) for one, two in pairs]
     factors = [
         np.array([round(pair[side] / step) for pair, step in zip(pairs, chosen, strict=True)], dtype=np.int64)
         for side in range(2)
@@ -173,12 +209,15 @@ def _shift_apart(
     return as_exact(step, step.ndim), (factors[0], factors[1])
 
 
-def _one_step(left: Fraction, right: Fraction, precision: int) -> Fraction:
+def _one_step(left: Fraction, right: Fraction, precision: int, *, rounds: bool) -> Fraction:
     """Choose the common step of two numbers, representable in float64."""
     fine, coarse = sorted((abs(left), abs(right)))
     if fine == 0:
         return Fraction(float(coarse)) if coarse else Fraction(1)
+    room = precision + 1 - ceil(coarse / fine).bit_length()
+    if rounds and room < 0:
+        # Rotary positions turn by angles of a millionth: what is so small is rounded beside the other.
+        return Fraction(float(coarse / 2**precision))
     if power_of_two(coarse / fine) is not None and Fraction(float(fine)) == fine:
         return fine
-    room = max(0, precision + 1 - ceil(coarse / fine).bit_length())
-    return Fraction(float(fine / 2**room))
+    return Fraction(float(fine / 2 ** max(0, room)))

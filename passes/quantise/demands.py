@@ -114,7 +114,11 @@ class Walk:
                 self._demand(value, None, 0, kind is Carried.CURVE)
 
     def _of(self, value: Value | None, node: Node | None, position: int) -> _Seen:
-        if value is None or constant(value) is not None or _is_repeated(value):
+        if (
+            value is None
+            or constant(value) is not None
+            or (_is_repeated(value) and id(value) not in self._host)
+        ):
             return _Seen(Carried.CONSTANT)
         if self._coded(value, node, position):
             return _CODE

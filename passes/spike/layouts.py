@@ -30,7 +30,11 @@ def move(builder: SpikeBuilder, node: Node) -> None:
     source = node.inputs[0]
     if source is None:
         raise InternalError("SNN156", "a layout of nothing", where=Where(node=node.name))
-    integers, op = builder.get(source), node.op_type
+    op, held = node.op_type, constant(source)
+    if held is not None and isinstance(builder.kind(node.outputs[0]), FloatValue):
+        integers = builder.constant(held, "repeated")  # a constant of the network that the host encodes
+    else:
+        integers = builder.get(source)
     if op in _RESHAPES:
         output = node.outputs[0]
         same = builder.shape(output) == builder.shape(source)
@@ -39,6 +43,11 @@ def move(builder: SpikeBuilder, node: Node) -> None:
         _split(builder, node, integers)
     elif op in ("DepthToSpace", "SpaceToDepth"):
         _blocks(builder, node, integers)
+    elif op == "Expand" and held is not None and isinstance(builder.kind(node.outputs[0]), FloatValue):
+        output = node.outputs[0]
+        inputs, dtype = [integers, builder.get(node.inputs[1])], output.dtype or DataType.FLOAT
+        made = builder.emit("Expand", inputs, {}, builder.name(output), dtype, node, like=output, domain="")
+        builder.put(output, made)
     elif op == "Expand":
         builder.put(node.outputs[0], expand(builder, node, integers, node.outputs[0]))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from snnc.coding import CodeBook
 from snnc.errors import UnsupportedError
 from snnc.ir import constant
+from snnc.passes.analysis import Membrane
 from snnc.passes.quantise.align_membranes import AlignMembranes
 from snnc.passes.quantise.require_integers import RequireIntegers
 
@@ -204,8 +206,8 @@ def test_a_stream_of_wide_weights_is_rounded_to_fit(
     assert np.abs(result.outputs[stream] - wanted).max() < 1e-2 * np.abs(wanted).max()
 
 
-def test_steps_far_apart(net: Any, agree: Any) -> None:
-    """The finer one is rounded away where it may be; a mirrored one is refused by name."""
+def test_steps_far_apart(net: Any, agree: Any, in_float64: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The finer one is rounded away; what has no common step is refused by name."""
     made = net()
     x = made.quantise(made.input(["N", 8]), 0.25, SIGNED)
     parts = [weight_product(made, x, 8, 4, scale) for scale in (1e-6, 1e6)]
@@ -215,9 +217,27 @@ def test_steps_far_apart(net: Any, agree: Any) -> None:
     made.outputs.clear()
     turned = [made.op("Neg", [part]) for part in parts]
     made.output(made.op("Add", turned, name="mirrored_sum"))
+    feeds = made.feeds()
+    found = agree(made, feeds).outputs["mirrored_sum"]
+    wanted = in_float64(made.model(), feeds)["mirrored_sum"]
+    assert np.abs(found - wanted).max() < 1e-2 * np.abs(wanted).max()
+    monkeypatch.setattr(AlignMembranes, "_common", lambda *_: None)
     with pytest.raises(UnsupportedError, match="SNN438") as caught:
         agree(made)
     assert caught.value.where.node == "mirrored_sum"
+
+
+def test_a_small_side_that_matters_has_no_common_step() -> None:
+    """Many small steps beside few large ones: rounding the small ones away would lose a fifth of the sum."""
+
+    def side(step: Fraction, reach: int) -> Membrane:
+        arrays = (np.array([-reach]), np.array([reach]))
+        return Membrane(np.array([step], dtype=object), np.array([Fraction(0)], dtype=object), *arrays)
+
+    far = side(Fraction(1), 1), side(Fraction(1, 3 * 2**31), 2**31)
+    near = side(Fraction(1), 200), side(Fraction(1, 3 * 2**31), 200)
+    assert AlignMembranes()._common(far, 30) is None
+    assert AlignMembranes()._common(near, 30) is not None
 
 
 @pytest.mark.parametrize("op", ["Add", "Sub"])

@@ -1,0 +1,183 @@
+"""Pass ``fold-repeated``: what follows from a constant that is repeated for every sample is a constant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from snnc.ir import DataType, Model, Node, Shape, Value, constant
+from snnc.ir.evaluate import evaluate
+from snnc.ir.rewrite import has_subgraph
+from snnc.passes.analysis.hosted import OF_THE_HOST
+from snnc.passes.analysis.layout import LAYOUT_OPS
+from snnc.passes.editing import Editor, is_output, is_standard
+from snnc.pipeline.contract import PassResult, Semantics
+
+__all__ = ["FoldRepeated"]
+
+Array = npt.NDArray[Any]
+_MOST_ELEMENTS = 1 << 22
+_OTHERS = frozenset({"Expand", "Shape", "Size", "ConstantOfShape", "Range", "Dropout"})
+
+
+@dataclass(frozen=True)
+class FoldRepeated:
+    """Evaluate what a network computes for every sample from its own constants alone, once.
+
+    Learned queries of attention pools, class tokens and scales of ones are constants that exporters repeat
+    along the batch, and then normalise, project and cut into heads. The result is the same for every sample:
+    a constant, and one repetition of it. Where a product alone reads it, the host encodes it as spikes.
+
+    Matches:
+        Standard ops with one output that read one repeated constant and otherwise constants, whose result
+        for two samples is that for one sample twice, along one axis.
+    Leaves alone:
+        Results that are outputs of the graph, or of more than 4 million elements; other operators.
+    Keeps:
+        Names and shapes of the results.
+    """
+
+    name: ClassVar[str] = "fold-repeated"
+    requires: ClassVar[frozenset[str]] = frozenset({"sorted", "constants-folded", "unique-names"})
+    establishes: ClassVar[frozenset[str]] = frozenset()
+    invalidates: ClassVar[frozenset[str]] = frozenset({"no-dead-code"})
+    semantics: ClassVar[Semantics] = "approximate"
+
+    def run(self, model: Model) -> PassResult:
+        """Fold; see the class."""
+        editor = Editor(model)
+        #: By id of a value: what it is for one sample and for two.
+        known: dict[int, tuple[Array, Array]] = {}
+        for node in list(model.graph):
+            pair = _repetition(node)
+            if pair is None:
+                pair = _computed(node, known, editor.graph.opset_imports)
+                out = node.outputs[0]
+                if pair is not None and not is_output(out):
+                    new = _repeated(editor, node, *pair)
+                    if new is None:
+                        continue
+                    editor.replace("fold what is repeated", out, new, removed=[node])
+                    known[id(new)] = pair
+                continue
+            known[id(node.outputs[0])] = pair
+        for node in model.graph:
+            if _repetition(node) is not None and _feeds_products(node):
+                node.metadata_props[OF_THE_HOST] = "yes"
+        if editor.rewrites:
+            editor.notes.append(
+                f"{len(editor.rewrites)} values that are the same for every sample were evaluated with numpy"
+            )
+        return editor.result()
+
+
+def _feeds_products(node: Node) -> bool:
+    """Whether nothing but products of two values reads a repeated constant, perhaps moved."""
+    readers = [use.node for use in node.outputs[0].uses()]
+    return bool(readers) and all(
+        (is_standard(reader, "MatMul") and all(constant(value) is None for value in reader.inputs))
+        or (is_standard(reader, *LAYOUT_OPS) and _feeds_products(reader))
+        for reader in readers
+    )
+
+
+def _repetition(node: Node) -> tuple[Array, Array] | None:
+    """Return what an Expand of a constant along the batch gives for one sample and for two."""
+    if not is_standard(node, "Expand"):
+        return None
+    held, target = constant(node.inputs[0]), node.inputs[1]
+    if held is None or held.dtype != np.float32 or target is None or constant(target) is not None:
+        return None
+    shape = node.outputs[0].shape
+    dims = [dim if isinstance(dim, int) else None for dim in shape] if shape is not None else [None, None]
+    if dims.count(None) != 1 or dims[0] is not None or not dims:
+        return None
+    rest = [dim for dim in dims if dim is not None]
+    if int(np.prod(rest)) > _MOST_ELEMENTS:
+        return None
+    try:
+        one = np.broadcast_to(held, [1, *rest])
+    except ValueError:
+        return None
+    return one, np.concatenate([one, one])
+
+
+def _computed(
+    node: Node, known: dict[int, tuple[Array, Array]], opsets: dict[str, int]
+) -> tuple[Array, Array] | None:
+    if not is_standard(node, node.op_type) or node.op_type in _OTHERS or len(node.outputs) != 1:
+        return None
+    found = [known.get(id(value)) if value is not None else None for value in node.inputs]
+    if sum(pair is not None for pair in found) == 0 or has_subgraph(node):
+        return None
+    held = [constant(value) for value in node.inputs]
+    for value, array, pair in zip(node.inputs, held, found, strict=True):
+        if value is not None and array is None and pair is None:
+            return None
+    results = []
+    for place in range(2):
+        inputs = [pair[place] if pair is not None else array for pair, array in zip(found, held, strict=True)]
+        try:
+            made = evaluate(node, inputs, opsets)
+        except Exception:  # noqa: BLE001 - what cannot be evaluated stays
+            return None
+        if made is None or len(made) != 1 or made[0].dtype != np.float32 or made[0].size > 2 * _MOST_ELEMENTS:
+            return None
+        results.append(np.asarray(made[0]))
+    return results[0], results[1]
+
+
+def _repeated(editor: Editor, node: Node, one: Array, two: Array) -> Value | None:
+    """Return a value that is `one` repeated for every sample along the axis along which `two` is longer."""
+    if one.ndim != two.ndim:
+        return None
+    axes = [axis for axis in range(one.ndim) if one.shape[axis] != two.shape[axis]]
+    if len(axes) != 1:
+        return None
+    axis = axes[0]
+    if not np.array_equal(np.concatenate([one, one], axis=axis), two) or not np.isfinite(one).all():
+        return None
+    if axis and one.shape[axis] != 1:
+        return None
+    target = _target(editor, node, one.shape, axis)
+    if target is None:
+        return None
+    stem, out = node.name or node.op_type, node.outputs[0]
+    if one.shape[axis] == 1:
+        held = editor.constant(f"{stem}.constant", one)
+        return editor.add(node, "Expand", [held, target], name=f"{stem}.expand", shape=out.shape)
+    # Heads, or windows, that were merged with the batch: samples come first.
+    held = editor.constant(f"{stem}.constant", one[None])
+    apart = Shape(["batch_apart", *one.shape])
+    wide = editor.add(node, "Expand", [held, target], name=f"{stem}.expand", shape=apart)
+    sizes = editor.constant(f"{stem}.merged", np.array([-1, *one.shape[1:]], dtype=np.int64))
+    return editor.add(node, "Reshape", [wide, sizes], name=f"{stem}.merge", shape=out.shape)
+
+
+def _target(editor: Editor, node: Node, shape: Sequence[int], axis: int) -> Value | None:
+    """Return the extents of a constant repeated for every sample of the first network input."""
+    source = next((value for value in editor.graph.inputs if not value.is_initializer()), None)
+    if source is None or source.shape is None:
+        return None
+    stem = node.name or node.op_type
+
+    def made(op: str, inputs: list[Value], label: str, length: int, axis: int | None = None) -> Value:
+        attrs = None if axis is None else {"axis": axis}
+        name = f"{stem}.{label}"
+        return editor.add(node, op, inputs, attrs, name=name, dtype=DataType.INT64, shape=[length])
+
+    zero = editor.constant(f"{stem}.first", np.array([0], dtype=np.int64))
+    sizes = made("Shape", [source], "sizes", len(source.shape))
+    batch = made("Gather", [sizes, zero], "batch", 1, 0)
+    rest = list(shape) if shape[axis] != 1 else [*shape[:axis], *shape[axis + 1 :]]
+    place = 0 if shape[axis] != 1 else axis
+    parts: list[Value] = [batch]
+    if rest[:place]:
+        parts.insert(0, editor.constant(f"{stem}.before", np.array(rest[:place], dtype=np.int64)))
+    if rest[place:]:
+        parts.append(editor.constant(f"{stem}.behind", np.array(rest[place:], dtype=np.int64)))
+    return made("Concat", parts, "extents", len(rest) + 1, 0)
