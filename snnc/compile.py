@@ -30,14 +30,13 @@ from snnc.passes.recognise.require_quantised import RequireQuantised
 from snnc.passes.spike.encode import Encode
 from snnc.pipeline import Instrument, PassRecord, format_pipeline, run_pipeline
 from snnc.pipeline.contract import Pass
-from snnc.recorded import ChosenQuantisers, choices_of_file, repairs_of_file, write_choices
+from snnc.recorded import CalibrationRecord, ChosenQuantisers, choices_of_file, repairs_of_file, write_choices
 from snnc.settings import SETTINGS, LayerRule, check
 from snnc.sizes import any_sizes, sizes_of_samples
 from snnc.survey import AnyChoice, Survey, survey
 
 __all__ = [
     "FORMAT_VERSION",
-    "CalibrationRecord",
     "Conversion",
     "ConvertOptions",
     "choices_of_file",
@@ -125,34 +124,6 @@ class ConvertOptions:
         timesteps = self.timesteps if self.timesteps is not None else 16
         groups = self.groups if self.groups is not None else 1
         CodeBook(timesteps, groups, self.partition)
-
-
-@dataclass(frozen=True)
-class CalibrationRecord:
-    """What calibration read and what it chose.
-
-    Attributes:
-        data: Kind of data, such as ``npz`` or ``random:16 seed 0``; no path.
-        samples: Number of samples.
-        sha256: Digest of the samples as the network sees them, whatever file or code they came from.
-        codes: For each tensor that got a code, what was measured on the samples: ``sqnr_db``, the
-            signal-to-noise ratio (None where nothing is lost), and ``clipped``, the share of values beyond
-            the largest or smallest code.
-    """
-
-    data: str
-    samples: int
-    sha256: str
-    codes: Mapping[str, Mapping[str, float | None]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record as JSON-able values."""
-        return {
-            "data": self.data,
-            "samples": self.samples,
-            "sha256": self.sha256,
-            "codes": {name: dict(numbers) for name, numbers in self.codes.items()},
-        }
 
 
 @dataclass(frozen=True)

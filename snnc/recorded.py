@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,35 @@ from snnc.passes.quantise.integer_weights import REPAIRS
 from snnc.passes.quantise.reconstruct import Repair, read_repairs
 from snnc.pipeline import Instrument, PassRecord
 
-__all__ = ["ChosenQuantisers", "choices_of_file", "repairs_of_file", "write_choices"]
+__all__ = ["CalibrationRecord", "ChosenQuantisers", "choices_of_file", "repairs_of_file", "write_choices"]
+
+
+@dataclass(frozen=True)
+class CalibrationRecord:
+    """What calibration read and what it chose.
+
+    Attributes:
+        data: Kind of data, such as ``npz`` or ``random:16 seed 0``; no path.
+        samples: Number of samples.
+        sha256: Digest of the samples as the network sees them, whatever file or code they came from.
+        codes: For each tensor that got a code, what was measured on the samples: ``sqnr_db``, the
+            signal-to-noise ratio (None where nothing is lost), and ``clipped``, the share of values beyond
+            the largest or smallest code.
+    """
+
+    data: str
+    samples: int
+    sha256: str
+    codes: Mapping[str, Mapping[str, float | None]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON-able values."""
+        return {
+            "data": self.data,
+            "samples": self.samples,
+            "sha256": self.sha256,
+            "codes": {name: dict(numbers) for name, numbers in self.codes.items()},
+        }
 
 
 class ChosenQuantisers(Instrument):
