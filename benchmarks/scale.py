@@ -132,6 +132,15 @@ def compared(path: Path, images: np.ndarray, *, numpy: bool) -> int:
     return sum(int((result[name] != first[name]).sum()) for result in results[1:] for name in first)
 
 
+def audited(path: Path) -> str:
+    """Return ``clean``, or what multiplies between encoder and readout."""
+    from snnc.cost.audit import audit
+    from snnc.ir import load
+
+    report = audit(load(path))
+    return "clean" if report.clean else "; ".join(sorted(f"{row.op} {row.node}" for row in report.findings))
+
+
 def judge(name: str, folder: Path, options: argparse.Namespace, data: Path) -> dict[str, Any]:
     """Export, convert and quantise one network."""
     source = folder / f"{name}.{options.exporter}.onnx"
@@ -147,6 +156,7 @@ def judge(name: str, folder: Path, options: argparse.Namespace, data: Path) -> d
     row["snnc"] = measured(_CONVERT, source, target, data)
     row["snnc"]["file_mb"] = round(target.stat().st_size / 2**20)
     row["quantize_static"] = measured(_QUANTIZE_STATIC, source, folder / f"{name}.qdq.onnx", data)
+    row["audit"] = audited(target)
     if options.verified:
         row["unequal"] = compared(
             target, np.load(data)["x"][: options.verified], numpy=not options.onnxruntime_only
@@ -167,6 +177,7 @@ def table(result: dict[str, Any]) -> list[str]:
         "file, MB",
         "quantize_static: CPU s",
         "peak, MB",
+        "audit",
         "compared",
         "unequal",
     )
@@ -177,7 +188,7 @@ def table(result: dict[str, Any]) -> list[str]:
         f"(packed) and onnxruntime at levels none and all, on {result['verified']} images.",
         "",
         f"| {' | '.join(columns)} |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in result["networks"].items():
         ours, theirs = row["snnc"], row["quantize_static"]
@@ -185,7 +196,8 @@ def table(result: dict[str, Any]) -> list[str]:
             f"| {name} | {row['calibration']} | {row['weights_mb']} "
             f"| {ours['cpu_seconds']} | {ours['peak_mb']} "
             f"| {ours['peak_mb'] / row['weights_mb']:.1f} | {ours['file_mb']} "
-            f"| {theirs['cpu_seconds']} | {theirs['peak_mb']} | {row.get('compared', '')} ({row['images']}) "
+            f"| {theirs['cpu_seconds']} | {theirs['peak_mb']} | {row.get('audit', '')} "
+            f"| {row.get('compared', '')} ({row['images']}) "
             f"| {row.get('unequal', '')} |"
         )
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
