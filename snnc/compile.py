@@ -301,7 +301,7 @@ def look_through(
 def _survey(model: Model, options: ConvertOptions, last: str) -> Survey:
     def steps(allowed: tuple[str, ...]) -> Sequence[Pass]:
         chosen = (
-            *_front_end(replace(options, allow_host=allowed, reconstruct="none"), None, AnyChoice()),
+            *_front_end(replace(options, allow_host=allowed, reconstruct="none"), None, AnyChoice(model)),
             Encode(),
         )
         return chosen[: 1 + next(place for place, step in enumerate(chosen) if step.name == last)]

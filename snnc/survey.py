@@ -17,8 +17,9 @@ import numpy as np
 
 from snnc.coding import CodeBook
 from snnc.errors import Problem, SnncError, UnsupportedError, Where
-from snnc.ir import Model, Node, clone
+from snnc.ir import Model, Node, Value, clone, constant
 from snnc.ir.hosting import is_sealed
+from snnc.passes.analysis.layout import LAYOUT_OPS
 from snnc.passes.canonical.keep_on_host import why_not_hosted
 from snnc.passes.quantise.insert_quantisers import Choice
 from snnc.pipeline import Instrument, PassRecord, run_pipeline
@@ -37,14 +38,34 @@ _FOLDING = frozenset(
 
 #: What a node is called while another takes its name.
 _REPLACED = re.compile(r"\.replaced(_\d+)?$")
+#: Functions whose results never are negative, and what hands that on from its operands.
+_POSITIVE = frozenset(
+    {
+        "Abs", "Exp", "HardSigmoid", "ReduceL1", "ReduceL2", "ReduceSumSquare", "Relu", "Sigmoid", "Softmax",
+        "Softplus", "Sqrt",
+    }
+)  # fmt: skip
+_HANDS_ON = LAYOUT_OPS | {
+    "Add", "AveragePool", "GlobalAveragePool", "MatMul", "MaxPool", "ReduceMax", "ReduceMean", "ReduceSum",
+}  # fmt: skip
+#: Integer operators whose float network is what has to be converted: on the host they help nobody.
+_NOT_SUPPOSED = frozenset({"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger"})
 Status = Literal["supported", "folded", "host", "unsupported"]
 
 
 class AnyChoice(Mapping[str, Choice]):
-    """A quantiser for whatever tensor is asked for: what data would choose makes no difference here."""
+    """A quantiser for whatever tensor is asked for: what data would choose makes no difference here.
+
+    Args:
+        model: The source: what never is negative in it gets a code without a sign, and so can divide.
+    """
+
+    def __init__(self, model: Model | None = None) -> None:
+        self._positive = _never_negative(model) if model is not None else frozenset()
 
     def __getitem__(self, name: str) -> Choice:
-        return Choice(CodeBook(8, 4, signed=True), np.asarray(2.0**-6, dtype=np.float32))
+        signed = name not in self._positive
+        return Choice(CodeBook(8, 4, signed=signed), np.asarray(2.0**-6, dtype=np.float32))
 
     def __contains__(self, name: object) -> bool:
         return True
@@ -171,6 +192,7 @@ def survey(
                 if (name := problem.where.node) is not None
                 and name in source
                 and name not in supposed
+                and source[name].op_type not in _NOT_SUPPOSED
                 and why_not_hosted(source[name]) is None
             ]
             if not more or any(problem.where.node not in source for problem in meant):
@@ -189,6 +211,27 @@ def survey(
     flags = _flags([name for name in hosted if name], source) if complete else ()
     fates = tuple(history.fate(node, listed, supposed) for node in source.values())
     return Survey(fates, tuple(listed), flags, first)
+
+
+def _never_negative(model: Model) -> frozenset[str]:
+    """Return the names of values that are functions, or sums, of what never is negative."""
+    found: set[str] = set()
+    for node in model.graph:
+        read = [value for value in node.inputs if value is not None]
+        if node.op_type in _POSITIVE or (
+            node.op_type in _HANDS_ON
+            and read
+            and all(value.name in found or _is_positive(value) for value in read)
+            and any(value.name in found for value in read)
+        ):
+            found |= {value.name for value in node.outputs if value.name}
+    return frozenset(found)
+
+
+def _is_positive(value: Value) -> bool:
+    """Whether a constant, or the integers of a layout, may stand beside what never is negative."""
+    held = constant(value)
+    return held is not None and (held.dtype.kind in "iub" or bool(np.all(held >= 0)))
 
 
 def _named(model: Model) -> list[Node]:

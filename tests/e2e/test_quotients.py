@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snnc.compile import ConvertOptions, convert
+from snnc.compile import ConvertOptions, convert, look_through
 from snnc.cost.audit import audit
 from snnc.debug.verify import verify
 from snnc.errors import UnsupportedError
@@ -87,6 +87,12 @@ def test_quotients(net: Any, tmp_path: Path, build: Build) -> None:
     assert report.identical, report.first_mismatch()
     assert audit(conversion.model).clean
     assert (report.distances[0].decibel or 0) > 25
+
+
+@pytest.mark.parametrize("build", FORMS.values(), ids=FORMS)
+def test_what_is_told_without_data(net: Any, tmp_path: Path, build: Build) -> None:
+    path, _ = network(net, tmp_path, build)
+    assert not look_through(path).problems
 
 
 def test_a_sum_that_may_be_negative_does_not_divide(net: Any, tmp_path: Path) -> None:

@@ -184,6 +184,13 @@ def test_refused(row: dict[str, Any]) -> None:
     assert own and all(row["reason"] in message for message in own)
 
 
+def test_what_must_be_quantised_again_is_not_offered_to_the_host() -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        convert(SOURCES / "ort_dynamic.onnx", ConvertOptions(calibrate="random:4"))
+    assert "--allow-host" not in (caught.value.hint or "")
+    assert not [p for p in caught.value.problems if "mixes floats of the host" in p.message]
+
+
 def test_every_source_has_a_row_and_is_small() -> None:
     files = {path.stem: path.stat().st_size for path in SOURCES.glob("*.onnx")}
     files.pop("llama_dynamo")  # reads token numbers: test_language_models.py
