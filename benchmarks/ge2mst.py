@@ -13,6 +13,7 @@ import argparse
 import json
 import re
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from snnc.debug.verify import verify  # noqa: E402
 from snnc.runtimes import NumpyPacked, OnnxRuntime  # noqa: E402
 
 PARTS = ("down-sampling", "convolution", "attention", "feed-forward")
+#: Operations (10^9) and energy (mJ) that the paper prints.
+PAPER = {"small": (1.29, 1.16), "base": (2.14, 1.92), "large": (3.15, 2.83)}
 COLOURS = ("#9aa5b1", "#4c78a8", "#e45756", "#72b7b2")
 
 
@@ -66,8 +69,8 @@ def plot(table: dict[str, dict[str, dict[str, float]]], title: str) -> str:
     stages = [name for name in sorted(table) if name.startswith("stage")]
     top = max(sum(part["bound"] for part in table[stage].values()) for stage in stages) or 1
     rows = [
-        '<svg xmlns="http://www.w3.org/2000/svg" width="520" height="320" font-family="sans-serif">',
-        f'<rect width="520" height="320" fill="white"/><text x="20" y="20">{title}</text>',
+        '<svg xmlns="http://www.w3.org/2000/svg" width="560" height="320" style="font: 12px sans-serif">',
+        f'<rect width="560" height="320" fill="white"/><text x="20" y="20">{title}</text>',
     ]
     for place, stage in enumerate(stages):
         x, base = 50 + 90 * place, 280.0
@@ -132,11 +135,31 @@ def trained(options: argparse.Namespace, name: str, images: Any, labels: Any) ->
         right += int((next(iter(part.values())).argmax(1) == labels[start : start + 250]).sum())
     return {
         "spiking_accuracy": round(100 * right / len(images), 2),
+        "spiking_images": len(images),
         "verified_images": len(few["x"]),
         "runtimes": len(report.agreements),
         "unequal": sum(entry.mismatches for entry in report.agreements),
         **counted(conversion.model, {"x": images[:32]}, name),
     }
+
+
+def full_size(size: str, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Export a network of the paper's size with random weights; returns the file and two images."""
+    import torch
+
+    import snnc
+    from snnc.models import ge2mst
+    from snnc.nn import reestimate_batch_norm
+
+    torch.manual_seed(0)
+    network = ge2mst(size, groups=2)
+    images = torch.rand(4, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        network(images)  # thresholds come from the first batch
+    reestimate_batch_norm(network, [images])
+    path = folder / f"{size}.onnx"
+    snnc.export(network, images[:1], path, exporter="torchscript")
+    return path, {"x": images[:2].numpy()}
 
 
 def lines_of(results: dict[str, Any]) -> list[str]:
@@ -147,10 +170,16 @@ def lines_of(results: dict[str, Any]) -> list[str]:
     )
     lines = [head, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     for name, entry in results.items():
+        if "samples_seen" not in entry:
+            continue
         figures = entry.get("per_image")
         cells = [name, f"{entry['samples_seen']:,}" if "samples_seen" in entry else "none"]
         cells += [str(entry.get("cpu_minutes", "")), f"{entry['accuracy']} %" if "accuracy" in entry else ""]
-        cells += [f"{entry['spiking_accuracy']} %" if "spiking_accuracy" in entry else ""]
+        cells += [
+            f"{entry['spiking_accuracy']} % of {entry['spiking_images']:,}"
+            if "spiking_accuracy" in entry
+            else ""
+        ]
         cells += [f"{entry['unequal']} on {entry['verified_images']} images" if "unequal" in entry else ""]
         if figures is None:
             cells += [""] * 4
@@ -160,6 +189,22 @@ def lines_of(results: dict[str, Any]) -> list[str]:
             with_host, alone = figures["energy_with_host_pj"], figures["energy_spikes_pj"]
             cells += [f"{with_host / 1e6:.2f}, {alone / 1e6:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        "At 224 x 224, beside what the paper prints of its trained networks:",
+        "",
+    ]
+    lines += [
+        "| network | bound G·MACs | SOPs, random weights | paper | energy, mJ | with first layer | paper |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for size, (operations, energy) in PAPER.items():
+        figures = results.get(f"{size}_224_random_t4g2", {}).get("per_image")
+        if figures is not None:
+            counts = [f"{figures[key] / 1e9:.2f} G" for key in ("sop_bound", "sops")]
+            costs = [f"{figures[key] / 1e9:.2f}" for key in ("energy_spikes_pj", "energy_with_host_pj")]
+            cells = [size, *counts, f"{operations} G", *costs, str(energy)]
+            lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "Synaptic operations an image by module, in thousands, and their bound:", ""]
     lines += ["| network | stage | " + " | ".join(PARTS) + " |", "| --- | --- | --- | --- | --- | --- |"]
     for name, entry in results.items():
@@ -185,6 +230,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--verified", type=int, default=64)
+    parser.add_argument("--full-size", action="store_true", help="the three networks at 224 x 224 as well")
     parser.add_argument("--network", action="append", default=[], metavar="NAME=FILE.onnx")
     parser.add_argument("--samples", type=Path, help=".npz for the networks of --network")
     options = parser.parse_args()
@@ -200,6 +246,13 @@ def main() -> int:
                 results[name] |= trained(options, name, images, labels)
             print(name, {key: results[name][key] for key in results[name] if key != "modules"}, flush=True)
             path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    for size in PAPER if options.full_size else ():
+        with tempfile.TemporaryDirectory() as folder:
+            file, feeds = full_size(size, Path(folder))
+            name = f"{size}_224_random_t4g2"
+            results[name] = counted(convert(file).model, feeds, name)
+        print(name, results[name]["per_image"], flush=True)
+        path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     for text in options.network:
         name, _, file = text.partition("=")
         conversion = convert(file)
@@ -209,8 +262,9 @@ def main() -> int:
     note = (
         "Trained for the processor time stated, a small part of what such networks need: the accuracies show "
         "that training works and that conversion loses nothing, not how good the architecture is. LIF: "
-        "backpropagation through 4 steps, global attention. Without samples seen: random weights. "
-        f"{processor()}; `python examples/04_ge2mst/train.py`, `python benchmarks/ge2mst.py --runs RUNS`."
+        "backpropagation through 4 steps, global attention. At 224 x 224: random weights and images. "
+        f"{processor()}; `python examples/04_ge2mst/train.py`, "
+        "`python benchmarks/ge2mst.py --runs RUNS --full-size`."
     )
     write_section(HERE / "RESULTS.md", "Ge2mS-T", [*lines_of(results), "", note])
     return 0
