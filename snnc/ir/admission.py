@@ -42,6 +42,7 @@ def admit(proto: onnx.ModelProto, file: str) -> None:
     for tensor in _tensors(proto):
         _check_tensor(tensor, file)
     _check_inputs(proto.graph, file)
+    _check_outputs(proto.graph, file)
     _check_names(proto.graph, file)
     _sort(proto.graph, file)
     _check_operators(proto, file)
@@ -141,6 +142,23 @@ def _check_inputs(graph: onnx.GraphProto, file: str) -> None:
                     where=Where(file=file, tensor=value.name),
                     hint="export it with a batch of 1 or a symbolic batch",
                 )
+
+
+def _check_outputs(graph: onnx.GraphProto, file: str) -> None:
+    makers = {name: node for node in graph.node for name in node.output}
+    for value in graph.output:
+        kind = value.type.WhichOneof("value")
+        if kind is None or kind == "tensor_type":
+            continue
+        node = makers.get(value.name)
+        zipped = node is not None and node.op_type == "ZipMap"
+        export = "export the classifier with options={'zipmap': False} (skl2onnx, onnxmltools)"
+        raise UnsupportedError(
+            "SNN403",
+            f"is a {kind.removesuffix('_type')}, not a tensor" + (", made by ZipMap" if zipped else ""),
+            where=Where(file=file, tensor=value.name),
+            hint=export if zipped else "export the model with tensors as outputs",
+        )
 
 
 def _check_names(graph: onnx.GraphProto, file: str) -> None:

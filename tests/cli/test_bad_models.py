@@ -118,6 +118,15 @@ def training_dropout() -> onnx.ModelProto:
     )
 
 
+def zipped() -> onnx.ModelProto:
+    """A classifier as skl2onnx writes it by default: probabilities by class, a list of dictionaries."""
+    kind = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    classes = helper.make_sequence_type_proto(helper.make_map_type_proto(TensorProto.INT64, kind))
+    made = model([PRODUCT, node("ZipMap", "y", output="by_class", domain="ai.onnx.ml")], [W])
+    made.graph.output.append(helper.make_value_info("by_class", classes))
+    return made
+
+
 CASES: dict[str, tuple[Callable[[], onnx.ModelProto], int, str]] = {
     "cycle": (
         lambda: model(
@@ -182,6 +191,7 @@ CASES: dict[str, tuple[Callable[[], onnx.ModelProto], int, str]] = {
     ),
     "bomb": (lambda: fed("ConstantOfShape", ("s", [2**20, 2**20, 4], np.int64)), 3, "guilty"),
     "no shape": (lambda: model([PRODUCT], [W], [info("x", None)]), 4, "no shape"),
+    "dictionaries": (zipped, 4, "zipmap"),
     "no samples": (lambda: model([PRODUCT], [W], [info("x", [0, 4])]), 3, "0 samples"),
 }
 
