@@ -1,4 +1,4 @@
-"""Pass ``write-out-moves``: Resize, Tile and Pad that repeat elements become Gather, or a product."""
+"""Pass ``write-out-moves``: Resize, Tile, Pad and CumSum become Gather, or a product."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class WriteOutMoves:
     Resize by nearest, Tile, and Pad that reflects, repeats or wraps take elements by constant places: Gather.
     Resize by lines or cubics is a product with a constant matrix along each axis. Pad with a number is Pad
     with zeros and the addition of that number; with a very negative number in front of a MaxPool it is
-    that pool's own padding.
+    that pool's own padding. A running sum is a product with a constant triangle of ones.
 
     Matches:
-        Resize, Tile and Pad whose sizes are static behind the batch.
+        Resize, Tile, Pad and CumSum whose sizes are static behind the batch.
     Leaves alone:
         "its sizes are not static"; "it changes the batch"; "it filters before it shrinks (antialias)"; "its
         coordinate_transformation_mode ... cuts a region out"; "its ... are not constant".
@@ -141,6 +141,29 @@ def _tile(editor: Editor, node: Node) -> str | None:
     return None
 
 
+def _running_sum(editor: Editor, node: Node) -> str | None:
+    """CumSum is a product with a constant matrix of ones and zeros."""
+    source, held, attrs = node.inputs[0], constant(node.inputs[1]), attributes(node)
+    if source is None or source.dtype is None or not source.dtype.is_floating_point():
+        return None
+    if held is None:
+        return "its axis is not constant"
+    rank = len(source.shape or ())
+    axis = int(held.reshape(-1)[0]) % rank
+    if axis == 0:
+        return "it changes the batch"
+    chain = Chain(editor, node, source)
+    perm = list(range(rank))
+    perm[axis], perm[-1] = perm[-1], perm[axis]
+    size = chain.dims[axis]
+    # Element j of the sums takes element i where i comes before it, or is it.
+    weights = np.triu(np.ones((size, size), np.float32), int(attrs.get("exclusive", 0)))
+    if int(attrs.get("reverse", 0)):
+        weights = weights.T
+    chain.transpose(perm).append("MatMul", [weights]).transpose(perm).finish("running sum")
+    return None
+
+
 def _pad(editor: Editor, node: Node) -> str | None:
     source, attrs = node.inputs[0], attributes(node)
     assert source is not None
@@ -211,4 +234,9 @@ def _into_pool(editor: Editor, node: Node, begins: list[int], ends: list[int]) -
     return None
 
 
-_RULES: dict[str, Callable[[Editor, Node], str | None]] = {"Resize": _resize, "Tile": _tile, "Pad": _pad}
+_RULES: dict[str, Callable[[Editor, Node], str | None]] = {
+    "CumSum": _running_sum,
+    "Pad": _pad,
+    "Resize": _resize,
+    "Tile": _tile,
+}

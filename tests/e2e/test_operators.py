@@ -193,6 +193,10 @@ OPERATORS: dict[str, Build] = {
     "layer norm of channels, by arithmetic": arithmetic_norm(1),
     "instance norm, by arithmetic": arithmetic_norm(2, 3),
     "division by the length of channels": length_of_channels,
+    "running sum": lambda net, x: net.op("CumSum", [x, ints(net, 2)]),
+    "running sum, backwards, without itself": lambda net, x: net.op(
+        "CumSum", [x, ints(net, -1)], exclusive=1, reverse=1
+    ),
     "softmax of channels": lambda net, x: net.op("Softmax", [x], axis=1),
     "mixture of constant rows": lambda net, x: net.matmul(
         net.op("Softmax", [net.matmul(x, (6, 5))], axis=-1), (5, 6)
