@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from snnc.cost.machine import prices_of
 from snnc.emit.compiled import Compiled
 from snnc.emit.profile import Profile
 from snnc.isa.table import QUEUES, VERSION
@@ -18,6 +19,8 @@ def report(compiled: Compiled, counted: Profile) -> dict[str, Any]:
     made, expected, worst = counted.makespans()
     energy = counted.energy
     sops = max(1, counted.sops)
+    moved = sum(item.traffic.get("DRAM", 0) for item in counted.done)
+    dram = moved * prices_of(program.arch)["DRAM"]
     peaks = {
         memory: {"peak": peak, "lower_bound": bound, "capacity": program.arch.capacity(memory)}
         for memory, (peak, bound) in program.bounds.items()
@@ -36,7 +39,11 @@ def report(compiled: Compiled, counted: Profile) -> dict[str, Any]:
         "additions": sum(item.additions for item in counted.done),
         "comparisons": sum(item.comparisons for item in counted.done),
         "picojoules": {"papers": energy.papers, "datapath": energy.datapath, "full": energy.full},
-        "picojoules_per_sop": {"datapath": energy.datapath / sops, "full": energy.full / sops},
+        "picojoules_per_sop": {
+            "datapath": energy.datapath / sops,
+            "without_dram": (energy.full - dram) / sops,
+            "full": energy.full / sops,
+        },
         "multiplications": 0,
         "host": {"before": list(program.host[0]), "after": list(program.host[1])},
         "proofs": {

@@ -1,0 +1,140 @@
+"""Programs of ExpG-1: size, cycles, energy, speed of the simulator, and equality with numpy and onnxruntime.
+
+    python benchmarks/expg1.py NAME=MODEL.snn.onnx[,DATA.npz] ...
+
+Each converted model is compiled, proved, simulated on one sample (random without data), and every tensor
+is compared with the numpy runtime, the outputs with onnxruntime too. Writes `benchmarks/expg1.json` and a
+section of `benchmarks/RESULTS.md`; ends with status 1 if anything differs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from report import processor, write_section  # noqa: E402
+
+from snnc.compile import load_spiking  # noqa: E402
+from snnc.data import load_samples  # noqa: E402
+from snnc.emit.compiled import compile_program  # noqa: E402
+from snnc.emit.profile import profile  # noqa: E402
+from snnc.emit.report import report  # noqa: E402
+from snnc.runtimes import create  # noqa: E402
+from snnc.runtimes.common import one_sample  # noqa: E402
+
+#: pJ per synaptic operation of whole chips, as collected in table 3 of the SENECA paper (PMC10326429).
+CHIPS = {
+    "Tianjic": 1.54,
+    "TrueNorth": 2.5,
+    "SENECA": 2.8,
+    "ReckOn": 5.3,
+    "SpiNNaker 2": 10,
+    "ODIN": 12.7,
+    "NeuronFlow": 20,
+    "Loihi": 23.6,
+    "µBrain": 26,
+    "SpiNNaker": 45,
+}
+
+
+def measure(path: str, data: str | None) -> dict[str, Any]:
+    """Compile, prove, simulate and compare one model."""
+    model = load_spiking(path)
+    start = time.process_time()
+    compiled = compile_program(model)
+    seconds = {"compile": time.process_time() - start}
+    runtime = compiled.runtime()
+    feeds = one_sample(load_samples(data or "random:1", runtime.inputs, seed=0), runtime.inputs)
+    start = time.process_time()
+    runtime.run(feeds)
+    seconds["simulate"] = time.process_time() - start
+    names = list(runtime.tensors)
+    reference = create("numpy", model)
+    wanted = reference.run(feeds, [name for name in names if name not in reference.outputs])
+    found = runtime.run(feeds, names)
+    other = create("ort", model).run(feeds)
+    unequal = sum(
+        int(np.count_nonzero(found[name].reshape(wanted[name].shape) != wanted[name]))
+        for name in dict.fromkeys([*names, *reference.outputs])
+    )
+    unequal += sum(int(np.count_nonzero(other[name] != wanted[name])) for name in reference.outputs)
+    return {
+        **report(compiled, profile(compiled, feeds)),
+        "data": data is not None,
+        "seconds": seconds,
+        "tensors": len(names),
+        "elements": sum(found[name].size for name in names),
+        "unequal": unequal,
+    }
+
+
+def lines(results: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the section."""
+    headings = (
+        "network | sample | instructions | million cycles: counted, worst | C busy | SOPs "
+        "| µJ: papers, integer, full | pJ per SOP: without DRAM, full | latency, steps "
+        "| peak / bound: SMEM, AMEM, DRAM | tensors (elements) compared | unequal "
+        "| seconds: compile and prove, simulate"
+    )
+    rows = [f"| {headings} |", "|" + " --- |" * (headings.count("|") + 1)]
+    for name, item in results.items():
+        energy, memory = item["picojoules"], item["memory_bytes"]
+        gap = ", ".join(
+            f"{memory[m]['peak'] / max(1, memory[m]['lower_bound']):.3f}" for m in ("SMEM", "AMEM", "DRAM")
+        )
+        cells = [
+            name,
+            "real" if item["data"] else "random",
+            f"{item['instructions']:,}",
+            f"{item['cycles']['counted'] / 1e6:.3f}, {item['cycles']['worst'] / 1e6:.3f}",
+            f"{100 * item['utilisation']['C']:.0f} %",
+            f"{item['sops']:,}",
+            ", ".join(f"{energy[key] / 1e6:.4g}" for key in ("papers", "datapath", "full")),
+            ", ".join(f"{item['picojoules_per_sop'][key]:.1f}" for key in ("without_dram", "full")),
+            str(item["latency_time_steps"]),
+            gap,
+            f"{item['tensors']} ({item['elements']:,})",
+            str(item["unequal"]),
+            f"{item['seconds']['compile']:.1f}, {item['seconds']['simulate']:.2f}",
+        ]
+        rows.append("| " + " | ".join(cells) + " |")
+    chips = ", ".join(f"{name} {value:g}" for name, value in CHIPS.items())
+    return [
+        *rows,
+        "",
+        "One sample, one core, reference sizes; estimates for a reference architecture from published 45 nm",
+        "figures, no silicon. Every tensor that the machine makes is compared with numpy, the outputs with",
+        "onnxruntime as well. All parameters come from DRAM once for the one image, which is most of the",
+        "full energy; a batch would share them.",
+        "",
+        f"Published chips, pJ per SOP (SENECA paper, PMC10326429, table 3): {chips}.",
+        "",
+        f"- machine: {processor()}; seconds are processor time",
+        "- command: `python benchmarks/expg1.py NAME=MODEL.snn.onnx[,DATA.npz] ...`",
+    ]
+
+
+def main() -> int:
+    """Measure the models of the command line; earlier results of other names are kept."""
+    kept = HERE / "expg1.json"
+    results: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.is_file() else {}
+    for argument in sys.argv[1:]:
+        name, _, rest = argument.partition("=")
+        path, _, data = rest.partition(",")
+        results[name] = measure(path, data or None)
+        print(name, results[name]["unequal"], results[name]["seconds"], flush=True)
+    kept.write_text(json.dumps(results, indent=2) + "\n")
+    write_section(HERE / "RESULTS.md", "Instructions of ExpG-1", lines(results))
+    return int(any(item["unequal"] for item in results.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
