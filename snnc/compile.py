@@ -32,7 +32,7 @@ from snnc.pipeline import Instrument, PassRecord, format_pipeline, run_pipeline
 from snnc.pipeline.contract import Pass
 from snnc.recorded import CalibrationRecord, ChosenQuantisers, choices_of_file, repairs_of_file, write_choices
 from snnc.settings import SETTINGS, LayerRule, check
-from snnc.sizes import any_sizes, sizes_of_samples
+from snnc.sizes import any_sizes, require_sizes, sizes_of_samples
 from snnc.survey import AnyChoice, Survey, survey
 
 __all__ = [
@@ -247,6 +247,12 @@ def convert(
     original = clone(model)
     observer = _observer(options, calibration, progress)
     options = _sized(options, model, observer)
+    if observer is None:
+        try:
+            require_sizes(model, options.sizes)
+        except SnncError as error:
+            _name_file(error, source)
+            raise
     steps = (*_front_end(options, observer, None), Encode())
     snapshot = _Snapshot(Encode.name)
     chosen = ChosenQuantisers()

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from snnc.arrays import match_inputs
 from snnc.data import Samples
-from snnc.errors import InputError, Where
+from snnc.errors import InputError, UsageError, Where
 from snnc.ir import Model
 from snnc.passes.canonical.fix_sizes import OpenSize, open_sizes
 from snnc.runtimes import input_specs
 
-__all__ = ["any_sizes", "sizes_of_samples"]
+__all__ = ["any_sizes", "require_sizes", "sizes_of_samples"]
 
 #: What stands for an open size while nothing but the form of a network is looked at.
 _ANY = 32
@@ -48,6 +48,22 @@ def sizes_of_samples(model: Model, given: tuple[str, ...], samples: Samples) -> 
                     hint=f"pad all samples to one length; --size {size.name}=NUMBER checks it",
                 )
     return (*given, *(f"{name}={number}" for name, number in found.items()))
+
+
+def require_sizes(model: Model, given: tuple[str, ...]) -> None:
+    """Refuse a model with open sizes that neither the user nor samples give numbers.
+
+    Raises:
+        UsageError: SNN293, naming them.
+    """
+    names = list(dict.fromkeys(size.name for size in _left(model, given)))
+    if names:
+        flags = " ".join(f"--size {name}=NUMBER" for name in names)
+        raise UsageError(
+            "SNN293",
+            f"sizes of the inputs are open: {', '.join(names)}",
+            hint=f"add --calibrate x.npz, whose sizes are taken, or {flags}",
+        )
 
 
 def any_sizes(model: Model, given: tuple[str, ...]) -> tuple[str, ...]:

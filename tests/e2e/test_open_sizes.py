@@ -96,6 +96,11 @@ def test_random_samples_need_the_number(network: Network) -> None:
         convert(network(TEXT), ConvertOptions(calibrate="random:8"))
 
 
+def test_without_data_the_number_is_asked_for(network: Network) -> None:
+    with pytest.raises(UsageError, match=r"(?s)SNN293.*open: sequence.*--calibrate x.npz.*--size sequence="):
+        convert(network(TEXT))
+
+
 def test_sizes_that_do_not_fit(network: Network, tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", ids=ids(7))
     options = {"calibrate": str(tmp_path / "x.npz")}
