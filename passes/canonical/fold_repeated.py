@@ -65,12 +65,15 @@ class FoldRepeated:
                     known[id(new)] = pair
                 continue
             known[id(node.outputs[0])] = pair
+        folded = len(editor.rewrites)
         for node in model.graph:
-            if _repetition(node) is not None and _feeds_products(node):
+            new = node.metadata_props.get(OF_THE_HOST) != "yes"
+            if new and _repetition(node) is not None and _feeds_products(node):
                 node.metadata_props[OF_THE_HOST] = "yes"
-        if editor.rewrites:
+                editor.record("let the host repeat it", note=node.name or "")
+        if folded:
             editor.notes.append(
-                f"{len(editor.rewrites)} values that are the same for every sample were evaluated with numpy"
+                f"{folded} values that are the same for every sample were evaluated with numpy"
             )
         return editor.result()
 

@@ -33,10 +33,6 @@ __all__ = ["RoundConstants"]
 _MOST_READERS = 64
 
 
-#: A constant that a neuron codes is kept so many times finer than its code.
-_FINER = 256
-
-
 @dataclass(frozen=True)
 class RoundConstants:
     """Round position embeddings and class tokens to multiples of the step of the membrane they join.
@@ -46,9 +42,8 @@ class RoundConstants:
     membrane as integers instead.
 
     Matches: Add and Sub of a membrane and a constant that varies along two or more axes, or of any constant
-    where a run-time value divides the sum or is divided by it; constants in a Concat with membranes, repeated
-    over the batch or not, and the bias that a Concat of them has; constants repeated over the batch that are
-    coded themselves.
+    where a run-time value divides the sum or is divided by it; constants in a
+    Concat with membranes, repeated over the batch or not, and the bias that a Concat of them has.
     Leaves alone: biases per tensor or per channel.
     Keeps: names and shapes.
     """
@@ -71,8 +66,6 @@ class RoundConstants:
                 partner = self._convert(model.graph, node, analysis, result)
             else:
                 partner = None
-            if node.op_type == "Quantise" and node.domain == AI_SNNC:
-                _round_query(model.graph, node, analysis, result)
             analysis.visit(node)
             if partner is not None and isinstance(analysis.kind(node.outputs[0]), FloatValue):
                 # The two steps are equal but for the last bit of a float, which aligning them mends.
@@ -118,18 +111,6 @@ class RoundConstants:
         wide = array.reshape((1,) * (rank - array.ndim) + array.shape)
         _insert(graph, expand, 0, wide, _step_for(partner, node), analysis, result)
         analysis.visit(expand)
-
-
-def _round_query(graph: Graph, node: Node, analysis: TypeAnalysis, result: PassResult) -> None:
-    """Round a constant that is repeated for every sample and then coded, such as a query that pools."""
-    expand, step = _expanded(node, 0), constant(node.inputs[1])
-    array = constant(expand.inputs[0]) if expand is not None else None
-    if expand is None or array is None or step is None:
-        return
-    rank = len(analysis.shape(expand.outputs[0]))
-    fine = as_exact(np.asarray(float(step.min()) / _FINER), rank)
-    _insert(graph, expand, 0, array.reshape((1,) * (rank - array.ndim) + array.shape), fine, analysis, result)
-    analysis.visit(expand)
 
 
 def _insert(

@@ -241,9 +241,6 @@ class _Walk:
         if not read and node.domain == "" and node.op_type in LAYOUT:
             self.inputs |= made
             return _row(node, "host", "of constants alone")
-        held = constant(node.inputs[0]) if node.op_type == "Expand" and node.domain == "" else None
-        if held is not None and held.dtype.kind == "i":
-            return _row(node, "layout", "repeats integers")
         of_inputs = bool(read) and all(id(value) in self.inputs for value in read)
         on_host = bool(read) and all(id(value) in self.inputs | self.floats for value in read)
         if on_host and (declared(node) or _moves(node)):
