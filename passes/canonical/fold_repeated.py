@@ -67,8 +67,8 @@ class FoldRepeated:
             known[id(node.outputs[0])] = pair
         folded = len(editor.rewrites)
         for node in model.graph:
-            new = node.metadata_props.get(OF_THE_HOST) != "yes"
-            if new and _repetition(node) is not None and _feeds_products(node):
+            unsaid = node.metadata_props.get(OF_THE_HOST) != "yes"
+            if unsaid and _repetition(node) is not None and _feeds_products(node):
                 node.metadata_props[OF_THE_HOST] = "yes"
                 editor.record("let the host repeat it", note=node.name or "")
         if folded:
