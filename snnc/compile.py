@@ -247,16 +247,12 @@ def convert(
     original = clone(model)
     observer = _observer(options, calibration, progress)
     options = _sized(options, model, observer)
-    if observer is None:
-        try:
-            require_sizes(model, options.sizes)
-        except SnncError as error:
-            _name_file(error, source)
-            raise
     steps = (*_front_end(options, observer, None), Encode())
     snapshot = _Snapshot(Encode.name)
     chosen = ChosenQuantisers()
     try:
+        if observer is None:
+            require_sizes(model, options.sizes)
         regrouped = Regrouped()
         result = run_pipeline(model, steps, instruments=[snapshot, chosen, regrouped, *instruments])
     except SnncError as error:
