@@ -184,8 +184,8 @@ def table(result: dict[str, Any]) -> list[str]:
     lines = [
         "Random weights, images of standard normal noise, one thread.",
         "Processor seconds and peak memory of the whole process, imports included; *of weights* is the peak",
-        "as a multiple of the weights' size. *Unequal* counts output elements that differ between numpy",
-        f"(packed) and onnxruntime at levels none and all, on {result['verified']} images.",
+        "as a multiple of the weights' size. *Unequal* counts output elements that differ between the runtimes",
+        "compared; how many images they ran on stands in brackets.",
         "",
         f"| {' | '.join(columns)} |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
@@ -246,10 +246,8 @@ def main() -> int:
         print(name, json.dumps(networks[name], sort_keys=True), flush=True)
     result = {
         "command": shlex.join(["python", "benchmarks/scale.py", *sys.argv[1:]]),
-        "images": options.images,
         "machine": processor(),
         "networks": networks,
-        "verified": options.verified,
         "versions": {name: _version(name) for name in ("snnc", "numpy", "onnxruntime", "timm")},
     }
     options.json.write_text(json.dumps(result, indent=2, sort_keys=True) + "\n")
