@@ -184,8 +184,8 @@ def table(result: dict[str, Any]) -> list[str]:
     lines = [
         "Random weights, images of standard normal noise, one thread.",
         "Processor seconds and peak memory of the whole process, imports included; *of weights* is the peak",
-        "as a multiple of the weights' size. *Unequal* counts output elements that differ between the runtimes",
-        "compared; how many images they ran on stands in brackets.",
+        "as a multiple of the weights' size. *Unequal* counts output elements that differ between the",
+        "runtimes compared; how many images they ran on stands in brackets.",
         "",
         f"| {' | '.join(columns)} |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
