@@ -20,7 +20,7 @@ from snnc.passes.analysis.kinds import (
     integer_range,
 )
 
-__all__ = ["convolution", "matmul", "per_unit", "weight_range"]
+__all__ = ["convolution", "matmul", "per_unit", "sum_of_magnitudes", "weight_range"]
 
 
 def weight_range(
@@ -28,11 +28,16 @@ def weight_range(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Worst-case sums of integers times inputs in [low, high], summed over ``axes`` (kept as size 1)."""
     total = integers.sum(axis=axes, keepdims=True, dtype=np.int64)
-    # Of narrow integers the magnitudes fit the next wider type, |-128| too.
-    wider = np.int16 if integers.dtype == np.int8 else np.int32 if integers.dtype == np.int16 else np.int64
-    magnitude = np.abs(integers, dtype=wider).sum(axis=axes, keepdims=True, dtype=np.int64)
+    magnitude = sum_of_magnitudes(integers, axes)
     positive, negative = (magnitude + total) // 2, (total - magnitude) // 2
     return positive * low + negative * high, positive * high + negative * low
+
+
+def sum_of_magnitudes(integers: npt.NDArray[Any], axes: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """Return the sum of the magnitudes of integers over axes, which are kept as size 1."""
+    # Of narrow integers the magnitudes fit the next wider type, |-128| too.
+    wider = np.int16 if integers.dtype == np.int8 else np.int32 if integers.dtype == np.int16 else np.int64
+    return np.asarray(np.abs(integers, dtype=wider).sum(axis=axes, keepdims=True, dtype=np.int64))
 
 
 def per_unit(step: ExactArray, divisor: ExactArray) -> ExactArray:

@@ -202,8 +202,11 @@ def _moved(node: Node, position: int, labels: Labels, shapes: _Pair) -> Labels |
 
 def _varies(labels: Labels) -> set[int]:
     """Return the axes along which labels differ."""
+    # Along an axis of stride 0 a view repeats itself.
     return {
         axis
         for axis in range(labels.ndim)
-        if labels.shape[axis] > 1 and bool((labels != np.take(labels, [0], axis=axis)).any())
+        if labels.shape[axis] > 1
+        and labels.strides[axis]
+        and bool((labels != np.take(labels, [0], axis=axis)).any())
     }

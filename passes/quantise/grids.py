@@ -86,9 +86,10 @@ def integer_grid(
     if powers_of_two:
         mantissa, exponent = np.frexp(step)
         step = np.ldexp(1.0, np.where(mantissa == 0.5, exponent - 1, exponent))
-    integers = np.rint(charge / step)
+    integers = charge / step
+    np.rint(integers, out=integers)
     if form.largest is not None:
-        integers = np.clip(integers, -form.largest, form.largest)
+        np.clip(integers, -form.largest, form.largest, out=integers)
     return integers.astype(np.int64), step
 
 

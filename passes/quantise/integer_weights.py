@@ -187,7 +187,8 @@ class IntegerWeights:
         node.replace_input_with(1, insert_node(graph, node, made))
         drop_if_unused(graph, replaced)
         analysis.adopt(made, array.shape)
-        error = integers * step / divisor - array
+        error = integers * (step / divisor)
+        error -= array
         result.rewrites.append(Rewrite("integer weights", (), (made.name or "",)))
         result.notes.append(f"{name}: {_width(integers)} weights, {_decibel(array, error)}")
         return repair
@@ -229,7 +230,7 @@ def _width(integers: npt.NDArray[np.int64]) -> str:
 
 def _decibel(signal: npt.NDArray[np.float64], error: npt.NDArray[np.float64]) -> str:
     """Signal-to-quantisation-noise ratio, as text."""
-    noise, power = float((error**2).sum()), float((signal**2).sum())
+    noise, power = float(np.vdot(error, error)), float(np.vdot(signal, signal))
     if noise == 0.0:
         return "no error"
     return f"signal to noise {10 * np.log10(power / noise):.1f} dB" if power > 0 else "all zero"

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from snnc.errors import InternalError, UnsupportedError, Where
 from snnc.ir import DataType, Node, Value, attributes
 from snnc.passes.analysis import Coded, Fixed, IntegerWeight, Merged, integer_range
+from snnc.passes.analysis.products import sum_of_magnitudes
 from snnc.passes.quantise.grids import EXACT_FLOAT32, smallest_integer_type
 from snnc.passes.spike.builder import SpikeBuilder
 from snnc.passes.spike.planes import digit_planes
@@ -33,9 +34,7 @@ def convolution(builder: SpikeBuilder, node: Node) -> None:
         "dilations": [int(n) for n in attrs.get("dilations", [1] * spatial)],
         "group": int(attrs.get("group", 1)),
     }
-    load = int(
-        np.abs(weight.integers.astype(np.int64)).reshape(weight.integers.shape[0], -1).sum(axis=1).max()
-    )
+    load = int(sum_of_magnitudes(weight.integers, tuple(range(1, weight.integers.ndim))).max())
     _weighted(builder, node, data, weight, load, ("SpikeConv", "HostConv"), geometry)
 
 
@@ -43,7 +42,7 @@ def matmul(builder: SpikeBuilder, node: Node) -> None:
     """MatMul of a code with integer weights, or of a code with a held code (semantics 3.4)."""
     left, right = builder.kind(node.inputs[0]), builder.kind(node.inputs[1])
     if isinstance(right, IntegerWeight) and isinstance(left, Coded | Merged | Fixed):
-        load = int(np.abs(right.integers.astype(np.int64)).sum(axis=-2).max())
+        load = int(sum_of_magnitudes(right.integers, (right.integers.ndim - 2,)).max())
         _weighted(builder, node, left, right, load, ("SpikeMatMul", "HostMatMul"), {})
         return
     if not isinstance(left, Coded) or not isinstance(right, Coded) or node.inputs[0] is None:
