@@ -14,6 +14,7 @@ __all__ = [
     "host_nodes",
     "is_repeated_constant",
     "is_table_read",
+    "made_of_integers",
 ]
 
 #: Elementwise float operations that every runtime computes to the same bits.
@@ -86,3 +87,25 @@ def _has_no_floats(node: Node) -> bool:
         )
         or node.op_type in _SHAPES
     )
+
+
+def made_of_integers(value: Value) -> bool:
+    """Whether a value is computed from integer inputs, and no table of floats, as masks and positions are."""
+    waiting, seen, found = [value], {id(value)}, False
+    while waiting:
+        current = waiting.pop()
+        node = current.producer()
+        if node is None:
+            held = constant(current)
+            if held is None:
+                if current.dtype is None or current.dtype.is_floating_point():
+                    return False
+                found = True
+            continue
+        if is_table_read(node):
+            return False
+        for entry in node.inputs:
+            if entry is not None and id(entry) not in seen:
+                seen.add(id(entry))
+                waiting.append(entry)
+    return found

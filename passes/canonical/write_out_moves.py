@@ -11,6 +11,7 @@ import numpy as np
 
 from snnc.ir import Model, Node, attributes, constant
 from snnc.ir.rewrite import set_attribute
+from snnc.passes.analysis.hosted import made_of_integers
 from snnc.passes.canonical.chain import Chain, leave, static_rest
 from snnc.passes.canonical.resampling import resampling_matrix
 from snnc.passes.editing import Editor, is_standard, only_consumer
@@ -35,7 +36,8 @@ class WriteOutMoves:
         Resize, Tile, Pad and CumSum whose sizes are static behind the batch.
     Leaves alone:
         "its sizes are not static"; "it changes the batch"; "it filters before it shrinks (antialias)"; "its
-        coordinate_transformation_mode ... cuts a region out"; "its ... are not constant".
+        coordinate_transformation_mode ... cuts a region out"; "its ... are not constant"; a
+        running sum of what is made of integer inputs.
     Keeps:
         The name of the result.
     """
@@ -152,6 +154,8 @@ def _running_sum(editor: Editor, node: Node) -> str | None:
     axis = int(held.reshape(-1)[0]) % rank
     if axis == 0:
         return "it changes the batch"
+    if made_of_integers(source):
+        return "it is made of the integers of the input: masks and positions are no spikes"
     chain = Chain(editor, node, source)
     perm = list(range(rank))
     perm[axis], perm[-1] = perm[-1], perm[axis]
