@@ -330,8 +330,8 @@ def open_archive(
         zipfile.BadZipFile,
         zlib.error,
         lzma.LZMAError,
-        NotImplementedError,
-        RuntimeError,
+        NotImplementedError,  # zipfile: a method of compression that it does not know
+        RuntimeError,  # zipfile: encrypted
         EOFError,
         zipfile.LargeZipFile,
     ) as error:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from snnc.cost.machine import prices_of
 from snnc.emit.compiled import Compiled
 from snnc.emit.profile import Profile
-from snnc.isa.table import QUEUES, VERSION
+from snnc.isa.codec import Instruction
+from snnc.isa.table import FORMS, QUEUES, VERSION
 
-__all__ = ["report"]
+__all__ = ["multiplications", "report"]
+
+
+def multiplications(instructions: Iterable[Instruction]) -> int:
+    """Return how many instructions take a multiplier, by the table of the instruction set."""
+    return sum(FORMS[item.name].multiplies for item in instructions)
 
 
 def report(compiled: Compiled, counted: Profile) -> dict[str, Any]:
@@ -44,7 +51,7 @@ def report(compiled: Compiled, counted: Profile) -> dict[str, Any]:
             "without_dram": (energy.full - dram) / sops,
             "full": energy.full / sops,
         },
-        "multiplications": 0,
+        "multiplications": multiplications(program.instructions),
         "host": {"before": list(program.host[0]), "after": list(program.host[1])},
         "proofs": {
             "tokens": "every token that is given is taken; no queue waits for ever",

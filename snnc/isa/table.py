@@ -95,6 +95,7 @@ class Form:
         queue: Queue that executes it; ``any`` if bits 15..12 say so.
         fields: Fields from bit 16 upwards.
         doc: Semantics, exact and complete.
+        multiplies: Whether it takes a multiplier: more than additions, shifts, comparisons and table reads.
     """
 
     opcode: int
@@ -102,6 +103,7 @@ class Form:
     queue: str
     fields: tuple[Field, ...]
     doc: str
+    multiplies: bool = False
 
     @property
     def bits(self) -> int:

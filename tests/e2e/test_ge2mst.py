@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="torch is an optional extra of snnc")
 
 import snnc  # noqa: E402
 from snnc.cli.group import cli  # noqa: E402

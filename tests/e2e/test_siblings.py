@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="torch is an optional extra of snnc")
 
 from torch import Tensor, nn  # noqa: E402
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import tomllib
 from pathlib import Path
@@ -106,8 +107,8 @@ def reference(row: dict[str, Any]) -> tuple[Any, Any]:
     kind = row.get("reference", "onnxruntime")
     if kind == "torch":
         sys.path.insert(0, str(SOURCES))
-        torch_images = pytest.importorskip("networks").images
-        data = torch_images(64, 99).numpy()
+        pytest.importorskip("torch", reason="its inputs are drawn with torch, an optional extra of snnc")
+        data = importlib.import_module("networks").images(64, 99).numpy()
         return data, np.load(SOURCES / "brevitas_expected.npz")[row["file"]]
     return images(), source_logits(reference_path(row), images())
 

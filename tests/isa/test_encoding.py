@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snnc.emit.report import multiplications
 from snnc.errors import InputError, InternalError
 from snnc.isa.__main__ import updated
 from snnc.isa.assembly import assemble, disassemble, header, line_of
@@ -133,6 +135,14 @@ def test_the_specification_page_is_what_the_table_says():
     page = (ROOT / "docs" / "expg1.md").read_text(encoding="utf-8")
     assert updated(page) == page
     assert all(f"### `{name}`" in page for name in FORMS)
+
+
+def test_multiplications_are_counted_by_the_table(monkeypatch):
+    program = [draw(random.Random(seed)) for seed in range(200)]
+    assert multiplications(program) == 0
+    smuggled = {**FORMS, "VALU": replace(FORMS["VALU"], multiplies=True)}
+    monkeypatch.setattr("snnc.emit.report.FORMS", smuggled)
+    assert multiplications(program) == sum(item.name == "VALU" for item in program) > 0
 
 
 def test_no_instruction_multiplies():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="torch is an optional extra of snnc")
 
 from snnc.cli.group import cli  # noqa: E402
 from snnc.train.__main__ import main  # noqa: E402
@@ -109,7 +109,6 @@ def test_ge2mst_takes_channels_and_classes_from_the_data(folder):
 
 
 def test_figures_are_in_tensorboards_form(folder):
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     assert main(words(folder, "a", "--log-steps", 4, "--no-export")) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+torch = pytest.importorskip("torch", reason="torch is an optional extra of snnc")
 
 from snnc.errors import InputError, UsageError  # noqa: E402
 from snnc.train import Arrays, ImageFolders, open_data  # noqa: E402
@@ -78,7 +78,8 @@ def test_damaged_data_are_refused(tmp_path):
 
 
 def test_folders_of_images(tmp_path):
-    pillow = pytest.importorskip("PIL.Image")
+    import PIL.Image as pillow
+
     for name, colour in (("red", (250, 0, 0)), ("blue", (0, 0, 250))):
         (tmp_path / name).mkdir()
         for number in range(2):
