@@ -20,7 +20,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"verify", "cost"}),
     frozenset({"pipeline"}),
     frozenset({"passes", "runtimes"}),
-    frozenset({"calibration", "frontends", "grouping", "nn", "recorded", "sizes", "survey"}),
+    frozenset({"calibration", "demo", "frontends", "grouping", "nn", "recorded", "sizes", "survey"}),
     frozenset({"compile", "models"}),
     frozenset({"auto", "emit", "train"}),
     frozenset({"debug", "report"}),

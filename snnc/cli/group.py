@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -15,10 +16,14 @@ from snnc.cli.guard import guarded
 from snnc.cli.options import common
 from snnc.cli.output import Settings
 
-__all__ = ["cli"]
+__all__ = ["COMPLETE", "cli"]
+
+#: Variable by which a shell asks what a word may become.
+COMPLETE = "_SNNC_COMPLETE"
 
 #: Intent, then command name and module. A module imports nothing heavy before its command runs.
 COMMANDS: dict[str, dict[str, str]] = {
+    "Begin": {"init": "snnc.cli.init", "completion": "snnc.cli.completion"},
     "Convert and run": {"convert": "snnc.cli.convert", "run": "snnc.cli.run"},
     "Check and measure": {
         "verify": "snnc.cli.verify",
@@ -35,6 +40,7 @@ COMMANDS: dict[str, dict[str, str]] = {
 }
 
 _EXAMPLES = """\
+  snnc init demo/
   snnc inspect model.onnx
   snnc convert model.onnx --timesteps 4 --groups 2 -o model.snn.onnx
   snnc run model.snn.onnx --input x.npz --output y.npz
@@ -64,7 +70,7 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command the user named; suggest near ones."""
         name = args[0]
-        if self.get_command(ctx, name) is None and not name.startswith("-"):
+        if self.get_command(ctx, name) is None and not name.startswith("-") and not ctx.resilient_parsing:
             near = get_close_matches(name, self.list_commands(ctx), n=2)
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
             raise click.UsageError(f"No such command {name!r}.{hint}", ctx)
@@ -99,8 +105,15 @@ class Commands(click.Group):
         """Run the command line and leave with its exit code."""
         arguments = list(sys.argv[1:] if args is None else args)
 
+        name = prog_name or "snnc"
+        asked = os.environ.get(complete_var or COMPLETE)
+        if asked:
+            from click.shell_completion import shell_complete
+
+            sys.exit(shell_complete(self, extra, name, complete_var or COMPLETE, asked))
+
         def run() -> object:
-            with self.make_context(prog_name or "snnc", [*arguments], **extra) as context:
+            with self.make_context(name, [*arguments], **extra) as context:
                 return self.invoke(context)
 
         sys.exit(guarded(run, arguments))

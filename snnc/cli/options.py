@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from snnc.cli.output import Output, Settings
 from snnc.settings import SETTINGS, Setting, by_name, read_recipe
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = [
     "chosen",
@@ -91,9 +94,42 @@ def command(name: str, help_: str, epilog: str) -> Callable[[Callable[..., int |
                 return function(Output(settings, name), **options) or 0
 
         examples = "\b\nExamples:\n" + "\n".join(f"  {line}" for line in epilog.strip().splitlines())
-        return click.command(name, help=help_, epilog=examples)(common(run))
+        made = click.command(name, help=help_, epilog=examples)(common(run))
+        for parameter in made.params:
+            if isinstance(parameter.type, click.types.StringParamType):
+                parameter.type = _Place.of(parameter) or parameter.type
+        return made
 
     return decorate
+
+
+class _Place(click.types.StringParamType):
+    """A text that a shell completes as a file, a folder, or an operator of ONNX."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    @classmethod
+    def of(cls, parameter: click.Parameter) -> _Place | None:
+        """Return the type of a parameter, judged by its placeholder; None if it names no place."""
+        words = parameter.metavar or ""
+        if words == "OP|NODE":
+            return cls("operator")
+        if any(word in words for word in ("FILE", ".onnx", "BUNDLE", "DATA", ".s")):
+            return cls("file")
+        return cls("dir") if words == "DIR" else None
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Let the shell list files; list operators ourselves."""
+        from click.shell_completion import CompletionItem
+
+        if self._kind != "operator":
+            return [CompletionItem(incomplete, type=self._kind)]
+        from snnc.cost.audit import STANDARD_OPERATORS
+
+        return [CompletionItem(name) for name in STANDARD_OPERATORS if name.startswith(incomplete)]
 
 
 def _option(setting: Setting) -> Callable[[F], F]:

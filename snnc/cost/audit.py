@@ -17,7 +17,7 @@ from snnc.ir import AI_SNNC, Model, Node, Value, constant
 from snnc.ir.hosting import BEHIND_THE_READOUT, declared, is_barrier
 from snnc.ops import LAYOUT, OPS, function_for
 
-__all__ = ["ARITHMETIC", "OPERATIONS", "AuditReport", "AuditRow", "audit"]
+__all__ = ["ARITHMETIC", "OPERATIONS", "STANDARD_OPERATORS", "AuditReport", "AuditRow", "audit"]
 
 Kind = Literal["additions", "shifts", "shift-adds", "comparisons", "roots", "layout", "host", "finding"]
 
@@ -98,6 +98,8 @@ _STANDARD: Mapping[str, tuple[Operation, ...]] = {
     **dict.fromkeys(("Neg", "Not", "Or", "ReduceMax", "ReduceMin", "ReduceSum", "Relu", "Round"), ()),
     **dict.fromkeys(("Sign", "Sub", "Sum", "TopK", "Where", "Xor"), ()),
 }
+#: Operators of the standard domain whose arithmetic is known.
+STANDARD_OPERATORS = tuple(sorted(_STANDARD))
 _SYNAPSES = frozenset({"SpikeConv", "SpikeMatMul", "SpikeMatMulHeld", "SpikeMulHeld"})
 _HELD = frozenset({"SpikeMatMulHeld", "SpikeMulHeld"})
 #: Their second input is a mask that the host may compute.
