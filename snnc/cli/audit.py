@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from snnc.cli.options import command as make_command
@@ -24,17 +26,29 @@ def _between(name: str, count: int) -> str:
 
 @make_command(
     "audit",
-    "Check that a converted model is multiplication-free between encoder and readout; exit 5 if not.",
-    "snnc audit model.snn.onnx\nsnnc audit model.snn.onnx --json",
+    "Check that a model or a bundle is multiplication-free between encoder and readout; exit 5 if not.",
+    "snnc audit model.snn.onnx\nsnnc audit model.snn.onnx --json\nsnnc audit bundle/",
 )
-@click.argument("model", metavar="MODEL.snn.onnx")
+@click.argument("model", metavar="MODEL.snn.onnx|BUNDLE")
 def command(output: Output, *, model: str) -> int:
     """Audit a model."""
     from snnc.compile import load_spiking
     from snnc.cost.audit import audit
     from snnc.errors import MismatchError, Problem, Where
 
-    report = audit(load_spiking(model))
+    if Path(model).is_dir():
+        from snnc.emit.audit import audit_bundle
+        from snnc.emit.bundle import open_bundle
+
+        found = audit_bundle(open_bundle(model))
+        report = found.report
+        output.table(
+            ["instruction", "count"], [[name, str(count)] for name, count in found.instructions.items()]
+        )
+        output.result(f"{found.multiplying} of {sum(found.instructions.values())} words take a multiplier")
+        words = {"by_instruction": dict(found.instructions), "multiplying": found.multiplying}
+    else:
+        report, words = audit(load_spiking(model)), None
     output.table(["computes with", "nodes"], [[kind, str(count)] for kind, count in report.counts().items()])
     output.table(
         ["nodes with", "between encoder and readout", "on the host"],
@@ -55,6 +69,7 @@ def command(output: Output, *, model: str) -> int:
                 for name, (inside, host) in report.operations().items()
             },
             "nodes": [{**row.__dict__, "operations": [*row.operations]} for row in report.rows],
+            **({} if words is None else {"words": words}),
         }
     )
     if report.clean:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,9 +24,10 @@ __all__ = ["command"]
     "Show what is in a model: dialect, inputs, outputs, operators, codes; with --data also what it costs.",
     "snnc inspect model.onnx\n"
     "snnc inspect model.snn.onnx --data x.npz\n"
-    "snnc inspect model.onnx --why /conv1/Conv",
+    "snnc inspect model.onnx --why /conv1/Conv\n"
+    "snnc inspect bundle/",
 )
-@click.argument("file", metavar="FILE")
+@click.argument("file", metavar="FILE|BUNDLE")
 @click.option(
     "--why", metavar="NODE", help="Say what became of a node or tensor, and why passes left it alone."
 )
@@ -36,6 +38,9 @@ def command(output: Output, *, file: str, why: str | None, data: str | None, see
     from snnc.ir import load
     from snnc.verify import dialect_of, verify_dialect
 
+    bundle = _bundle(output, file) if Path(file).is_dir() else None
+    if bundle is not None:
+        file = str(Path(file) / bundle.pop("network"))
     if why is not None:
         from snnc.cli.why import explain
 
@@ -93,6 +98,7 @@ def command(output: Output, *, file: str, why: str | None, data: str | None, see
             "support": _support_rows(found) if found is not None else None,
             "unsupported": [str(problem) for problem in found.problems] if found is not None else [],
             "remedy": found.remedy if found is not None else None,
+            **({} if bundle is None else {"bundle": bundle}),
         }
     )
     refusal = found.refusal() or found.error if found is not None else None
@@ -101,6 +107,33 @@ def command(output: Output, *, file: str, why: str | None, data: str | None, see
     refusal.in_file(file)
     output.complain(refusal)
     return refusal.exit_code
+
+
+def _bundle(output: Output, folder: str) -> dict[str, Any]:
+    """Show what is in a bundle beside its network."""
+    from snnc.emit.bundle import NETWORK, report_of
+
+    found = report_of(folder)
+    cycles, energy = found["cycles"], found["picojoules"]
+    show_pairs(
+        output,
+        [
+            ("bundle", f"{folder}, ExpG {found['isa']}, {found['scope']}"),
+            ("instructions", f"{found['instructions']:,}, {found['multiplications']} with a multiplier"),
+            ("cycles", f"{cycles['counted']:,} (expected {cycles['expected']:,}, worst {cycles['worst']:,})"),
+            ("latency", f"{found['latency_time_steps']} time-steps"),
+            ("SOPs", f"{found['sops']:,}"),
+            ("energy", ", ".join(f"{name} {value / 1e6:.4g} µJ" for name, value in energy.items())),
+            *((memory, _use_text(use)) for memory, use in found["memory_bytes"].items()),
+            *(("on the host", name) for name in found["host"]["before"] + found["host"]["after"]),
+        ],
+    )
+    return {**found, "network": NETWORK}
+
+
+def _use_text(use: dict[str, int]) -> str:
+    peak, capacity, bound = (bytes_text(use[key]) for key in ("peak", "capacity", "lower_bound"))
+    return f"peak {peak} of {capacity}, lower bound {bound}"
 
 
 def _support(output: Output, file: str, model: Model) -> Survey | None:

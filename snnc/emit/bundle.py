@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,12 @@ from snnc.isa.intervals import Reach
 from snnc.isa.program import Program
 from snnc.isa.table import VERSION
 
-__all__ = ["MANIFEST", "check_folder", "open_bundle", "write_bundle"]
+__all__ = ["MANIFEST", "NETWORK", "check_folder", "open_bundle", "report_of", "write_bundle"]
 
 Array = npt.NDArray[Any]
 MANIFEST = "MANIFEST.json"
-_MODEL = "host.snn.onnx"
-_RECORD, _BINARY, _IMAGE = "program.json", "model.bin", "mem/dram.bin"
+NETWORK = "host.snn.onnx"
+_RECORD, _BINARY, _IMAGE, _REPORT = "program.json", "model.bin", "mem/dram.bin", "report.json"
 
 
 def _contents(
@@ -68,7 +68,7 @@ def _contents(
     yield "routing.json", b'{"cores": 1, "links": []}\n'
     yield "arch.json", program.arch.to_json().encode()
     yield "constants_45nm.json", (json.dumps(constants(), indent=2) + "\n").encode()
-    yield "report.json", (json.dumps(report(compiled, counted), indent=2) + "\n").encode()
+    yield _REPORT, (json.dumps(report(compiled, counted), indent=2) + "\n").encode()
     yield "cost/ERT.yaml", _text(reference_table(compiled))
     yield "cost/action_counts.yaml", _text(action_counts(compiled, counted))
     yield _RECORD, record_of(program)
@@ -159,7 +159,7 @@ def write_bundle(
             place = temporary / name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content)
-        save(compiled.model, temporary / _MODEL)
+        save(compiled.model, temporary / NETWORK)
         hashes = {
             file.relative_to(temporary).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
             for file in sorted(temporary.rglob("*"))
@@ -191,23 +191,49 @@ def open_bundle(folder: str) -> Compiled:
         InputError: SNN369, it is no bundle, or a file is not the one that was written.
     """
     path = Path(folder)
+    files = _checked(path, (_RECORD, _BINARY, _IMAGE, NETWORK))
+    program = program_from(files[_RECORD], files[_BINARY], files[_IMAGE])
+    return Compiled(load(path / NETWORK), program, files[_BINARY], Reach([], {}))
+
+
+def report_of(folder: str) -> dict[str, Any]:
+    """Return the report of a bundle.
+
+    Raises:
+        InputError: SNN369, it is no bundle, or a file is not the one that was written.
+    """
+    files = _checked(Path(folder), (_REPORT, NETWORK))
+    try:
+        return dict(json.loads(files[_REPORT]))
+    except (ValueError, TypeError) as error:
+        raise InputError("SNN369", f"its report is damaged: {error}", where=Where(file=folder)) from error
+
+
+def _checked(path: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """Read files of a bundle; each must have the hash of the manifest."""
+    if path.is_dir() and not (path / MANIFEST).is_file():
+        raise InputError(
+            "SNN369",
+            f"is no bundle: it has no {MANIFEST}",
+            where=Where(file=str(path)),
+            hint="snnc emit writes bundles",
+        )
     try:
         manifest = json.loads(_read(path / MANIFEST))
-        hashes = manifest["sha256"]
+        hashes = dict(manifest["sha256"])
         version = str(manifest["isa"])
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError("SNN369", f"is no bundle: {error}", where=Where(file=folder)) from error
+        raise InputError("SNN369", f"is no bundle: {error}", where=Where(file=str(path))) from error
     if version != ".".join(map(str, VERSION)):
-        raise InputError("SNN369", f"is for ExpG {version}", where=Where(file=folder))
+        raise InputError("SNN369", f"is for ExpG {version}", where=Where(file=str(path)))
     files = {}
-    for name in (_RECORD, _BINARY, _IMAGE, _MODEL):
+    for name in names:
         files[name] = _read(path / name)
         if hashlib.sha256(files[name]).hexdigest() != hashes.get(name):
             raise InputError(
                 "SNN369", "is not the file that the manifest lists", where=Where(file=str(path / name))
             )
-    program = program_from(files[_RECORD], files[_BINARY], files[_IMAGE])
-    return Compiled(load(path / _MODEL), program, files[_BINARY], Reach([], {}))
+    return files
 
 
 def _read(path: Path) -> bytes:

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from snnc.arrays import read_arrays
 from snnc.emit.golden import read_safetensors
 from snnc.isa.arch import Arch
 from snnc.isa.codec import decode_all
+from snnc.isa.table import FORMS
 
 FILES = {
     "MANIFEST.json",
@@ -194,6 +196,31 @@ def test_documents_follow_their_schemas(home, snnc, validate):
     validate(snnc("sim", "bundle", "--json").stdout, "sim")
     validate(snnc("disasm", "bundle", "-o", "x.s", "--json").stdout, "disasm")
     validate(snnc("asm", "x.s", "-o", "x.bin", "--json").stdout, "asm")
+
+
+def test_the_words_of_a_bundle_are_audited(bundle, snnc, validate, monkeypatch):
+    done = snnc("audit", "bundle", "--json")
+    assert done.exit_code == 0, done.output
+    found = validate(done.stdout, "audit")
+    report = json.loads((bundle / "report.json").read_text())
+    assert found["words"] == {"by_instruction": report["by_instruction"], "multiplying": 0}
+    assert [row["node"] for row in found["nodes"] if row["kind"] == "host"] == ["encoder", "readout"]
+    smuggled = {**FORMS, "FIRE": replace(FORMS["FIRE"], multiplies=True)}
+    monkeypatch.setattr("snnc.emit.audit.FORMS", smuggled)
+    done = snnc("audit", "bundle")
+    assert done.exit_code == 5 and "SNN520" in done.stderr and "neuron" in done.stderr
+
+
+def test_a_bundle_can_be_looked_into(bundle, home, snnc, validate):
+    found = validate(snnc("inspect", "bundle", "--json").stdout, "inspect")
+    assert found["bundle"]["sops"] > 0 and found["dialect"] == "spike" and found["nodes"] == 5
+    assert "on the host" in snnc("inspect", "bundle").stdout
+    (bundle / "report.json").write_text("{}")
+    done = snnc("inspect", "bundle")
+    assert done.exit_code == 3 and "SNN369" in done.stderr
+    for command in ("inspect", "audit", "sim"):
+        done = snnc(command, home)
+        assert done.exit_code == 3 and "MANIFEST.json" in done.stderr
 
 
 def test_run_executes_bundles(bundle, snnc, reference):
