@@ -16,7 +16,7 @@ from snnc.ir.taps import tensor_names, with_outputs
 from snnc.ir.weights import split
 from snnc.runtimes.common import DEFAULT_BATCH, Array, check_inputs, check_taps, run_in_batches
 
-__all__ = ["OnnxRuntime", "Optimisation", "open_session"]
+__all__ = ["OnnxRuntime", "Optimisation", "available_providers", "open_session"]
 
 Optimisation = Literal["none", "basic", "extended", "all"]
 
@@ -51,6 +51,15 @@ def _import_onnxruntime() -> ModuleType:
         ) from error
     module: ModuleType = onnxruntime
     return module
+
+
+def available_providers() -> tuple[str, ...]:
+    """Return the execution providers of the installed onnxruntime.
+
+    Raises:
+        EnvironmentFailure: SNN610, onnxruntime is not installed.
+    """
+    return tuple(_import_onnxruntime().get_available_providers())
 
 
 def open_session(

@@ -37,6 +37,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "disasm": "snnc.cli.disasm",
     },
     "Passes one by one": {"opt": "snnc.cli.opt", "passes": "snnc.cli.passes"},
+    "Help": {"explain": "snnc.cli.explain", "doctor": "snnc.cli.doctor"},
 }
 
 _EXAMPLES = """\
