@@ -147,7 +147,8 @@ def rounded_quotients(
     certain = certain and exactly and bool((np.abs(np.frexp(divisors)[0]) == 0.5).all())
     below = np.floor(twice)
     if not certain:
-        doubt = (np.abs(twice - np.rint(twice)) <= _DOUBT * (np.abs(twice) + 1)) & (numbers != 0)
+        doubt = np.abs(twice - np.rint(twice)) <= _DOUBT * (np.abs(twice) + 1)
+        doubt &= np.broadcast_to(_not_zero(numbers, dividends), twice.shape)
         wide = np.broadcast_to(steps, twice.shape)
         # Of numpy's floats, Fraction takes only float64.
         line = np.broadcast_to(dividends if exactly else numbers, twice.shape)
@@ -157,6 +158,15 @@ def rounded_quotients(
             ratio = 2 * Fraction(number) / wide[index]
             below[index] = ratio.numerator // ratio.denominator
     return (below.astype(np.int64) + int(2 * shift)) >> 1
+
+
+def _not_zero(numbers: npt.NDArray[Any], near: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Return which numbers are not zero, given the floats nearest to them."""
+    found: npt.NDArray[np.bool_] = np.asarray(near != 0)
+    if numbers.dtype == object and not found.all():
+        # What is too small for a float is not zero.
+        found[~found] = [bool(item) for item in numbers[~found]]
+    return found
 
 
 def collapse(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -200,8 +210,7 @@ def through_layout(
         return array.reshape((1,) * rank)
     if array.dtype != object:
         return collapse(np.asarray(layout(np.broadcast_to(array, shape))))
-    values, labels = distinct(array)
-    moved = collapse(layout(np.broadcast_to(labels, shape)))
-    table = np.empty(len(values), dtype=array.dtype)
-    table[:] = [item for (item,) in values]
-    return np.asarray(table[moved], dtype=array.dtype).reshape(moved.shape)
+    # Numbers of places are moved instead of the entries: axes along which these do not vary go first.
+    places = np.arange(array.size, dtype=np.int32).reshape(array.shape)
+    moved = collapse(np.asarray(layout(np.broadcast_to(places, shape))))
+    return collapse(np.asarray(array.reshape(-1)[moved], dtype=array.dtype).reshape(moved.shape))

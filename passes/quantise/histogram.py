@@ -27,8 +27,6 @@ _VALUES_PER_BATCH = 1 << 19
 _VALUES_AT_FIRST = 1 << 21
 _VALUES_LATER = 1 << 17
 _BLOCK = 256
-#: Where this many times fewer values than bins come in, they are added one by one.
-_SPARSE = 2
 
 
 class Histogram:
@@ -62,14 +60,10 @@ class Histogram:
         if batch.size == 0:
             return
         rows, stride = self._rows(np.asarray(batch, dtype=np.float32))
-        low, high = float(batch.min()), float(batch.max())
-        self.low, self.high = min(self.low, low), max(self.high, high)
-        if self.axes:
-            kept = tuple(axis for axis in range(batch.ndim) if axis not in self.axes)
-            top, bottom = batch.max(axis=kept), batch.min(axis=kept)
-            peaks = np.maximum(np.abs(top), np.abs(bottom)).reshape(-1)
-        else:
-            peaks = np.array([max(abs(low), abs(high))])
+        kept = tuple(axis for axis in range(batch.ndim) if axis not in self.axes)
+        top, bottom = batch.max(axis=kept), batch.min(axis=kept)
+        peaks = np.maximum(np.abs(top), np.abs(bottom)).reshape(-1)
+        self.low, self.high = min(self.low, float(bottom.min())), max(self.high, float(top.max()))
         if not self.shape and self.axes:
             self.shape = tuple(batch.shape[axis] for axis in self.axes)
             self._counts = np.zeros((rows.shape[1], 2 * self._bins), dtype=np.int64)
@@ -123,14 +117,16 @@ class Histogram:
     def _count(self, rows: Array, each: int) -> None:
         """Add values, each of which stands for so many."""
         raw = rows.view(np.uint32)
-        place = ((raw & np.uint32(0x7FFFFFFF)) >> np.uint32(_MANTISSA - self._bits)).astype(np.int64)
+        place = (raw & np.uint32(0x7FFFFFFF)).view(np.int32)
+        place >>= _MANTISSA - self._bits
         place -= self._first if self._first is not None else 0
         np.clip(place, 0, self._bins - 1, out=place)
-        place += (raw >> np.uint32(31)).astype(np.int64) * self._bins
+        # All bits of a negative number's sign, shifted in, or none: the bins of negative numbers come second.
+        place += (rows.view(np.int32) >> 31) & np.int32(self._bins)
         if rows.shape[1] > 1:
-            place += np.arange(rows.shape[1]) * (2 * self._bins)
+            place += np.arange(rows.shape[1], dtype=np.int32) * (2 * self._bins)
         flat = self._counts.reshape(-1)
-        if place.size * _SPARSE < flat.size:
+        if place.size < flat.size:
             np.add.at(flat, place.reshape(-1), each)
         else:
             flat += np.bincount(place.reshape(-1), minlength=flat.size) * each

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 
 from snnc.ir import AI_SNNC, DataType, Graph, Node, initializer, insert_node, make_node
 from snnc.passes.analysis import Kind, Membrane, TypeAnalysis, as_exact, same
-from snnc.passes.analysis.exact import ExactArray
+from snnc.passes.analysis.exact import ExactArray, floats
 from snnc.pipeline.contract import PassResult, Rewrite
 
 __all__ = ["Common", "joint_bound", "make_room"]
@@ -57,29 +58,35 @@ def make_room(
         result: Where what was done is noted.
     """
     movable = [_may_be_rounded(analysis.kind(value)) for value in node.inputs]
-    shifts = [0, 0]
+
+    @cache
+    def bound(left: int, right: int) -> int:
+        return _bound(sides, (left, right), common)
+
+    shifts = (0, 0)
     for _ in range(_MOST):
-        if _bound(sides, shifts, common) < 2**bits or not any(movable):
+        if bound(*shifts) < 2**bits or not any(movable):
             break
-        tries = [[shifts[0] + 1, shifts[1]], [shifts[0], shifts[1] + 1]]
+        tries = [(shifts[0] + 1, shifts[1]), (shifts[0], shifts[1] + 1)]
         allowed = [shift for shift, possible in zip(tries, movable, strict=True) if possible]
-        shifts = min(allowed, key=lambda shift: _bound(sides, shift, common))
-    if _bound(sides, shifts, common) >= 2**bits:
+        shifts = min(allowed, key=lambda shift: bound(*shift))
+    if bound(*shifts) >= 2**bits:
         return  # one of them may not be rounded, and is too large alone
     for position, shift in enumerate(shifts):
         if shift:
             _round(graph, node, position, sides[position].step * 2**shift, analysis, result)
 
 
-def _bound(sides: tuple[Membrane, Membrane], shifts: list[int], common: Common) -> int:
+def _bound(sides: tuple[Membrane, Membrane], shifts: tuple[int, int], common: Common) -> int:
     left, right = (
-        Membrane(side.step * 2**shift, side.bias, side.low >> shift, side.high >> shift)
+        Membrane(side.step * 2**shift, side.bias, side.low >> shift, side.high >> shift) if shift else side
         for side, shift in zip(sides, shifts, strict=True)
     )
     if same(left.step, right.step):
         return left.bound + right.bound
-    ratio = abs(left.step / right.step)
-    if max(ratio.max(), 1 / ratio.min()) >= 2**_MOST_APART:
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        ratio = np.abs(floats(left.step)[0] / floats(right.step)[0])
+    if not bool(np.all((ratio < 2.0**_MOST_APART) & (ratio > 2.0**-_MOST_APART))):
         return _ENDLESS
     _, factors = common(left.step, right.step, _PRECISION)
     return joint_bound((left, right), factors)

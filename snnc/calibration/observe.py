@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,12 @@ __all__ = ["Calibration"]
 #: Bytes of observed tensors that a batch may take; a sample needs what it needs.
 _BYTES_AT_ONCE = 128 << 20
 _MOST_AT_ONCE = 8
+#: Bytes of observed tensors of all batches that are run at the same time, and how many these are at most.
+_BYTES_IN_FLIGHT = 3 * _BYTES_AT_ONCE
+_MOST_IN_FLIGHT = 8
 _VALUES_KEPT = 1 << 18
+
+Batch = Mapping[str, npt.NDArray[Any]]
 
 
 class Calibration:
@@ -93,19 +101,64 @@ class Calibration:
         """
         from snnc.runtimes import OnnxRuntime
 
-        size = _samples_at_once(model, names)
-        runtime = OnnxRuntime(_showing(model, names), optimisation="basic", batch_size=size)
+        each = _bytes_of_sample(model, names)
+        size = max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // each))
+        # One thread an operator: the last bits of a float product depend on how it is shared out, and the
+        # same input is to give the same bytes on any machine. Several batches run at once instead.
+        runtime = OnnxRuntime(_showing(model, names), optimisation="basic", threads=1, batch_size=size)
         fixed = runtime.inputs[0].shape[0] if runtime.inputs else None
         batches = Batches(self.samples, runtime.inputs, fixed or size)
-        for batch in batches:
-            found = batch | runtime.run(batch)
+        in_flight = min(_MOST_IN_FLIGHT, _BYTES_IN_FLIGHT // (each * (fixed or size)))
+        done = 0
+        for batch, results in _in_order(batches, runtime.run, in_flight):
+            found = {**batch, **results}
             for name in names:
                 take(name, found[name])
+            del found, results  # before the next ones are waited for
+            done += len(next(iter(batch.values()))) if batch else 0
             if self._progress is not None:
-                self._progress(batches.done, batches.count)
+                self._progress(done, batches.count)
         self.count, self.digest = batches.done, batches.digest or ""
         if self._progress is not None:
             self._progress(self.count, self.count)
+
+
+def _in_order(
+    batches: Iterable[Batch], run: Callable[[Batch], Batch], in_flight: int
+) -> Iterator[tuple[Batch, Batch]]:
+    """Run batches on several cores and give each with its results, in the order in which they come.
+
+    Args:
+        batches: Batches of inputs.
+        run: Runs one of them; may be called by several threads.
+        in_flight: Batches that may be held at the same time, the one given out included.
+    """
+    workers = min(_cores(), in_flight)
+    if workers < 2:
+        for batch in batches:
+            yield batch, run(batch)
+        return
+    waiting: deque[tuple[Batch, Future[Batch]]] = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for batch in batches:
+            waiting.append((batch, pool.submit(run, batch)))
+            if len(waiting) >= min(in_flight, workers + 1):
+                yield _finished(*waiting.popleft())
+        while waiting:
+            yield _finished(*waiting.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _finished(batch: Batch, future: Future[Batch]) -> tuple[Batch, Batch]:
+    return batch, future.result()
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def _showing(model: Model, names: Sequence[str]) -> Model:
@@ -124,11 +177,10 @@ def _showing(model: Model, names: Sequence[str]) -> Model:
     return copy
 
 
-def _samples_at_once(model: Model, names: Sequence[str]) -> int:
-    """Return how many samples may be run together so that the tensors wanted stay small."""
+def _bytes_of_sample(model: Model, names: Sequence[str]) -> int:
+    """Return about how many bytes the tensors wanted take for one sample."""
     shapes = concrete_shapes(model, 1)
-    known = [math.prod(shapes[name]) * 4 for name in names if name in shapes]
-    return max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // max(1, sum(known))))
+    return max(1, sum(math.prod(shapes[name]) * 4 for name in names if name in shapes))
 
 
 class _Gatherer:

@@ -30,11 +30,14 @@ from snnc.ir import (
 __all__ = ["quantised_stand_in"]
 
 Array = npt.NDArray[Any]
+_MICROSOFT = "com.microsoft"
 _MOVES = frozenset({"Expand", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 def quantised_stand_in(model: Model) -> Model:
     """Return a copy in which every ``Quantise`` is a table read and every ``Weight`` an initializer.
+
+    GELU is onnxruntime's operator, which has no branch that is not taken.
 
     A quotient by a sum of codes that is zero (a row of attention without an open place) is zero.
 
@@ -54,6 +57,8 @@ def quantised_stand_in(model: Model) -> Model:
             _replace(copy.graph, node, _table_read(copy.graph, node))
         elif node.op_type == "Weight":
             _replace(copy.graph, node, [])
+        elif node.op_type == "Gelu":
+            _replace(copy.graph, node, [_gelu(copy.graph, node)])
     return copy
 
 
@@ -85,24 +90,41 @@ def _table_read(graph: Graph, node: Node) -> list[Node]:
     source, step = node.inputs[0], constant(node.inputs[1])
     assert source is not None and step is not None
     stem = node.name or "quantise"
-    low, high = 2 * book.smallest - 1, 2 * book.largest
+    maker = source.producer()
+    # What exp gives is not below zero: nothing need be cut off there, nor moved above it.
+    positive = maker is not None and maker.op_type == "Exp" and not maker.domain
+    low, high = 0 if positive else 2 * book.smallest - 1, 2 * book.largest
     table = book.nearest((np.arange(low, high + 1) + 0.5) / 2).astype(np.float32)
+    single = step.size == 1 and step.ndim <= 1
+    if single:
+        table = table * step.astype(np.float32).reshape(())
 
-    def add(kind: str, inputs: list[Value | None], name: str, **attrs: int) -> Node:
-        return make_node(graph, kind, inputs, attrs, name=f"{stem}.{name}", source=node)
+    def add(kind: str, inputs: list[Value | None], name: str, **attrs: int) -> Value:
+        nodes.append(make_node(graph, kind, inputs, attrs, name=f"{stem}.{name}", source=node))
+        return nodes[-1].outputs[0]
 
     def held(array: Array, name: str) -> Value:
         return initializer(graph, f"{stem}.{name}", array)
 
-    scaled = add("Mul", [source, held(np.float32(2) / step.astype(np.float32), "per_half")], "scaled")
-    bottom = add("Max", [scaled.outputs[0], held(np.full((), low, np.float32), "low")], "above")
-    inside = add("Min", [bottom.outputs[0], held(np.full((), high, np.float32), "high")], "inside")
-    place = add("Sub", [inside.outputs[0], held(np.full((), low, np.float32), "first")], "place")
+    nodes: list[Node] = []
+    place = add("Mul", [source, held(np.float32(2) / step.astype(np.float32), "per_half")], "scaled")
+    if not positive:
+        place = add("Max", [place, held(np.full((), low, np.float32), "low")], "above")
+    place = add("Min", [place, held(np.full((), high, np.float32), "high")], "inside")
+    if low:
+        place = add("Sub", [place, held(np.full((), low, np.float32), "first")], "place")
     # Casting truncates, which is floor for what has been moved above zero.
-    index = add("Cast", [place.outputs[0]], "index", to=int(DataType.INT32))
-    code = add("Gather", [held(table, "table"), index.outputs[0]], "code", axis=0)
-    value = add("Mul", [code.outputs[0], held(step.astype(np.float32), "step")], "value")
-    return [scaled, bottom, inside, place, index, code, value]
+    index = add("Cast", [place], "index", to=int(DataType.INT32))
+    value = add("Gather", [held(table, "table"), index], "code", axis=0)
+    if not single:
+        add("Mul", [value, held(step.astype(np.float32), "step")], "value")
+    return nodes
+
+
+def _gelu(graph: Graph, node: Node) -> Node:
+    kind = "FastGelu" if attributes(node).get("tanh") else "Gelu"
+    graph.opset_imports.setdefault(_MICROSOFT, 1)
+    return make_node(graph, kind, [node.inputs[0]], domain=_MICROSOFT, name=f"{node.name}.gelu", source=node)
 
 
 def _replace(graph: Graph, node: Node, added: list[Node]) -> None:
