@@ -21,7 +21,17 @@ from snnc.runtimes import NumpyPacked, NumpyTimestep, OnnxRuntime, Runtime
 from snnc.runtimes.common import check_inputs
 from snnc.runtimes.oracle import QuantisedOracle
 
-__all__ = ["Agreement", "Comparison", "VerifyReport", "coded_tensors", "verify"]
+__all__ = [
+    "Agreement",
+    "Comparison",
+    "VerifyReport",
+    "batch_size",
+    "batches",
+    "coded_tensors",
+    "cut",
+    "fill",
+    "verify",
+]
 
 Array = npt.NDArray[Any]
 LEVELS = ("none", "basic", "extended", "all")
@@ -190,9 +200,9 @@ def verify(
     oracle = QuantisedOracle(quantised)
     fixed = first.inputs[0].shape[0]
     size = fixed or batch_size(model, taps)
-    for start, batch in _batches(arrays, count, size):
-        outputs, codes = oracle.run_batch(_fill(batch, fixed), list(taps.values()))
-        expected, spikes = _cut(outputs, batch, fixed), _cut(codes, batch, fixed)
+    for start, batch in batches(arrays, count, size):
+        outputs, codes = oracle.run_batch(fill(batch, fixed), list(taps.values()))
+        expected, spikes = cut(outputs, batch, fixed), cut(codes, batch, fixed)
         truth = labels[start : start + len(next(iter(batch.values())))] if labels is not None else None
         _judge(report, "oracle", expected, first.outputs, truth)
         for agreement, runtime in zip(report.agreements, made.values(), strict=True):
@@ -317,12 +327,13 @@ def batch_size(model: Model, tensors: Iterable[str]) -> int:
     return min(_BATCH, max(1, _TAPPED_ELEMENTS // elements_per_sample(model, tensors)))
 
 
-def _batches(arrays: Mapping[str, Array], count: int, step: int) -> Iterator[tuple[int, dict[str, Array]]]:
+def batches(arrays: Mapping[str, Array], count: int, step: int) -> Iterator[tuple[int, dict[str, Array]]]:
+    """Iterate over slices of ``step`` samples, each with the number of its first sample."""
     for start in range(0, count, step):
         yield start, {name: array[start : start + step] for name, array in arrays.items()}
 
 
-def _fill(batch: Mapping[str, Array], fixed: int | None) -> dict[str, Array]:
+def fill(batch: Mapping[str, Array], fixed: int | None) -> dict[str, Array]:
     """Fill a batch up to the model's fixed size with its last sample."""
     if fixed is None:
         return dict(batch)
@@ -332,7 +343,7 @@ def _fill(batch: Mapping[str, Array], fixed: int | None) -> dict[str, Array]:
     }
 
 
-def _cut(results: Mapping[str, Array], batch: Mapping[str, Array], fixed: int | None) -> dict[str, Array]:
+def cut(results: Mapping[str, Array], batch: Mapping[str, Array], fixed: int | None) -> dict[str, Array]:
     """Drop what was computed for the filling; an inner tensor may hold several rows a sample."""
     size = len(next(iter(batch.values())))
     if fixed is None or size == fixed:
