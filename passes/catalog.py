@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from snnc.passes.attention.adjacent_attention import AdjacentAttention
+from snnc.passes.attention.burst_attention import BurstAttention
 from snnc.passes.attention.group_attention import GroupAttention
 from snnc.passes.canonical.check_consistency import CheckConsistency
 from snnc.passes.canonical.conv_transpose_to_conv import ConvTransposeToConv
@@ -122,6 +124,8 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     AbsorbActivations,
     RequireQuantised,
     GroupAttention,
+    AdjacentAttention,
+    BurstAttention,
     SplitSoftmax,
     SelectPlaces,
     GateMasks,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from snnc.coding import CodeBook, Partition
 from snnc.ir import AI_SNNC, Model, attributes
-from snnc.passes.attention.group_attention import GroupAttention
 from snnc.passes.canonical.check_consistency import CheckConsistency
 from snnc.passes.canonical.conv_transpose_to_conv import ConvTransposeToConv
 from snnc.passes.canonical.drop_dead_code import DropDeadCode
@@ -123,7 +122,7 @@ def front_end(
     layers: tuple[str, ...] = (),
     sizes: tuple[str, ...] = (),
     integers: IntegerWeights | None = None,
-    attention: GroupAttention | None = None,
+    attention: Pass | None = None,
 ) -> tuple[Pass, ...]:
     """Everything before the network is encoded: all approximations are made here.
 
@@ -138,7 +137,7 @@ def front_end(
         layers: Rules for single layers.
         sizes: Numbers of open sizes of the inputs.
         integers: What makes weights integers; default rounds each to the nearest.
-        attention: What makes global attention grouped; default leaves it global.
+        attention: What rewrites global attention; default leaves it global.
     """
     insert = insert or InsertQuantisers()
     regroup: tuple[Pass, ...] = () if attention is None else (attention, SortNodes(), DropDeadCode())

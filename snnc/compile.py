@@ -13,12 +13,11 @@ from snnc.calibration import Calibration, observe_inputs
 from snnc.coding import CodeBook, Partition
 from snnc.data import Samples, open_samples
 from snnc.errors import InputError, SnncError, UnsupportedError, UsageError, Where
-from snnc.grouping import Regrouped, require_grouped
+from snnc.grouping import Regrouped, attention_pass, with_cost
 from snnc.ir import Model, clone, load, model_digest
 from snnc.ir.hosting import DECLARED
 from snnc.ops import attach_functions
 from snnc.passes import front_end, quantisers_of
-from snnc.passes.attention.group_attention import GroupAttention
 from snnc.passes.canonical.keep_on_host import check_allowed
 from snnc.passes.quantise.encode_input import EncodeInput
 from snnc.passes.quantise.insert_quantisers import Choice, InsertQuantisers
@@ -77,9 +76,12 @@ class ConvertOptions:
         observer: How the steps of codes are chosen: ``mse``, ``percentile`` or ``entropy``.
         reconstruct: What calibration data mend of integer weights: ``none``, ``biases`` or ``weights``.
         encode_input: Whether the input becomes spikes, so that the first layer need not run on the host.
-        attention: ``global``, or ``grouped``: half of the heads attend in dilated groups, half in windows.
+        attention: ``global``; ``grouped``: half of the heads attend in dilated groups, half in windows;
+            ``adjacent``: patches attend to neighbours; ``burst``: binary queries and bursts, no softmax.
         stride: Distance of neighbours in a dilated group.
-        window: Side of a window; None: the side of the grid divided by ``stride``.
+        window: Side of a window; None: the side of the grid divided by ``stride`` if grouped, 3 if adjacent,
+            all tokens if burst.
+        bursts: Most spikes of a key, of burst attention.
         allow_host: Operators and nodes that stay in float on the host, declared and billed.
         sizes: Numbers of open sizes of the inputs, ``NAME=NUMBER``; what is not named is taken from the
             calibration data.
@@ -97,9 +99,10 @@ class ConvertOptions:
     auto: str | None = None
     labels: str | None = None
     encode_input: bool = False
-    attention: Literal["global", "grouped"] = "global"
+    attention: Literal["global", "grouped", "adjacent", "burst"] = "global"
     stride: int = 2
     window: int | None = None
+    bursts: int = 3
     allow_host: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ()
     observer: ObserverName = "mse"
@@ -205,7 +208,7 @@ def _front_end(
         options.layers,
         options.sizes,
         integers,
-        GroupAttention(options.stride, options.window or 0) if options.attention == "grouped" else None,
+        attention_pass(options, observer, choices),
     )
 
 
@@ -274,7 +277,7 @@ def convert(
         kept = {key: value for key, value in record.to_dict().items() if key != "codes"}
         model.metadata_props["snnc.calibration"] = json.dumps(kept, sort_keys=True)
     samples = observer.samples if observer is not None else None
-    records = require_grouped(result.records, regrouped, samples)
+    records = with_cost(result.records, regrouped, samples)
     return Conversion(model, snapshot.model, records, options, record, samples)
 
 
@@ -315,6 +318,8 @@ def _whole_refusal(
     error: SnncError, model: Model, options: ConvertOptions, source: str | os.PathLike[str] | Model
 ) -> UnsupportedError | None:
     """Return one error that lists all that cannot be converted, where a stage listed what it found."""
+    if error.code == "SNN464":
+        return None
     if not (isinstance(error, UnsupportedError) and error.problems) and error.code != "SNN261":
         return None
     late = isinstance(error, UnsupportedError) and error.where.pass_name == RequireIntegers.name

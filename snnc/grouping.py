@@ -1,27 +1,76 @@
-"""What `--attention grouped` did to a network: refused where nothing was grouped, measured where it was."""
+"""What `--attention` did to a network: refused where nothing was rewritten, measured where something was."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
+from snnc.calibration import Calibration
 from snnc.data import Samples, first_samples
-from snnc.errors import Problem, UnsupportedError, Where
+from snnc.errors import Problem, UnsupportedError, UsageError, Where
 from snnc.ir import Model, clone
 from snnc.ops import attach_functions
+from snnc.passes.attention.adjacent_attention import AdjacentAttention
+from snnc.passes.attention.burst_attention import BurstAttention
 from snnc.passes.attention.group_attention import GroupAttention
+from snnc.passes.quantise.insert_quantisers import Choice
 from snnc.pipeline import Instrument, PassRecord
 from snnc.pipeline.contract import Pass
 from snnc.runtimes import OnnxRuntime
 
-__all__ = ["Regrouped", "require_grouped"]
+__all__ = ["Regrouped", "attention_pass", "with_cost"]
 
 _MOST_SAMPLES = 64
+_PASSES = frozenset({GroupAttention.name, AdjacentAttention.name, BurstAttention.name})
+_NEIGHBOURS = 3
+
+
+class _Options(Protocol):
+    @property
+    def attention(self) -> str: ...
+    @property
+    def stride(self) -> int: ...
+    @property
+    def window(self) -> int | None: ...
+    @property
+    def bursts(self) -> int: ...
+
+
+def attention_pass(
+    options: _Options, observer: Calibration | None, choices: Mapping[str, Choice] | None
+) -> Pass | None:
+    """Return the pass that ``--attention`` asks for, None for global attention.
+
+    Args:
+        options: Of the conversion.
+        observer: Calibration data.
+        choices: What calibration chose before.
+
+    Raises:
+        UsageError: SNN290 if a neighbourhood has an even side.
+    """
+    window = options.window or 0
+    if options.attention == "grouped":
+        return GroupAttention(options.stride, window)
+    if options.attention == "global":
+        return None
+    if window and window % 2 == 0:
+        raise UsageError(
+            "SNN290",
+            f"a neighbourhood of {window} patches has no patch in its middle",
+            hint=f"--window {window + 1}",
+        )
+    if options.attention == "adjacent":
+        return AdjacentAttention(window or _NEIGHBOURS)
+    collect = observer.each_batch if observer is not None else None
+    return BurstAttention(options.bursts, window, collect, choices)
 
 
 class Regrouped(Instrument):
-    """Keeps the network as it is before and after `GroupAttention`."""
+    """Keeps the network as it is before and after attention is rewritten; refuses where it is not."""
 
     def __init__(self) -> None:
         self.earlier: Model | None = None
@@ -29,16 +78,30 @@ class Regrouped(Instrument):
 
     def before(self, index: int, step: Pass, model: Model) -> None:
         """Copy the model before the pass, and before the one behind it."""
-        if step.name == GroupAttention.name:
+        if step.name in _PASSES:
             self.earlier = clone(model)
         elif self.earlier is not None and self.later is None and step.name not in ("sort-nodes",):
             self.later = clone(model)
 
+    def after(self, index: int, record: PassRecord, model: Model) -> None:
+        """Refuse before anything is calibrated.
 
-def require_grouped(
+        Raises:
+            UnsupportedError: SNN464 if no attention was rewritten, with the reason of each.
+        """
+        if record.name in _PASSES and not record.rewrites:
+            raise UnsupportedError(
+                "SNN464",
+                "there is no attention that can be rewritten",
+                problems=[Problem(each.reason, Where(node=each.node)) for each in record.not_matched],
+                hint="--attention global, or another --stride and --window",
+            )
+
+
+def with_cost(
     records: tuple[PassRecord, ...], seen: Regrouped, samples: Samples | None
 ) -> tuple[PassRecord, ...]:
-    """Add to the pass's notes how far the outputs moved.
+    """Add to the notes of the pass how far the outputs moved.
 
     Args:
         records: One record a pass.
@@ -47,25 +110,12 @@ def require_grouped(
 
     Returns:
         The records.
-
-    Raises:
-        UnsupportedError: SNN464 if no attention was grouped, with the reason of each.
     """
-    place = next((n for n, record in enumerate(records) if record.name == GroupAttention.name), None)
-    if place is None:
+    place = next((n for n, record in enumerate(records) if record.name in _PASSES), None)
+    if place is None or samples is None or seen.earlier is None or seen.later is None:
         return records
-    record = records[place]
-    if not record.rewrites:
-        raise UnsupportedError(
-            "SNN464",
-            "there is no attention that can be grouped",
-            problems=[Problem(each.reason, Where(node=each.node)) for each in record.not_matched],
-            hint="--attention global, or another --stride and --window",
-        )
-    if samples is None or seen.earlier is None or seen.later is None:
-        return records
-    notes = (*record.notes, *_moved(seen.earlier, seen.later, samples))
-    return (*records[:place], replace(record, notes=notes), *records[place + 1 :])
+    notes = (*records[place].notes, *_moved(seen.earlier, seen.later, samples))
+    return (*records[:place], replace(records[place], notes=notes), *records[place + 1 :])
 
 
 def _moved(earlier: Model, later: Model, samples: Samples) -> list[str]:
@@ -84,5 +134,5 @@ def _moved(earlier: Model, later: Model, samples: Samples) -> list[str]:
         if array.ndim == 2 and array.shape[1] > 1:
             same = float((array.argmax(1) == found[name].argmax(1)).mean())
             text += f", same class for {100 * same:.1f} %"
-        notes.append(f"cost of grouping on {count} samples, in float: {name} {text}")
+        notes.append(f"cost of the other attention on {count} samples, in float: {name} {text}")
     return notes

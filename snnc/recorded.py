@@ -14,6 +14,8 @@ import numpy.typing as npt
 from snnc.coding import CodeBook
 from snnc.errors import InputError
 from snnc.ir import Model, Node, attributes, constant
+from snnc.passes.attention.burst_attention import CHOSEN, BurstAttention
+from snnc.passes.editing import only_consumer
 from snnc.passes.quantise.encode_input import OFFSET
 from snnc.passes.quantise.insert_quantisers import SITE, Choice, InsertQuantisers, measured_at
 from snnc.passes.quantise.integer_weights import REPAIRS
@@ -59,6 +61,8 @@ class ChosenQuantisers(Instrument):
 
     def after(self, index: int, record: PassRecord, model: Model) -> None:
         """Collect them behind the pass that inserts them."""
+        if record.name == BurstAttention.name:
+            self.choices.update(_bursts(model))
         if record.name != InsertQuantisers.name:
             return
         for node in model.graph:
@@ -67,6 +71,23 @@ class ChosenQuantisers(Instrument):
             if site is not None and step is not None:
                 book = CodeBook.from_attributes(attributes(node))
                 self.choices[site] = Choice(book, np.array(step), _offset(node), measured_at(node))
+
+
+def _bursts(model: Model) -> dict[str, Choice]:
+    """Return the steps of burst attention, and gain and constant of its result as step and offset."""
+    choices = {}
+    for node in model.graph:
+        label = node.metadata_props.get(CHOSEN)
+        held = constant(node.inputs[1]) if label is not None else None
+        if label is None or held is None:
+            continue
+        if node.op_type == "Quantise":
+            choices[label] = Choice(CodeBook.from_attributes(attributes(node)), np.array(held))
+            continue
+        moved = only_consumer(node.outputs[0])
+        offset = constant(moved.inputs[1]) if moved is not None else None
+        choices[label] = Choice(CodeBook(1, 1), np.array(held), None if offset is None else np.array(offset))
+    return choices
 
 
 def _offset(quantiser: Node) -> npt.NDArray[Any] | None:

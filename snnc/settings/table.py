@@ -149,10 +149,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "attention",
         "text",
-        "What attends to what: global, as the network has it, or grouped, on a grid of tokens: half of the "
-        "heads in dilated groups, half in windows. That changes what the network computes.",
+        "What attends to what: global, as the network has it; on a grid of tokens grouped, half of the heads "
+        "in dilated groups, half in windows, or adjacent, patches with their neighbours; burst, binary "
+        "queries and bursts of keys without softmax. That changes what the network computes.",
         default="global",
-        choices=("global", "grouped"),
+        choices=("global", "grouped", "adjacent", "burst"),
     ),
     Setting(
         "stride",
@@ -166,11 +167,20 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "window",
         "int",
-        "Side of a window, with --attention grouped.",
-        default_text="the grid divided by the stride",
+        "Side of a window, with --attention grouped; of a neighbourhood, odd, with adjacent and burst.",
+        default_text="the grid divided by the stride; 3 if adjacent, all tokens if burst",
         low=1,
         high=1024,
         metavar="W",
+    ),
+    Setting(
+        "bursts",
+        "int",
+        "Most spikes of a key, with --attention burst.",
+        default=3,
+        low=1,
+        high=255,
+        metavar="B",
     ),
     Setting(
         "allow_host",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from onnx import helper, numpy_helper
 from snnc.compile import ConvertOptions, convert
 from snnc.errors import UnsupportedError
 from snnc.ir import Model
-from snnc.passes.attention.group_attention import GroupAttention, dilated, windowed
+from snnc.passes.attention.group_attention import GroupAttention
+from snnc.passes.attention.pairs import dilated, windowed
 
 HEADS, SIZE = 3, 4
 
@@ -130,15 +132,20 @@ def test_what_is_left_alone(proto, stride, reason):
     assert [node.name for node in model.graph] == before
 
 
-def test_conversion_says_what_grouping_costs_and_refuses_where_nothing_is_grouped(tmp_path):
-    from pathlib import Path
-
+def test_conversion_says_what_grouping_costs_and_refuses_before_it_calibrates():
     path = Path(__file__).parents[2] / "sources" / "vit_torchscript.onnx"
     samples = np.random.default_rng(0).random((8, 3, 8, 8), dtype=np.float32)
     options = {"groups": 4, "attention": "grouped"}
     conversion = convert(path, ConvertOptions(**options), calibration=samples)
     (record,) = [entry for entry in conversion.approximations if entry.name == "group-attention"]
     assert any("% of the pairs are left" in note for note in record.notes)
-    assert any("cost of grouping on 8 samples" in note and "same class" in note for note in record.notes)
+    assert any("attention on 8 samples" in note and "same class" in note for note in record.notes)
+    read = []
     with pytest.raises(UnsupportedError, match=r"SNN464(.|\n)*stride 3"):
-        convert(path, ConvertOptions(**options, stride=3), calibration=samples)
+        convert(
+            path,
+            ConvertOptions(**options, stride=3),
+            calibration=samples,
+            progress=lambda done, count: read.append(done),
+        )
+    assert not read

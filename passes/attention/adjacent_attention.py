@@ -1,0 +1,73 @@
+"""Pass ``adjacent-attention``: global attention on a grid of patches becomes attention between neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from snnc.ir import Model
+from snnc.passes.attention.pairs import neighbours
+from snnc.passes.attention.recognise import recognise
+from snnc.passes.attention.writer import Writer
+from snnc.passes.editing import Editor, is_standard
+from snnc.pipeline.contract import PassResult, Semantics
+
+__all__ = ["AdjacentAttention"]
+
+
+@dataclass(frozen=True)
+class AdjacentAttention:
+    """Let each patch of a grid attend to its neighbours only: the patch-adjacency mask, with real skipping.
+
+    Neighbours are at most ``window // 2`` rows and columns apart. A class token in front of the grid attends
+    to all and is seen by all. Products of other pairs are gone, not masked: patches with equally many
+    neighbours are computed together. What the network computes changes; fine-tune it in this form before
+    export to recover what that costs.
+
+    Matches:
+        What `GroupAttention` matches.
+    Leaves alone:
+        "its heads are no axis of their own", "its tokens are no square grid", "a mask or bias on its
+        scores", "its queries and keys differ in number", "a window of ... leaves no pair out".
+    Keeps:
+        The name of the result.
+
+    Attributes:
+        window: Side of the neighbourhood, odd.
+
+    Source:
+        BSViT (arXiv 2604.23165), patch-adjacency masking; semantics note 5.1.
+    """
+
+    window: int = 3
+
+    name: ClassVar[str] = "adjacent-attention"
+    requires: ClassVar[frozenset[str]] = frozenset({"constants-folded", "unique-names"})
+    establishes: ClassVar[frozenset[str]] = frozenset()
+    invalidates: ClassVar[frozenset[str]] = frozenset({"no-dead-code", "sorted"})
+    semantics: ClassVar[Semantics] = "approximate"
+
+    def run(self, model: Model) -> PassResult:
+        """Rewrite; see the class."""
+        editor = Editor(model)
+        for node in [entry for entry in model.graph if is_standard(entry, "Softmax")]:
+            found = recognise(node)
+            if isinstance(found, str):
+                editor.fail(found, node)
+                continue
+            if self.window // 2 >= found.side - 1:
+                editor.fail(
+                    f"a window of {self.window} leaves no pair out of {found.side} x {found.side}", node
+                )
+                continue
+            parts = neighbours(np.arange(found.heads), found.side, self.window, found.extra)
+            writer = Writer(editor, found)
+            editor.replace(self.name, found.second.outputs[0], writer.write(parts), removed=found.removed)
+            editor.notes.append(
+                f"{found.softmax.name}: neighbours in {self.window} x {self.window} patches"
+                f"{', class token with all' if found.extra else ''}: "
+                f"{100 * writer.share(parts):.1f} % of the pairs are left"
+            )
+        return editor.result()

@@ -1,0 +1,192 @@
+"""Pass ``burst-attention``: softmax attention becomes additions of binary queries and bursts (DBSSA)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from snnc.coding import CodeBook
+from snnc.errors import InternalError, UsageError, Where
+from snnc.ir import AI_SNNC, Model, Node, Shape, Value
+from snnc.passes.attention.burst_fit import Fit, fit
+from snnc.passes.attention.pairs import neighbours
+from snnc.passes.attention.recognise import Attention, recognise
+from snnc.passes.attention.writer import Pairs, Writer
+from snnc.passes.editing import Editor, is_standard
+from snnc.passes.quantise.insert_quantisers import Choice
+from snnc.passes.recognise.uniform import quantise_attributes
+from snnc.pipeline.contract import PassResult, Semantics
+
+__all__ = ["CHOSEN", "BurstAttention", "Collect"]
+
+#: Metadata key of nodes whose constants were chosen here: what the choice is called.
+CHOSEN = "snnc.chosen_burst"
+#: Runs a model on the calibration data and hands on tensors, by name, batch by batch.
+Collect = Callable[[Model, Sequence[str], Callable[[str, Any], None]], None]
+_KINDS = ("q", "k", "v")
+
+
+@dataclass(frozen=True)
+class BurstAttention:
+    """Replace softmax attention by dual-channel burst attention: ``S = M * (Q K^T); O = g S V + b``.
+
+    Q is binary, K counts the spikes of a burst, V is a spike of either sign: both products are additions.
+    There is no softmax, so that this is another function; thresholds, and a gain and a constant for each channel,
+    are chosen so that the result comes closest to that of softmax on the calibration data. Train the network
+    in this form (`snnc.nn.DualChannelAttention`) to recover what it costs.
+
+    Matches:
+        What `GroupAttention` matches; without ``window`` the tokens need be no grid.
+    Leaves alone:
+        "its heads are no axis of their own", "a mask or bias on its scores", "its queries and keys differ in
+        number"; with ``window`` "its tokens are no square grid".
+    Keeps:
+        The name of the result.
+
+    Attributes:
+        bursts: B, the most spikes of a key.
+        window: Side of the neighbourhood that a patch sees, odd; 0: all tokens.
+        collect: Runs a model on the calibration data.
+        choices: What was chosen before, used instead.
+
+    Raises:
+        UsageError: SNN291 if there are neither calibration data nor choices.
+
+    Source:
+        BSViT (arXiv 2604.23165), DBSSA; semantics note 5.1.
+    """
+
+    bursts: int = 3
+    window: int = 0
+    collect: Collect | None = field(default=None, compare=False, repr=False)
+    choices: Mapping[str, Choice] | None = field(default=None, compare=False, repr=False)
+
+    name: ClassVar[str] = "burst-attention"
+    requires: ClassVar[frozenset[str]] = frozenset({"constants-folded", "unique-names"})
+    establishes: ClassVar[frozenset[str]] = frozenset()
+    invalidates: ClassVar[frozenset[str]] = frozenset({"no-dead-code", "sorted"})
+    semantics: ClassVar[Semantics] = "approximate"
+
+    @property
+    def books(self) -> tuple[CodeBook, CodeBook, CodeBook]:
+        """Codes of queries, keys and values."""
+        steps = self.bursts.bit_length()
+        return (
+            CodeBook(1, 1),
+            CodeBook(steps, steps).restricted(0, self.bursts),
+            CodeBook(1, 1, signed=True),
+        )
+
+    def run(self, model: Model) -> PassResult:
+        """Rewrite; see the class."""
+        editor = Editor(model)
+        found: list[Attention] = []
+        for node in [entry for entry in model.graph if is_standard(entry, "Softmax")]:
+            entry = recognise(node, grid=self.window > 0)
+            if isinstance(entry, str):
+                editor.fail(entry, node)
+                continue
+            found.append(entry if self.window else replace(entry, side=0, extra=0))
+        for entry, chosen in zip(found, self._choose(model, found), strict=True):
+            self._write(editor, entry, chosen)
+        return editor.result()
+
+    def _choose(self, model: Model, found: Sequence[Attention]) -> list[Fit]:
+        if not found:
+            return []
+        if self.choices is not None:
+            return [self._chosen(self.choices, _operands(entry)[3].name or "") for entry in found]
+        if self.collect is None:
+            raise UsageError(
+                "SNN291",
+                "thresholds of burst attention are chosen from calibration data",
+                hint="--calibrate x.npz",
+            )
+        seen: dict[str, list[Any]] = {}
+        room: dict[str, int] = {}
+        for entry in found:
+            names = [value.name or "" for value in _operands(entry)]
+            most = max(1, min(32, (1 << 22) // (entry.heads * entry.tokens**2)))
+            room.update({name: max(most, room.get(name, 0)) for name in names})
+
+        def take(name: str, array: Any) -> None:
+            kept = seen.setdefault(name, [])
+            left = room[name] - sum(map(len, kept))
+            if left > 0:
+                kept.append(np.array(array[:left], np.float32))
+
+        self.collect(model, list(room), take)
+        result = []
+        for entry in found:
+            arrays = [np.concatenate(seen[value.name or ""]) for value in _operands(entry)]
+            count = min(map(len, arrays))
+            mask = np.zeros((entry.tokens, entry.tokens), bool)
+            for part in self._pairs(entry):
+                for queries, keys in zip(part.queries, part.keys, strict=True):
+                    mask[np.ix_(queries, keys)] = True
+            mask[: entry.extra] = True
+            result.append(fit([array[:count] for array in arrays], mask, self.books))
+        return result
+
+    def _chosen(self, choices: Mapping[str, Choice], name: str) -> Fit:
+        labels = [f"{name}.burst.{kind}" for kind in (*_KINDS, "out")]
+        if any(label not in choices for label in labels):
+            raise InternalError("SNN161", "no quantiser was chosen", where=Where(tensor=labels[0]))
+        held = [choices[label] for label in labels]
+        gain = held[3].step
+        bias = held[3].offset if held[3].offset is not None else np.zeros_like(gain)
+        return Fit([float(entry.step) for entry in held[:3]], gain, bias, None)
+
+    def _pairs(self, entry: Attention) -> list[Pairs]:
+        heads, tokens = np.arange(entry.heads), np.arange(entry.tokens)[None]
+        if not self.window:
+            return [Pairs(heads, tokens, tokens)]
+        return neighbours(heads, entry.side, self.window, entry.extra)
+
+    def _write(self, editor: Editor, entry: Attention, chosen: Fit) -> None:
+        *operands, out = _operands(entry)
+        name = out.name or "attention"
+        coded: list[Value | None] = []
+        for kind, value, book, step in zip(_KINDS, operands, self.books, chosen.steps, strict=True):
+            held = editor.constant(f"{name}.burst.{kind}.step", np.asarray(step, np.float32))
+            code = editor.add(
+                entry.second,
+                "Quantise",
+                [value, held],
+                quantise_attributes(book, "away"),
+                domain=AI_SNNC,
+                name=f"{name}.burst.{kind}",
+                dtype=value.dtype,
+                shape=value.shape,
+            )
+            _mark(code, f"{name}.burst.{kind}")
+            coded.append(code)
+        writer, parts = Writer(editor, entry, coded, normalise=False), self._pairs(entry)
+        result = writer.write(parts)
+        same: dict[str, Any] = {"dtype": out.dtype, "shape": Shape(list(out.shape or ()))}
+        gain = editor.constant(f"{name}.burst.gain", chosen.gain.astype(np.float32))
+        bias = editor.constant(f"{name}.burst.bias", chosen.bias.astype(np.float32))
+        scaled = editor.add(entry.second, "Mul", [result, gain], name=f"{name}.burst.scaled", **same)
+        _mark(scaled, f"{name}.burst.out")
+        moved = editor.add(entry.second, "Add", [scaled, bias], name=f"{name}.burst.moved", **same)
+        editor.replace(self.name, out, moved, removed=entry.removed)
+        near = f", neighbours in {self.window} x {self.window} patches" if self.window else ""
+        cost = "" if chosen.explained is None else f"; {100 * chosen.explained:.1f} % of its variance is kept"
+        editor.notes.append(
+            f"{entry.softmax.name}: binary queries, bursts of {self.bursts}, values of both signs, no softmax"
+            f"{near}: {100 * writer.share(parts):.1f} % of the pairs are left{cost}"
+        )
+
+
+def _operands(entry: Attention) -> list[Value]:
+    values = (*entry.first.inputs, entry.second.inputs[1], entry.second.outputs[0])
+    return [value for value in values if value is not None]
+
+
+def _mark(value: Value, label: str) -> None:
+    node: Node | None = value.producer()
+    assert node is not None
+    node.metadata_props[CHOSEN] = label

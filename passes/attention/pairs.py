@@ -1,0 +1,75 @@
+"""Which tokens attend to which: dilated groups, windows, neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from snnc.passes.attention.writer import Index, Pairs
+
+__all__ = ["dilated", "neighbours", "of_groups", "windowed"]
+
+
+def dilated(side: int, stride: int) -> Index:
+    """Return the tokens of each dilated group of a square grid: ``(groups, tokens)``, numbered by row."""
+    grid = np.arange(side * side).reshape(side, side)
+    return np.stack([grid[i::stride, j::stride].ravel() for i in range(stride) for j in range(stride)])
+
+
+def windowed(side: int, window: int) -> Index:
+    """Return the tokens of each window of a square grid: ``(groups, tokens)``, numbered by row."""
+    grid = np.arange(side * side).reshape(side // window, window, side // window, window)
+    return grid.transpose(0, 2, 1, 3).reshape(-1, window * window)
+
+
+def of_groups(heads: Index, groups: Index, extra: int) -> list[Pairs]:
+    """Return pairs of a grid's groups; all attend to the class token too.
+
+    Args:
+        heads: Heads.
+        groups: Tokens of each group, numbered from the first of the grid.
+        extra: Class tokens in front of the grid, 0 or 1.
+    """
+    tokens = groups + extra
+    if not extra:
+        return [Pairs(heads, tokens, tokens)]
+    return [Pairs(heads, tokens, _with_class_token(tokens))]
+
+
+def neighbours(heads: Index, side: int, window: int, extra: int) -> list[Pairs]:
+    """Return pairs of patches at most ``window // 2`` rows and columns apart (semantics note 5.1).
+
+    Patches at a border have fewer neighbours: those with equally many are one part, so that no pair has to
+    be masked.
+
+    Args:
+        heads: Heads.
+        side: Side of the grid.
+        window: Side of the neighbourhood, odd.
+        extra: Class tokens in front of the grid, 0 or 1.
+    """
+    reach = window // 2
+    grid = np.arange(side * side).reshape(side, side)
+    by_count: dict[int, list[tuple[int, Index]]] = {}
+    for row in range(side):
+        for column in range(side):
+            near = grid[max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1]
+            by_count.setdefault(near.size, []).append((int(grid[row, column]), near.ravel()))
+    parts = []
+    for _, entries in sorted(by_count.items()):
+        queries = np.array([[token] for token, _ in entries], np.int64) + extra
+        keys = _stack([near for _, near in entries]) + extra
+        if len(entries) == 1 or (keys == keys[0]).all():
+            # All of them see the same: one group.
+            queries, keys = queries.reshape(1, -1), keys[:1]
+        parts.append(Pairs(heads, queries, _with_class_token(keys) if extra else keys))
+    return parts
+
+
+def _stack(rows: Sequence[Index]) -> Index:
+    return np.stack(rows).astype(np.int64)
+
+
+def _with_class_token(keys: Index) -> Index:
+    return np.concatenate([np.zeros((len(keys), 1), np.int64), keys], 1)

@@ -1,0 +1,175 @@
+"""Writes attention from some tokens to some: the products of the pairs that are left, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snnc.ir import Shape, Value, constant
+from snnc.passes.attention.recognise import Attention
+from snnc.passes.editing import Editor
+
+__all__ = ["Index", "Pairs", "Writer"]
+
+Index = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Groups of tokens that attend to groups of tokens, in some heads.
+
+    Attributes:
+        heads: Heads, ``(heads,)``, in a row.
+        queries: Tokens that attend, ``(groups, n)``.
+        keys: Tokens they attend to, ``(groups, m)``.
+    """
+
+    heads: Index
+    queries: Index
+    keys: Index
+
+    @property
+    def count(self) -> int:
+        """Number of pairs, of all heads."""
+        return len(self.heads) * int(self.queries.size) * int(self.keys.shape[1])
+
+
+class Writer:
+    """Writes the nodes of one attention, in front of its second product.
+
+    Args:
+        editor: Editor of the model.
+        found: The attention.
+        operands: Queries, keys and values in place of its own.
+        normalise: Whether scores are scaled and normalised by softmax; otherwise they are the weights.
+    """
+
+    def __init__(
+        self,
+        editor: Editor,
+        found: Attention,
+        operands: Sequence[Value | None] | None = None,
+        *,
+        normalise: bool = True,
+    ) -> None:
+        self._editor, self._found, self._anchor = editor, found, found.second
+        self._operands = operands or (*found.first.inputs, found.second.inputs[1])
+        self._normalise = normalise
+        out = found.second.outputs[0]
+        dims = list(out.shape or ())
+        self._type, self._size, self._batch = out.dtype, dims[-1], dims[0]
+        self._stem = out.name or "attention"
+
+    def write(self, parts: Sequence[Pairs]) -> Value:
+        """Attend in several parts and put heads and tokens back in their order; a class token sees all.
+
+        Args:
+            parts: Parts whose queries are all tokens of the grid, once for each head; parts of the same heads
+                are joined along tokens, the others along heads.
+
+        Returns:
+            The result ``(batch, heads, tokens, size)``.
+        """
+        found = self._found
+        by_heads: dict[tuple[int, ...], list[Pairs]] = {}
+        for part in parts:
+            by_heads.setdefault(tuple(part.heads.tolist()), []).append(part)
+        joined = [self._of_heads(group) for group in by_heads.values()]
+        result = joined[0]
+        if len(joined) > 1:
+            result = self._add(
+                "Concat", joined, "heads", [found.heads, found.tokens - found.extra], {"axis": 1}
+            )
+        if found.extra:
+            token = self._attend(self._class_token, "token")
+            result = self._add("Concat", [token, result], "tokens", [found.heads, found.tokens], {"axis": 2})
+        return result
+
+    def share(self, parts: Sequence[Pairs]) -> float:
+        """Return which part of all pairs is left, those of a class token included."""
+        found = self._found
+        pairs = sum(part.count for part in parts) + found.extra * self._class_token.count
+        return pairs / (found.heads * found.tokens**2)
+
+    @property
+    def _class_token(self) -> Pairs:
+        everything = np.arange(self._found.tokens)[None]
+        return Pairs(np.arange(self._found.heads), np.zeros((1, 1), np.int64), everything)
+
+    def _of_heads(self, parts: Sequence[Pairs]) -> Value:
+        heads, name = parts[0].heads, f"heads{parts[0].heads[0]}"
+        flat = []
+        for number, part in enumerate(parts):
+            label = name if len(parts) == 1 else f"{name}.part{number}"
+            mixed = self._attend(part, label)
+            if len(part.queries) > 1:
+                mixed = self._reshape(mixed, [len(heads), part.queries.size, self._size], f"{label}.flat")
+            flat.append(mixed)
+        tokens = np.concatenate([part.queries.ravel() for part in parts]) - self._found.extra
+        extents = [len(heads), tokens.size]
+        result = flat[0] if len(flat) == 1 else self._add("Concat", flat, f"{name}.all", extents, {"axis": 2})
+        if (np.diff(tokens) == 1).all():
+            return result
+        places = self._editor.constant(f"{self._stem}.{name}.order", np.argsort(tokens).astype(np.int64))
+        return self._add("Gather", [result, places], f"{name}.ordered", extents, {"axis": 2})
+
+    def _attend(self, part: Pairs, name: str) -> Value:
+        """Attend within groups; the result has an axis of groups behind the heads where there are several."""
+        dims = [len(part.queries)] if len(part.queries) > 1 else []
+        q = self._pick(self._operands[0], part.heads, part.queries, 2, dims, f"{name}.q")
+        k = self._pick(self._operands[1], part.heads, part.keys, 3, dims, f"{name}.k")
+        v = self._pick(self._operands[2], part.heads, part.keys, 2, dims, f"{name}.v")
+        square = [len(part.heads), *dims, part.queries.shape[1], part.keys.shape[1]]
+        weights = self._node("MatMul", [q, k], f"{name}.scores", square, {})
+        if self._normalise:
+            for number, scale in enumerate(self._found.scales):
+                inputs = [weights if constant(entry) is None else entry for entry in scale.inputs]
+                weights = self._node(scale.op_type, inputs, f"{name}.scale{number}", square, {})
+            weights = self._node("Softmax", [weights], f"{name}.softmax", square, {"axis": -1})
+        return self._add("MatMul", [weights, v], f"{name}.mixed", square[:-1], {})
+
+    def _add(
+        self, op: str, inputs: Sequence[Value | None], name: str, dims: list[Any], attrs: dict[str, Any]
+    ) -> Value:
+        """Add a node whose result has the batch, these dimensions, and the size of a head."""
+        return self._node(op, inputs, name, [*dims, self._size], attrs)
+
+    def _node(
+        self, op: str, inputs: Sequence[Value | None], name: str, dims: list[Any], attrs: dict[str, Any]
+    ) -> Value:
+        shape = Shape([self._batch, *dims])
+        label = f"{self._stem}.{name}"
+        return self._editor.add(self._anchor, op, inputs, attrs, name=label, dtype=self._type, shape=shape)
+
+    def _pick(
+        self, value: Value | None, heads: Index, tokens: Index, axis: int, dims: list[int], name: str
+    ) -> Value:
+        """Take the heads and the tokens of each group; the groups become an axis behind the heads."""
+        assert value is not None and value.shape is not None
+        extents = list(value.shape)[1:]
+        if len(heads) != extents[0]:
+            extents[0] = len(heads)
+            places = self._editor.constant(f"{self._stem}.{name}.heads", heads.astype(np.int64))
+            value = self._node("Gather", [value, places], f"{name}.of_heads", extents, {"axis": 1})
+        if tokens.size != extents[axis - 1] or (np.diff(tokens.ravel()) != 1).any():
+            extents[axis - 1] = tokens.size
+            places = self._editor.constant(f"{self._stem}.{name}.places", tokens.ravel().astype(np.int64))
+            value = self._node("Gather", [value, places], f"{name}.of_tokens", extents, {"axis": axis})
+        if not dims:
+            return value
+        cut = list(extents)
+        cut[axis - 1 : axis] = [len(tokens), tokens.shape[1]]
+        value = self._reshape(value, cut, f"{name}.cut")
+        if axis == 2:
+            return value
+        # (heads, size, groups, tokens) to (heads, groups, size, tokens)
+        swapped = [cut[0], cut[2], cut[1], cut[3]]
+        return self._node("Transpose", [value], f"{name}.groups", swapped, {"perm": [0, 1, 3, 2, 4]})
+
+    def _reshape(self, value: Value, dims: list[Any], name: str) -> Value:
+        target = self._editor.constant(f"{self._stem}.{name}.shape", np.array([0, *dims], np.int64))
+        return self._node("Reshape", [value, target], name, dims, {})
