@@ -208,7 +208,7 @@ def _front_end(
         options.layers,
         options.sizes,
         integers,
-        attention_pass(options, observer, choices),
+        attention_pass(options, observer.each_batch if observer is not None else None, choices),
     )
 
 

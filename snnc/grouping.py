@@ -8,13 +8,12 @@ from typing import Protocol
 
 import numpy as np
 
-from snnc.calibration import Calibration
 from snnc.data import Samples, first_samples
 from snnc.errors import Problem, UnsupportedError, UsageError, Where
 from snnc.ir import Model, clone
 from snnc.ops import attach_functions
 from snnc.passes.attention.adjacent_attention import AdjacentAttention
-from snnc.passes.attention.burst_attention import BurstAttention
+from snnc.passes.attention.burst_attention import BurstAttention, Collect
 from snnc.passes.attention.group_attention import GroupAttention
 from snnc.passes.quantise.insert_quantisers import Choice
 from snnc.pipeline import Instrument, PassRecord
@@ -40,13 +39,13 @@ class _Options(Protocol):
 
 
 def attention_pass(
-    options: _Options, observer: Calibration | None, choices: Mapping[str, Choice] | None
+    options: _Options, collect: Collect | None, choices: Mapping[str, Choice] | None
 ) -> Pass | None:
     """Return the pass that ``--attention`` asks for, None for global attention.
 
     Args:
         options: Of the conversion.
-        observer: Calibration data.
+        collect: Runs a model on the calibration data, if there are any.
         choices: What calibration chose before.
 
     Raises:
@@ -65,7 +64,6 @@ def attention_pass(
         )
     if options.attention == "adjacent":
         return AdjacentAttention(window or _NEIGHBOURS)
-    collect = observer.each_batch if observer is not None else None
     return BurstAttention(options.bursts, window, collect, choices)
 
 

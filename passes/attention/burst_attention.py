@@ -34,9 +34,9 @@ class BurstAttention:
     """Replace softmax attention by dual-channel burst attention: ``S = M * (Q K^T); O = g S V + b``.
 
     Q is binary, K counts the spikes of a burst, V is a spike of either sign: both products are additions.
-    There is no softmax, so that this is another function; thresholds, and a gain and a constant for each channel,
-    are chosen so that the result comes closest to that of softmax on the calibration data. Train the network
-    in this form (`snnc.nn.DualChannelAttention`) to recover what it costs.
+    There is no softmax, so that this is another function; thresholds, and a gain and a constant for each
+    channel, are chosen so that the result comes closest to that of softmax on the calibration data. Train the
+    network in this form (`snnc.nn.DualChannelAttention`) to recover what it costs.
 
     Matches:
         What `GroupAttention` matches; without ``window`` the tokens need be no grid.
