@@ -66,7 +66,6 @@ def integer_grid(
         Integers (int64, shape of ``charge``) and steps (float64, size 1 along ``axes``) with
         charge ≈ integers · step; the nearest integer is taken, ties to even.
     """
-    magnitude = np.abs(charge)
     if form.largest is None:
         count = int(np.prod([charge.shape[axis] for axis in axes]))
         room = EXACT_FLOAT32 - 1 - input_bound * ((count + 1) // 2)
@@ -76,9 +75,10 @@ def integer_grid(
                 f"{count} weights per output leave no room for exact float32 sums",
                 hint="use --weights int8",
             )
-        step = magnitude.sum(axis=axes, keepdims=True) * input_bound / room
+        step = np.abs(charge).sum(axis=axes, keepdims=True) * input_bound / room
     else:
-        step = magnitude.max(axis=axes, keepdims=True) / form.largest
+        peak = np.maximum(charge.max(axis=axes, keepdims=True), -charge.min(axis=axes, keepdims=True))
+        step = peak / form.largest
     largest = float(step.max())
     if largest == 0.0:
         return np.zeros(charge.shape, dtype=np.int64), np.ones(step.shape, dtype=np.float64)

@@ -224,7 +224,7 @@ def _input_steps(node: Node, data: Coded | Merged | Fixed, shape: tuple[int, ...
 
 def _width(integers: npt.NDArray[np.int64]) -> str:
     """Width of signed integers that hold these values, as text."""
-    largest = int(np.abs(integers).max(initial=0))
+    largest = max(int(integers.max(initial=0)), -int(integers.min(initial=0)))
     return f"{largest.bit_length() + 1}-bit"
 
 
