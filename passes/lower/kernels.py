@@ -49,6 +49,7 @@ class Buffer:
         address: First byte in its home, once planned.
         low: Smallest value.
         high: Largest value.
+        origin: The buffer of which this is a core's copy.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Buffer:
     address: int = -1
     low: int = 0
     high: int = 0
+    origin: Buffer | None = None
 
     @property
     def size(self) -> int:

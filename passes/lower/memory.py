@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from snnc.passes.lower.kernels import Buffer
@@ -59,17 +59,39 @@ def live_ranges(order: Sequence[Macro]) -> list[Span]:
 
 
 def plan(spans: Sequence[Span]) -> Plan:
-    """Place buffers: the largest first, each at the lowest offset where it meets nobody alive.
+    """Place buffers one after the other, each at the lowest offset where it meets nobody alive.
+
+    The largest go first; where that needs more than is alive at once, other orders are tried as well.
 
     Args:
         spans: Buffers of one memory with their lives.
     """
     bound, crowded = _bound(spans)
+    best: tuple[dict[int, int], int] | None = None
+    for key in _ORDERS:
+        offsets, peak = _place(sorted(spans, key=key))
+        if best is None or peak < best[1]:
+            best = (offsets, peak)
+        if peak <= bound:
+            break
+    assert best is not None
+    return Plan(*best, bound, crowded)
+
+
+#: Largest first; those that live longest; those that take most room for the longest time; oldest first.
+_ORDERS: tuple[Callable[[Span], tuple[int, int]], ...] = (
+    lambda span: (-_room(span.buffer), span.first),
+    lambda span: (span.first - span.last, -_room(span.buffer)),
+    lambda span: ((span.first - span.last - 1) * _room(span.buffer), span.first),
+    lambda span: (span.first, -_room(span.buffer)),
+)
+
+
+def _place(ordered: Sequence[Span]) -> tuple[dict[int, int], int]:
     placed: dict[int, list[tuple[int, int, Span]]] = {}
     offsets: dict[int, int] = {}
     peak = 0
-    ordered = sorted(enumerate(spans), key=lambda item: (-_room(item[1].buffer), item[1].first, item[0]))
-    for _, span in ordered:
+    for span in ordered:
         need = _room(span.buffer)
         buckets = range(span.first // _BUCKET, span.last // _BUCKET + 1)
         rivals = {
@@ -87,7 +109,7 @@ def plan(spans: Sequence[Span]) -> Plan:
         peak = max(peak, offset + need)
         for bucket in buckets:
             placed.setdefault(bucket, []).append((offset, offset + need, span))
-    return Plan(offsets, peak, bound, crowded)
+    return offsets, peak
 
 
 def _bound(spans: Sequence[Span]) -> tuple[int, int]:

@@ -30,6 +30,8 @@ class Macro:
         spikes: Most spikes of one code that it reads.
         mean: Their mean if every code is as likely as any other.
         tap: Tensor, extents, begin and place of a part that is complete behind it.
+        core: The core that executes it.
+        peer: The core at the other end of a message.
     """
 
     lowered: Lowered
@@ -39,6 +41,8 @@ class Macro:
     spikes: int = 0
     mean: float = 0.0
     tap: tuple[str, tuple[int, ...], tuple[int, ...], View] | None = None
+    core: int = 0
+    peer: int = 0
 
 
 @dataclass
@@ -193,17 +197,24 @@ def _finer(parts: int, extent: int) -> int:
 
 
 class _Tiler:
-    """Cuts one group."""
+    """Cuts the part of one group that a core has."""
 
-    def __init__(self, group: Group, cut: _Cut, inside: set[int]) -> None:
-        self.group, self.cut, self.inside = group, cut, inside
+    def __init__(self, group: Group, cut: _Cut, inside: set[int], share: Box, core: int) -> None:
+        self.group, self.cut, self.inside, self.share, self.core = group, cut, inside, share, core
         self.written = group.written
         self.held: dict[tuple[int, Box], View] = {}
 
     def tasks(self) -> Iterator[Task]:
-        counts = _counts(self.group.extents, self.cut.parts)
+        own = [end - begin for begin, end in self.share]
+        # As many parts as make tiles no larger than those of the whole.
+        sizes = [-(-extent // n) for extent, n in zip(self.group.extents, self.cut.parts, strict=True)]
+        parts = [-(-extent // size) for extent, size in zip(own, sizes, strict=True)]
+        counts = _counts(own, parts)
         for index in product(*(range(count) for count in counts)):
-            yield from self._tile(_box_of(self.group.extents, self.cut.parts, index))
+            inner = _box_of(own, parts, index)
+            yield from self._tile(
+                tuple((at + b, at + e) for (at, _), (b, e) in zip(self.share, inner, strict=True))
+            )
 
     def _tile(self, box: Box) -> Iterator[Task]:
         task = Task()
@@ -231,14 +242,23 @@ class _Tiler:
                         tap = (kernel.tensor, whole.shape, begin, views[0])
                     target = task.loads if kernel.name == "LDX" else task.work
                     target.append(
-                        Macro(lowered, kernel.node, kernel.tensor, label, kernel.spikes, kernel.mean, tap)
+                        Macro(
+                            lowered,
+                            kernel.node,
+                            kernel.tensor,
+                            label,
+                            kernel.spikes,
+                            kernel.mean,
+                            tap,
+                            self.core,
+                        )
                     )
                 if len(parts) > 1 and step < len(parts) - 1:
                     yield task
                     task = Task()
         for (_, part), (kernel, item, view) in stores.items():
             for lowered in transfer("ST", item.view.part(part), view):
-                task.stores.append(Macro(lowered, kernel.node, kernel.tensor, label))
+                task.stores.append(Macro(lowered, kernel.node, kernel.tensor, label, core=self.core))
         yield task
 
     def _place(
@@ -269,7 +289,7 @@ class _Tiler:
         staged = _staging(source, f"{buffer.name}[{label}]")
         self.held[key] = staged
         for lowered in transfer("LD", _stored(staged), _stored(source)):
-            task.loads.append(Macro(lowered, kernel.node, buffer.name, label))
+            task.loads.append(Macro(lowered, kernel.node, buffer.name, label, core=self.core))
         return staged
 
     def _inside(self, item: Operand, part: Box, local: dict[int, tuple[Buffer, dict[int, int]]]) -> View:
@@ -321,15 +341,15 @@ class Tiling:
         self._cuts: dict[tuple[Any, ...], tuple[Group, _Cut | None]] = {}
         self._tasks: dict[tuple[Any, ...], list[Task]] = {}
 
-    def tasks(self, groups: list[Group], share: float) -> tuple[list[list[Task]], set[int]]:
-        """Cut every group.
+    def settle(self, groups: list[Group], share: float) -> set[int]:
+        """Find how every group is cut.
 
         Args:
             groups: Groups in order; those that do not fit as they are joined are taken apart, in place.
             share: How much of the memories for weights and tables one tile may fill.
 
         Returns:
-            Tiles of each group, and the buffers that live inside tiles, by identity.
+            The buffers that live inside tiles, by identity.
 
         Raises:
             UnsupportedError: SNN480, even the smallest tile of a node does not fit.
@@ -345,7 +365,7 @@ class Tiling:
             else:
                 place += 1
         # What was taken apart changes only what passed between the parts.
-        return [self._tiles(group, inside, share) for group in groups], inside
+        return inside
 
     def _key(self, group: Group, inside: set[int], share: float) -> tuple[Any, ...]:
         buffers = {id(item.view.buffer): item.view.buffer for k in group.kernels for item in k.operands}
@@ -359,15 +379,24 @@ class Tiling:
             self._cuts[key] = (group, _fit(group, self.arch, inside, share))
         return self._cuts[key][1]
 
-    def _tiles(self, group: Group, inside: set[int], share: float) -> list[Task]:
-        key = self._key(group, inside, share)
+    def tiles(self, group: Group, inside: set[int], share: float, box: Box, core: int) -> list[Task]:
+        """Return the tiles of the part of a group that a core has.
+
+        Args:
+            group: A group that was settled.
+            inside: Buffers that live inside tiles, by identity.
+            share: As it was settled.
+            box: The part of its index space.
+            core: The core.
+        """
+        key = (*self._key(group, inside, share), box, core)
         if key not in self._tasks:
             cut = self._cut(group, inside, share)
             if cut is None:
                 raise InternalError(
                     "SNN173", "a group that was cut does not fit", where=Where(node=group.names[0])
                 )
-            self._tasks[key] = list(_Tiler(group, cut, inside).tasks())
+            self._tasks[key] = list(_Tiler(group, cut, inside, box, core).tasks())
         return self._tasks[key]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from snnc.isa.arch import Arch
 from snnc.isa.codec import Instruction
@@ -21,12 +22,12 @@ _FRAME = "(program)"
 
 @dataclass
 class Words:
-    """A program with its lines.
+    """The programs of all cores, one behind the other, with their lines.
 
     Attributes:
-        instructions: The program.
+        instructions: The words.
         lines: What each instruction is for.
-        place: Index of each macro in the program.
+        place: Index of each macro in the words.
     """
 
     instructions: list[Instruction] = field(default_factory=list)
@@ -85,42 +86,75 @@ def assemble_words(order: Sequence[Macro], arch: Arch) -> Words:
     """Make the program of instructions whose buffers have addresses.
 
     Args:
-        order: Instructions in program order.
+        order: Instructions of all cores in one order.
         arch: The machine.
     """
     resolved = [{name: _descriptor(ref) for name, ref in macro.lowered.refs.items()} for macro in order]
-    accesses = []
+    accesses: list[Access] = []
     for macro, places in zip(order, resolved, strict=True):
         form = FORMS[macro.lowered.name]
         touched = tuple((places[item.name], item.role != "reads") for item in form.fields if item.role)
-        accesses.append(Access(form.queue, touched))
-    accesses.append(Access("C", (), waits=True))
-    tokens = order_queues(accesses, arch.token_depth)
-    words = Words()
-    registers = _Registers()
-    for index, (macro, places) in enumerate(zip(order, resolved, strict=True)):
-        form = FORMS[macro.lowered.name]
-        names = [item.name for item in form.fields if item.kind == "register"]
-        line = Line(macro.node, macro.tensor, macro.tile, macro.spikes, macro.mean)
-        numbers, setup = registers.take(form.queue, [places[name] for name in names])
-        for instruction in setup:
-            words.instructions.append(instruction)
-            words.lines.append(line)
-        fields = {**macro.lowered.fields, **dict(zip(names, numbers, strict=True))}
-        words.place.append(len(words.instructions))
-        words.instructions.append(
-            Instruction(
-                form.name,
-                {item.name: fields[item.name] for item in form.fields},
-                form.queue,
-                _sorted(tokens.pop[index]),
-                _sorted(tokens.push[index]),
+        giver = len(accesses) - 1 if form.name == "RECV" else None
+        other = macro.peer if form.name in ("SEND", "RECV") else None
+        accesses.append(Access(form.queue, touched, core=macro.core, giver=giver, peer=other))
+    accesses += [Access("C", (), waits=True, core=core) for core in range(arch.cores)]
+    cores = [_Core() for _ in range(arch.cores)]
+    # Core and place in its program of each macro; each core's last access is its end.
+    where: dict[int, tuple[int, int]] = {}
+    for entry in order_queues(accesses, arch.token_depth, arch.cores):
+        core = cores[entry.core]
+        if 0 <= entry.index < len(order):
+            macro = order[entry.index]
+            name, line = (
+                macro.lowered.name,
+                Line(macro.node, macro.tensor, macro.tile, macro.spikes, macro.mean),
             )
+            fields = {**macro.lowered.fields, **core.registers_for(name, resolved[entry.index], line)}
+        else:
+            name, line = entry.name or "HALT", Line(_FRAME)
+            fields = {} if entry.name else {"code": 0}
+        if entry.tag >= 0:
+            fields |= {"core": entry.peer, "tag": entry.tag}
+        where[entry.index] = (entry.core, len(core.instructions))
+        core.put(
+            Instruction(
+                name,
+                {item.name: fields[item.name] for item in FORMS[name].fields},
+                entry.queue,
+                _sorted(entry.pop),
+                _sorted(entry.push),
+            ),
+            line,
         )
-        words.lines.append(line)
-    words.instructions.append(Instruction("HALT", {"code": 0}, "C", _sorted(tokens.pop[-1]), ""))
-    words.lines.append(Line(_FRAME))
-    return words
+    starts = list(accumulate((len(core.instructions) for core in cores), initial=0))
+    return Words(
+        [item for core in cores for item in core.instructions],
+        [line for core in cores for line in core.lines],
+        [starts[where[index][0]] + where[index][1] for index in range(len(order))],
+    )
+
+
+class _Core:
+    """The program of one core while it is made."""
+
+    def __init__(self) -> None:
+        self.instructions: list[Instruction] = []
+        self.lines: list[Line] = []
+        self.registers = _Registers()
+
+    def put(self, instruction: Instruction, line: Line) -> None:
+        """Append an instruction."""
+        self.instructions.append(instruction)
+        self.lines.append(line)
+
+    def registers_for(self, name: str, places: Mapping[str, Descriptor], line: Line) -> dict[str, int]:
+        """Set the descriptors of an instruction that are not set; return the number of each."""
+        form = FORMS[name]
+        names = [item.name for item in form.fields if item.kind == "register"]
+        numbers, setup = self.registers.take(form.queue, [places[item] for item in names])
+        for instruction in setup:
+            self.put(instruction, line)
+        return dict(zip(names, numbers, strict=True))
 
 
 def _sorted(queues: set[str]) -> str:

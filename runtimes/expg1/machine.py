@@ -1,10 +1,10 @@
-"""One core of ExpG-1: memories, four queues, tokens."""
+"""The machine: cores with memories, four queues and tokens; messages between them; shared DRAM."""
 
 from __future__ import annotations
 
 import random
-from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from snnc.errors import InputError, Where
 from snnc.isa.codec import decode_all
-from snnc.isa.program import Descriptor, Port, Program, Step, Tap, follow, in_queues, strided
-from snnc.isa.table import QUEUES
+from snnc.isa.order import GIVES, TAKES, Queue, cores_of, in_queues, peer
+from snnc.isa.program import Descriptor, Port, Program, Step, Tap, follow, strided
 from snnc.runtimes.expg1.semantics import SEMANTICS
 
 __all__ = ["Machine", "Retired"]
@@ -41,21 +41,32 @@ class Machine:
         for tap in program.taps:
             self._taps[tap.pc].append(tap)
         arch = program.arch
-        self.memory = {
-            name: np.zeros(-(-arch.capacity(name) // 8) * 8, np.uint8)
-            for name in ("WMEM", "SMEM", "AMEM", "TMEM")
-        }
+        cores = cores_of(self.steps)
+        if cores > len(program.sites):
+            raise InputError("SNN366", f"words for {cores} cores, the program has {len(program.sites)}")
         touched = [place for step in self.steps for place, _ in step.accesses() if place.memory == "DRAM"]
         touched += [port.place for port in (*program.inputs, *program.outputs)]
         size = max([len(program.image), *(place.span[1] for place in touched)])
         if size > arch.dram:
             raise InputError("SNN366", f"the program reaches byte {size} of {arch.dram} bytes of DRAM")
-        self.memory["DRAM"] = np.zeros(-(-size // 8) * 8, np.uint8)
-        self.memory["DRAM"][: len(program.image)] = np.frombuffer(program.image, np.uint8)
+        dram = np.zeros(-(-size // 8) * 8, np.uint8)
+        dram[: len(program.image)] = np.frombuffer(program.image, np.uint8)
+        #: Memories of each core by name; DRAM is the same for all.
+        self.memory = [
+            {
+                "DRAM": dram,
+                **{
+                    name: np.zeros(-(-arch.capacity(name) // 8) * 8, np.uint8)
+                    for name in ("WMEM", "SMEM", "AMEM", "TMEM")
+                },
+            }
+            for _ in range(cores)
+        ]
+        self._messages: dict[tuple[int, int], deque[tuple[int, Array | None]]] = defaultdict(deque)
 
-    def look(self, place: Descriptor, *, writable: bool = False) -> Array:
-        """Return the elements of a descriptor."""
-        return strided(self.memory[place.memory], place, writable=writable)
+    def look(self, place: Descriptor, *, core: int = 0, writable: bool = False) -> Array:
+        """Return the elements of a descriptor, in the memory of a core or in DRAM."""
+        return strided(self.memory[core][place.memory], place, writable=writable)
 
     def write(self, port: Port, array: Array) -> None:
         """Write a tensor that the host gives.
@@ -97,72 +108,89 @@ class Machine:
                 raise InputError("SNN367", "is not given", where=Where(tensor=port.tensor))
             self.write(port, np.asarray(inputs[port.tensor]))
         seen: dict[str, Array] = {}
+        self._messages.clear()
         for step in self._schedule(seed):
             given, written = self._execute(step)
             if watch is not None:
                 watch(step, given, written)
             for tap in self._taps.get(step.index, ()):
                 if taps is None or tap.tensor in taps:
-                    self._keep(tap, seen)
+                    self._keep(tap, step.core, seen)
         outputs = {port.tensor: self.look(port.place).copy() for port in self.program.outputs}
         return outputs, seen
 
-    def _keep(self, tap: Tap, seen: dict[str, Array]) -> None:
-        part = self.look(tap.place)
+    def _keep(self, tap: Tap, core: int, seen: dict[str, Array]) -> None:
+        part = self.look(tap.place, core=core)
         whole = seen.setdefault(tap.tensor, np.zeros(tap.shape, part.dtype))
         whole[tuple(slice(b, b + n) for b, n in zip(tap.begin, part.shape, strict=True))] = part
 
-    def _schedule(self, seed: int | None) -> Any:
-        """Yield instructions in an order that the tokens allow."""
-        tokens: dict[tuple[str, str], int] = defaultdict(int)
-        depth = self.program.arch.token_depth
+    def _schedule(self, seed: int | None) -> Iterator[Step]:
+        """Yield instructions in an order that tokens and messages allow."""
+        tokens: dict[tuple[Queue, str], int] = defaultdict(int)
+        depth, inbox = self.program.arch.token_depth, self.program.arch.inbox
 
         def ready(step: Step) -> bool:
-            name = step.instruction
-            return all(tokens[queue, name.queue] for queue in name.pop) and all(
-                tokens[name.queue, queue] < depth for queue in name.push
+            core, name = step.core, step.instruction
+            if name.name in TAKES and not self._messages[peer(step), core]:
+                return False
+            if name.name in GIVES and len(self._messages[core, peer(step)]) >= inbox:
+                return False
+            return all(tokens[(core, queue), name.queue] for queue in name.pop) and all(
+                tokens[(core, name.queue), queue] < depth for queue in name.push
             )
 
         def retire(step: Step) -> None:
-            name = step.instruction
+            core, name = step.core, step.instruction
             for queue in name.pop:
-                tokens[queue, name.queue] -= 1
+                tokens[(core, queue), name.queue] -= 1
             for queue in name.push:
-                tokens[name.queue, queue] += 1
+                tokens[(core, name.queue), queue] += 1
 
-        if seed is None:
-            for step in self.steps:
-                if not ready(step):
-                    raise InputError("SNN368", f"instruction {step.index} waits for a token in program order")
-                yield step
-                retire(step)
-            return
+        lines = self._lines(seed)
+        heads = [0] * len(lines)
         draw = random.Random(seed)
-        queues = in_queues(self.steps)
-        heads = dict.fromkeys(QUEUES, 0)
         while True:
-            waiting = [queue for queue in QUEUES if heads[queue] < len(queues[queue])]
+            waiting = [line for line, steps in enumerate(lines) if heads[line] < len(steps)]
             if not waiting:
                 return
-            able = [queue for queue in waiting if ready(queues[queue][heads[queue]])]
+            able = [line for line in waiting if ready(lines[line][heads[line]])]
             if not able:
-                stuck = [queues[queue][heads[queue]].index for queue in waiting]
-                raise InputError("SNN368", f"deadlock: instructions {stuck} wait for tokens")
-            queue = draw.choice(able)
-            step = queues[queue][heads[queue]]
-            heads[queue] += 1
-            yield step
-            retire(step)
+                stuck = [lines[line][heads[line]].index for line in waiting]
+                raise InputError("SNN368", f"deadlock: instructions {stuck} wait for tokens or messages")
+            # Without a seed every core goes on as far as it can.
+            line = able[0] if seed is None else draw.choice(able)
+            while heads[line] < len(lines[line]) and ready(lines[line][heads[line]]):
+                step = lines[line][heads[line]]
+                heads[line] += 1
+                yield step
+                retire(step)
+                if seed is not None:
+                    break
+
+    def _lines(self, seed: int | None) -> list[list[Step]]:
+        """Return what is executed in order: the text of each core, or with a seed each of its queues."""
+        if seed is not None:
+            return list(in_queues(self.steps).values())
+        lines: list[list[Step]] = [[] for _ in self.memory]
+        for step in self.steps:
+            lines[step.core].append(step)
+        return lines
 
     def _execute(self, step: Step) -> tuple[Mapping[str, Array], Array | None]:
         name = step.instruction.name
         if name in _FRAME:
             return {}, None
         form = step.instruction.form
-        given = {field: self.look(place) for field, place in step.operands.items()}
-        result = SEMANTICS[name](step, given, self.serial)
+        given = {field: self.look(place, core=step.core) for field, place in step.operands.items()}
+        if name in GIVES:
+            content = given["src"].copy() if given else None
+            self._messages[step.core, peer(step)].append((step.instruction.fields["tag"], content))
+            return given, None
+        result = self._take(step, given) if name in TAKES else SEMANTICS[name](step, given, self.serial)
+        if result is None:
+            return given, None
         target = step.operands[form.operands("writes", "updates")[0]]
-        view = self.look(target, writable=True)
+        view = self.look(target, core=step.core, writable=True)
         if result.dtype != view.dtype and result.size:
             limits = np.iinfo(view.dtype)
             if result.dtype.itemsize > view.itemsize or result.dtype.kind != view.dtype.kind:
@@ -174,3 +202,14 @@ class Machine:
                     )
         view[...] = result.reshape(view.shape)
         return given, view
+
+    def _take(self, step: Step, given: Mapping[str, Array]) -> Array | None:
+        """Return the elements of the next message, or None if it has none."""
+        tag, content = self._messages[peer(step), step.core].popleft()
+        wanted = given.get("dst")
+        same = (content is None) == (wanted is None)
+        if content is not None and wanted is not None:
+            same = (content.shape, content.dtype) == (wanted.shape, wanted.dtype)
+        if not same or tag != step.instruction.fields["tag"]:
+            raise InputError("SNN368", f"instruction {step.index}: message {tag} is not the one it waits for")
+        return content

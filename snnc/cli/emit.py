@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import click
 
 from snnc.cli import options
@@ -19,7 +22,7 @@ __all__ = ["command"]
 @click.argument("model", metavar="OUT.snn.onnx")
 @click.option("-o", "--output", "target", required=True, metavar="DIR", help="Folder of the bundle.")
 @click.option("--arch", metavar="FILE", help="Sizes of the machine, JSON; default the reference sizes.")
-@click.option("--cores", type=click.IntRange(1), default=1, show_default=True, help="Number of cores.")
+@click.option("--cores", type=click.IntRange(1, 256), help="Number of cores; default what --arch says, or 1.")
 @click.option(
     "--format",
     "form",
@@ -36,7 +39,7 @@ def command(
     model: str,
     target: str,
     arch: str | None,
-    cores: int,
+    cores: int | None,
     form: str,
     data: str | None,
     seed: int,
@@ -48,28 +51,28 @@ def command(
     from snnc.emit.compiled import compile_program
     from snnc.emit.profile import profile
     from snnc.emit.report import report
-    from snnc.errors import UnsupportedError, UsageError
-    from snnc.isa.arch import read_arch
+    from snnc.errors import UsageError
+    from snnc.isa.arch import Arch, read_arch
     from snnc.runtimes.common import one_sample
 
     if form != "expg1":
         raise UsageError("SNN287", "bundles of ExpG-1 are what can be written so far", hint="--format expg1")
-    if cores != 1:
-        raise UnsupportedError(
-            "SNN483", f"{cores} cores: programs are for one core so far", hint="leave --cores out"
-        )
     check_folder(target, force=output.settings.force)
-    compiled = compile_program(load_spiking(model), None if arch is None else read_arch(arch))
+    machine = Arch() if arch is None else read_arch(arch)
+    machine = machine if cores is None else replace(machine, cores=cores)
+    compiled = compile_program(load_spiking(model), machine)
     runtime = compiled.runtime()
     source = data or "random:1"
     feeds = one_sample(load_samples(source, runtime.inputs, seed=seed), runtime.inputs)
     counted = profile(compiled, feeds)
     hashes = write_bundle(compiled, counted, feeds, target, force=output.settings.force)
     found = report(compiled, counted)
+    many = len(found["cores"]) > 1
     for memory, use in found["memory_bytes"].items():
+        which = ", of the core that needs most" if many and memory != "DRAM" else ""
         output.say(
             f"{memory}: peak {bytes_text(use['peak'])} of {bytes_text(use['capacity'])}, lower bound "
-            f"{bytes_text(use['lower_bound'])}"
+            f"{bytes_text(use['lower_bound'])}{which}"
         )
     for name in found["host"]["before"] + found["host"]["after"]:
         output.say(f"on the host: {name}")
@@ -80,14 +83,26 @@ def command(
         output,
         [
             ("instructions", f"{found['instructions']:,}"),
+            *([("cores", _cores_text(found))] if many else []),
             ("cycles", f"{cycles['counted']:,} (expected {cycles['expected']:,}, worst {cycles['worst']:,})"),
             ("latency", f"{found['latency_time_steps']} time-steps"),
             ("SOPs", f"{found['sops']:,}"),
             ("energy, papers", f"{energy['papers'] / 1e6:.4g} µJ (0.9 pJ per SOP)"),
             ("energy, datapath", f"{energy['datapath'] / 1e6:.4g} µJ (integer additions, comparisons)"),
             ("energy, full", f"{energy['full'] / 1e6:.4g} µJ (memories and instructions too)"),
-            ("proved", "tokens, deadlock, races, memory, overflow"),
+            ("proved", "tokens, deadlock, races, memory, overflow" + (", messages, routes" if many else "")),
             ("written", f"{target} ({len(hashes)} files)"),
         ],
     )
     output.document({"model": model, "written": target, "files": sorted(hashes), **found})
+
+
+def _cores_text(found: dict[str, Any]) -> str:
+    """Say what several cores send each other, and how busy they are."""
+    cores = found["cores"]
+    sent = sum(core["bytes_sent"] for core in cores)
+    busy = [100 * core["utilisation"]["C"] for core in cores]
+    return (
+        f"{len(cores)}, computing {min(busy):.0f} to {max(busy):.0f} % of the time; "
+        f"{sum(core['messages'] for core in cores):,} messages, {bytes_text(sent)}"
+    )

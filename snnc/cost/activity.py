@@ -14,6 +14,7 @@ from snnc.cost.fanout import spike_counts
 from snnc.isa.arch import Arch
 from snnc.isa.codec import WORD_BYTES
 from snnc.isa.geometry import windows
+from snnc.isa.order import GIVES, TAKES
 from snnc.isa.program import Descriptor, Line, Step
 
 __all__ = ["Activity", "estimated", "measured"]
@@ -21,6 +22,7 @@ __all__ = ["Activity", "estimated", "measured"]
 Array = npt.NDArray[Any]
 _FRAME = frozenset({"NOP", "HALT", "TDESC", "TSTRIDE"})
 _ROOT_DIGITS = 31
+_HEAD = 4
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Activity:
         sops: Synaptic operations: one spike at one synapse.
         additions: Other additions and subtractions.
         comparisons: Comparisons.
-        traffic: Bytes read and written, by memory; ``IMEM`` is the instruction itself.
+        traffic: Bytes read and written, by memory; ``IMEM`` is the instruction itself, ``NOC``
+            counts a byte for each hop.
     """
 
     cycles: int
@@ -75,24 +78,26 @@ def _assumed(spikes: float, most: int) -> Count:
     return count
 
 
-def measured(step: Step, given: Mapping[str, Array], arch: Arch) -> Activity:
+def measured(step: Step, given: Mapping[str, Array], arch: Arch, hops: int = 0) -> Activity:
     """Count what an instruction did.
 
     Args:
         step: The instruction.
         given: Its operands as they were when it ran.
         arch: The machine.
+        hops: Routers that a message which it gives passes.
     """
-    return _activity(step, given, arch, _counted)
+    return _activity(step, given, arch, _counted, hops)
 
 
-def estimated(step: Step, line: Line, arch: Arch, *, worst: bool) -> Activity:
+def estimated(step: Step, line: Line, arch: Arch, hops: int = 0, *, worst: bool) -> Activity:
     """Estimate what an instruction will do, without data.
 
     Args:
         step: The instruction.
         line: What is known of the codes that it reads.
         arch: The machine.
+        hops: Routers that a message which it gives passes.
         worst: Every code has its most spikes; otherwise every code of a book is as likely as any other.
     """
     if step.instruction.name in _FRAME:
@@ -100,7 +105,7 @@ def estimated(step: Step, line: Line, arch: Arch, *, worst: bool) -> Activity:
     most = line.spikes or step.instruction.fields.get("t", 1)
     mean = float(most) if worst else line.mean or most / 2
     given = {name: np.broadcast_to(np.int8(0), place.shape) for name, place in step.operands.items()}
-    return _activity(step, given, arch, _assumed(mean, most))
+    return _activity(step, given, arch, _assumed(mean, most), hops)
 
 
 def _frame() -> Activity:
@@ -113,10 +118,12 @@ def _stored(place: Descriptor) -> int:
     return math.prod(extents) * place.itemsize
 
 
-def _activity(step: Step, given: Mapping[str, Array], arch: Arch, count: Count) -> Activity:
+def _activity(step: Step, given: Mapping[str, Array], arch: Arch, count: Count, hops: int) -> Activity:
     name = step.instruction.name
     if name in _FRAME:
         return _frame()
+    if name in GIVES | TAKES:
+        return _message(step, arch, hops)
     traffic: dict[str, int] = {"IMEM": WORD_BYTES}
     for operand, place in step.operands.items():
         doubled = 2 if operand == "acc" and step.instruction.fields["add"] else 1
@@ -134,6 +141,16 @@ def _activity(step: Step, given: Mapping[str, Array], arch: Arch, count: Count) 
     return Activity(
         max(1, math.ceil(cycles)), math.ceil(sops), math.ceil(additions), math.ceil(comparisons), traffic
     )
+
+
+def _message(step: Step, arch: Arch, hops: int) -> Activity:
+    """A message is a word of 32 bits with its address and tag, and its elements."""
+    sizes = [(place.memory, place.elements * place.itemsize) for place in step.operands.values()]
+    traffic = {"IMEM": WORD_BYTES, **dict(sizes)}
+    size = _HEAD + sum(size for _, size in sizes)
+    if step.instruction.name in GIVES:
+        traffic["NOC"] = size * hops
+    return Activity(-(-size // arch.noc_bytes), traffic=traffic)
 
 
 #: Cycles, synaptic operations, other additions, comparisons, weights read.

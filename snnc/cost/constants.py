@@ -51,6 +51,11 @@ PRICES = MappingProxyType(
         "sram_8k_64bit": Price(10.0, "64 bits from a memory of 8 KiB", _REPRINT),
         "sram_32k_64bit": Price(20.0, "64 bits from a memory of 32 KiB", _HOROWITZ),
         "sram_1m_64bit": Price(100.0, "64 bits from a memory of 1 MiB", _HOROWITZ),
+        "noc_hop_32bit": Price(
+            2.0,
+            "32 bits from one router of the network on chip to the next; 22 nm, not 45 nm",
+            "SENECA, PMC10326429, energy of operations: 2 pJ for an event of 32 bits",
+        ),
         "dram_64bit": Price(1300.0, "64 bits from DRAM, the lower end of 1.3 to 2.6 nJ", _HOROWITZ),
     }
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from snnc.cost.activity import Activity
 from snnc.cost.constants import PRICES, SRAM_SIZES, price
 from snnc.isa.arch import Arch
+from snnc.isa.order import GIVES, TAKES, Queue, cores_of, in_turn, peer
 from snnc.isa.program import Step
 from snnc.isa.table import QUEUES
 
@@ -25,7 +26,7 @@ class Energy:
     Attributes:
         papers: 0.9 pJ a synaptic operation; no memory, no routing.
         datapath: Integer additions and comparisons.
-        full: Datapath, memories, DRAM and instruction fetch.
+        full: Datapath, memories, DRAM, network and instruction fetch.
     """
 
     papers: float
@@ -43,13 +44,13 @@ class Timing:
     Attributes:
         starts: First cycle of each instruction.
         ends: The cycle behind its last.
-        busy: Cycles that each queue worked.
+        busy: Cycles that each queue of each core worked.
         makespan: Cycles in all.
     """
 
     starts: list[int]
     ends: list[int]
-    busy: Mapping[str, int]
+    busy: Mapping[Queue, int]
     makespan: int
 
 
@@ -69,9 +70,10 @@ def sram_price(size: int) -> float:
 
 
 def prices_of(arch: Arch) -> dict[str, float]:
-    """Return the energy of a byte in each memory, pJ."""
+    """Return the energy of a byte in each memory, and over one hop of the network, pJ."""
     found = {memory: sram_price(arch.capacity(memory)) for memory in ("WMEM", "SMEM", "AMEM", "TMEM")}
-    return {**found, "IMEM": sram_price(_IMEM), "DRAM": price("dram_64bit") / 8}
+    found |= {"IMEM": sram_price(_IMEM), "DRAM": price("dram_64bit") / 8}
+    return found if arch.cores == 1 else {**found, "NOC": price("noc_hop_32bit") / 4}
 
 
 def energy(done: Activity, bytes_: Mapping[str, float]) -> Energy:
@@ -95,32 +97,42 @@ def total(lines: Iterable[Energy]) -> Energy:
     return result
 
 
-def schedule(steps: Sequence[Step], cycles: Sequence[int]) -> Timing:
-    """Let the queues run as soon as tokens allow.
+def schedule(
+    steps: Sequence[Step], cycles: Sequence[int], delays: Mapping[tuple[int, int], int] | None = None
+) -> Timing:
+    """Let the queues run as soon as tokens and messages allow.
 
     Args:
-        steps: The program; the order of its text is a legal one.
+        steps: The program; the order of each core's text is a legal one.
         cycles: Cycles of each instruction.
+        delays: Cycles that a message is under way from one core to another.
     """
-    free = dict.fromkeys(QUEUES, 0)
-    busy = dict.fromkeys(QUEUES, 0)
-    given: dict[tuple[str, str], list[int]] = defaultdict(list)
-    taken: dict[tuple[str, str], int] = defaultdict(int)
-    starts, ends = [], []
-    for step, length in zip(steps, cycles, strict=True):
+    queues = [(core, queue) for core in range(cores_of(steps)) for queue in QUEUES]
+    free = dict.fromkeys(queues, 0)
+    busy = dict.fromkeys(queues, 0)
+    given: dict[tuple[Queue, str], list[int]] = defaultdict(list)
+    taken: dict[tuple[Queue, str], int] = defaultdict(int)
+    under_way: dict[tuple[int, int], deque[int]] = defaultdict(deque)
+    starts, ends = [0] * len(steps), [0] * len(steps)
+    for step in in_turn(steps):
         name = step.instruction
-        start = free[name.queue]
+        queue = (step.core, name.queue)
+        start = free[queue]
+        if name.name in TAKES:
+            start = max(start, under_way[peer(step), step.core].popleft())
         for other in name.pop:
-            line = (other, name.queue)
+            line = ((step.core, other), name.queue)
             start = max(start, given[line][taken[line]])
             taken[line] += 1
-        end = start + length
+        end = start + cycles[step.index]
+        if name.name in GIVES:
+            way = (step.core, peer(step))
+            under_way[way].append(end + (delays or {}).get(way, 0))
         for other in name.push:
-            given[name.queue, other].append(end)
-        free[name.queue] = end
-        busy[name.queue] += length
-        starts.append(start)
-        ends.append(end)
+            given[queue, other].append(end)
+        free[queue] = end
+        busy[queue] += cycles[step.index]
+        starts[step.index], ends[step.index] = start, end
     return Timing(starts, ends, busy, max(ends, default=0))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from snnc.cost.constants import price
@@ -20,13 +21,15 @@ def reference_table(compiled: Compiled) -> Iterator[str]:
     yield f"    version: {_VERSION}"
     yield "    tables:"
     adder = price("int32_add")
-    yield from _table("adders", {"add": adder, "compare": adder})
-    for memory, energy in sorted(prices_of(compiled.program.arch).items()):
-        yield from _table(memory, {"byte": energy})
+    prices = sorted(prices_of(compiled.program.arch).items())
+    for core in range(compiled.program.arch.cores):
+        yield from _table(f"core{core}.adders", {"add": adder, "compare": adder})
+        for memory, energy in prices:
+            yield from _table(f"core{core}.{memory}", {"byte": energy})
 
 
 def _table(name: str, actions: dict[str, float]) -> Iterator[str]:
-    yield f"      - name: core0.{name}"
+    yield f"      - name: {name}"
     yield "        actions:"
     for action, energy in actions.items():
         yield f"          - name: {action}"
@@ -36,22 +39,23 @@ def _table(name: str, actions: dict[str, float]) -> Iterator[str]:
 
 def action_counts(compiled: Compiled, counted: Profile) -> Iterator[str]:
     """Iterate over the lines of ``action_counts.yaml``: how often each happened in the golden sample."""
-    adds = sum(item.sops + item.additions for item in counted.done)
-    compares = sum(item.comparisons for item in counted.done)
-    moved: dict[str, int] = {}
-    for item in counted.done:
-        for memory, size in item.traffic.items():
-            moved[memory] = moved.get(memory, 0) + size
     yield "action_counts:"
     yield f"    version: {_VERSION}"
     yield "    local:"
-    yield from _counts("adders", {"add": adds, "compare": compares})
-    for memory in sorted(prices_of(compiled.program.arch)):
-        yield from _counts(memory, {"byte": moved.get(memory, 0)})
+    for core in range(compiled.program.arch.cores):
+        done = [counted.done[step.index] for step in counted.steps if step.core == core]
+        adds = sum(item.sops + item.additions for item in done)
+        compares = sum(item.comparisons for item in done)
+        moved: Counter[str] = Counter()
+        for item in done:
+            moved.update(item.traffic)
+        yield from _counts(f"core{core}.adders", {"add": adds, "compare": compares})
+        for memory in sorted(prices_of(compiled.program.arch)):
+            yield from _counts(f"core{core}.{memory}", {"byte": moved[memory]})
 
 
 def _counts(name: str, actions: dict[str, int]) -> Iterator[str]:
-    yield f"      - name: core0.{name}"
+    yield f"      - name: {name}"
     yield "        action_counts:"
     for action, count in actions.items():
         yield f"          - name: {action}"

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,16 @@ from snnc.emit.listing import listing, memory_map, trace_csv
 from snnc.emit.profile import Profile
 from snnc.emit.record import program_from, record_of
 from snnc.emit.report import report
+from snnc.emit.routing import routing
 from snnc.emit.waves import trace_vcd
 from snnc.errors import EnvironmentFailure, InputError, UsageError, Where
 from snnc.files import open_regular
 from snnc.ir import load, save
 from snnc.isa.assembly import disassemble
+from snnc.isa.codec import WORD_BYTES
 from snnc.isa.intervals import Reach
-from snnc.isa.program import Program
+from snnc.isa.order import first_of
+from snnc.isa.program import Program, follow
 from snnc.isa.table import VERSION
 
 __all__ = ["MANIFEST", "NETWORK", "check_folder", "open_bundle", "report_of", "write_bundle"]
@@ -49,11 +53,12 @@ def _contents(
     yield "model.lst", _text(listing(compiled, counted))
     yield _BINARY, compiled.binary
     debug = "".join(f"{line.node}\t{line.tensor}\t{line.tile}\n" for line in program.lines).encode()
+    texts = list(_texts(compiled))
     yield (
         "model.elf",
         elf(
             [
-                (".text.core0", compiled.binary, 1),
+                *((f".text.core{core}", text, 1) for core, text in enumerate(texts)),
                 (".dram.params", program.image, 1),
                 (".note.expg", note("ExpG", 1, version), 7),
                 (".debug_onnx", debug, 1),
@@ -62,10 +67,11 @@ def _contents(
     )
     yield _IMAGE, program.image
     yield "mem/dram.hex", readmemh(program.image, 16)
-    yield "mem/core0_imem.hex", readmemh(compiled.binary, 16)
+    for core, text in enumerate(texts):
+        yield f"mem/core{core}_imem.hex", readmemh(text, 16)
     yield "weights.safetensors", safetensors(_weights(program))
     yield "memmap.csv", _text(memory_map(compiled))
-    yield "routing.json", b'{"cores": 1, "links": []}\n'
+    yield "routing.json", (json.dumps(routing(program)) + "\n").encode()
     yield "arch.json", program.arch.to_json().encode()
     yield "constants_45nm.json", (json.dumps(constants(), indent=2) + "\n").encode()
     yield _REPORT, (json.dumps(report(compiled, counted), indent=2) + "\n").encode()
@@ -83,6 +89,13 @@ def _contents(
     yield from counted.vectors.items()
     yield "golden/trace.csv", _text(trace_csv(counted))
     yield "golden/trace.vcd", trace_vcd(counted).encode()
+
+
+def _texts(compiled: Compiled) -> Iterator[bytes]:
+    """Iterate over the words of each core."""
+    begins = [*first_of(follow(compiled.program.instructions)).values(), len(compiled.program.instructions)]
+    for begin, end in pairwise(begins):
+        yield compiled.binary[begin * WORD_BYTES : end * WORD_BYTES]
 
 
 def _text(lines: Iterator[str]) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from snnc.emit.routing import routing
 from snnc.errors import InternalError, Problem, UnsupportedError, Where
 from snnc.ir import Model
 from snnc.isa.arch import Arch
@@ -11,6 +12,7 @@ from snnc.isa.codec import encode_all
 from snnc.isa.intervals import Reach, bound
 from snnc.isa.program import Program
 from snnc.isa.proofs import overlaps, prove
+from snnc.isa.routes import check_routes
 from snnc.passes.lower.lower import lower
 from snnc.runtimes.expg1 import Expg1
 from snnc.runtimes.expg1.machine import Order
@@ -59,6 +61,7 @@ def compile_program(model: Model, arch: Arch | None = None) -> Compiled:
     program = lower(model, arch)
     binary = encode_all(program.instructions)
     found = prove(binary, program.arch, len(program.image), program.inputs) + overlaps(program.regions)
+    found += check_routes(binary, routing(program)) if not found else []
     if found:
         raise InternalError(
             "SNN172",

@@ -8,6 +8,7 @@ from snnc.emit.compiled import Compiled
 from snnc.emit.profile import Profile
 from snnc.isa.assembly import header, line_of
 from snnc.isa.codec import WORD_BYTES, place
+from snnc.isa.order import first_of
 
 __all__ = ["listing", "memory_map", "trace_csv"]
 
@@ -26,8 +27,12 @@ def listing(compiled: Compiled, counted: Profile) -> Iterator[str]:
     yield header()
     words = compiled.binary
     previous = None
-    rows = zip(compiled.program.instructions, compiled.program.lines, strict=True)
-    for index, (instruction, line) in enumerate(rows):
+    cores = len(compiled.program.sites)
+    firsts = first_of(counted.steps)
+    for step, line in zip(counted.steps, compiled.program.lines, strict=True):
+        index, instruction = step.index, step.instruction
+        if cores > 1 and index == firsts[step.core]:
+            yield f"; ==== core {step.core}"
         if line.node != previous:
             yield f"; ---- {_clean(line.node)}"
             previous = line.node
@@ -39,7 +44,7 @@ def listing(compiled: Compiled, counted: Profile) -> Iterator[str]:
             f"cyc {done.cycles}/{expected.cycles}/{worst.cycles} sop {done.sops} "
             f"pJ {energy.datapath:.1f}/{energy.full:.1f}"
         )
-        yield f"{place(index)}: {word:032x}  {line_of(instruction):<68} ; {what} {cost}"
+        yield f"{place(index - firsts[step.core])}: {word:032x}  {line_of(instruction):<68} ; {what} {cost}"
     total, (made, expected_all, worst_all) = counted.energy, counted.makespans()
     yield f"; total: cycles {made}/{expected_all}/{worst_all}, SOPs {counted.sops}"
     yield f"; total: pJ papers {total.papers:.1f}, datapath {total.datapath:.1f}, full {total.full:.1f}"
@@ -47,23 +52,24 @@ def listing(compiled: Compiled, counted: Profile) -> Iterator[str]:
 
 def memory_map(compiled: Compiled) -> Iterator[str]:
     """Iterate over the lines of ``memmap.csv``: the columns of MiniMalloc, then ours."""
-    yield "id,lower,upper,size,offset,memory,kind,name"
+    yield "id,lower,upper,size,offset,memory,kind,core,name"
     for index, region in enumerate(compiled.program.regions):
         name = '"' + _clean(region.name).replace('"', '""') + '"'
         yield (
             f"{index},{region.first},{region.last + 1},{region.size},{region.address},{region.memory},"
-            f"{region.kind},{name}"
+            f"{region.kind},{region.core},{name}"
         )
 
 
 def trace_csv(counted: Profile) -> Iterator[str]:
     """Iterate over the lines of ``trace.csv``: one retired instruction each."""
-    yield "pc,queue,instruction,start,end,sops,additions,comparisons,crc32"
+    firsts = first_of(counted.steps)
+    yield "core,pc,queue,instruction,start,end,sops,additions,comparisons,crc32"
     for step, done, start, end, check in zip(
         counted.steps, counted.done, counted.timing.starts, counted.timing.ends, counted.checks, strict=True
     ):
         name = step.instruction
         yield (
-            f"{step.index},{name.queue},{name.name},{start},{end},{done.sops},{done.additions},"
-            f"{done.comparisons},{check:08x}"
+            f"{step.core},{step.index - firsts[step.core]},{name.queue},{name.name},{start},{end},"
+            f"{done.sops},{done.additions},{done.comparisons},{check:08x}"
         )

@@ -42,6 +42,10 @@ def record_of(program: Program) -> bytes:
         "bounds": {memory: list(pair) for memory, pair in program.bounds.items()},
         "latency": program.latency,
         "host": [list(names) for names in program.host],
+        "core_bounds": [
+            {memory: list(pair) for memory, pair in bounds.items()} for bounds in program.core_bounds
+        ],
+        "sites": [list(site) for site in program.sites],
     }
     return (json.dumps(content, separators=(",", ":"), sort_keys=True) + "\n").encode()
 
@@ -72,6 +76,11 @@ def program_from(record: bytes, binary: bytes, image: bytes) -> Program:
             {memory: (pair[0], pair[1]) for memory, pair in content["bounds"].items()},
             content["latency"],
             (tuple(content["host"][0]), tuple(content["host"][1])),
+            tuple(
+                {memory: (pair[0], pair[1]) for memory, pair in bounds.items()}
+                for bounds in content["core_bounds"]
+            ),
+            tuple((int(column), int(row)) for column, row in content["sites"]),
         )
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise InputError("SNN369", f"the record of the program is damaged: {error}") from error

@@ -10,6 +10,7 @@ from snnc.cost.machine import prices_of
 from snnc.emit.compiled import Compiled
 from snnc.emit.profile import Profile
 from snnc.isa.codec import Instruction
+from snnc.isa.order import GIVES
 from snnc.isa.table import FORMS, QUEUES, VERSION
 
 __all__ = ["multiplications", "report"]
@@ -23,6 +24,7 @@ def multiplications(instructions: Iterable[Instruction]) -> int:
 def report(compiled: Compiled, counted: Profile) -> dict[str, Any]:
     """Return the report of a compiled network and its golden sample."""
     program = compiled.program
+    cores = len(program.sites)
     made, expected, worst = counted.makespans()
     energy = counted.energy
     sops = max(1, counted.sops)
@@ -40,7 +42,11 @@ def report(compiled: Compiled, counted: Profile) -> dict[str, Any]:
         "memory_bytes": peaks,
         "cycles": {"counted": made, "expected": expected, "worst": worst},
         "milliseconds": {"counted": made / program.arch.clock_mhz / 1000},
-        "utilisation": {queue: counted.timing.busy[queue] / max(1, made) for queue in QUEUES},
+        "utilisation": {
+            queue: sum(counted.timing.busy[core, queue] for core in range(cores)) / max(1, made * cores)
+            for queue in QUEUES
+        },
+        "cores": _cores(compiled, counted),
         "latency_time_steps": program.latency,
         "sops": counted.sops,
         "additions": sum(item.additions for item in counted.done),
@@ -61,3 +67,28 @@ def report(compiled: Compiled, counted: Profile) -> dict[str, Any]:
             f"{compiled.reach.accumulator_bits} bits",
         },
     }
+
+
+def _cores(compiled: Compiled, counted: Profile) -> list[dict[str, Any]]:
+    """Return what each core has and does: its place, instructions, work, memories."""
+    program, made = compiled.program, max(1, counted.timing.makespan)
+    found = []
+    for core, (site, bounds) in enumerate(zip(program.sites, program.core_bounds, strict=True)):
+        own = [step for step in counted.steps if step.core == core]
+        sent = [step for step in own if step.instruction.name == "SEND"]
+        found.append(
+            {
+                "site": list(site),
+                "instructions": len(own),
+                "sops": sum(counted.done[step.index].sops for step in own),
+                "messages": sum(step.instruction.name in GIVES for step in own),
+                "bytes_sent": sum(
+                    place.elements * place.itemsize for step in sent for place in step.operands.values()
+                ),
+                "utilisation": {queue: counted.timing.busy[core, queue] / made for queue in QUEUES},
+                "memory_bytes": {
+                    memory: {"peak": peak, "lower_bound": bound} for memory, (peak, bound) in bounds.items()
+                },
+            }
+        )
+    return found

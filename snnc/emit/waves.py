@@ -7,6 +7,7 @@ import io
 from vcd import VCDWriter
 
 from snnc.emit.profile import Profile
+from snnc.isa.order import cores_of, first_of
 from snnc.isa.table import QUEUES
 
 __all__ = ["trace_vcd"]
@@ -20,16 +21,21 @@ def trace_vcd(counted: Profile) -> str:
         # At equal times an instruction ends before the next one begins.
         events += [(end, 0, step.index, False), (start, 1, step.index, True)]
     with VCDWriter(stream, timescale="1 ns", date="", comment="", version="") as writer:
-        pcs = {q: writer.register_var(f"core0.{q}", "pc", "integer", size=32, init=0) for q in QUEUES}
-        busy = {q: writer.register_var(f"core0.{q}", "busy", "wire", size=1, init=0) for q in QUEUES}
-        sops = writer.register_var("core0", "sops", "integer", size=64, init=0)
-        done = 0
+        cores = range(cores_of(counted.steps))
+        queues = [(core, queue) for core in cores for queue in QUEUES]
+        scopes = {queue: f"core{queue[0]}.{queue[1]}" for queue in queues}
+        pcs = {q: writer.register_var(scopes[q], "pc", "integer", size=32, init=0) for q in queues}
+        busy = {q: writer.register_var(scopes[q], "busy", "wire", size=1, init=0) for q in queues}
+        sops = [writer.register_var(f"core{core}", "sops", "integer", size=64, init=0) for core in cores]
+        done = [0 for _ in cores]
+        firsts = first_of(counted.steps)
         for time, _, index, begins in sorted(events):
-            queue_name = counted.steps[index].instruction.queue
+            step = counted.steps[index]
+            queue = (step.core, step.instruction.queue)
             if begins:
-                writer.change(pcs[queue_name], time, index)
+                writer.change(pcs[queue], time, index - firsts[step.core])
             else:
-                done += counted.done[index].sops
-                writer.change(sops, time, done)
-            writer.change(busy[queue_name], time, int(begins))
+                done[step.core] += counted.done[index].sops
+                writer.change(sops[step.core], time, done[step.core])
+            writer.change(busy[queue], time, int(begins))
     return stream.getvalue()

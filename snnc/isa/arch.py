@@ -9,9 +9,11 @@ from pathlib import Path
 from snnc.errors import InputError, Where
 from snnc.files import open_regular
 
-__all__ = ["Arch", "read_arch"]
+__all__ = ["MOST_CORES", "Arch", "read_arch"]
 
 _LARGEST = 1 << 36
+MOST_CORES = 256
+"""What the core field of a message can name."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class Arch:
         dma_latency: Cycles before the first byte of a transfer.
         dma_bytes: Bytes of a transfer in a cycle.
         token_depth: Most tokens that wait on one line between two queues.
+        cores: Number of cores; each has queues and memories of its own, DRAM is shared.
+        inbox: Most messages that wait between two cores.
+        noc_bytes: Bytes that a core sends or takes in a cycle.
+        hop_cycles: Cycles from one router of the network to the next.
     """
 
     name: str = "ExpG-1"
@@ -43,6 +49,10 @@ class Arch:
     dma_latency: int = 20
     dma_bytes: int = 16
     token_depth: int = 15
+    cores: int = 1
+    inbox: int = 4
+    noc_bytes: int = 8
+    hop_cycles: int = 2
 
     def capacity(self, memory: str) -> int:
         """Return the size of a memory, in bytes.
@@ -80,7 +90,8 @@ def read_arch(path: str | Path) -> Arch:
         if key == "name":
             good = isinstance(value, str) and value.isprintable() and len(value) <= 80
         else:
-            good = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _LARGEST
+            top = MOST_CORES if key == "cores" else _LARGEST
+            good = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= top
         if not good:
             raise InputError("SNN364", f"'{key}' cannot be {value!r}", where=where)
     return Arch(**content)

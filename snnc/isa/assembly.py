@@ -42,8 +42,15 @@ def line_of(instruction: Instruction) -> str:
 
 
 def disassemble(instructions: Iterable[Instruction]) -> str:
-    """Return the assembly of a program."""
-    return "\n".join([header(), *map(line_of, instructions)]) + "\n"
+    """Return the assembly of a program; where it is for several cores, a comment says whose lines follow."""
+    lines, core, ended = [header()], 0, False
+    for instruction in instructions:
+        if ended:
+            core += 1
+            lines.append(f"; core {core}")
+        lines.append(line_of(instruction))
+        ended = instruction.name == "HALT"
+    return "\n".join(lines) + "\n"
 
 
 def assemble(text: str, *, file: str | None = None) -> list[Instruction]:

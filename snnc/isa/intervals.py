@@ -6,6 +6,7 @@ tables are known exactly; inputs have the range that their port declares.
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from snnc.isa.codec import decode_all
 from snnc.isa.geometry import search, windows
+from snnc.isa.order import in_turn, peer
 from snnc.isa.program import Descriptor, Program, Step, follow, strided
 
 __all__ = ["Overflow", "Reach", "bound"]
@@ -94,28 +96,44 @@ def bound(program: Program, binary: bytes) -> Reach:
         The range of what each instruction writes, and what may overflow.
     """
     steps = list(follow(decode_all(binary)))
-    reach = dict.fromkeys(("DRAM", "WMEM", "SMEM", "AMEM", "TMEM"), 0)
-    reach["DRAM"] = len(program.image)
-    places = [place for step in steps for place, _ in step.accesses()]
-    for place in places + [port.place for port in (*program.inputs, *program.outputs)]:
-        reach[place.memory] = max(reach[place.memory], place.span[1])
+    reach: dict[tuple[int, str], int] = {(-1, "DRAM"): len(program.image)}
+    for port in (*program.inputs, *program.outputs):
+        reach[-1, "DRAM"] = max(reach[-1, "DRAM"], port.place.span[1])
+    for step in steps:
+        for place, _ in step.accesses():
+            space = _space(step, place)
+            reach[space] = max(reach.get(space, 0), place.span[1])
     padded = np.zeros(-(-len(program.image) // 8) * 8, np.uint8)
     padded[: len(program.image)] = np.frombuffer(program.image, np.uint8)
-    memory = {name: _Memory(size, padded if name == "DRAM" else None) for name, size in reach.items()}
+    memory = {space: _Memory(size, padded if space[0] < 0 else None) for space, size in reach.items()}
     for port in program.inputs:
-        low, high = memory["DRAM"].look(port.place)
+        low, high = memory[-1, "DRAM"].look(port.place)
         low[...], high[...] = port.low, port.high
     result = Reach([], {})
-    for step in steps:
+    messages: dict[tuple[int, int], deque[Pair]] = defaultdict(deque)
+    for step in in_turn(steps):
         if step.operands:
-            _execute(step, memory, result)
+            _execute(step, memory, messages, result)
     return result
 
 
-def _execute(step: Step, memory: Mapping[str, _Memory], result: Reach) -> None:
-    given = {name: memory[place.memory].look(place) for name, place in step.operands.items()}
+def _space(step: Step, place: Descriptor) -> tuple[int, str]:
+    return (-1 if place.memory == "DRAM" else step.core, place.memory)
+
+
+def _execute(
+    step: Step,
+    memory: Mapping[tuple[int, str], _Memory],
+    messages: dict[tuple[int, int], deque[Pair]],
+    result: Reach,
+) -> None:
+    given = {name: memory[_space(step, place)].look(place) for name, place in step.operands.items()}
     name = step.instruction.name
-    low, high = _RULES[name](step, given)
+    if name == "SEND":
+        low, high = given["src"]
+        messages[step.core, peer(step)].append((low.copy(), high.copy()))
+        return
+    low, high = messages[peer(step), step.core].popleft() if name == "RECV" else _RULES[name](step, given)
     target = step.operands[step.instruction.form.operands("writes", "updates")[0]]
     least, most = (int(low.min()), int(high.max())) if low.size else (0, 0)
     result.ranges[step.index] = (least, most)
@@ -125,7 +143,7 @@ def _execute(step: Step, memory: Mapping[str, _Memory], result: Reach) -> None:
         limits = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
     if least < limits[0] or most > limits[1]:
         result.overflows.append(Overflow(step.index, least, most, target.dtype))
-    into = memory[target.memory].look(target)
+    into = memory[_space(step, target)].look(target)
     into[0][...] = np.clip(low, -_WIDEST, _WIDEST).astype(np.int64).reshape(target.shape)
     into[1][...] = np.clip(high, -_WIDEST, _WIDEST).astype(np.int64).reshape(target.shape)
 

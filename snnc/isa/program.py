@@ -13,7 +13,7 @@ import numpy.typing as npt
 from snnc.errors import InputError
 from snnc.isa.arch import Arch
 from snnc.isa.codec import Instruction
-from snnc.isa.table import DTYPES, MEMORIES, QUEUES
+from snnc.isa.table import DTYPES, MEMORIES
 
 __all__ = [
     "DTYPE_OF",
@@ -26,7 +26,6 @@ __all__ = [
     "Tap",
     "dense",
     "follow",
-    "in_queues",
     "strided",
 ]
 
@@ -149,6 +148,7 @@ class Region:
         size: Bytes.
         first: Index of the first instruction that uses it.
         last: Index of the last one.
+        core: Whose memory it is; 0 for DRAM.
     """
 
     memory: str
@@ -158,15 +158,16 @@ class Region:
     size: int
     first: int
     last: int
+    core: int = 0
 
 
 @dataclass(frozen=True)
 class Program:
-    """What the compiler makes for one core.
+    """What the compiler makes.
 
     Attributes:
         arch: The machine.
-        instructions: The program.
+        instructions: The programs of all cores one behind the other; each ends with ``HALT``.
         lines: What each instruction is for.
         image: Constants in DRAM from address 0.
         constants: Name, place and source tensor of each constant in the image.
@@ -174,7 +175,9 @@ class Program:
         outputs: Tensors that the host reads.
         taps: Where every tensor can be seen.
         regions: The memory map.
-        bounds: Peak and lower bound of each memory, in bytes.
+        bounds: Peak and lower bound of each memory, in bytes; of the core that needs most.
+        core_bounds: The same for every core, DRAM aside.
+        sites: Column and row of each core's router.
         latency: Windows of T time-steps one behind the other, in time-steps.
         host: Names of the ONNX nodes that the host executes: before, and after.
     """
@@ -191,6 +194,13 @@ class Program:
     bounds: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     latency: int = 0
     host: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    core_bounds: tuple[Mapping[str, tuple[int, int]], ...] = ()
+    sites: tuple[tuple[int, int], ...] = ((0, 0),)
+
+    def hops(self, first: int, second: int) -> int:
+        """Return the distance of two cores."""
+        (a, b), (c, d) = self.sites[first], self.sites[second]
+        return abs(a - c) + abs(b - d)
 
 
 @dataclass(frozen=True)
@@ -201,11 +211,13 @@ class Step:
         index: Its place in the program.
         instruction: The instruction.
         operands: Descriptor of each register field.
+        core: Whose instruction it is.
     """
 
     index: int
     instruction: Instruction
     operands: Mapping[str, Descriptor]
+    core: int = 0
 
     def accesses(self) -> Iterator[tuple[Descriptor, bool]]:
         """Iterate over what is touched, and whether it is written; what is updated comes once, as written."""
@@ -217,10 +229,13 @@ class Step:
 def follow(instructions: Iterable[Instruction]) -> Iterator[Step]:
     """Resolve the descriptors of a program by executing its ``TDESC`` and ``TSTRIDE``.
 
+    Behind a ``HALT`` the next core begins, with registers of its own.
+
     Raises:
         InputError: SNN365, an instruction uses a descriptor that was never set.
     """
     held: dict[tuple[str, int], Descriptor] = {}
+    core = 0
     for index, instruction in enumerate(instructions):
         values = instruction.fields
         operands: dict[str, Descriptor] = {}
@@ -247,15 +262,9 @@ def follow(instructions: Iterable[Instruction]) -> Iterator[Step]:
                             f"{key[0]}, which is not set",
                         )
                     operands[item.name] = held[key]
-        yield Step(index, instruction, operands)
-
-
-def in_queues(steps: Iterable[Step]) -> dict[str, list[Step]]:
-    """Deal instructions out to their queues, each in program order."""
-    result: dict[str, list[Step]] = {queue: [] for queue in QUEUES}
-    for step in steps:
-        result[step.instruction.queue].append(step)
-    return result
+        yield Step(index, instruction, operands, core)
+        if instruction.name == "HALT":
+            core, held = core + 1, {}
 
 
 def strided(memory: npt.NDArray[np.uint8], place: Descriptor, *, writable: bool = False) -> npt.NDArray[Any]:

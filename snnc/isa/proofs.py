@@ -1,7 +1,8 @@
 """Proofs about a program, from its words alone: tokens, deadlock, races, bounds, initialised reads.
 
-Queues work in order and only tokens order them, so the k-th token given on a line is the k-th one taken,
-whatever the interleaving: one simulated run decides deadlock and token balance for all of them.
+Queues work in order and only tokens and messages order them, so the k-th token given on a line is the k-th
+one taken, and the k-th message between two cores likewise, whatever the interleaving: one simulated run
+decides deadlock and balance for all of them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import numpy.typing as npt
 from snnc.errors import InputError
 from snnc.isa.arch import Arch
 from snnc.isa.codec import decode_all
-from snnc.isa.program import Descriptor, Port, Region, Step, follow, in_queues
+from snnc.isa.order import GIVES, TAKES, Queue, cores_of, in_queues, peer
+from snnc.isa.program import Descriptor, Port, Region, Step, follow
 from snnc.isa.table import QUEUES
 
 __all__ = ["Finding", "overlaps", "prove"]
@@ -28,7 +30,7 @@ class Finding:
     """What is wrong with a program.
 
     Attributes:
-        kind: ``stuck``, ``left over``, ``race``, ``bounds``, ``unset``, ``overlap``.
+        kind: ``stuck``, ``left over``, ``race``, ``bounds``, ``unset``, ``message``, ``overlap``.
         pc: Index of the instruction; -1 for the program as a whole.
         text: Details.
     """
@@ -54,120 +56,200 @@ def prove(binary: bytes, arch: Arch, image: int = 0, inputs: Sequence[Port] = ()
         steps = list(follow(decode_all(binary)))
     except InputError as error:
         return [Finding("bounds", -1, str(error))]
+    cores = cores_of(steps)
     found = [
         Finding("bounds", step.index, f"{place.memory} {place.span} of {arch.capacity(place.memory)} bytes")
         for step in steps
         for place, _ in step.accesses()
         if place.span[0] < 0 or place.span[1] > arch.capacity(place.memory) or place.base % place.itemsize
     ]
+    found += [
+        Finding("message", step.index, f"core {step.core} speaks with core {peer(step)} of {cores}")
+        for step in steps
+        if step.instruction.name in GIVES | TAKES and (peer(step) >= cores or peer(step) == step.core)
+    ]
+    if cores > arch.cores:
+        found.append(Finding("bounds", -1, f"a program for {cores} cores, the machine has {arch.cores}"))
     if found:
         return found
-    order, clocks, found = _run(steps, arch.token_depth)
-    found += _races(order, clocks)
+    run = _Run(steps, arch.token_depth)
+    found = run.found + _races(run.order, run.clocks, cores)
     if not found:
-        found += _unset(order, image, inputs)
+        found += _unset(run.order, image, inputs)
     return found
 
 
-def _run(
-    steps: Sequence[Step], depth: int
-) -> tuple[list[Step], dict[int, npt.NDArray[np.int64]], list[Finding]]:
-    """Execute the tokens; return an order, what each instruction knows to be done, and what is wrong."""
-    queues = in_queues(steps)
-    heads = dict.fromkeys(QUEUES, 0)
-    given: dict[tuple[str, str], list[int]] = defaultdict(list)
-    taken: dict[tuple[str, str], int] = defaultdict(int)
-    clocks: dict[int, npt.NDArray[np.int64]] = {}
-    known = {queue: np.full(len(QUEUES), -1, np.int64) for queue in QUEUES}
-    order: list[Step] = []
-    progress = True
-    while progress:
-        progress = False
-        for queue in QUEUES:
-            while heads[queue] < len(queues[queue]):
-                step = queues[queue][heads[queue]]
-                pops = [(other, queue) for other in step.instruction.pop]
-                pushes = [(queue, other) for other in step.instruction.push]
-                if any(len(given[line]) <= taken[line] for line in pops) or any(
-                    len(given[line]) - taken[line] >= depth for line in pushes
-                ):
-                    break
-                clock = known[queue].copy()
-                for line in pops:
-                    clock = np.maximum(clock, clocks[given[line][taken[line]]])
-                    taken[line] += 1
-                clock[QUEUES.index(queue)] = heads[queue]
-                known[queue] = clocks[step.index] = clock
-                for line in pushes:
-                    given[line].append(step.index)
-                order.append(step)
-                heads[queue] += 1
-                progress = True
-    found = [
-        Finding("stuck", queues[queue][heads[queue]].index, f"queue {queue} waits for a token for ever")
-        for queue in QUEUES
-        if heads[queue] < len(queues[queue])
-    ]
-    found += [
-        Finding(
-            "left over",
-            tokens[taken[line]],
-            f"{len(tokens) - taken[line]} token(s) from {line[0]} to {line[1]}",
+class _Run:
+    """Executes tokens and messages: an order, what each instruction knows to be done, and what is wrong.
+
+    Messages are handed over: who gives one waits for who takes it. A program that ends like this ends with
+    buffers of any size, and a run with buffers orders less, so only the taker learns of the giver.
+    """
+
+    def __init__(self, steps: Sequence[Step], depth: int) -> None:
+        self.depth = depth
+        self.queues = in_queues(steps)
+        self.place = {queue: number for number, queue in enumerate(self.queues)}
+        self.heads = dict.fromkeys(self.queues, 0)
+        self.given: dict[tuple[Queue, str], list[int]] = defaultdict(list)
+        self.taken: dict[tuple[Queue, str], int] = defaultdict(int)
+        self.clocks: dict[int, npt.NDArray[np.int64]] = {}
+        self.known = {queue: np.full(len(self.queues), -1, np.int64) for queue in self.queues}
+        self.order: list[Step] = []
+        self.found: list[Finding] = []
+        progress = True
+        while progress:
+            progress = False
+            for queue in self.queues:
+                while self._advance(queue):
+                    progress = True
+        self._leftovers()
+
+    def _head(self, queue: Queue) -> Step | None:
+        items, at = self.queues[queue], self.heads[queue]
+        return items[at] if at < len(items) else None
+
+    def _ready(self, step: Step) -> bool:
+        core, own = step.core, step.instruction.queue
+        pops = [((core, other), own) for other in step.instruction.pop]
+        pushes = [((core, own), other) for other in step.instruction.push]
+        return all(len(self.given[line]) > self.taken[line] for line in pops) and all(
+            len(self.given[line]) - self.taken[line] < self.depth for line in pushes
         )
-        for line, tokens in sorted(given.items())
-        if len(tokens) > taken[line]
-    ]
-    return order, clocks, found
+
+    def _advance(self, queue: Queue) -> bool:
+        step = self._head(queue)
+        if step is None or step.instruction.name in TAKES or not self._ready(step):
+            return False
+        if step.instruction.name not in GIVES:
+            self._retire(step, None)
+            return True
+        taker = self._head((peer(step), "N"))
+        if taker is None or not self._ready(taker) or not _meet(step, taker):
+            return False
+        self._retire(step, None)
+        self._retire(taker, self.clocks[step.index])
+        return True
+
+    def _retire(self, step: Step, heard: npt.NDArray[np.int64] | None) -> None:
+        queue = (step.core, step.instruction.queue)
+        clock = self.known[queue].copy() if heard is None else np.maximum(self.known[queue], heard)
+        for other in step.instruction.pop:
+            line = ((step.core, other), queue[1])
+            clock = np.maximum(clock, self.clocks[self.given[line][self.taken[line]]])
+            self.taken[line] += 1
+        clock[self.place[queue]] = self.heads[queue]
+        self.known[queue] = self.clocks[step.index] = clock
+        for other in step.instruction.push:
+            self.given[queue, other].append(step.index)
+        self.order.append(step)
+        self.heads[queue] += 1
+
+    def _leftovers(self) -> None:
+        for queue in self.queues:
+            step = self._head(queue)
+            if step is not None:
+                what = (
+                    "a message" if step.instruction.name in GIVES | TAKES and self._ready(step) else "a token"
+                )
+                text = f"queue {queue[1]} of core {queue[0]} waits for {what} for ever"
+                self.found.append(Finding("stuck", step.index, text))
+        for (queue, other), tokens in sorted(self.given.items()):
+            missing = len(tokens) - self.taken[queue, other]
+            if missing:
+                text = f"{missing} token(s) from {queue[1]} to {other} of core {queue[0]}"
+                self.found.append(Finding("left over", tokens[-missing], text))
 
 
-def _races(order: Sequence[Step], clocks: dict[int, npt.NDArray[np.int64]]) -> list[Finding]:
+def _meet(giver: Step, taker: Step) -> bool:
+    """Whether two instructions are the ends of one message."""
+    names = (giver.instruction.name, taker.instruction.name)
+    if names not in (("SEND", "RECV"), ("SIGNAL", "AWAIT")) or peer(taker) != giver.core:
+        return False
+    if giver.instruction.fields["tag"] != taker.instruction.fields["tag"]:
+        return False
+    if names[0] == "SIGNAL":
+        return True
+    src, dst = giver.operands["src"], taker.operands["dst"]
+    return (src.shape, src.dtype) == (dst.shape, dst.dtype)
+
+
+class _Last:
+    """The last access of every queue that can reach a memory to every part of it."""
+
+    def __init__(self, points: set[int], queues: range) -> None:
+        self.points, self.queues = sorted(points), queues
+        self.wrote = np.full((len(queues), len(self.points)), -1, np.int64)
+        self.read = np.full((len(queues), len(self.points)), -1, np.int64)
+
+    def part(self, place: Descriptor) -> slice:
+        low, high = place.span
+        return slice(bisect_left(self.points, low), bisect_left(self.points, high))
+
+
+def _space(step: Step, place: Descriptor) -> tuple[int, str]:
+    """Return whose memory it is, -1 for the one that is shared, and which."""
+    return (-1 if place.memory == "DRAM" else step.core, place.memory)
+
+
+def _races(order: Sequence[Step], clocks: dict[int, npt.NDArray[np.int64]], cores: int) -> list[Finding]:
     """Find accesses to common bytes, one of them a write, that nothing orders."""
-    cuts: dict[str, set[int]] = defaultdict(set)
+    cuts: dict[tuple[int, str], set[int]] = defaultdict(set)
     for step in order:
         for place, _ in step.accesses():
-            cuts[place.memory].update(place.span)
-    edges = {memory: sorted(points) for memory, points in cuts.items()}
-    shape = {memory: (len(QUEUES), len(points)) for memory, points in edges.items()}
-    wrote = {memory: np.full(shape[memory], -1, np.int64) for memory in edges}
-    read = {memory: np.full(shape[memory], -1, np.int64) for memory in edges}
+            cuts[_space(step, place)].update(place.span)
+    width = len(QUEUES)
+    last = {
+        space: _Last(points, range(cores * width) if space[0] < 0 else _queues_of(space[0]))
+        for space, points in cuts.items()
+    }
     found = []
-    place_in_queue = dict.fromkeys(QUEUES, 0)
+    place_in_queue = [0] * (cores * width)
     for step in order:
-        own = QUEUES.index(step.instruction.queue)
-        parts = []
+        own = step.core * width + QUEUES.index(step.instruction.queue)
+        touched = []
         for place, writes in step.accesses():
-            low, high = place.span
-            points = edges[place.memory]
-            part = slice(bisect_left(points, low), bisect_left(points, high))
-            last = wrote[place.memory][:, part].max(axis=1)
+            memory = last[_space(step, place)]
+            part = memory.part(place)
+            latest = memory.wrote[:, part].max(axis=1)
             if writes:
-                last = np.maximum(last, read[place.memory][:, part].max(axis=1))
-            for other in np.flatnonzero(last > clocks[step.index]):
+                latest = np.maximum(latest, memory.read[:, part].max(axis=1))
+            clock = clocks[step.index][memory.queues.start : memory.queues.stop]
+            for other in np.flatnonzero(latest > clock) + memory.queues.start:
                 if other != own:
-                    text = f"{place.memory} {low}..{high} against queue {QUEUES[other]}"
+                    low, high = place.span
+                    core, queue = divmod(int(other), width)
+                    text = f"{place.memory} {low}..{high} against queue {QUEUES[queue]} of core {core}"
                     found.append(Finding("race", step.index, text))
-            parts.append((place.memory, part, writes))
-        for memory, part, writes in parts:
-            (wrote if writes else read)[memory][own, part] = place_in_queue[step.instruction.queue]
-        place_in_queue[step.instruction.queue] += 1
+            touched.append((memory, part, writes))
+        for memory, part, writes in touched:
+            (memory.wrote if writes else memory.read)[own - memory.queues.start, part] = place_in_queue[own]
+        place_in_queue[own] += 1
     return found
+
+
+def _queues_of(core: int) -> range:
+    return range(core * len(QUEUES), (core + 1) * len(QUEUES))
 
 
 def _unset(order: Sequence[Step], image: int, inputs: Sequence[Port]) -> list[Finding]:
     """Find reads of bytes that nobody has written, byte by byte."""
-    reach: dict[str, int] = defaultdict(int)
-    reach["DRAM"] = image
-    for place in [place for step in order for place, _ in step.accesses()] + [port.place for port in inputs]:
-        reach[place.memory] = max(reach[place.memory], place.span[1])
-    known = {memory: np.zeros(size, np.bool_) for memory, size in reach.items()}
-    known["DRAM"][:image] = True
+    reach: dict[tuple[int, str], int] = defaultdict(int)
+    reach[-1, "DRAM"] = image
     for port in inputs:
-        _bytes(known[port.place.memory], port.place)[...] = True
+        reach[-1, "DRAM"] = max(reach[-1, "DRAM"], port.place.span[1])
+    for step in order:
+        for place, _ in step.accesses():
+            reach[_space(step, place)] = max(reach[_space(step, place)], place.span[1])
+    known = {space: np.zeros(size, np.bool_) for space, size in reach.items()}
+    known[-1, "DRAM"][:image] = True
+    for port in inputs:
+        _bytes(known[-1, "DRAM"], port.place)[...] = True
     found = []
     for step in order:
         adds = step.instruction.fields.get("add", 1)
         for place, writes in step.accesses():
-            view = _bytes(known[place.memory], place)
+            view = _bytes(known[_space(step, place)], place)
             updates = writes and "acc" in step.operands and place is step.operands["acc"] and adds
             if (not writes or updates) and not view.all():
                 found.append(
@@ -175,7 +257,7 @@ def _unset(order: Sequence[Step], image: int, inputs: Sequence[Port]) -> list[Fi
                 )
         for place, writes in step.accesses():
             if writes:
-                _bytes(known[place.memory], place)[...] = True
+                _bytes(known[_space(step, place)], place)[...] = True
     return found
 
 
@@ -187,10 +269,10 @@ def _bytes(memory: npt.NDArray[np.bool_], place: Descriptor) -> npt.NDArray[np.b
 def overlaps(regions: Sequence[Region]) -> list[Finding]:
     """Find regions of a memory that share bytes while both are alive, by comparing every pair."""
     found = []
-    memories: dict[str, list[Region]] = defaultdict(list)
+    memories: dict[tuple[int, str], list[Region]] = defaultdict(list)
     for region in regions:
-        memories[region.memory].append(region)
-    for memory, items in memories.items():
+        memories[region.core, region.memory].append(region)
+    for (_, memory), items in memories.items():
         table = np.array(
             [(item.address, item.address + item.size, item.first, item.last) for item in items], np.int64
         )

@@ -26,7 +26,7 @@ __all__ = [
     "partners",
 ]
 
-VERSION = (1, 0)
+VERSION = (1, 1)
 """Version of the encoding; a change of any field raises it."""
 
 WORD_BITS = 128
@@ -130,6 +130,8 @@ def _window(*, dilated: bool) -> tuple[Field, ...]:
     return (*steps, *pads, *(gaps if dilated else ()))
 
 
+_PEER = Field("core", 8, "unsigned", doc="the other core")
+_TAG = Field("tag", 24, "unsigned", doc="number of the message")
 _T = Field("t", 5, "biased", doc="time-steps of the spikes: bits of their magnitude")
 _SUB = _flag("sub", "1 subtracts")
 _ADD = _flag("add", "1 adds to what the accumulator holds, 0 starts from zero")
@@ -348,6 +350,37 @@ _ALL = (
         "C",
         (_reg("dst", "writes"), _IMM),
         "dst = imm.",
+    ),
+    Form(
+        0x20,
+        "SEND",
+        "N",
+        (_reg("src", "reads"), _PEER, _TAG),
+        "The elements of src, in order, go to another core as one message. Messages between two cores arrive "
+        "in the order in which they were sent.",
+    ),
+    Form(
+        0x21,
+        "RECV",
+        "N",
+        (_reg("dst", "writes"), _PEER, _TAG),
+        "dst = the elements of the next message of another core. Its tag, extents and element type must be "
+        "those that are given here.",
+    ),
+    Form(
+        0x22,
+        "SIGNAL",
+        "N",
+        (_PEER, _TAG),
+        "A message without elements: what this instruction waited for is done. Orders accesses of cores to "
+        "DRAM.",
+    ),
+    Form(
+        0x23,
+        "AWAIT",
+        "N",
+        (_PEER, _TAG),
+        "Takes the next message of another core, which must have no elements and this tag.",
     ),
 )
 

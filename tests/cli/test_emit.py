@@ -20,6 +20,7 @@ from snnc.arrays import read_arrays
 from snnc.emit.golden import read_safetensors
 from snnc.isa.arch import Arch
 from snnc.isa.codec import decode_all
+from snnc.isa.routes import check_routes
 from snnc.isa.table import FORMS
 
 FILES = {
@@ -126,7 +127,7 @@ def test_elf_and_memory_images_hold_the_same_bytes(bundle):
         elf = ELFFile(stream)
         sections = {section.name: section.data() for section in elf.iter_sections()}
         (entry,) = elf.get_section_by_name(".note.expg").iter_notes()
-    assert entry["n_name"] == "ExpG" and entry["n_desc"] in ("1.0", b"1.0", "312e30")
+    assert entry["n_name"] == "ExpG" and entry["n_desc"] in ("1.1", b"1.1", "312e31")
     assert sections[".text.core0"] == (bundle / "model.bin").read_bytes()
     assert sections[".dram.params"] == (bundle / "mem" / "dram.bin").read_bytes()
     for name, section in (("core0_imem", ".text.core0"), ("dram", ".dram.params")):
@@ -229,6 +230,52 @@ def test_run_executes_bundles(bundle, snnc, reference):
     expected = reference(read_arrays("x.npz")["image"])
     np.testing.assert_array_equal(read_arrays("y.npz")["logits"], expected)
     assert snnc("run", "bundle", "--input", "x.npz").exit_code == 2
+
+
+def test_bundles_for_several_cores(home, snnc, validate):
+    done = snnc("emit", "net.snn.onnx", "-o", "pair", "--cores", "2", "--data", "x.npz", "--json")
+    assert done.exit_code == 0, done.output
+    found = validate(done.stdout, "emit")
+    assert len(found["cores"]) == 2 and found["cores"][0]["messages"] + found["cores"][1]["messages"] > 0
+    for options in ([], ["--order", "serial", "--interleaving", "5"]):
+        assert json.loads(snnc("sim", "pair", *options, "--json").stdout)["golden"] is True
+    with Path("pair/model.elf").open("rb") as stream:
+        elf = ELFFile(stream)
+        texts = [elf.get_section_by_name(f".text.core{core}").data() for core in (0, 1)]
+    assert b"".join(texts) == Path("pair/model.bin").read_bytes()
+    for core, text in enumerate(texts):
+        words = Path(f"pair/mem/core{core}_imem.hex").read_text().split()
+        assert b"".join(bytes.fromhex(word)[::-1] for word in words) == text
+        lines = list(csv.DictReader(io.StringIO(Path("pair/golden/trace.csv").read_text())))
+        own = sorted(int(row["pc"]) for row in lines if int(row["core"]) == core)
+        assert own == list(range(len(text) // 16))
+    table = json.loads(Path("pair/routing.json").read_text())
+    assert check_routes(Path("pair/model.bin").read_bytes(), table) == [] and table["messages"]
+    assert snnc("asm", "pair/model.s", "-o", "model.bin").exit_code == 0
+    assert Path("model.bin").read_bytes() == Path("pair/model.bin").read_bytes()
+    energies, counts = (
+        [
+            float(line.split(":")[1])
+            for line in Path("pair/cost", name).read_text().splitlines()
+            if line.strip().startswith(key) and line.strip() != key
+        ]
+        for name, key in (("ERT.yaml", "energy:"), ("action_counts.yaml", "counts:"))
+    )
+    total = sum(energy * count for energy, count in zip(energies, counts[-len(energies) :], strict=True))
+    assert len(energies) == 18 and total == pytest.approx(found["picojoules"]["full"], rel=1e-4)
+    assert snnc("audit", "pair").exit_code == 0
+    assert snnc("emit", "net.snn.onnx", "-o", "b", "--cores", "300").exit_code == 2
+    assert snnc("emit", "net.snn.onnx", "-o", "b", "--cores", "0").exit_code == 2
+
+
+def test_the_number_of_cores_may_stand_in_the_sizes(home, snnc):
+    Path("arch.json").write_text('{"cores": 3, "hop_cycles": 9}')
+    done = snnc("emit", "net.snn.onnx", "-o", "three", "--arch", "arch.json", "--json")
+    assert done.exit_code == 0 and len(json.loads(done.stdout)["cores"]) == 3
+    done = snnc("emit", "net.snn.onnx", "-o", "two", "--arch", "arch.json", "--cores", "2", "--json")
+    assert done.exit_code == 0 and len(json.loads(done.stdout)["cores"]) == 2
+    Path("arch.json").write_text('{"cores": 257}')
+    assert snnc("emit", "net.snn.onnx", "-o", "b", "--arch", "arch.json").exit_code == 3
 
 
 def test_traces(bundle, snnc):
