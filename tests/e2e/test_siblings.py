@@ -19,7 +19,7 @@ from snnc.compile import convert  # noqa: E402
 from snnc.cost.audit import audit  # noqa: E402
 from snnc.errors import UnsupportedError  # noqa: E402
 from snnc.ir import load  # noqa: E402
-from snnc.nn import AdaptiveLIF, BSViT  # noqa: E402
+from snnc.nn import AdaptiveLIF, AdaptiveTransformer, BSViT  # noqa: E402
 from snnc.nn.surrogate import fire  # noqa: E402
 
 
@@ -96,3 +96,26 @@ def test_adapted_thresholds_are_constants_of_the_file(tmp_path: Path, agree: Cal
     found = agree(load(path), {"input": x}, levels=("all",), float64=False)
     (codes,) = found.codes.values()
     assert 0.02 < codes.mean() < 0.25
+
+
+def test_the_transformer_with_adapted_thresholds_runs_on_spikes(
+    tmp_path: Path, agree: Callable[..., Any]
+) -> None:
+    """Only the intensity-to-latency encoder stays on the host, declared; the thresholds are constants."""
+    torch.manual_seed(0)
+    network = AdaptiveTransformer(8, width=8, depth=1, heads=2, timesteps=2, tau=1.4427)
+    images = torch.rand(32, 1, 8, 8)
+    for _ in range(30):
+        network(images)
+    path = exported(network, images[:1], tmp_path)
+    allowed = [node.name for node in load(path).graph if node.op_type in ("Round", "Cast")]
+    allowed = [name for name in allowed if name and "encode" in name]
+    found = agree(
+        load(path), {"x": images[:8].numpy()}, levels=("all",), float64=False, allow_host=tuple(allowed)
+    )
+    report = audit(found.conversion.model)
+    assert report.clean and "HostConv" in str(report)
+    network.eval()
+    assert all(0.01 < float(rate.mean()) < 0.2 for rate in network.rates(images).values())
+    patterns = [set(np.unique(codes)) for codes in found.codes.values()]
+    assert all(values <= {0, 1} for values in patterns[:2])

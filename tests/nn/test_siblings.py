@@ -88,9 +88,9 @@ def test_attention_reaches_across_tokens():
     """The sketch lacks a transposition: token 0 depends on no other token."""
     torch.manual_seed(0)
     attention = SpikeAttention(8, 2, 2).eval()
-    x = torch.rand(2 * 1, 6, 8, requires_grad=True)
-    attention(x)[:, 0].sum().backward()
-    assert (x.grad.abs().sum((0, 2)) > 0).all()
+    x = torch.rand(1, 2, 6, 8, requires_grad=True)
+    attention(x)[:, :, 0].sum().backward()
+    assert (x.grad.abs().sum((0, 1, 3)) > 0).all()
 
 
 def test_thresholds_bring_rates_into_the_band():
