@@ -339,7 +339,7 @@ def agree(
 
 
 def _compare_with_words(model: Model, feeds: Feeds, expected: Mapping[str, Array]) -> None:
-    """Compile for ExpG-1 and compare one sample; windows over three axes and inner host nodes are refused."""
+    """Compile for ExpG-1 and compare one sample; windows over three axes are refused."""
     try:
         runtime = compile_program(model).runtime()
     except UnsupportedError as error:

@@ -115,7 +115,12 @@ class Builder:
         for index in range(len(self.groups) - 1, max(-1, len(self.groups) - 9), -1):
             before = self.groups[index]
             shared = group.read & before.written
-            if shared and self._joins(before, group, shared) and self._movable(before, index):
+            if (
+                shared
+                and not before.host
+                and self._joins(before, group, shared)
+                and self._movable(before, index)
+            ):
                 return before
         return None
 

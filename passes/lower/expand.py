@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
+from snnc.isa.program import dense
 from snnc.passes.lower.kernels import Buffer, Halo, Kernel, View
 
 __all__ = ["Lowered", "Ref", "instructions", "transfer"]
@@ -158,7 +159,9 @@ def instructions(
     fields = dict(kernel.fields)
     if "add" in fields:
         fields["add"] = int(add)
-    if kernel.name == "SMM":
+    if kernel.name in ("HGET", "HPUT"):
+        refs: Iterator[list[Ref]] = iter([[_all_of(views[0])]])
+    elif kernel.name == "SMM":
         refs = _products(kernel, views, rank)
     elif kernel.name in _WINDOWS:
         fields["pt"], fields["pl"] = pads
@@ -172,6 +175,18 @@ def instructions(
         if kernel.name == "SEL" and fields["zero"]:
             held["b"] = held["a"]
         yield Lowered(kernel.name, held, fields)
+
+
+def _all_of(view: View) -> Ref:
+    """Return a descriptor of all of a buffer, whose axes are joined as far as an extent allows."""
+    shape = [1]
+    for extent in reversed(view.shape):
+        if shape[0] * extent <= _WIDEST:
+            shape[0] *= extent
+        else:
+            shape.insert(0, extent)
+    padded = (1,) * (4 - len(shape)) + tuple(shape)
+    return Ref(view.buffer, view.offset, padded, dense(padded))
 
 
 def _elements(kernel: Kernel, views: Sequence[View], rank: int) -> Iterator[list[Ref]]:

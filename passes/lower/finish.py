@@ -43,7 +43,8 @@ def finish(arch: Arch, split: Partition, selected: Selected, laid: Laid) -> Prog
     taps += _home_taps(arch, selected, laid, words.place)
     inputs, outputs = (
         tuple(
-            Port(name, _descriptor(view), view.buffer.low, view.buffer.high) for name, view in views.items()
+            Port(name, _descriptor(view), view.buffer.low, view.buffer.high, name in split.late)
+            for name, view in views.items()
         )
         for views in (selected.inputs, selected.outputs)
     )
@@ -183,8 +184,14 @@ def _home_taps(arch: Arch, selected: Selected, laid: Laid, place: Sequence[int])
 def _latency(groups: Sequence[Group]) -> int:
     """Return the time-steps of the longest chain of neurons, each waiting for its whole window."""
     depth: dict[int, int] = {}
+    taken = 0  # by the host
     for group in groups:
         for kernel in group.kernels:
+            if group.host:
+                key = id(kernel.result.view.buffer)
+                taken = max(taken, depth.get(key, 0))
+                depth[key] = max(depth.get(key, 0), taken)
+                continue
             arrives = max((depth.get(id(item.view.buffer), 0) for item in kernel.operands[1:]), default=0)
             key = id(kernel.result.view.buffer)
             depth[key] = max(depth.get(key, 0), arrives + kernel.steps)

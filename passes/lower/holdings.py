@@ -107,7 +107,7 @@ class Holdings:
         found: list[Message] = []
         made: list[tuple[int, View]] = []
         for share in shares:
-            for kernel in group.kernels:
+            for kernel in group.kernels if group.kernels[0].name != "HGET" else ():
                 for item in kernel.operands[1:]:
                     if self.sent(item.view.buffer):
                         part = stored(item.view.part(item.box(share.box, (0, kernel.inner))))

@@ -217,6 +217,10 @@ class Kernel:
         """The operand that is written."""
         return self.operands[0]
 
+    def in_dram(self, item: Operand) -> bool:
+        """Whether an operand is used where it lies in DRAM, and not moved onto a core."""
+        return self.name in ("HGET", "HPUT") or (self.name == "LDX" and item.field == "table")
+
     @property
     def halos(self) -> list[Halo]:
         """The axes that a window slides over: rows, then columns."""
@@ -244,12 +248,21 @@ class Group:
     @property
     def written(self) -> set[int]:
         """Buffers that it writes, by identity."""
-        return {id(kernel.result.view.buffer) for kernel in self.kernels}
+        return {id(kernel.result.view.buffer) for kernel in self.kernels if kernel.name != "HGET"}
 
     @property
     def read(self) -> set[int]:
         """Buffers that it reads, by identity."""
-        return {id(item.view.buffer) for kernel in self.kernels for item in kernel.operands[1:]}
+        return {
+            id(item.view.buffer)
+            for kernel in self.kernels
+            for item in kernel.operands[kernel.name != "HGET" :]
+        }
+
+    @property
+    def host(self) -> bool:
+        """Whether the host takes or puts a tensor here."""
+        return self.kernels[0].name in ("HGET", "HPUT")
 
 
 def join(parts: Sequence[Group]) -> Group:

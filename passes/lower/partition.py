@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snnc.errors import Problem, SnncError, UnsupportedError, Where
+from snnc.errors import SnncError, UnsupportedError, Where
 from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant
 from snnc.ir.hosting import declared
 from snnc.ops import LAYOUT, OPS
@@ -31,8 +31,9 @@ class Partition:
         constants: Names of values that do not depend on the inputs of the network.
         device: Nodes for the machine, in order.
         before: Nodes that the host executes before.
-        after: Nodes that the host executes after.
+        after: Nodes that the host executes on results of the machine, behind it or in between.
         held: Names of values that the host holds.
+        late: Names of those that it computes from results of the machine.
     """
 
     samples: dict[str, Array] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class Partition:
     before: list[Node] = field(default_factory=list)
     after: list[Node] = field(default_factory=list)
     held: set[str] = field(default_factory=set)
+    late: set[str] = field(default_factory=set)
 
     def is_constant(self, value: Value | None) -> bool:
         """Whether a value is known when compiling."""
@@ -59,17 +61,13 @@ def partition(model: Model) -> Partition:
         model: A converted network.
 
     Raises:
-        UnsupportedError: SNN471, the machine needs what the host computes from the machine's results, or a
-            node cannot be evaluated for one sample.
+        UnsupportedError: SNN471, a node cannot be evaluated for one sample.
     """
     found = Partition()
     for value in model.graph.inputs:
         if not value.is_initializer():
             found.samples[value.name or ""] = _zeros(value)
             found.held.add(value.name or "")
-    after: set[str] = set()
-    problems: list[Problem] = []
-    inner = False
     for node in model.graph:
         names = [value.name or "" for value in node.outputs]
         for name, array in zip(names, _evaluate(node, found), strict=True):
@@ -78,36 +76,16 @@ def partition(model: Model) -> Partition:
         sources = [value.name or "" for value in runtime if value is not None]
         if not runtime or (node.domain != AI_SNNC and node.op_type in _FROM_SHAPE):
             found.constants.update(names)
-        elif any(name in after for name in sources):
-            found.after.append(node)
-            after.update(names)
+        elif _is_host(node) or (
+            all(name in found.held for name in sources) and not _starts_device(node, found)
+        ):
+            late = any(name in found.late or name not in found.held for name in sources)
+            (found.after if late else found.before).append(node)
             found.held.update(names)
-            if node.domain == AI_SNNC and node.op_type not in _HOST:
-                problems.append(
-                    Problem(f"{node.op_type} needs what the host computes", Where(node=node.name))
-                )
-        elif all(name in found.held for name in sources) and not _starts_device(node, found):
-            found.before.append(node)
-            found.held.update(names)
-        elif _is_host(node):
-            found.after.append(node)
-            after.update(names)
-            found.held.update(names)
+            found.late.update(names if late else ())
         else:
             found.device.append(node)
-    if inner:
-        raise UnsupportedError(
-            "SNN471",
-            "the host would have to compute in the middle of the network",
-            problems=problems,
-            hint="convert without --allow-host for what stands between encoder and readout",
-        )
     return found
-
-
-def _is_host_result(value: Value) -> bool:
-    node = value.producer()
-    return node is not None and _is_host(node)
 
 
 def _is_host(node: Node) -> bool:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from snnc.errors import InternalError, UnsupportedError, Where
 from snnc.ir import AI_SNNC, Model, Node, Value, attributes
 from snnc.ops import LAYOUT
-from snnc.passes.lower import layouts, synapses, vectors
+from snnc.passes.lower import handover, layouts, synapses, vectors
 from snnc.passes.lower.builder import Builder, machine_type
 from snnc.passes.lower.kernels import Kernel, Operand, View
 from snnc.passes.lower.partition import Partition
@@ -42,7 +42,7 @@ class Selected:
     outputs: dict[str, View] = field(default_factory=dict)
 
 
-class _Selector:
+class Selector:
     def __init__(self, model: Model, split: Partition, fuse: bool) -> None:
         self.split = split
         self.found = Selected(Builder(fuse=fuse))
@@ -50,6 +50,7 @@ class _Selector:
         self.limits: dict[str, tuple[int, int]] = {}
         self.graph_outputs = {value.name or "" for value in model.graph.outputs}
         self.products: dict[str, Callable[[View, int, int], None]] = {}
+        self.taken: set[str] = set()
 
     # What nodes read and make.
 
@@ -78,6 +79,8 @@ class _Selector:
         view = self.build.fresh(name, array.shape, dtype, order)
         view.buffer.kind, view.buffer.in_dram = "input", True
         view.buffer.low, view.buffer.high = low, high
+        if name in self.split.late:
+            handover.put(self, value, view)
         self.build.made[name] = self.found.inputs[name] = view
         self.limits[name] = (low, high)
 
@@ -456,26 +459,16 @@ def select(model: Model, split: Partition, *, fuse: bool = True) -> Selected:
     Raises:
         UnsupportedError: SNN470 to SNN473, a node has no instructions.
     """
-    selector = _Selector(model, split, fuse)
+    selector = Selector(model, split, fuse)
     for node in split.device:
         selector.lower(node)
     _expose(selector, model)
     return selector.found
 
 
-def _expose(selector: _Selector, model: Model) -> None:
+def _expose(selector: Selector, model: Model) -> None:
     """Let the host read what its nodes and the user want."""
-    build, split = selector.build, selector.split
-    wanted = [value for node in split.after for value in node.inputs]
-    wanted += list(model.graph.outputs)
-    for value in wanted:
-        name = value.name if value is not None else None
-        if value is None or name is None or name in split.held or split.is_constant(value):
-            continue
-        view = selector.view(value)
-        if view.buffer.kind != "activation" or view.elements != view.buffer.elements:
-            moved = build.fresh(f"{name}.out", view.shape, view.buffer.dtype)
-            vectors.copy(build, f"{name}.out", moved, view, complete=False)
-            view = moved
-        view.buffer.kind, view.buffer.in_dram = "output", True
-        selector.found.outputs[name] = view
+    wanted = [value for node in selector.split.after for value in node.inputs]
+    for value in (*wanted, *model.graph.outputs):
+        if value is not None and handover.made_by_machine(selector, value):
+            handover.expose(selector, value)

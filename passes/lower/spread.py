@@ -135,6 +135,8 @@ class Spread:
         return found
 
     def _choose(self, group: Group, holdings: Holdings) -> list[Share]:
+        if group.host:
+            return [Share(0, tuple((0, extent) for extent in group.extents))]
         best: tuple[tuple[float, float], list[Share]] | None = None
         for shares in self._candidates(group):
             price = self._price(group, shares, holdings)

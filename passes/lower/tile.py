@@ -126,7 +126,7 @@ def _usage(group: Group, cut: _Cut, inside: set[int]) -> dict[str, int]:
             for item in kernel.operands:
                 buffer = item.view.buffer
                 passing = id(buffer) in inside
-                if (not buffer.in_dram and not passing) or (kernel.name == "LDX" and item.field == "table"):
+                if (not buffer.in_dram and not passing) or kernel.in_dram(item):
                     continue
                 local = item.box(box, inner)
                 key = (id(buffer), () if passing or id(buffer) in written else local)
@@ -230,7 +230,7 @@ class _Tiler:
                     for item in kernel.operands
                 ]
                 result = kernel.result
-                if result.view.buffer.in_dram:
+                if result.view.buffer.in_dram and not self.group.host:
                     stores[id(result.view.buffer), result.box(box)] = (kernel, result, views[0])
                 made = list(instructions(kernel, views, len(box), pads_of(kernel, box), step > 0))
                 for number, lowered in enumerate(made):
@@ -275,9 +275,11 @@ class _Tiler:
         """Return where a tile of an operand lies on the core, and load it if it is not there."""
         buffer = item.view.buffer
         part = item.box(box, inner)
+        if kernel.in_dram(item):
+            return item.view.part(part)
         if id(buffer) in self.inside or (buffer.in_dram and id(buffer) in self.written):
             return self._inside(item, part, local)
-        if not buffer.in_dram or (kernel.name == "LDX" and item.field == "table"):
+        if not buffer.in_dram:
             return item.view.part(part)
         key = (id(buffer), part)
         if key in self.held:

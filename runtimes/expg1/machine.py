@@ -21,6 +21,7 @@ __all__ = ["Machine", "Retired"]
 Array = npt.NDArray[Any]
 Order = Literal["parallel", "serial"]
 _FRAME = frozenset({"NOP", "HALT", "TDESC", "TSTRIDE"})
+Host = Callable[[str, Mapping[str, Array]], Array]
 Retired = Callable[[Step, Mapping[str, Array], Array | None], None]
 
 
@@ -62,6 +63,8 @@ class Machine:
             }
             for _ in range(cores)
         ]
+        self._host: Host | None = None
+        self._taken: dict[str, Array] = {}
         self._messages: dict[tuple[int, int], deque[tuple[int, Array | None]]] = defaultdict(deque)
 
     def look(self, place: Descriptor, *, core: int = 0, writable: bool = False) -> Array:
@@ -88,6 +91,7 @@ class Machine:
         taps: Collection[str] | None = (),
         seed: int | None = None,
         watch: Retired | None = None,
+        host: Host | None = None,
     ) -> tuple[dict[str, Array], dict[str, Array]]:
         """Execute the program once.
 
@@ -96,6 +100,7 @@ class Machine:
             taps: Tensors wanted beside the outputs; None for all.
             seed: None executes in program order; a number draws a legal interleaving of the queues.
             watch: Called behind each instruction with its operands and what it wrote.
+            host: Returns what the host puts for a tensor, from what it has taken, by tensor.
 
         Returns:
             Outputs by tensor, and tapped tensors by name.
@@ -103,7 +108,10 @@ class Machine:
         Raises:
             InputError: SNN367, an input is wrong; SNN368, the program breaks the rules of the machine.
         """
+        self._host, self._taken = host, {}
         for port in self.program.inputs:
+            if port.late:
+                continue
             if port.tensor not in inputs:
                 raise InputError("SNN367", "is not given", where=Where(tensor=port.tensor))
             self.write(port, np.asarray(inputs[port.tensor]))
@@ -186,6 +194,8 @@ class Machine:
             content = given["src"].copy() if given else None
             self._messages[step.core, peer(step)].append((step.instruction.fields["tag"], content))
             return given, None
+        if name in ("HGET", "HPUT"):
+            return given, self._hand_over(step, given)
         result = self._take(step, given) if name in TAKES else SEMANTICS[name](step, given, self.serial)
         if result is None:
             return given, None
@@ -202,6 +212,21 @@ class Machine:
                     )
         view[...] = result.reshape(view.shape)
         return given, view
+
+    def _hand_over(self, step: Step, given: Mapping[str, Array]) -> Array | None:
+        """Let the host take or put a tensor."""
+        number = step.instruction.fields["port"]
+        ports = self.program.outputs if step.instruction.name == "HGET" else self.program.inputs
+        if number >= len(ports):
+            raise InputError("SNN368", f"instruction {step.index}: the program has no tensor {number}")
+        port = ports[number]
+        if step.instruction.name == "HGET":
+            self._taken[port.tensor] = self.look(port.place).copy()
+            return None
+        if self._host is None:
+            raise InputError("SNN367", "is computed by the host between", where=Where(tensor=port.tensor))
+        self.write(port, self._host(port.tensor, self._taken))
+        return given["dst"]
 
     def _take(self, step: Step, given: Mapping[str, Array]) -> Array | None:
         """Return the elements of the next message, or None if it has none."""

@@ -68,8 +68,21 @@ class Expg1:
 
     def ports(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Return what the host writes for a sample, by tensor."""
-        wanted = [port.tensor for port in self.machine.program.inputs]
+        wanted = [port.tensor for port in self.machine.program.inputs if not port.late]
         return self._host.pull(feeds, wanted)
+
+    def execute(
+        self, feeds: Mapping[str, Array], taps: Sequence[str] = (), watch: Any = None
+    ) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
+        """Run a sample; return what the host put, what the machine gave, and tapped tensors."""
+        given = self.ports(feeds)
+
+        def host(tensor: str, taken: Mapping[str, Array]) -> Array:
+            given[tensor] = self._host.pull({**feeds, **given, **taken}, [tensor])[tensor]
+            return given[tensor]
+
+        results, seen = self.machine.run(given, taps=taps, seed=self._seed, watch=watch, host=host)
+        return given, results, seen
 
     def finish(self, values: Mapping[str, Array]) -> dict[str, Array]:
         """Return the outputs of the network from inputs, ports and what the machine gave."""
@@ -79,6 +92,5 @@ class Expg1:
         self, feeds: Mapping[str, Array], taps: Sequence[str] = (), watch: Any = None
     ) -> dict[str, Array]:
         """Evaluate one sample."""
-        given = self.ports(feeds)
-        results, seen = self.machine.run(given, taps=taps, seed=self._seed, watch=watch)
+        given, results, seen = self.execute(feeds, taps, watch)
         return {**self.finish({**feeds, **given, **results}), **{tap: np.asarray(seen[tap]) for tap in taps}}

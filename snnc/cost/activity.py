@@ -129,8 +129,8 @@ def _activity(step: Step, given: Mapping[str, Array], arch: Arch, count: Count, 
         doubled = 2 if operand == "acc" and step.instruction.fields["add"] else 1
         if not (operand in ("rhs", "w") or (name == "LDX" and operand == "table")):
             traffic[place.memory] = traffic.get(place.memory, 0) + doubled * _stored(place)
-    if name in ("LD", "ST", "LDX"):
-        size = _stored(step.operands["dst"])
+    if name in ("LD", "ST", "LDX", "HGET", "HPUT"):
+        size = _stored(step.operands["src" if name == "HGET" else "dst"])
         if name == "LDX":
             traffic["DRAM"] = traffic.get("DRAM", 0) + size
         return Activity(arch.dma_latency + -(-size // arch.dma_bytes), traffic=traffic)

@@ -100,8 +100,7 @@ def profile(compiled: Compiled, feeds: Mapping[str, Array], *, order: Order = "p
         if written is not None:
             checks[step.index] = zlib.crc32(np.ascontiguousarray(written).tobytes())
 
-    ports = runtime.ports(feeds)
-    device, _ = runtime.machine.run(ports, watch=watch)
+    ports, device, _ = runtime.execute(feeds, watch=watch)
     outputs = runtime.finish({**feeds, **ports, **device})
     counted = [done[index] for index in range(len(steps))]
     prices = prices_of(program.arch)

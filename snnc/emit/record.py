@@ -31,7 +31,9 @@ def record_of(program: Program) -> bytes:
     content = {
         "arch": asdict(program.arch),
         "constants": [[name, _place(place)] for name, place in program.constants],
-        "inputs": [[port.tensor, _place(port.place), port.low, port.high] for port in program.inputs],
+        "inputs": [
+            [port.tensor, _place(port.place), port.low, port.high, port.late] for port in program.inputs
+        ],
         "outputs": [[port.tensor, _place(port.place), port.low, port.high] for port in program.outputs],
         "lines": [[line.node, line.tensor, line.tile, line.spikes, line.mean] for line in seen],
         "line_of": order,
@@ -66,7 +68,10 @@ def program_from(record: bytes, binary: bytes, image: bytes) -> Program:
             tuple(lines[index] for index in content["line_of"]),
             image,
             tuple((name, _descriptor(place)) for name, place in content["constants"]),
-            tuple(Port(name, _descriptor(place), low, high) for name, place, low, high in content["inputs"]),
+            tuple(
+                Port(name, _descriptor(place), low, high, late)
+                for name, place, low, high, late in content["inputs"]
+            ),
             tuple(Port(name, _descriptor(place), low, high) for name, place, low, high in content["outputs"]),
             tuple(
                 Tap(pc, name, tuple(shape), tuple(begin), _descriptor(place))

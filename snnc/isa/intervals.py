@@ -113,7 +113,7 @@ def bound(program: Program, binary: bytes) -> Reach:
     messages: dict[tuple[int, int], deque[Pair]] = defaultdict(deque)
     for step in in_turn(steps):
         if step.operands:
-            _execute(step, memory, messages, result)
+            _execute(step, program, memory, messages, result)
     return result
 
 
@@ -123,6 +123,7 @@ def _space(step: Step, place: Descriptor) -> tuple[int, str]:
 
 def _execute(
     step: Step,
+    program: Program,
     memory: Mapping[tuple[int, str], _Memory],
     messages: dict[tuple[int, int], deque[Pair]],
     result: Reach,
@@ -133,7 +134,15 @@ def _execute(
         low, high = given["src"]
         messages[step.core, peer(step)].append((low.copy(), high.copy()))
         return
-    low, high = messages[peer(step), step.core].popleft() if name == "RECV" else _RULES[name](step, given)
+    if name == "HGET":
+        return
+    if name == "HPUT":
+        port = program.inputs[step.instruction.fields["port"]]
+        low, high = (np.full(given["dst"][0].shape, value) for value in (port.low, port.high))
+    elif name == "RECV":
+        low, high = messages[peer(step), step.core].popleft()
+    else:
+        low, high = _RULES[name](step, given)
     target = step.operands[step.instruction.form.operands("writes", "updates")[0]]
     least, most = (int(low.min()), int(high.max())) if low.size else (0, 0)
     result.ranges[step.index] = (least, most)

@@ -90,12 +90,14 @@ class Port:
         place: Where it lies in DRAM, with the extents of the ONNX tensor.
         low: Smallest value that the host may write.
         high: Largest value.
+        late: Whether the host computes it from what the machine gives, and writes it at an ``HPUT``.
     """
 
     tensor: str
     place: Descriptor
     low: int
     high: int
+    late: bool = False
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,7 @@ def _unset(order: Sequence[Step], image: int, inputs: Sequence[Port]) -> list[Fi
     known = {space: np.zeros(size, np.bool_) for space, size in reach.items()}
     known[-1, "DRAM"][:image] = True
     for port in inputs:
-        _bytes(known[-1, "DRAM"], port.place)[...] = True
+        _bytes(known[-1, "DRAM"], port.place)[...] = not port.late
     found = []
     for step in order:
         adds = step.instruction.fields.get("add", 1)

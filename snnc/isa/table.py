@@ -132,6 +132,7 @@ def _window(*, dilated: bool) -> tuple[Field, ...]:
 
 _PEER = Field("core", 8, "unsigned", doc="the other core")
 _TAG = Field("tag", 24, "unsigned", doc="number of the message")
+_PORT = Field("port", 16, "unsigned", doc="number of the tensor among outputs or inputs")
 _T = Field("t", 5, "biased", doc="time-steps of the spikes: bits of their magnitude")
 _SUB = _flag("sub", "1 subtracts")
 _ADD = _flag("add", "1 adds to what the accumulator holds, 0 starts from zero")
@@ -381,6 +382,21 @@ _ALL = (
         "N",
         (_PEER, _TAG),
         "Takes the next message of another core, which must have no elements and this tag.",
+    ),
+    Form(
+        0x28,
+        "HGET",
+        "N",
+        (_reg("src", "reads"), _PORT),
+        "The host takes a tensor out of DRAM: output number `port` of the program.",
+    ),
+    Form(
+        0x29,
+        "HPUT",
+        "N",
+        (_reg("dst", "writes"), _PORT),
+        "The host puts a tensor into DRAM: input number `port` of the program, computed from what it has "
+        "taken before.",
     ),
 )
 
