@@ -14,7 +14,7 @@ from snnc.coding import CodeBook, Partition
 from snnc.data import Samples, open_samples
 from snnc.errors import InputError, SnncError, UnsupportedError, UsageError, Where
 from snnc.grouping import Regrouped, attention_pass, with_cost
-from snnc.ir import Model, clone, load, model_digest
+from snnc.ir import Model, clone, keep_provenance, load, model_digest
 from snnc.ir.hosting import DECLARED
 from snnc.ops import attach_functions
 from snnc.passes import front_end, quantisers_of
@@ -252,11 +252,10 @@ def convert(
     options = _sized(options, model, observer)
     steps = (*_front_end(options, observer, None), Encode())
     snapshot = _Snapshot(Encode.name)
-    chosen = ChosenQuantisers()
+    chosen, regrouped = ChosenQuantisers(), Regrouped()
     try:
         if observer is None:
             require_sizes(model, options.sizes)
-        regrouped = Regrouped()
         result = run_pipeline(model, steps, instruments=[snapshot, chosen, regrouped, *instruments])
     except SnncError as error:
         _name_file(error, source)
@@ -343,6 +342,7 @@ def quantise(
     options: ConvertOptions | None = None,
     choices: Mapping[str, Choice] | None = None,
     repairs: Mapping[str, Repair] | None = None,
+    instruments: Sequence[Instrument] = (),
 ) -> Model:
     """Return a network in the quant dialect: all approximations made, nothing encoded yet.
 
@@ -351,13 +351,14 @@ def quantise(
         options: Choices; default all defaults.
         choices: Quantisers of a calibrated network, as its file records them; see `choices_of_file`.
         repairs: What calibration changed of weights and biases; see `repairs_of_file`.
+        instruments: Observers.
     """
     options = options or ConvertOptions()
     model, _ = _open(source, options)
     observer = _observer(options, None, None) if choices is None else None
     options = _sized(options, model, observer)
     try:
-        run_pipeline(model, _front_end(options, observer, choices, repairs))
+        run_pipeline(model, _front_end(options, observer, choices, repairs), instruments=instruments)
     except SnncError as error:
         _name_file(error, source)
         raise
@@ -443,6 +444,7 @@ def _describe(model: Model, options: ConvertOptions, steps: Sequence[Pass], dige
         for name, book in quantisers_of(model).items()
     }
     repairs = model.metadata_props.get(REPAIRS)
+    keep_provenance(model)
     model.metadata_props.clear()
     if repairs is not None:
         model.metadata_props[REPAIRS] = repairs
@@ -474,11 +476,7 @@ def load_spiking(path: str | os.PathLike[str]) -> Model:
 
 
 def options_of_file(model: Model, file: str | None = None) -> ConvertOptions:
-    """Return the options that a converted model was made with.
-
-    Raises:
-        InputError: SNN305, the model was not made by ``snnc convert``; SNN306, its format is newer.
-    """
+    """Return the options that a converted model was made with; errors as of `load_spiking`."""
     props: Mapping[str, str] = model.metadata_props
     where = Where(file=file)
     if "snnc.format" not in props:

@@ -53,6 +53,8 @@ OWNERS: dict[str, frozenset[str]] = {
     "onnxruntime": frozenset({"runtimes"}),
     "click": frozenset({"cli"}),
     "rich": frozenset({"cli"}),
+    "jinja2": frozenset({"report"}),
+    "vl_convert": frozenset({"report"}),
     "networkx": frozenset({"ir", "verify", "passes"}),
 }
 

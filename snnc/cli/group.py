@@ -29,6 +29,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "verify": "snnc.cli.verify",
         "audit": "snnc.cli.audit",
         "inspect": "snnc.cli.inspect",
+        "report": "snnc.cli.report",
     },
     "Instructions of ExpG-1": {
         "emit": "snnc.cli.emit",

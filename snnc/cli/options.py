@@ -29,6 +29,7 @@ __all__ = [
     "save_recipe",
     "seed",
     "settings",
+    "trace",
 ]
 
 #: Key of a context's memory: the recipe that was read.
@@ -245,6 +246,12 @@ runtime = click.option(
     show_default=True,
     help="Executor: numpy on packed codes, numpy spike by spike (the definition), onnxruntime, or the "
     "simulator of ExpG-1.",
+)
+trace = click.option(
+    "--trace",
+    metavar="SPIKES.npz",
+    type=click.Path(dir_okay=False),
+    help="Write every spike of every neuron: int8 [samples, T, ...] by name of the tensor.",
 )
 passes = click.option(
     "--passes",

@@ -1,1 +1,1 @@
-"""snnc.report."""
+"""Reports: what a converted network does on data, as one page, as JSON, as spikes."""

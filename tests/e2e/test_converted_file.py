@@ -159,3 +159,24 @@ def test_spikes_are_the_ones_in_the_binary_codes(converted: dict[str, Path], ima
     spikes, neurons = (sum(int(f(count)) for count in ones.values()) for f in (np.sum, np.size))
     assert report.spikes == spikes / 8
     assert report.spikes_per_neuron == pytest.approx(spikes / neurons)
+
+
+def test_the_file_says_nothing_of_the_machine_that_trained_the_network(tmp_path: Path) -> None:
+    """Exporters write stack traces with local paths onto every node; names of modules stay."""
+    source = ROOT / "tests" / "sources" / "gelu_dynamo.onnx"
+    proto = onnx.load(source)
+    for node in proto.graph.node:
+        for key in ("pkg.torch.onnx.stack_trace", "pkg.torch.onnx.name_scopes", "mine"):
+            entry = node.metadata_props.add()
+            entry.key, entry.value = key, f"['', 'blocks.0', '{key} of /home/somebody/model.py']"
+        node.doc_string = "/home/somebody/model.py, line 3"
+    proto.graph.doc_string = proto.graph.input[0].doc_string = "/home/somebody"
+    onnx.save(proto, tmp_path / "net.onnx")
+    (value,) = proto.graph.input
+    shape = [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim][1:]
+    samples = np.random.default_rng(0).standard_normal((8, *shape)).astype(np.float32)
+    ir.save(convert(tmp_path / "net.onnx", calibration=samples).model, tmp_path / "net.snn.onnx")
+    content = (tmp_path / "net.snn.onnx").read_bytes()
+    assert b"stack_trace" not in content
+    assert content.count(b"/home/somebody") == content.count(b"name_scopes of /home/somebody") > 0
+    assert b"mine of" not in content
