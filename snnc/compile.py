@@ -289,7 +289,7 @@ def look_through(
     """Find out what of a network can be converted, and what becomes of each node, without data.
 
     Args:
-        source: ONNX file or model; a model is not changed.
+        source: ONNX file or model; it is not changed.
         options: Choices; default all defaults.
         encode: Whether to go on to the spiking network.
     """

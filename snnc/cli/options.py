@@ -249,9 +249,9 @@ runtime = click.option(
 )
 trace = click.option(
     "--trace",
-    metavar="SPIKES.npz",
-    type=click.Path(dir_okay=False),
-    help="Write every spike of every neuron: int8 [samples, T, ...] by name of the tensor.",
+    metavar="FILE",
+    help="Write a trace. run, report: every spike, .npz, int8 [samples, T, ...] by name of the tensor. "
+    "sim: retired instructions of the first sample, .csv or .vcd.",
 )
 passes = click.option(
     "--passes",

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import click
 
@@ -120,7 +120,11 @@ def command(
     atomic_write(beside, _writer(document), force=force, inputs=inputs)
     if trace is not None:
         few = {name: array[:count] for name, array in samples.items()}
-        atomic_write(trace, lambda stream: _discard(write_traces(stream, network, few)), force=force)
+
+        def write(stream: BinaryIO) -> None:
+            write_traces(stream, network, few)
+
+        atomic_write(trace, write, force=force, inputs=inputs)
     atomic_write(target, _writer(text), force=force, inputs=inputs)
     claims = found.content["claims"]
     words = {True: "holds", False: "FAILS", None: "not checked"}
@@ -145,7 +149,3 @@ def _writer(text: str) -> Callable[[BinaryIO], None]:
         stream.write(text.encode())
 
     return write
-
-
-def _discard(shapes: Any) -> None:
-    """Forget what was written; a writer returns nothing."""

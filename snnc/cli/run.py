@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -22,15 +23,23 @@ __all__ = ["command"]
     "run",
     "Run a spiking model on any number of samples and write its outputs.",
     "snnc run model.snn.onnx --input x.npz --output y.npz\n"
-    "snnc run model.snn.onnx --input x.npy --runtime numpy-timestep",
+    "snnc run model.snn.onnx --input x.npy --runtime numpy-timestep --trace spikes.npz",
 )
 @click.argument("model", metavar="OUT.snn.onnx|BUNDLE")
 @options.samples
 @click.option("--output", "target", metavar="FILE", help="Where the outputs go: .npz keyed by name, or .npy.")
 @options.runtime
+@options.trace
 @options.seed
 def command(
-    output: Output, *, model: str, source: str | None, target: str | None, runtime: str, seed: int
+    output: Output,
+    *,
+    model: str,
+    source: str | None,
+    target: str | None,
+    runtime: str,
+    trace: str | None,
+    seed: int,
 ) -> None:
     """Run a spiking model."""
     from snnc.arrays import check_suffix, sample_count, write_arrays
@@ -42,6 +51,9 @@ def command(
         raise UsageError("SNN200", "Missing option '--input'.")
     if target is not None:
         check_output(target, force=output.settings.force, inputs=[model, source])
+    if trace is not None:
+        _check_trace(trace, runtime, target)
+        check_output(trace, force=output.settings.force, inputs=[model, source])
     executor = _executor(model, runtime)
     if target is not None:
         check_suffix(target, len(executor.outputs))
@@ -53,6 +65,8 @@ def command(
     seconds = time.perf_counter() - start
     if target is not None:
         write_arrays(target, results, force=output.settings.force, inputs=[model, source])
+    if trace is not None:
+        _write_trace(trace, model, executor, samples, force=output.settings.force, inputs=[model, source])
     count = sample_count(samples)
     show_pairs(
         output,
@@ -61,6 +75,7 @@ def command(
             ("runtime", f"{runtime}, {1000 * seconds / count:.3g} ms a sample"),
             *((f"output {name}", f"{array.dtype}{list(array.shape)}") for name, array in results.items()),
             ("written", target or "nothing; add --output y.npz to keep the outputs"),
+            *([("spikes", trace)] if trace is not None else []),
         ],
     )
     output.document(
@@ -74,6 +89,7 @@ def command(
                 for name, array in results.items()
             ],
             "written": target,
+            "trace": trace,
         }
     )
 
@@ -97,3 +113,38 @@ def _executor(model: str, runtime: str) -> Runtime:
 
         return compile_program(load_spiking(model)).runtime()
     return create(runtime, load_spiking(model))
+
+
+def _check_trace(trace: str, runtime: str, target: str | None) -> None:
+    from snnc.errors import UsageError, Where
+
+    where = Where(file=trace)
+    if not trace.endswith(".npz"):
+        raise UsageError("SNN296", "spikes are written as .npz", where=where)
+    if runtime == "expg1":
+        hint = "snnc sim BUNDLE --trace FILE.csv tells what the machine did; other runtimes write spikes"
+        raise UsageError("SNN296", "the simulator sends no spikes by name", where=where, hint=hint)
+    if target is not None and Path(target).resolve() == Path(trace).resolve():
+        raise UsageError("SNN296", "outputs and spikes would be one file", where=where)
+
+
+def _write_trace(
+    trace: str,
+    model: str,
+    executor: Runtime,
+    samples: Mapping[str, Any],
+    *,
+    force: bool,
+    inputs: Sequence[str],
+) -> None:
+    """Write every spike that this runtime sends."""
+    from snnc.compile import load_spiking
+    from snnc.files import atomic_write
+    from snnc.report.spikes import write_traces
+
+    network = load_spiking(model)
+
+    def write(stream: BinaryIO) -> None:
+        write_traces(stream, network, samples, runtime=executor)
+
+    atomic_write(trace, write, force=force, inputs=inputs)

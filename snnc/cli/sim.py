@@ -30,7 +30,7 @@ __all__ = ["command"]
     help="Time-steps of a code all at once, or one after the other.",
 )
 @click.option("--interleaving", type=int, metavar="SEED", help="Draw a legal interleaving of the queues.")
-@click.option("--trace", metavar="FILE", help="Retired instructions of the first sample: .csv or .vcd.")
+@options.trace
 @options.seed
 def command(
     output: Output,

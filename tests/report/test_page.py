@@ -187,3 +187,24 @@ def test_plots_without_the_extra_are_an_environment_error(monkeypatch):
     with pytest.raises(EnvironmentFailure, match="SNN613") as caught:
         module.check_library(True)
     assert "pip install 'snnc[report]'" in str(caught.value)
+
+
+@pytest.mark.parametrize("runtime", ["numpy", "numpy-timestep", "ort"])
+def test_run_writes_the_spikes_of_its_runtime(case, tmp_path, monkeypatch, runtime):
+    from click.testing import CliRunner
+
+    from snnc.cli.group import cli
+
+    monkeypatch.chdir(tmp_path)
+    np.savez("x.npz", **case.samples)
+    arguments = ["run", str(case.converted), "--input", "x.npz", "--trace"]
+    done = CliRunner().invoke(cli, [*arguments, f"{runtime}.npz", "--runtime", runtime])
+    assert done.exit_code == 0, done.output
+    with np.load(f"{runtime}.npz") as archive:
+        assert all(array.dtype == np.int8 and array.shape[:2] == (12, 4) for array in archive.values())
+    if runtime != "numpy":
+        CliRunner().invoke(cli, [*arguments, "numpy.npz"])
+        assert (tmp_path / "numpy.npz").read_bytes() == (tmp_path / f"{runtime}.npz").read_bytes()
+    for wrong in (["t.csv"], ["t.npz", "--output", "t.npz"], ["t.npz", "--runtime", "expg1"]):
+        refused = CliRunner().invoke(cli, [*arguments, *wrong])
+        assert (refused.exit_code, "SNN296" in refused.stderr) == (2, True), refused.output
