@@ -465,11 +465,7 @@ def _describe(model: Model, options: ConvertOptions, steps: Sequence[Pass], dige
 
 
 def load_spiking(path: str | os.PathLike[str]) -> Model:
-    """Read a converted model.
-
-    Raises:
-        InputError: SNN305, the file was not made by ``snnc convert``; SNN306, its format is newer.
-    """
+    """Read a converted model; SNN305 if ``snnc convert`` did not make it, SNN306 if its format is newer."""
     model = load(path)
     options_of_file(model, os.fspath(path))
     return model
