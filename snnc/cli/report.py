@@ -30,7 +30,7 @@ __all__ = ["command"]
 @options.outputs
 @options.trace
 @click.option(
-    "--samples",
+    "--measured",
     "count",
     metavar="N",
     type=click.IntRange(1),

@@ -140,7 +140,7 @@ def test_the_command_writes_page_json_and_traces(case, tmp_path):
     np.savez(tmp_path / "x.npz", **case.samples)
     np.save(tmp_path / "y.npy", case.labels)
     arguments = [case.converted, "--data", "x.npz", "--labels", "y.npy", "--source", case.source, "--json"]
-    arguments += ["-o", "r.html", "--trace", "s.npz", "--samples", 4, "--verified", 1, "--trade-off", "none"]
+    arguments += ["-o", "r.html", "--trace", "s.npz", "--measured", 4, "--verified", 1, "--trade-off", "none"]
     done = run(tmp_path, *arguments)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
@@ -172,7 +172,7 @@ def test_refusals_leave_nothing(case, tmp_path, arguments, code, text):
     (tmp_path / "empty").mkdir()
     before = sorted(path.name for path in tmp_path.iterdir())
     output = [] if "-o" in arguments else ["-o", "r.html"]
-    done = run(tmp_path, case.converted, *arguments, *output, "--samples", 2, "--verified", 2)
+    done = run(tmp_path, case.converted, *arguments, *output, "--measured", 2, "--verified", 2)
     assert done.returncode == code, done.stderr
     assert text in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == before
