@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from snnc.compile import ConvertOptions, convert
     from snnc.frontends.torch_export import export
 
 if Path(__file__).with_name("passes").is_file():
@@ -15,11 +16,15 @@ if Path(__file__).with_name("passes").is_file():
     )
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "export"]
+__all__ = ["ConvertOptions", "__version__", "convert", "export"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs torch when it is first asked for: ``import snnc`` works without torch."""
+    """Import when first asked for: ``import snnc`` loads neither torch nor onnxruntime."""
+    if name in ("ConvertOptions", "convert"):
+        from snnc import compile as compiler
+
+        return getattr(compiler, name)
     if name != "export":
         raise AttributeError(f"module 'snnc' has no attribute {name!r}")
     try:

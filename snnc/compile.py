@@ -31,6 +31,7 @@ from snnc.pipeline import Instrument, PassRecord, format_pipeline, run_pipeline
 from snnc.pipeline.contract import Pass
 from snnc.recorded import CalibrationRecord, ChosenQuantisers, choices_of_file, repairs_of_file, write_choices
 from snnc.settings import SETTINGS, LayerRule, check
+from snnc.shown import ShownConversion
 from snnc.sizes import any_sizes, require_sizes, sizes_of_samples
 from snnc.survey import AnyChoice, Survey, survey
 
@@ -129,9 +130,9 @@ class ConvertOptions:
         CodeBook(timesteps, groups, self.partition)
 
 
-@dataclass(frozen=True)
-class Conversion:
-    """A converted model.
+@dataclass(frozen=True, repr=False)
+class Conversion(ShownConversion):
+    """A converted model. It shows itself in a notebook.
 
     Attributes:
         model: The spiking model, functions attached, ready to be saved.

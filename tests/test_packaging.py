@@ -71,6 +71,14 @@ def test_marker_and_schemas_are_in_the_wheel(wheel):
     assert schemas <= names
 
 
+def test_what_init_and_report_write_from_is_in_the_wheel(wheel):
+    from snnc.demo import HELD
+
+    names = set(wheel.namelist())
+    assert {f"snnc/demo/{name}" for name in HELD} <= names
+    assert {f"snnc/report/assets/page.{kind}" for kind in ("html", "css", "js")} <= names
+
+
 def test_console_script(wheel):
     (entry_points,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
     parser = configparser.ConfigParser()

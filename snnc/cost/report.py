@@ -138,6 +138,14 @@ class CostReport:
             dense_int8=price("int8_mac") * self.dense_macs,
         )
 
+    def _repr_html_(self) -> str:
+        """Tables for a notebook: the layers, and the figures of the network."""
+        from snnc.cost.text import COLUMNS, summary_rows, table_rows
+        from snnc.shown import html_table
+
+        layers = html_table([heading for heading, _ in COLUMNS], table_rows(self), "Of one image")
+        return layers + html_table(("", ""), summary_rows(self))
+
     def _per_image(self, count: int) -> float:
         return count / self.images
 

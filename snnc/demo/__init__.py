@@ -13,7 +13,7 @@ import numpy as np
 from snnc.errors import EnvironmentFailure, Where
 from snnc.files import atomic_write, check_output
 
-__all__ = ["FILES", "write_demo"]
+__all__ = ["FILES", "HELD", "write_demo"]
 
 #: What `write_demo` writes, each with what it is.
 FILES = {
@@ -25,6 +25,8 @@ FILES = {
 }
 _MODELS = {"vit.onnx": "fashion_transformer_t4g4.onnx", "cnn.onnx": "fashion_cnn_t4g4.onnx"}
 _SAMPLE = "fashion_sample.npz"
+#: Files that the wheel holds in this package.
+HELD = (*_MODELS.values(), _SAMPLE)
 _RECIPE = """\
 # Settings of a conversion: snnc convert vit.onnx --recipe recipe.toml
 # Every key is a flag too; a flag wins. What is not said here has its default.

@@ -30,6 +30,7 @@ from snnc.report.timeline import from_dump, from_file, replay
 from snnc.report.tradeoff import default_points, measure_points
 from snnc.runtimes import create
 from snnc.runtimes.common import check_inputs
+from snnc.shown import html_table
 
 __all__ = ["SCHEMA_VERSION", "Plan", "Report", "build"]
 
@@ -57,7 +58,7 @@ class Plan:
     points: tuple[tuple[int, int], ...] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What was found.
 
@@ -72,6 +73,32 @@ class Report:
     layers: list[LayerSpikes]
     snn: Drawing
     ann: Drawing | None
+
+    def __repr__(self) -> str:
+        """One line: what was measured and whether its claims hold."""
+        held = [claim["holds"] for claim in self.content["claims"]]
+        return (
+            f"<Report of {self.content['title']}: {held.count(True)} claims hold, {held.count(False)} fail, "
+            f"{held.count(None)} not checked; {self.content['data']['samples']} samples>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Tables for a notebook; `snnc.report.page.page` has all of it."""
+        words = {True: "holds", False: "FAILS", None: "not checked"}
+        claims = [(claim["claim"], words[claim["holds"]], claim["proof"]) for claim in self.content["claims"]]
+        layers = [
+            (
+                e["name"],
+                e["block"],
+                e["timesteps"],
+                e["groups"],
+                e["neurons"],
+                f"{e['spikes_per_neuron']:.3f}",
+            )
+            for e in self.content["spikes"]
+        ]
+        headings = ("layer", "block", "T", "G", "neurons", "spikes a neuron")
+        return html_table(("claim", "", "proof"), claims, repr(self)) + html_table(headings, layers)
 
 
 def build(
