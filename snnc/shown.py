@@ -1,4 +1,4 @@
-"""How results show themselves: one line in a terminal, tables in a notebook, with nothing but text in them."""
+"""How results show themselves: one line in a terminal, tables in a notebook; whatever is in them is text."""
 
 from __future__ import annotations
 
