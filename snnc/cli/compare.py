@@ -29,12 +29,7 @@ __all__ = ["command"]
 @click.option(
     "--bits", is_flag=True, help="Every code and output bit must agree; so it is for two exact states."
 )
-@click.option(
-    "--sqnr",
-    type=float,
-    metavar="DB",
-    help="Least SQNR of each output in dB.  [default: 80 between two float states, else 10]",
-)
+@options.sqnr
 @click.option(
     "--agreement",
     type=click.FloatRange(0, 1),

@@ -13,6 +13,7 @@ import click
 from snnc.cli import automatic, options
 from snnc.cli.output import Output, printable
 from snnc.cli.progress import SampleCounter
+from snnc.cli.reproducer import leaving_reproducer
 from snnc.cli.tables import pass_rows, show_note, show_passes
 from snnc.settings import SETTINGS, format_recipe
 
@@ -56,7 +57,7 @@ def command(
     from snnc.errors import InternalError, Problem, UsageError, Where
     from snnc.files import check_output
     from snnc.ir import companion, data_files, save
-    from snnc.pipeline import Dump, Instrument, Progress
+    from snnc.pipeline import Before, Dump, Instrument, Progress
 
     target = target or _default_target(model)
     context = click.get_current_context()
@@ -78,7 +79,9 @@ def command(
         instruments.append(Dump(dump_passes, force=output.settings.force, replay=replay))
     choices, chosen = automatic.resolve(output, model, choices)
     counter = SampleCounter(output.progress_stream(), "  calibrating")
-    converted = convert(model, choices, instruments=instruments, progress=counter)
+    before = Before()
+    with leaving_reproducer(output, before, refusals=False):
+        converted = convert(model, choices, instruments=[*instruments, before], progress=counter)
     report = audit(converted.model)
     if not report.clean:
         raise InternalError(

@@ -37,7 +37,12 @@ COMMANDS: dict[str, dict[str, str]] = {
         "asm": "snnc.cli.asm",
         "disasm": "snnc.cli.disasm",
     },
-    "Find a fault": {"compare": "snnc.cli.compare", "bisect": "snnc.cli.bisect"},
+    "Find a fault": {
+        "compare": "snnc.cli.compare",
+        "bisect": "snnc.cli.bisect",
+        "reduce": "snnc.cli.reduce",
+        "diff": "snnc.cli.diff",
+    },
     "Passes one by one": {"opt": "snnc.cli.opt", "passes": "snnc.cli.passes"},
     "Help": {"explain": "snnc.cli.explain", "doctor": "snnc.cli.doctor"},
 }

@@ -8,6 +8,7 @@ import click
 
 from snnc.cli import options
 from snnc.cli.output import Output
+from snnc.cli.reproducer import leaving_reproducer
 from snnc.cli.tables import pass_rows, show_passes
 
 __all__ = ["command"]
@@ -17,6 +18,7 @@ __all__ = ["command"]
     "opt",
     "Run chosen passes over a model, one by one, with all checks. Replays the reproducer of a failure.",
     "snnc opt model.onnx --passes sort-nodes,fold-batch-norm -o folded.onnx\n"
+    "snnc opt passes/044-fold-batch-norm.onnx --passes 'fold-scales,sort-nodes' -o next.onnx\n"
     "snnc opt DIR/reproducer.onnx --passes 'failing-pass{option=value}'",
 )
 @click.argument("model", metavar="MODEL.onnx")
@@ -29,7 +31,7 @@ def command(output: Output, *, model: str, spec: str, target: str | None, dump_p
     from snnc.ir import load, save
     from snnc.ops import attach_functions
     from snnc.passes.catalog import ALL_PASSES
-    from snnc.pipeline import Dump, Instrument, Progress, parse_pipeline, run_pipeline
+    from snnc.pipeline import Before, Dump, Instrument, Progress, parse_pipeline, run_pipeline
     from snnc.verify import INVARIANTS
 
     steps = parse_pipeline(spec, ALL_PASSES)
@@ -42,7 +44,9 @@ def command(output: Output, *, model: str, spec: str, target: str | None, dump_p
     if dump_passes is not None:
         replay = ["snnc", *sys.argv[1:]]
         instruments.append(Dump(dump_passes, force=output.settings.force, replay=replay))
-    done = run_pipeline(graph, steps, given=given, instruments=instruments, verify="all")
+    before = Before()
+    with leaving_reproducer(output, before, refusals=dump_passes is None):
+        done = run_pipeline(graph, steps, given=given, instruments=[*instruments, before], verify="all")
     if target is not None:
         attach_functions(graph)
         save(graph, target)

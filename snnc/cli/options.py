@@ -29,6 +29,7 @@ __all__ = [
     "save_recipe",
     "seed",
     "settings",
+    "sqnr",
     "trace",
 ]
 
@@ -253,8 +254,15 @@ trace = click.option(
     help="Write a trace. run, report: every spike, .npz, int8 [samples, T, ...] by name of the tensor. "
     "sim: retired instructions of the first sample, .csv or .vcd.",
 )
+sqnr = click.option(
+    "--sqnr",
+    type=float,
+    metavar="DB",
+    help="Least SQNR of each output in dB.  [default: 80 between two float states, else 10]",
+)
 passes = click.option(
     "--passes",
+    "--pipeline",
     "spec",
     required=True,
     metavar="SPEC",

@@ -21,7 +21,7 @@ from snnc.pipeline.contract import Pass, options_of
 from snnc.pipeline.manager import Instrument, PassRecord
 from snnc.pipeline.spec import format_pass
 
-__all__ = ["Dump", "versions"]
+__all__ = ["Dump", "save_runnable", "versions"]
 
 #: Exactly the files a dump writes. Only these are ever deleted.
 _OWN = re.compile(r"(\d{3,}-[a-z0-9-]+\.(onnx|txt)|run\.json|pipeline\.txt|reproducer\.(onnx|txt))")
@@ -129,7 +129,7 @@ class Dump(Instrument):
         return "\n".join(lines) + "\n"
 
     def _model(self, stem: str, model: Model) -> None:
-        _save_runnable(model, self._folder / f"{stem}.onnx")
+        save_runnable(model, self._folder / f"{stem}.onnx")
         self._text(f"{stem}.txt", to_text(model))
         self._last = stem
 
@@ -169,7 +169,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _save_runnable(model: Model, path: Path) -> None:
+def save_runnable(model: Model, path: Path) -> None:
     """Save a model with the bodies of the ``ai.snnc`` operators it uses, and leave it as it was."""
     functions, imports = dict(model.functions), dict(model.graph.opset_imports)
     try:

@@ -6,12 +6,12 @@ import shutil
 from collections.abc import Sequence
 from typing import TextIO
 
-from snnc.ir import Model
+from snnc.ir import Model, clone
 from snnc.pipeline.contract import Pass
 from snnc.pipeline.digest import node_count
 from snnc.pipeline.manager import Instrument, PassRecord
 
-__all__ = ["Progress", "Timing"]
+__all__ = ["Before", "Progress", "Timing"]
 
 
 class Timing(Instrument):
@@ -31,6 +31,27 @@ class Timing(Instrument):
     def total(self) -> float:
         """Return the sum of all passes, in seconds."""
         return sum(seconds for _, seconds in self.seconds)
+
+
+class Before(Instrument):
+    """Keeps the model as it was before the pass that failed; weights are shared, so the copy is small.
+
+    Attributes:
+        failed: The pass that failed, None if none did.
+        model: The model before it.
+    """
+
+    def __init__(self) -> None:
+        self.failed: Pass | None = None
+        self.model: Model | None = None
+
+    def before(self, index: int, step: Pass, model: Model) -> None:
+        """Copy the model."""
+        self.model = clone(model)
+
+    def fail(self, index: int, step: Pass, model: Model, error: BaseException) -> None:
+        """Remember which pass failed."""
+        self.failed = step
 
 
 class Progress(Instrument):
