@@ -1,0 +1,107 @@
+// The inner loops, one table of them for each instruction set; `kernels()` picks the best that the machine has.
+//
+// All loops are on integers, or on doubles that hold integers exactly, so every table gives the same bits.
+#pragma once
+
+#include <cstdint>
+
+namespace snnc {
+
+constexpr int kPanel = 64;  // columns of a full panel; the last one is narrower, a multiple of kGranule
+constexpr int kGranule = 16;
+
+// How a potential becomes an index into `cells` (see neuron.h). Arrays run along the positions of a line; with
+// `shared` every position uses element 0.
+struct FireLine {
+  int mode;                    // FireMode
+  bool shared;
+  const double* scale;         // exact mode
+  const double* offset;
+  const float* scale32;        // near mode
+  const float* offset32;
+  const int32_t* first_cell;   // start of the row's part of `cells`
+  const int32_t* first_limit;  // start of the row's part of `limits`
+  const int16_t* cells;        // exact: code of each cell; near: smallest count of reached limits in the cell
+  const int32_t* limits;       // ascending thresholds of each row, padded with unreachable ones
+  const int32_t* codes;        // code of each count
+  int last_cell;
+  int steps;                   // search: rounds
+};
+
+enum FireMode : int { kExact = 0, kNear = 1, kSearch = 2 };
+
+// Products of bytes in matrix registers: the sum over planes of rows[p] * panels[q]. A number of more than a byte
+// is the sum of two planes.
+struct BytesProduct {
+  const void* rows[2];         // row-major, `pitch` bytes apart; room for a multiple of 16 rows
+  const unsigned char* live;   // for plane 1 of the rows: whether 16 rows x 64 of depth hold anything
+  int row_planes;
+  bool rows_unsigned;
+  int64_t pitch;
+  const void* panels[2];       // depth in quadruples
+  int panel_planes;
+  bool panels_unsigned;
+  int64_t depth;               // a multiple of 64
+  int count, width;
+};
+
+struct Kernels {
+  const char* name;
+  // Null where the machine has no matrix registers. `begin` sets them up for this thread, `end` frees them.
+  void (*begin_bytes)();
+  void (*product_bytes)(const BytesProduct& job, int32_t* c, int64_t ldc);
+  void (*end_bytes)();
+  // x = low + high, both bytes; |x| <= 255. Returns whether any `high` of the line is not 0 in each 64.
+  void (*split16)(const int16_t* x, int64_t count, int8_t* low, int8_t* high, unsigned char* live);
+  int (*largest16)(const int16_t* x, int64_t count);  // max |x|
+  // c (rows x width, ldc) = start (per column, may be null) + a (rows x depth) * panel (depth x width, in pairs
+  // or quadruples of depth). width is a multiple of kGranule, at most kPanel.
+  void (*product16)(const int16_t* a, int64_t lda, const int16_t* panel, int64_t depth, int rows, int width,
+                    const int32_t* start, int32_t* c, int64_t ldc);
+  // 8-bit forms, null where the machine has none: one side unsigned, the other signed.
+  void (*product8_unsigned_rows)(const uint8_t* a, int64_t lda, const int8_t* panel, int64_t depth, int rows,
+                                 int width, const int32_t* start, int32_t* c, int64_t ldc);
+  void (*product8_signed_rows)(const int8_t* a, int64_t lda, const uint8_t* panel, int64_t depth, int rows,
+                               int width, const int32_t* start, int32_t* c, int64_t ldc);
+  // Potentials to codes.
+  void (*fire8)(const FireLine& line, const int32_t* v, int64_t count, int8_t* out);
+  void (*fire16)(const FireLine& line, const int32_t* v, int64_t count, int16_t* out);
+  void (*fire32)(const FireLine& line, const int32_t* v, int64_t count, int32_t* out);
+  // floor(v * factor / gain) for |v| * factor < 2^52, gain >= 1.
+  void (*quotient32)(const int32_t* v, double factor, double gain, int64_t count, int32_t* out);
+  void (*quotient64)(const int64_t* v, double factor, double gain, int64_t count, int32_t* out);
+  // Elementwise; b_step is 0 (one number) or 1.
+  void (*add)(const int32_t* a, const int32_t* b, int b_step, int64_t count, int32_t* out);
+  void (*multiply)(const int32_t* a, const int32_t* b, int b_step, int64_t count, int32_t* out);
+  void (*round32)(const int32_t* v, int shift, int64_t count, int32_t* out);
+  void (*round64)(const int64_t* v, int shift, int64_t count, int32_t* out);
+  int32_t (*largest)(const int32_t* v, int64_t count);
+  int32_t (*smallest)(const int32_t* v, int64_t count);
+  void (*sums)(const int32_t* v, int64_t count, int64_t* sum, int64_t* squares);
+  void (*norm_potential)(const int32_t* r, const int32_t* sign, int64_t factor, int64_t total, int64_t count, int64_t* out);
+  void (*widen_u8)(const uint8_t* x, int64_t count, int16_t* out);
+  void (*widen_i8)(const int8_t* x, int64_t count, int16_t* out);
+  void (*flip8)(const uint8_t* x, int64_t count, uint8_t* out);  // adds 128 modulo 256
+  // Interleaves depth rows (each `width` long, `stride` apart) of a panel in pairs or quadruples.
+  void (*pairs16)(const int16_t* const* rows, int64_t depth, int width, int16_t* panel);
+  void (*quads8)(const uint8_t* const* rows, int64_t depth, int width, uint8_t* panel);
+  // out[i] = sum over taps of weights[t] * taps[t][i * stride].
+  void (*weigh)(const int16_t* const* taps, const int32_t* weights, int count_of_taps, int stride, int64_t count, int32_t* out);
+  // Maxima with, and sums of, elements `stride` apart.
+  void (*raise)(const int32_t* x, int stride, int64_t count, int32_t* out);
+  void (*gather_add)(const int32_t* x, int stride, int64_t count, int32_t* out);
+};
+
+const Kernels& kernels();
+
+extern const Kernels kBaseline;
+#if defined(SNNC_X86)
+extern const Kernels kAvx2;
+extern const Kernels kAvx512;
+extern const Kernels kVnni;
+#if !defined(SNNC_NO_AMX)
+extern const Kernels kAmx;
+#endif
+#endif
+
+}  // namespace snnc

@@ -1,0 +1,3 @@
+#define SNNC_TABLE kAmx
+#define SNNC_NAME "amx"
+#include "kernels.inl"

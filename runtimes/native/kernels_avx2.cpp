@@ -1,0 +1,3 @@
+#define SNNC_TABLE kAvx2
+#define SNNC_NAME "avx2"
+#include "kernels.inl"

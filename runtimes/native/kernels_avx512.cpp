@@ -1,0 +1,3 @@
+#define SNNC_TABLE kAvx512
+#define SNNC_NAME "avx512"
+#include "kernels.inl"

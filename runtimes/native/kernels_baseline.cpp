@@ -1,0 +1,3 @@
+#define SNNC_TABLE kBaseline
+#define SNNC_NAME "baseline"
+#include "kernels.inl"

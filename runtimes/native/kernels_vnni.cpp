@@ -1,0 +1,3 @@
+#define SNNC_TABLE kVnni
+#define SNNC_NAME "avx512-vnni"
+#include "kernels.inl"

@@ -1,0 +1,56 @@
+// The neuron's table, made ready for the inner loops.
+//
+// k = #{j : v >= limits[row, j]} is found in one of three ways, whichever the table admits:
+//   exact:  the limits of every row are where an affine map of v passes fixed cell borders (proved for each limit
+//           when the table is made), so the cell gives the code and no limit is read;
+//   near:   an affine map gives a cell that is known to hold a few limits at most, which are then compared;
+//   search: a binary search.
+#pragma once
+
+#include <vector>
+
+#include "broadcast.h"
+#include "kernels.h"
+#include "op.h"
+
+namespace snnc {
+
+class FireTable {
+ public:
+  // thresholds: int32 (R, K), K = 2^depth - 1; those beyond codes.size() - 1 are padding.
+  FireTable(const Tensor& thresholds, const std::vector<int64_t>& codes, int64_t depth);
+
+  FireMode mode() const { return mode_; }
+  int64_t rows() const { return rows_; }
+
+  // Parameters of a line of positions.
+  struct Positions {
+    std::vector<double> scale, offset;
+    std::vector<float> scale32, offset32;
+    std::vector<int32_t> first_cell, first_limit;
+  };
+  void place(const int32_t* rows, int64_t count, Positions* positions) const;
+  FireLine line(const Positions& positions, int64_t at, bool shared) const;
+
+ private:
+  bool fit_exact();
+  bool fit_near();
+  bool near_table(int64_t cells);
+
+  FireMode mode_ = kSearch;
+  int64_t rows_, count_, stride_;  // count_: limits of a row; stride_: with padding
+  std::vector<int32_t> limits_, codes_;
+  std::vector<int16_t> cells_;
+  std::vector<double> scale_, offset_;
+  std::vector<float> scale32_, offset32_;
+  std::vector<int32_t> first_cell_;
+  int last_cell_ = 0, steps_ = 0;
+};
+
+// How the row numbers lie over the potentials; checks that they are in range.
+Broadcast plan_rows(const Shape& v, const Tensor& rows, int64_t row_count);
+
+// Writes codes of `width` bytes.
+void fire_line(const FireLine& line, const int32_t* v, int64_t count, int width, void* out);
+
+}  // namespace snnc

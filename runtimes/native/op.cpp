@@ -1,0 +1,175 @@
+#include "op.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace snnc {
+namespace {
+
+template <class F>
+F slot(Api api, Slot index) {
+  F function;
+  const void* address = api[index];
+  std::memcpy(&function, &address, sizeof function);
+  return function;
+}
+
+// Frees a status and says whether it meant failure.
+bool failed(Api api, Status* status) {
+  if (status == nullptr) return false;
+  slot<void (*)(Status*)>(api, kReleaseStatus)(status);
+  return true;
+}
+
+void check(Api api, Status* status, const char* what) {
+  if (failed(api, status)) refuse(what);
+}
+
+Tensor describe(Api api, const void* value) {
+  Tensor tensor;
+  void* info = nullptr;
+  check(api, slot<Status* (*)(const void*, void**)>(api, kGetTensorTypeAndShape)(value, &info), "no tensor");
+  int type = 0;
+  size_t rank = 0;
+  Status* first = slot<Status* (*)(const void*, int*)>(api, kGetTensorElementType)(info, &type);
+  Status* second = slot<Status* (*)(const void*, size_t*)>(api, kGetDimensionsCount)(info, &rank);
+  tensor.dims.resize(rank);
+  Status* third =
+      slot<Status* (*)(const void*, int64_t*, size_t)>(api, kGetDimensions)(info, tensor.dims.data(), rank);
+  slot<void (*)(void*)>(api, kReleaseTensorTypeAndShape)(info);
+  bool bad = failed(api, first);
+  bad = failed(api, second) || bad;
+  bad = failed(api, third) || bad;
+  require(!bad, "the shape of a tensor cannot be read");
+  tensor.type = static_cast<Type>(type);
+  void* data = nullptr;
+  check(api, slot<Status* (*)(void*, void**)>(api, kGetTensorMutableData)(const_cast<void*>(value), &data),
+        "the data of a tensor cannot be read");
+  tensor.data = data;
+  return tensor;
+}
+
+}  // namespace
+
+void refuse(const std::string& what) { throw Refusal(what); }
+
+int64_t product(const Shape& dims, size_t begin, size_t end) {
+  int64_t count = 1;
+  for (size_t axis = begin; axis < std::min(end, dims.size()); ++axis) count *= dims[axis];
+  return count;
+}
+
+int64_t Tensor::size() const { return product(dims); }
+
+size_t width_of(Type type) {
+  switch (type) {
+    case Type::kU8:
+    case Type::kI8:
+    case Type::kBool:
+      return 1;
+    case Type::kU16:
+    case Type::kI16:
+      return 2;
+    case Type::kFloat:
+    case Type::kI32:
+      return 4;
+    case Type::kI64:
+    case Type::kDouble:
+      return 8;
+    default:
+      refuse("an element type that snnc does not use");
+  }
+}
+
+int64_t Node::integer(const char* name) const {
+  int64_t value = 0;
+  auto get = slot<Status* (*)(const void*, const char*, int64_t*)>(api_, kKernelInfoGetAttributeInt);
+  if (failed(api_, get(info_, name, &value))) refuse(std::string("attribute '") + name + "' is missing");
+  return value;
+}
+
+int64_t Node::integer(const char* name, int64_t fallback) const {
+  int64_t value = 0;
+  auto get = slot<Status* (*)(const void*, const char*, int64_t*)>(api_, kKernelInfoGetAttributeInt);
+  return failed(api_, get(info_, name, &value)) ? fallback : value;
+}
+
+std::vector<int64_t> Node::integers(const char* name) const {
+  auto get = slot<Status* (*)(const void*, const char*, int64_t*, size_t*)>(api_, kKernelInfoGetAttributeInts);
+  size_t count = 0;
+  if (failed(api_, get(info_, name, nullptr, &count))) refuse(std::string("attribute '") + name + "' is missing");
+  std::vector<int64_t> values(count);
+  if (count != 0) check(api_, get(info_, name, values.data(), &count), "an attribute cannot be read");
+  return values;
+}
+
+std::vector<int64_t> Node::integers(const char* name, const std::vector<int64_t>& fallback) const {
+  auto get = slot<Status* (*)(const void*, const char*, int64_t*, size_t*)>(api_, kKernelInfoGetAttributeInts);
+  size_t count = 0;
+  if (failed(api_, get(info_, name, nullptr, &count)) || count == 0) return fallback;
+  std::vector<int64_t> values(count);
+  check(api_, get(info_, name, values.data(), &count), "an attribute cannot be read");
+  return values;
+}
+
+bool Node::constant(size_t input, Tensor* tensor) const {
+  size_t count = 0;
+  auto counts = slot<Status* (*)(const void*, size_t*)>(api_, kKernelInfoGetInputCount);
+  if (failed(api_, counts(info_, &count)) || input >= count) refuse("an input is missing");
+  int constant = 0;
+  const void* value = nullptr;
+  auto get = slot<Status* (*)(const void*, size_t, int*, const void**)>(api_, kKernelInfoGetConstantInput);
+  if (failed(api_, get(info_, input, &constant, &value)) || constant == 0 || value == nullptr) return false;
+  *tensor = describe(api_, value);
+  return true;
+}
+
+Tensor Call::input(size_t index) const {
+  const void* value = nullptr;
+  auto get = slot<Status* (*)(const void*, size_t, const void**)>(api_, kContextGetInput);
+  check(api_, get(context_, index, &value), "an input is missing");
+  require(value != nullptr, "an input is missing");
+  return describe(api_, value);
+}
+
+void* Call::output(const Shape& dims, size_t index) const {
+  void* value = nullptr;
+  auto get = slot<Status* (*)(void*, size_t, const int64_t*, size_t, void**)>(api_, kContextGetOutput);
+  check(api_, get(context_, index, dims.data(), dims.size(), &value), "the output cannot be allocated");
+  require(value != nullptr, "the output is missing");
+  void* data = nullptr;
+  check(api_, slot<Status* (*)(void*, void**)>(api_, kGetTensorMutableData)(value, &data), "no output data");
+  return data;
+}
+
+void Call::parallel(int64_t total, double cost, const std::function<void(int64_t, int64_t)>& body) const {
+  if (total <= 0) return;
+  // About 15 microseconds of work for each piece; onnxruntime deals pieces to its threads.
+  const double work = cost * static_cast<double>(total);
+  const int64_t pieces = std::min<int64_t>({total, static_cast<int64_t>(work / 15000.0) + 1, 64});
+  if (pieces <= 1) {
+    body(0, total);
+    return;
+  }
+  struct Job {
+    const std::function<void(int64_t, int64_t)>* body;
+    int64_t total, pieces;
+    std::vector<std::string> failures;
+  } job{&body, total, pieces, std::vector<std::string>(static_cast<size_t>(pieces))};
+  auto step = [](void* data, size_t piece) {
+    Job& shared = *static_cast<Job*>(data);
+    const int64_t at = static_cast<int64_t>(piece);
+    try {
+      (*shared.body)(shared.total * at / shared.pieces, shared.total * (at + 1) / shared.pieces);
+    } catch (const std::exception& error) {
+      shared.failures[piece] = error.what();  // an exception must not cross onnxruntime's threads
+    }
+  };
+  auto run = slot<Status* (*)(const void*, void (*)(void*, size_t), size_t, size_t, void*)>(api_, kContextParallelFor);
+  check(api_, run(context_, step, static_cast<size_t>(pieces), 0, &job), "the thread pool fails");
+  for (const std::string& failure : job.failures) {
+    if (!failure.empty()) refuse(failure);
+  }
+}
+
+}  // namespace snnc

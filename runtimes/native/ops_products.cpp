@@ -1,0 +1,218 @@
+// SpikeMatMul, SpikeMatMulHeld, HostMatMul.
+
+#include <algorithm>
+#include <mutex>
+
+#include "op.h"
+#include "product.h"
+
+namespace snnc {
+namespace {
+
+// Extents of a product of stacks of matrices, ONNX MatMul's rules.
+struct Geometry {
+  Shape out;
+  int64_t rows, depth, columns;
+  std::vector<int64_t> left, right;  // matrix of each operand for each product of the stack
+};
+
+Geometry geometry(const Tensor& a, const Tensor& b) {
+  require(a.rank() >= 1 && b.rank() >= 1, "a matrix product of a number");
+  Shape x = a.dims, y = b.dims;
+  const bool row = x.size() == 1, column = y.size() == 1;
+  if (row) x.insert(x.begin(), 1);
+  if (column) y.push_back(1);
+  Geometry g;
+  g.rows = x[x.size() - 2];
+  g.depth = x.back();
+  g.columns = y.back();
+  require(y[y.size() - 2] == g.depth, "the matrices do not fit each other");
+  const size_t stack = std::max(x.size(), y.size()) - 2;
+  Shape xs(stack, 1), ys(stack, 1);
+  std::copy(x.begin(), x.end() - 2, xs.end() - static_cast<int64_t>(x.size() - 2));
+  std::copy(y.begin(), y.end() - 2, ys.end() - static_cast<int64_t>(y.size() - 2));
+  int64_t count = 1;
+  for (size_t axis = 0; axis < stack; ++axis) {
+    require(xs[axis] == ys[axis] || xs[axis] == 1 || ys[axis] == 1, "the stacks of matrices do not broadcast");
+    g.out.push_back(xs[axis] == 1 ? ys[axis] : xs[axis]);
+    count *= g.out.back();
+  }
+  for (int64_t at = 0; at < count; ++at) {
+    int64_t rest = at, left = 0, right = 0, left_stride = 1, right_stride = 1;
+    for (size_t axis = stack; axis-- > 0;) {
+      const int64_t here = rest % g.out[axis];
+      rest /= g.out[axis];
+      if (xs[axis] != 1) left += here * left_stride;
+      if (ys[axis] != 1) right += here * right_stride;
+      left_stride *= xs[axis];
+      right_stride *= ys[axis];
+    }
+    g.left.push_back(left);
+    g.right.push_back(right);
+  }
+  if (!row) g.out.push_back(g.rows);
+  if (!column) g.out.push_back(g.columns);
+  return g;
+}
+
+struct Plain : Sink {
+  int32_t* out;
+  int64_t columns;
+  Plain(int32_t* to, int64_t stride) : out(to), columns(stride) {}
+  void tile(int64_t row, int rows, int64_t col, int cols, const int32_t* c, int64_t ldc) const override {
+    for (int r = 0; r < rows; ++r) {
+      std::memcpy(out + (row + r) * columns + col, c + r * ldc, static_cast<size_t>(cols) * 4);
+    }
+  }
+};
+
+template <class T>
+std::vector<T> widened(const Tensor& tensor) {
+  std::vector<T> values(static_cast<size_t>(tensor.size()));
+  auto from = [&](const auto* data) { std::copy(data, data + values.size(), values.begin()); };
+  switch (tensor.type) {
+    case Type::kU8:
+    case Type::kBool:
+      from(tensor.as<uint8_t>());
+      break;
+    case Type::kI8:
+      from(tensor.as<int8_t>());
+      break;
+    case Type::kI16:
+      from(tensor.as<int16_t>());
+      break;
+    case Type::kI32:
+      from(tensor.as<int32_t>());
+      break;
+    case Type::kI64:
+      from(tensor.as<int64_t>());
+      break;
+    default:
+      refuse("a product of this element type");
+  }
+  return values;
+}
+
+template <class T>
+void plain_products(const Call& call, const Geometry& g, const Tensor& a, const Tensor& b, T* out) {
+  const std::vector<T> left = widened<T>(a), right = widened<T>(b);
+  const int64_t count = static_cast<int64_t>(g.left.size()) * g.rows;
+  call.parallel(count, static_cast<double>(g.depth * g.columns), [&](int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; ++at) {
+      const int64_t which = at / g.rows, row = at % g.rows;
+      multiply_plain(left.data() + (g.left[which] * g.rows + row) * g.depth,
+                     right.data() + g.right[which] * g.depth * g.columns, 1, g.depth, g.columns, out + at * g.columns);
+    }
+  });
+}
+
+// Deals tiles of rows and groups of panels to the threads.
+void share(const Call& call, const void* left, Type type, int64_t stride, int64_t rows, const Packed& right, const Sink& sink) {
+  const int64_t blocks = (rows + kTileRows - 1) / kTileRows, panels = right.count();
+  const int64_t groups = blocks >= 4 ? 1 : std::min<int64_t>(panels, 4);
+  const double each = static_cast<double>(std::min<int64_t>(rows, kTileRows) * right.padded * right.columns) / static_cast<double>(groups) / 60.0;
+  call.parallel(blocks * groups, each, [&](int64_t begin, int64_t end) {
+    while (begin < end) {
+      // Neighbouring blocks of one group of panels go together.
+      const int64_t group = begin / blocks, block = begin % blocks;
+      const int64_t upto = std::min(end - begin, blocks - block);
+      multiply(left, type, stride, block * kTileRows, std::min(rows, (block + upto) * kTileRows), right,
+               panels * group / groups, panels * (group + 1) / groups, sink);
+      begin += upto;
+    }
+  });
+}
+
+// The second operand, packed once for each form if it is a constant.
+class Weights {
+ public:
+  explicit Weights(const Node& node) { constant_ = node.constant(1, &tensor_); }
+  const Packed* packed(Form form) const {
+    if (!constant_ || tensor_.rank() != 2) return nullptr;
+    Made& made = made_[static_cast<size_t>(form)];
+    std::call_once(made.once, [&] {
+      pack(tensor_.data, tensor_.type, tensor_.dims[0], tensor_.dims[1], tensor_.dims[1], 1, form, &made.packed);
+    });
+    return &made.packed;
+  }
+  bool small(const Tensor& tensor) const {
+    if (!constant_) return small_values(tensor);
+    std::call_once(once_, [&] { small_ = small_values(tensor_); });
+    return small_;
+  }
+
+ private:
+  struct Made {
+    std::once_flag once;
+    Packed packed;
+  };
+  bool constant_ = false;
+  Tensor tensor_;
+  mutable std::once_flag once_;
+  mutable bool small_ = false;
+  mutable Made made_[4];
+};
+
+class MatMul : public Kernel {
+ public:
+  explicit MatMul(const Node& node) : weights_(node) {}
+  void run(const Call& call) const override {
+    const Tensor a = call.input(0), b = call.input(1);
+    const Geometry g = geometry(a, b);
+    int32_t* out = call.output_as<int32_t>(g.out);
+    if (product(g.out) == 0) return;
+    if (!small_values(a) || !weights_.small(b)) {
+      plain_products(call, g, a, b, out);
+      return;
+    }
+    const Form form = form_of(a, b);
+    if (b.rank() == 2) {
+      const Packed* ready = weights_.packed(form);
+      Packed local;
+      if (ready == nullptr) {
+        pack(b.data, b.type, g.depth, g.columns, g.columns, 1, form, &local);
+        ready = &local;
+      }
+      const int64_t rows = static_cast<int64_t>(g.left.size()) * g.rows;
+      share(call, a.data, a.type, g.depth, rows, *ready, Plain(out, g.columns));
+      return;
+    }
+    const double cost = static_cast<double>(g.rows * g.depth * g.columns) / 50.0;
+    call.parallel(static_cast<int64_t>(g.left.size()), cost, [&](int64_t begin, int64_t end) {
+      thread_local Packed right;
+      for (int64_t which = begin; which < end; ++which) {
+        const char* matrix = static_cast<const char*>(b.data) +
+                             g.right[which] * g.depth * g.columns * static_cast<int64_t>(width_of(b.type));
+        const char* left = static_cast<const char*>(a.data) +
+                           g.left[which] * g.rows * g.depth * static_cast<int64_t>(width_of(a.type));
+        pack(matrix, b.type, g.depth, g.columns, g.columns, 1, form, &right);
+        multiply(left, a.type, g.depth, 0, g.rows, right, 0, right.count(), Plain(out + which * g.rows * g.columns, g.columns));
+      }
+    });
+  }
+
+ private:
+  Weights weights_;
+};
+
+class HostMatMul : public Kernel {
+ public:
+  explicit HostMatMul(const Node&) {}
+  void run(const Call& call) const override {
+    const Tensor a = call.input(0), b = call.input(1);
+    const Geometry g = geometry(a, b);
+    int64_t* out = call.output_as<int64_t>(g.out);
+    if (product(g.out) != 0) plain_products(call, g, a, b, out);
+  }
+};
+
+}  // namespace
+
+void define_products(std::vector<Definition>* list) {
+  constexpr Type any = Type::kUndefined;
+  list->push_back({"SpikeMatMul", {any, any}, Type::kI32, make<MatMul>});
+  list->push_back({"SpikeMatMulHeld", {any, any}, Type::kI32, make<MatMul>});
+  list->push_back({"HostMatMul", {any, any}, Type::kI64, make<HostMatMul>});
+}
+
+}  // namespace snnc

@@ -1,0 +1,314 @@
+#include "product.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+namespace snnc {
+namespace {
+
+constexpr size_t kLine = 64;
+
+int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+
+template <class T>
+void pack_pairs(const T* data, int64_t depth, int64_t columns, int64_t k_stride, int64_t n_stride, int width,
+                int16_t* out) {
+  for (int64_t k = 0; k < depth; ++k) {
+    int16_t* line = out + k / 2 * 2 * width + k % 2;
+    for (int64_t n = 0; n < columns; ++n) line[2 * n] = static_cast<int16_t>(data[k * k_stride + n * n_stride]);
+  }
+}
+
+template <class T>
+void pack_quads(const T* data, int64_t depth, int64_t columns, int64_t k_stride, int64_t n_stride, int width,
+                uint8_t* out) {
+  for (int64_t k = 0; k < depth; ++k) {
+    uint8_t* line = out + k / 4 * 4 * width + k % 4;
+    for (int64_t n = 0; n < columns; ++n) line[4 * n] = static_cast<uint8_t>(data[k * k_stride + n * n_stride]);
+  }
+}
+
+// Two bytes whose sum is the number: the lower plane holds as much as it can.
+void pack_split(const int16_t* data, int64_t depth, int64_t columns, int64_t k_stride, int64_t n_stride, int width,
+                uint8_t* low, uint8_t* high) {
+  for (int64_t k = 0; k < depth; ++k) {
+    const int64_t line = k / 4 * 4 * width + k % 4;
+    for (int64_t n = 0; n < columns; ++n) {
+      const int16_t v = data[k * k_stride + n * n_stride];
+      const int near = std::clamp<int>(v, -128, 127);
+      low[line + 4 * n] = static_cast<uint8_t>(near);
+      if (high != nullptr) high[line + 4 * n] = static_cast<uint8_t>(v - near);
+    }
+  }
+}
+
+template <class T>
+bool in16(const T* values, int64_t count) {
+  return std::all_of(values, values + count, [](T v) { return v >= -32768 && v <= 32767; });
+}
+
+}  // namespace
+
+Scratch::~Scratch() { std::free(data_); }
+
+void* Scratch::get(size_t bytes) {
+  if (bytes > room_) {
+    std::free(data_);
+    room_ = (bytes + bytes / 2 + kLine) / kLine * kLine;
+    data_ = std::aligned_alloc(kLine, room_);
+    if (data_ == nullptr) {
+      room_ = 0;
+      throw std::bad_alloc();
+    }
+  }
+  return data_;
+}
+
+void AlignedBytes::resize(size_t bytes) {
+  store.assign(bytes + kLine, 0);
+  begin = store.data() + (kLine - reinterpret_cast<uintptr_t>(store.data()) % kLine) % kLine;
+}
+
+int Packed::width(int64_t panel) const {
+  return static_cast<int>(std::min<int64_t>(kPanel, round_up(columns - panel * kPanel, kGranule)));
+}
+
+const void* Packed::at(int64_t panel, int plane) const {
+  return panels.begin + plane * plane_bytes + panel * kPanel * padded * (form == Form::k16 ? 2 : 1);
+}
+
+bool fits16(Type type) { return type == Type::kU8 || type == Type::kI8 || type == Type::kI16 || type == Type::kBool; }
+
+namespace {
+
+bool is_byte(Type type) { return type == Type::kU8 || type == Type::kI8 || type == Type::kBool; }
+
+bool two_bytes(const Tensor& tensor) {
+  return is_byte(tensor.type) ||
+         (tensor.type == Type::kI16 && kernels().largest16(tensor.as<int16_t>(), tensor.size()) <= 255);
+}
+
+}  // namespace
+
+Form form_of(const Tensor& rows, const Tensor& matrix) {
+  if (kernels().product_bytes != nullptr && two_bytes(matrix) && two_bytes(rows)) return Form::kBytes;
+  if (kernels().product8_unsigned_rows == nullptr || matrix.type != Type::kI8) return Form::k16;
+  if (rows.type == Type::kU8 || rows.type == Type::kBool) return Form::k8Unsigned;
+  return rows.type == Type::kI8 ? Form::k8Signed : Form::k16;
+}
+
+void pack(const void* data, Type type, int64_t depth, int64_t columns, int64_t k_stride, int64_t n_stride, Form form,
+          Packed* out) {
+  const bool wide = form == Form::k16;
+  out->form = form;
+  out->depth = depth;
+  out->padded = round_up(std::max<int64_t>(depth, 1), wide ? 2 : form == Form::kBytes ? 64 : 4);
+  out->columns = columns;
+  out->is_unsigned = type == Type::kU8 || type == Type::kBool;
+  out->planes = 1;
+  const bool split = form == Form::kBytes && type == Type::kI16;
+  if (split) {
+    const int16_t* values = static_cast<const int16_t*>(data);
+    for (int64_t k = 0; k < depth && out->planes == 1; ++k) {
+      for (int64_t n = 0; n < columns; ++n) {
+        const int16_t v = values[k * k_stride + n * n_stride];
+        if (v > 127 || v < -128) out->planes = 2;
+      }
+    }
+  }
+  out->plane_bytes = round_up(columns, kGranule) * out->padded * (wide ? 2 : 1);
+  out->panels.resize(static_cast<size_t>(out->plane_bytes * out->planes));
+  const int64_t width = static_cast<int64_t>(width_of(type));
+  for (int64_t panel = 0; panel < out->count(); ++panel) {
+    const char* from = static_cast<const char*>(data) + panel * kPanel * n_stride * width;
+    const int64_t here = std::min<int64_t>(kPanel, columns - panel * kPanel);
+    void* to = const_cast<void*>(out->at(panel));
+    if (split) {
+      void* upper = out->planes == 2 ? const_cast<void*>(out->at(panel, 1)) : nullptr;
+      pack_split(reinterpret_cast<const int16_t*>(from), depth, here, k_stride, n_stride, out->width(panel),
+                 static_cast<uint8_t*>(to), static_cast<uint8_t*>(upper));
+      continue;
+    }
+    auto each = [&](auto kind) {
+      using T = decltype(kind);
+      const T* values = reinterpret_cast<const T*>(from);
+      if (wide) {
+        pack_pairs(values, depth, here, k_stride, n_stride, out->width(panel), static_cast<int16_t*>(to));
+      } else {
+        pack_quads(values, depth, here, k_stride, n_stride, out->width(panel), static_cast<uint8_t*>(to));
+      }
+    };
+    switch (type) {
+      case Type::kU8:
+      case Type::kBool:
+        each(uint8_t{});
+        break;
+      case Type::kI8:
+        each(int8_t{});
+        break;
+      case Type::kI16:
+        each(int16_t{});
+        break;
+      case Type::kI32:
+        each(int32_t{});
+        break;
+      case Type::kI64:
+        each(int64_t{});
+        break;
+      default:
+        refuse("a product of this element type");
+    }
+  }
+  out->start.clear();
+  if (form == Form::k8Signed) {
+    out->start.assign(static_cast<size_t>(round_up(columns, kGranule)), 0);
+    const int8_t* values = static_cast<const int8_t*>(data);
+    for (int64_t k = 0; k < depth; ++k) {
+      for (int64_t n = 0; n < columns; ++n) out->start[n] -= 128 * values[k * k_stride + n * n_stride];
+    }
+  }
+}
+
+bool small_values(const Tensor& tensor) {
+  if (fits16(tensor.type)) return true;
+  if (tensor.type == Type::kI32) return in16(tensor.as<int32_t>(), tensor.size());
+  return tensor.type == Type::kI64 && in16(tensor.as<int64_t>(), tensor.size());
+}
+
+void to16(const void* from, Type type, int64_t count, int16_t* to) {
+  switch (type) {
+    case Type::kU8:
+    case Type::kBool:
+      kernels().widen_u8(static_cast<const uint8_t*>(from), count, to);
+      break;
+    case Type::kI8:
+      kernels().widen_i8(static_cast<const int8_t*>(from), count, to);
+      break;
+    case Type::kI16:
+      std::memcpy(to, from, static_cast<size_t>(count) * 2);
+      break;
+    case Type::kI32:
+      for (int64_t i = 0; i < count; ++i) to[i] = static_cast<int16_t>(static_cast<const int32_t*>(from)[i]);
+      break;
+    case Type::kI64:
+      for (int64_t i = 0; i < count; ++i) to[i] = static_cast<int16_t>(static_cast<const int64_t*>(from)[i]);
+      break;
+    default:
+      refuse("a product of this element type");
+  }
+}
+
+namespace {
+
+// Rows as the form wants them: copied, widened, moved or split into planes; or left where they are.
+struct Rows {
+  const void* plane[2];
+  int planes = 1;
+  int64_t pitch;
+  unsigned char* live = nullptr;
+};
+
+Rows prepare(const char* from, Type type, int64_t stride, int rows, const Packed& right) {
+  thread_local Scratch copies, marks;
+  const int64_t width = static_cast<int64_t>(width_of(type)), depth = right.depth, pitch = right.padded;
+  const bool exact = depth == pitch;
+  Rows result{{from, nullptr}, 1, stride, nullptr};
+  if (right.form == Form::kBytes) {
+    if (exact && width == 1 && rows % 16 == 0) return result;
+    const size_t plane = static_cast<size_t>(kTileRows * pitch);
+    char* copy = copies.as<char>(plane * 2);
+    result = {{copy, copy + plane}, width == 1 ? 1 : 2, pitch, nullptr};
+    if (width == 1) {
+      for (int r = 0; r < rows; ++r) {
+        std::memcpy(copy + r * pitch, from + r * stride, static_cast<size_t>(depth));
+        std::memset(copy + r * pitch + depth, 0, static_cast<size_t>(pitch - depth));
+      }
+      return result;
+    }
+    const int64_t blocks = pitch / 64;
+    result.live = marks.as<unsigned char>(static_cast<size_t>(kTileRows / 16 * blocks));
+    std::memset(result.live, 0, static_cast<size_t>(kTileRows / 16 * blocks));
+    for (int r = 0; r < rows; ++r) {
+      int8_t* low = reinterpret_cast<int8_t*>(copy + r * pitch);
+      int8_t* high = low + plane;
+      kernels().split16(reinterpret_cast<const int16_t*>(from) + r * stride, depth, low, high, result.live + r / 16 * blocks);
+      std::memset(low + depth, 0, static_cast<size_t>(pitch - depth));
+      std::memset(high + depth, 0, static_cast<size_t>(pitch - depth));
+    }
+    for (int r = rows; r % 16 != 0; ++r) std::memset(copy + plane + r * pitch, 0, static_cast<size_t>(pitch));
+    return result;
+  }
+  if (exact && ((right.form == Form::k16 && type == Type::kI16) || right.form == Form::k8Unsigned)) return result;
+  const int64_t unit = right.form == Form::k16 ? 2 : 1;
+  char* copy = copies.as<char>(static_cast<size_t>(rows * pitch * unit));
+  for (int r = 0; r < rows; ++r) {
+    const char* source = from + r * stride * width;
+    char* to = copy + r * pitch * unit;
+    if (right.form == Form::k16) {
+      to16(source, type, depth, reinterpret_cast<int16_t*>(to));
+    } else if (right.form == Form::k8Signed) {
+      kernels().flip8(reinterpret_cast<const uint8_t*>(source), depth, reinterpret_cast<uint8_t*>(to));
+    } else {
+      std::memcpy(to, source, static_cast<size_t>(depth));
+    }
+    std::memset(to + depth * unit, 0, static_cast<size_t>((pitch - depth) * unit));
+  }
+  result.plane[0] = copy;
+  result.pitch = pitch;
+  return result;
+}
+
+}  // namespace
+
+void multiply(const void* left, Type type, int64_t stride, int64_t begin, int64_t end, const Packed& right,
+              int64_t first, int64_t last, const Sink& sink) {
+  thread_local Scratch sums_scratch;
+  const Kernels& loops = kernels();
+  int32_t* sums = sums_scratch.as<int32_t>(kTileRows * kPanel);
+  const MatrixGuard guard(right.form == Form::kBytes);
+  const bool unsigned_rows = type == Type::kU8 || type == Type::kBool;
+  for (int64_t row = begin; row < end; row += kTileRows) {
+    const int rows = static_cast<int>(std::min<int64_t>(kTileRows, end - row));
+    const Rows ours = prepare(static_cast<const char*>(left) + row * stride * static_cast<int64_t>(width_of(type)), type,
+                              stride, rows, right);
+    for (int64_t panel = first; panel < last; ++panel) {
+      const int32_t* start = right.start.empty() ? nullptr : right.start.data() + panel * kPanel;
+      const int wide = right.width(panel);
+      if (right.form == Form::kBytes) {
+        BytesProduct job{{ours.plane[0], ours.plane[1]}, ours.live, ours.planes, unsigned_rows, ours.pitch,
+                         {right.at(panel), right.planes == 2 ? right.at(panel, 1) : nullptr}, right.planes,
+                         right.is_unsigned, right.padded, rows, wide};
+        loops.product_bytes(job, sums, kPanel);
+      } else if (right.form == Form::k16) {
+        loops.product16(static_cast<const int16_t*>(ours.plane[0]), ours.pitch,
+                        static_cast<const int16_t*>(right.at(panel)), right.padded, rows, wide, start, sums, kPanel);
+      } else {
+        loops.product8_unsigned_rows(static_cast<const uint8_t*>(ours.plane[0]), ours.pitch,
+                                     static_cast<const int8_t*>(right.at(panel)), right.padded, rows, wide, start,
+                                     sums, kPanel);
+      }
+      const int64_t column = panel * kPanel;
+      sink.tile(row, rows, column, static_cast<int>(std::min<int64_t>(kPanel, right.columns - column)), sums, kPanel);
+    }
+  }
+}
+
+template <class T, class A, class B>
+void multiply_plain(const A* a, const B* b, int64_t rows, int64_t depth, int64_t columns, T* c) {
+  using U = std::make_unsigned_t<T>;
+  for (int64_t r = 0; r < rows; ++r) {
+    T* line = c + r * columns;
+    std::fill(line, line + columns, T{0});
+    for (int64_t k = 0; k < depth; ++k) {
+      const U x = static_cast<U>(static_cast<T>(a[r * depth + k]));
+      const B* from = b + k * columns;
+      for (int64_t n = 0; n < columns; ++n) line[n] = static_cast<T>(static_cast<U>(line[n]) + x * static_cast<U>(static_cast<T>(from[n])));
+    }
+  }
+}
+
+template void multiply_plain(const int32_t*, const int32_t*, int64_t, int64_t, int64_t, int32_t*);
+template void multiply_plain(const int64_t*, const int64_t*, int64_t, int64_t, int64_t, int64_t*);
+
+}  // namespace snnc

@@ -1,0 +1,91 @@
+// Integer matrix products: rows of codes times a packed matrix, tile by tile, with what follows applied to each
+// tile while it is in cache.
+#pragma once
+
+#include <cstring>
+#include <vector>
+
+#include "kernels.h"
+#include "op.h"
+
+namespace snnc {
+
+constexpr int kTileRows = 64;  // a multiple of 16: matrix registers write whole blocks
+
+// A block of sums on its way out.
+struct Sink {
+  virtual ~Sink() = default;
+  // c holds rows x cols sums that start at (row, col) of the product.
+  virtual void tile(int64_t row, int rows, int64_t col, int cols, const int32_t* c, int64_t ldc) const = 0;
+};
+
+// Memory aligned to a cache line, kept by each thread between calls.
+class Scratch {
+ public:
+  ~Scratch();
+  void* get(size_t bytes);
+  template <class T>
+  T* as(size_t count) {
+    return static_cast<T*>(get(count * sizeof(T)));
+  }
+
+ private:
+  void* data_ = nullptr;
+  size_t room_ = 0;
+};
+
+// 16-bit pairs; bytes with unsigned rows; bytes with rows moved by 128; planes of bytes in matrix registers.
+enum class Form { k16, k8Unsigned, k8Signed, kBytes };
+
+struct AlignedBytes {
+  std::vector<unsigned char> store;
+  unsigned char* begin = nullptr;
+  void resize(size_t bytes);
+};
+
+// A matrix of `depth` x `columns`, in panels of kPanel columns.
+struct Packed {
+  Form form = Form::k16;
+  int64_t depth = 0, padded = 0, columns = 0;
+  AlignedBytes panels;
+  std::vector<int32_t> start;  // k8Signed: what moving the rows by 128 added, negated
+  int planes = 1;              // kBytes: 2 where numbers are more than a byte
+  bool is_unsigned = false;
+  int64_t plane_bytes = 0;
+  int width(int64_t panel) const;
+  const void* at(int64_t panel, int plane = 0) const;
+  int64_t count() const { return (columns + kPanel - 1) / kPanel; }
+};
+
+bool fits16(Type type);
+// The form in which a product is taken. Looks at 16-bit values, as those up to 255 go through matrix registers.
+Form form_of(const Tensor& rows, const Tensor& matrix);
+
+// Matrix registers are set up while a thread multiplies, and only then.
+struct MatrixGuard {
+  explicit MatrixGuard(bool used) : used_(used) {
+    if (used_) kernels().begin_bytes();
+  }
+  ~MatrixGuard() {
+    if (used_) kernels().end_bytes();
+  }
+  bool used_;
+};
+
+// Packs element (k, n) = data[k * k_stride + n * n_stride]. The element type must fit the form.
+void pack(const void* data, Type type, int64_t depth, int64_t columns, int64_t k_stride, int64_t n_stride, Form form,
+          Packed* out);
+
+// Whether all values fit 16 bits, for types that are wider.
+bool small_values(const Tensor& tensor);
+void to16(const void* from, Type type, int64_t count, int16_t* to);
+
+// Rows [begin, end) of `left` (row-major, `stride` elements apart) times panels [first, last).
+void multiply(const void* left, Type type, int64_t stride, int64_t begin, int64_t end, const Packed& right,
+              int64_t first, int64_t last, const Sink& sink);
+
+// The slow way, for operands beyond 16 bits: wraps modulo 2^32 (or 2^64), as the sums are proved to fit.
+template <class T, class A, class B>
+void multiply_plain(const A* a, const B* b, int64_t rows, int64_t depth, int64_t columns, T* c);
+
+}  // namespace snnc
