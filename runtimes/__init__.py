@@ -40,8 +40,7 @@ def create(
     Args:
         name: ``numpy`` (packed codes), ``numpy-timestep`` (the definition: spikes step by step),
             ``ort-stock`` (onnxruntime with nothing of ours registered), or ``ort`` (onnxruntime with
-            snnc's native kernels where they are installed; there are none yet, so it is the same as
-            ``ort-stock``).
+            snnc's native operators where they are installed).
         model: What it runs: of the spike dialect for numpy, any model for onnxruntime.
         batch_size: Samples evaluated together where the model leaves the batch free.
         threads: Threads of one onnxruntime operator; None lets onnxruntime choose. numpy's are set by the

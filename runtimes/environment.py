@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from snnc.errors import SnncError
 from snnc.ir.limits import IR_VERSION, newest_ir, newest_opset, smallest_model
+from snnc.runtimes import ort
 from snnc.runtimes.onnxruntime_runtime import open_session
 
 __all__ = ["NativeLibrary", "OnnxruntimeLimits", "native_library", "onnxruntime_limits"]
@@ -41,7 +42,8 @@ class OnnxruntimeLimits:
 
 def native_library() -> NativeLibrary:
     """Look for the native kernels; every command that asks for them asks here."""
-    return NativeLibrary(None, "this version of snnc comes without native kernels")
+    path = ort.native_library()
+    return NativeLibrary(None if path is None else str(path), ort.native_problem())
 
 
 def onnxruntime_limits() -> OnnxruntimeLimits:

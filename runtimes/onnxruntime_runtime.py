@@ -1,4 +1,4 @@
-"""onnxruntime: executes any ONNX file; snnc's ops through the function bodies that the file carries."""
+"""onnxruntime: executes any ONNX file; snnc's ops natively, or through the function bodies in the file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from snnc.errors import EnvironmentFailure, InputError, UnsupportedError, Where
 from snnc.ir import Model, load, table_rows
 from snnc.ir.taps import tensor_names, with_outputs
 from snnc.ir.weights import split
+from snnc.runtimes import fusion, ort
 from snnc.runtimes.common import DEFAULT_BATCH, Array, check_inputs, check_taps, run_in_batches
 
 __all__ = ["OnnxRuntime", "Optimisation", "available_providers", "open_session"]
@@ -68,6 +69,8 @@ def open_session(
     threads: int | None = None,
     weights: Mapping[str, Array] | None = None,
     file: str | None = None,
+    *,
+    native: bool = False,
 ) -> Any:
     """Open a session on the CPU.
 
@@ -77,9 +80,10 @@ def open_session(
         threads: Threads of one operator; None lets onnxruntime choose.
         weights: Initializers that the model names as external data.
         file: File to name in an error.
+        native: Whether to register snnc's native operators, if they are installed.
 
     Raises:
-        EnvironmentFailure: SNN610, onnxruntime is not installed.
+        EnvironmentFailure: SNN610, onnxruntime is not installed; SNN616, it cannot load the native library.
         UnsupportedError: SNN423, onnxruntime refuses the model.
     """
     onnxruntime = _import_onnxruntime()
@@ -88,6 +92,8 @@ def open_session(
     options.log_severity_level = 3
     if threads is not None:
         options.intra_op_num_threads = threads
+    if native:
+        ort.register(options)
     try:
         if weights:
             # Not copied: the session reads the arrays where they are, and keeps them alive.
@@ -109,13 +115,13 @@ class OnnxRuntime:
         optimisation: Graph optimisation level of the session. Converted models give the same bits at every
             level; a *source* model is to be run at ``"none"``, because onnxruntime's optimiser changes
             quantised graphs.
-        stock: Whether only onnxruntime's own kernels may run. A native library of kernels for snnc's ops
-            would be registered otherwise; there is none yet, so both settings do the same.
+        stock: Whether only onnxruntime's own kernels may run. Otherwise snnc's native operators do, where
+            the library is installed; the results are the same.
         threads: Threads of one operator; None lets onnxruntime choose.
         batch_size: Samples evaluated together where the model leaves the batch free.
 
     Raises:
-        EnvironmentFailure: SNN610, onnxruntime is not installed.
+        EnvironmentFailure: SNN610, onnxruntime is not installed; SNN616, it cannot load the native library.
         UnsupportedError: SNN423, onnxruntime refuses the model; SNN421, a bad input.
     """
 
@@ -142,8 +148,11 @@ class OnnxRuntime:
         self._outputs = tuple(entry.name for entry in self._session.get_outputs())
 
     def _open(self, message: Any, weights: Mapping[str, Array]) -> Any:
+        native = not self._stock and ort.native_library() is not None
+        if native:
+            fusion.prepare(message)
         content = message.SerializeToString(deterministic=True)
-        return open_session(content, self._optimisation, self._threads, weights, self._file)
+        return open_session(content, self._optimisation, self._threads, weights, self._file, native=native)
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:

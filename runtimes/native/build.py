@@ -19,7 +19,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-__all__ = ["SOURCES", "build", "compiler", "library_name"]
+__all__ = ["SOURCES", "build", "compiler", "is_current", "library_name"]
 
 HERE = Path(__file__).resolve().parent
 _WIDE = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512")
@@ -49,18 +49,28 @@ def compiler() -> str | None:
     return next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
 
 
+def is_current(library: Path) -> bool:
+    """Say whether a library is newer than every source of it."""
+    if not library.is_file():
+        return False
+    inputs = [
+        path for path in HERE.iterdir() if path.suffix in {".cpp", ".h", ".inl"} or path.name == "build.py"
+    ]
+    return library.stat().st_mtime > max(path.stat().st_mtime for path in inputs)
+
+
 def _is_x86(command: list[str]) -> bool:
     machine = subprocess.run([*command, "-dumpmachine"], capture_output=True, text=True, check=False).stdout
     return (machine or platform.machine()).startswith(("x86_64", "amd64", "AMD64"))
 
 
-def build(target: Path, extra: tuple[str, ...] = (), optimise: tuple[str, ...] = ("-O3",)) -> str | None:
+def build(target: Path, extra: tuple[str, ...] = (), optimise: str | None = None) -> str | None:
     """Compile and link the library.
 
     Args:
         target: Where it goes; replaced in one step.
         extra: More flags for compiler and linker.
-        optimise: Flags of optimisation.
+        optimise: Flag of optimisation; None: -O3 for the inner loops, -O2 for the rest.
 
     Returns:
         None, or why there is no library, in one line.
@@ -75,7 +85,8 @@ def build(target: Path, extra: tuple[str, ...] = (), optimise: tuple[str, ...] =
 
             def compile_one(name: str) -> str:
                 place = str(Path(folder) / f"{name}.o")
-                flags = [*_COMMON, *_EXACT, *optimise, *extra, *_LOOPS.get(name, ())]
+                level = optimise or ("-O3" if name.startswith("kernels_") else "-O2")
+                flags = [*_COMMON, *_EXACT, level, *extra, *_LOOPS.get(name, ())]
                 flags += ["-DSNNC_X86"] if x86 else []
                 _run([*command, *flags, "-c", str(HERE / name), "-o", place])
                 return place
@@ -102,7 +113,11 @@ def build(target: Path, extra: tuple[str, ...] = (), optimise: tuple[str, ...] =
 def _knows(command: list[str], flags: tuple[str, ...]) -> bool:
     """Say whether the compiler takes these flags."""
     done = subprocess.run(
-        [*command, *flags, "-x", "c++", "-fsyntax-only", "-"], input="", capture_output=True, text=True, check=False
+        [*command, *flags, "-x", "c++", "-fsyntax-only", "-"],
+        input="",
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return done.returncode == 0
 
@@ -119,7 +134,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.sanitize:
         flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-fno-omit-frame-pointer")
-        problem = build(options.output, flags, ("-O1",))
+        problem = build(options.output, flags, "-O1")
     else:
         problem = build(options.output)
     print(problem or f"built {options.output}")

@@ -21,6 +21,7 @@ from snnc.ops import DOMAIN, OPS
 from snnc.ops.types import onnx_type
 from snnc.runtimes import NumpyPacked, NumpyTimestep, OnnxRuntime
 from snnc.runtimes.common import one_sample
+from snnc.runtimes.ort import native_library
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -128,6 +129,11 @@ def run_everywhere(
         results[f"onnxruntime {level}"] = runtime.run(feeds)
         if level in {"none", "all"}:
             results[f"onnxruntime {level}, tapped"] = runtime.run(feeds, taps)
+    if native_library() is not None:
+        for level, threads in (("none", 1), ("all", 2)):
+            runtime = OnnxRuntime(model, level, stock=False, threads=threads)
+            results[f"native {level}"] = runtime.run(feeds)
+            results[f"native {level}, tapped"] = runtime.run(feeds, taps)
     _run_words(model, feeds, expected)
     for runtime_name, result in results.items():
         for name, array in result.items():
