@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -18,6 +18,7 @@ from snnc.cli.tables import pass_rows, show_note, show_passes
 from snnc.settings import SETTINGS, format_recipe
 
 if TYPE_CHECKING:
+    from snnc.cli.pipes import Piped
     from snnc.compile import Conversion
     from snnc.cost import CostReport
 
@@ -34,6 +35,7 @@ _RANDOM_SAMPLES = 8
     "Convert an ONNX model into a spiking one that computes the same, bit for bit.",
     "snnc convert model.onnx --timesteps 4 --groups 2 -o model.snn.onnx\n"
     "snnc convert model.onnx --calibrate x.npz\n"
+    "snnc convert - -o - < model.onnx > model.snn.onnx\n"
     "snnc convert model.onnx --dump-passes passes/",
 )
 @click.argument("model", metavar="MODEL.onnx")
@@ -51,6 +53,20 @@ def command(
     **given: Any,
 ) -> None:
     """Convert a model."""
+    from snnc.cli.pipes import piped
+
+    with piped(output, model, target) as place:
+        _convert(output, place, save_recipe, dump_passes, given)
+
+
+def _convert(
+    output: Output,
+    place: Piped,
+    save_recipe: str | None,
+    dump_passes: str | None,
+    given: Mapping[str, Any],
+) -> None:
+    """Convert a model whose files are known."""
     from snnc.compile import ConvertOptions, convert
     from snnc.cost import render
     from snnc.cost.audit import audit
@@ -59,7 +75,7 @@ def command(
     from snnc.ir import companion, data_files, save
     from snnc.pipeline import Before, Dump, Instrument, Progress
 
-    target = target or _default_target(model)
+    model, target = place.source, place.target or _default_target(place.source)
     context = click.get_current_context()
     choices = ConvertOptions(**options.chosen(context, given))
     inputs: list[str | Path] = [
@@ -93,8 +109,8 @@ def command(
     inputs += data_files(converted.model)
     beside = companion(converted.model, target)
     places: list[str | Path] = [target] if beside is None else [beside, target]
-    for place in places:
-        check_output(place, force=output.settings.force, inputs=inputs)
+    for path in places:
+        check_output(path, force=output.settings.force, inputs=inputs)
     # Measured before anything is written: data that cannot be read must not leave a model behind.
     calibrate = choices.calibrate
     cost = _measure(converted, calibrate, choices.seed)
@@ -112,12 +128,13 @@ def command(
         )
     output.result()
     output.result(printable(report.claim))
-    output.result(printable(f"written: {target}"))
-    command = shlex.join(["snnc", "verify", model, target, "--data", calibrate or "x.npz"])
-    output.result(printable(f"next:    {command}"))
+    _show_next(output, place, target, calibrate)
+    note = options.differing(context, converted.model.metadata_props)
+    if note is not None:
+        output.say(f"note: {note}")
     output.document(
         {
-            "model": model,
+            "model": place.shown,
             "output": target,
             "options": {setting.name: getattr(choices, setting.name) for setting in SETTINGS},
             "passes": pass_rows(converted.records),
@@ -127,6 +144,14 @@ def command(
             "calibration": None if converted.calibration is None else converted.calibration.to_dict(),
         }
     )
+
+
+def _show_next(output: Output, place: Piped, target: str, calibrate: str | None) -> None:
+    """Say what was written and what to do with it."""
+    output.result(printable(f"written: {place.written or target}"))
+    if not place.streams:
+        command = shlex.join(["snnc", "verify", place.shown, target, "--data", calibrate or "x.npz"])
+        output.result(printable(f"next:    {command}"))
 
 
 def _show_calibration(output: Output, converted: Conversion, source: str | None) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "command",
     "common",
     "data",
+    "differing",
     "dump_passes",
     "labels",
     "outputs",
@@ -35,6 +36,8 @@ __all__ = [
 
 #: Key of a context's memory: the recipe that was read.
 _RECIPE = "snnc.recipe"
+#: The same: the metadata of the converted file that stood in for a recipe.
+_MANIFEST = "snnc.manifest"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -169,12 +172,13 @@ def settings(function: F) -> F:
         function = _option(setting)(function)
     return click.option(
         "--recipe",
-        metavar="FILE.toml",
+        metavar="FILE.toml|OUT.snn.onnx",
         envvar="SNNC_RECIPE",
         is_eager=True,
         expose_value=False,
         callback=_read_recipe,
-        help="Take settings from a recipe; flags and SNNC_* variables win over it.",
+        help="Take settings from a recipe, or from a converted file, which records its own; flags and "
+        "SNNC_* variables win.",
     )(function)
 
 
@@ -182,9 +186,39 @@ def _read_recipe(context: click.Context, parameter: click.Parameter, path: str |
     """Make the settings of a recipe the defaults of this command."""
     if path is None:
         return
-    values = read_recipe(path)
+    values = read_recipe(path) if not path.endswith(".onnx") else _recorded(context, path)
     context.default_map = {**(context.default_map or {}), **values}
     context.meta[_RECIPE] = path
+
+
+def _recorded(context: click.Context, path: str) -> dict[str, Any]:
+    """Return the settings that a converted file records; it is the manifest of its own conversion."""
+    from snnc.compile import load_spiking, options_of_file
+
+    model = load_spiking(path)
+    context.meta[_MANIFEST] = dict(model.metadata_props)
+    held = options_of_file(model)
+    return {setting.name: getattr(held, setting.name) for setting in SETTINGS if setting.recorded}
+
+
+def differing(context: click.Context, found: Mapping[str, str]) -> str | None:
+    """Say why a conversion by the settings of a converted file is not that conversion again, or nothing.
+
+    Args:
+        context: Context of the command.
+        found: Metadata of what was made now.
+    """
+    held: Mapping[str, str] | None = context.meta.get(_MANIFEST)
+    if held is None:
+        return None
+    names = {
+        "snnc.version": "another version of snnc",
+        "snnc.source": "another source",
+        "snnc.options": "other settings",
+        "snnc.calibration": "other calibration data",
+    }
+    other = [text for key, text in names.items() if held.get(key) != found.get(key)]
+    return f"not the conversion of {context.meta[_RECIPE]} again: {', '.join(other)}" if other else None
 
 
 def chosen(context: click.Context, given: Mapping[str, Any]) -> dict[str, Any]:

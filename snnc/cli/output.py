@@ -65,10 +65,17 @@ class Output:
         self.settings = settings
         self.command = command
         self.width = shutil.get_terminal_size((80, 24)).columns
+        self._diverted = False
+
+    def divert(self) -> None:
+        """Send result lines to stderr: stdout is for a file."""
+        self._diverted = True
 
     def result(self, text: str = "") -> None:
         """Write a result line to stdout, unless the result is a JSON document."""
-        if not self.settings.json:
+        if self._diverted:
+            self.say(text)
+        elif not self.settings.json:
             _write(sys.stdout, text + "\n")
 
     def say(self, text: str) -> None:

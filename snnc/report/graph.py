@@ -118,6 +118,7 @@ def _boxes(model: Model, modules: Modules, source: bool) -> list[Box]:
         block = modules.of_source(node.name or "") if source else modules.of(node.name or "")
         # A neuron that a pass put in stands for the tensor that it was made for.
         meant = [node.metadata_props.get(key) for key in (SITE, "snnc.tensor")]
+        meant += [output.removesuffix("code").rstrip("._") for output in outputs if output.endswith("code")]
         links = tuple(dict.fromkeys(filter(None, (name, node.name, *outputs, *meant))))
         boxes.append(
             Box(len(boxes), _label(node), _detail(node, name), block, _kind(node), links, tuple(reads))

@@ -11,7 +11,7 @@ from snnc.report.spikes import LayerSpikes
 __all__ = ["plots"]
 
 #: Spikes drawn in rasters, at most: beyond that, later layers show fewer neurons.
-_MOST_SPIKES = 6_000
+_MOST_SPIKES = 14_000
 _MOST_LAYERS = 64
 _ENERGY = {
     "spikes_pj": "papers, spikes only",

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 import pytest
@@ -63,6 +64,19 @@ def test_every_command_has_help_with_examples(snnc, name):
     assert "Examples:" in result.stdout
     assert f"snnc {name}" in result.stdout.split("Examples:")[1]
     assert all(flag in result.stdout for flag in FLAGS)
+
+
+def test_every_command_has_a_schema_of_its_document():
+    import jsonschema
+
+    folder = Path(guard.__file__).parent / "schemas"
+    for name in (*NAMES, "error"):
+        schema = json.loads((folder / f"{name}.json").read_text())
+        jsonschema.Draft202012Validator.check_schema(schema)
+        assert {"schema_version", "command"} <= set(schema["properties"]), name
+        if name != "error":
+            assert schema["properties"]["command"] == {"const": name}
+            assert schema["additionalProperties"] is False
 
 
 def commands():
