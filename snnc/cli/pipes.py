@@ -51,7 +51,7 @@ def piped(output: Output, source: str, target: str | None) -> Iterator[Piped]:
         target: Where the result goes; ``-``, or nothing behind a source of ``-``, is standard output.
 
     Raises:
-        UsageError: SNN297, standard output is wanted for two things, or is a terminal.
+        UsageError: SNN257, standard output is wanted for two things, or is a terminal.
         InputError: SNN302, standard input has too many bytes for a model.
     """
     out = target == STREAM or (source == STREAM and target is None)
@@ -59,9 +59,9 @@ def piped(output: Output, source: str, target: str | None) -> Iterator[Piped]:
         yield Piped(source, target, source, target, streams=False)
         return
     if out and output.settings.json:
-        raise UsageError("SNN297", "model and JSON would both go to stdout", hint="name an output: -o FILE")
+        raise UsageError("SNN257", "model and JSON would both go to stdout", hint="name an output: -o FILE")
     if out and sys.stdout is not None and sys.stdout.isatty():
-        raise UsageError("SNN297", "the model would go to a terminal", hint="name an output: -o FILE")
+        raise UsageError("SNN257", "the model would go to a terminal", hint="name an output: -o FILE")
     with tempfile.TemporaryDirectory(prefix="snnc-") as folder:
         given = str(Path(folder) / "stdin.onnx") if source == STREAM else source
         made = str(Path(folder) / "stdout.onnx") if out else target
@@ -94,7 +94,7 @@ def _keep(stream: BinaryIO, place: Path) -> None:
 
 def _send(place: Path) -> None:
     if Path(f"{place}.data").exists():
-        raise UsageError("SNN297", "two files do not go through one stream", hint="name an output: -o FILE")
+        raise UsageError("SNN257", "two files do not go through one stream", hint="name an output: -o FILE")
     try:
         with place.open("rb") as stream:
             shutil.copyfileobj(stream, sys.stdout.buffer)

@@ -92,7 +92,7 @@ def command(
     beside = str(Path(target).with_suffix(".json"))
     written = [target, beside, *([trace] if trace is not None else [])]
     if len({str(Path(path).resolve()) for path in written}) != len(written):
-        raise UsageError("SNN295", "page, JSON and traces would be one file", hint="end the page in .html")
+        raise UsageError("SNN255", "page, JSON and traces would be one file", hint="end the page in .html")
     inputs = [path for path in (model, data, labels, source) if path is not None]
     for path in written:
         check_output(path, force=output.settings.force, inputs=inputs)

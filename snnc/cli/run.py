@@ -120,12 +120,12 @@ def _check_trace(trace: str, runtime: str, target: str | None) -> None:
 
     where = Where(file=trace)
     if not trace.endswith(".npz"):
-        raise UsageError("SNN296", "spikes are written as .npz", where=where)
+        raise UsageError("SNN256", "spikes are written as .npz", where=where)
     if runtime == "expg1":
         hint = "snnc sim BUNDLE --trace FILE.csv tells what the machine did; other runtimes write spikes"
-        raise UsageError("SNN296", "the simulator sends no spikes by name", where=where, hint=hint)
+        raise UsageError("SNN256", "the simulator sends no spikes by name", where=where, hint=hint)
     if target is not None and Path(target).resolve() == Path(trace).resolve():
-        raise UsageError("SNN296", "outputs and spikes would be one file", where=where)
+        raise UsageError("SNN256", "outputs and spikes would be one file", where=where)
 
 
 def _write_trace(

@@ -29,17 +29,17 @@ def parse_points(text: str) -> list[tuple[int, int]]:
     """Read ``8:4,4:2``: T and G of each point.
 
     Raises:
-        UsageError: SNN294, the text is something else, or G is above T.
+        UsageError: SNN254, the text is something else, or G is above T.
     """
     points = []
     for part in text.split(","):
         left, colon, right = part.strip().partition(":")
         if not (colon and left.isdecimal() and right.isdecimal() and len(left) < 3 and len(right) < 3):
-            raise UsageError("SNN294", f"{part.strip()!r} is no point", hint="write T:G, such as 8:4,4:2")
+            raise UsageError("SNN254", f"{part.strip()!r} is no point", hint="write T:G, such as 8:4,4:2")
         timesteps, groups = int(left), int(right)
         if not 1 <= groups <= timesteps <= _LARGEST_T:
             raise UsageError(
-                "SNN294", f"T = {timesteps} with G = {groups} is no code", hint="1 <= G <= T <= 16"
+                "SNN254", f"T = {timesteps} with G = {groups} is no code", hint="1 <= G <= T <= 16"
             )
         points.append((timesteps, groups))
     return list(dict.fromkeys(points))

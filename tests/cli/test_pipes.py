@@ -44,7 +44,7 @@ def test_a_pipe_gives_the_bytes_of_a_file(folder, snnc):
     [
         (["-", "-o", "-"], b"", 3, b"SNN302: file '-'"),
         (["-", "-o", "-"], b"<html>", 3, b"HTML page"),
-        (["-", "-o", "-", "--json"], b"", 2, b"SNN297"),
+        (["-", "-o", "-", "--json"], b"", 2, b"SNN257"),
         (["missing.onnx", "-o", "-"], b"", 3, b"SNN301"),
     ],
 )

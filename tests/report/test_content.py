@@ -160,7 +160,7 @@ def test_points():
     assert parse_points("8:4, 4:2,8:4") == [(8, 4), (4, 2)]
     assert default_points(4) == [(2, 1), (2, 2), (4, 1), (4, 2), (4, 4)]
     for text in ("8", "4:5", "0:0", "8:4:2", "a:b", "17:1", ""):
-        with pytest.raises(UsageError, match="SNN294"):
+        with pytest.raises(UsageError, match="SNN254"):
             parse_points(text)
 
 

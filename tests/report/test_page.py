@@ -159,9 +159,9 @@ def test_the_command_writes_page_json_and_traces(case, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["--data", "x.npz", "-o", "r.json"], 2, "SNN295"),
+        (["--data", "x.npz", "-o", "r.json"], 2, "SNN255"),
         ([], 2, "SNN237"),
-        (["--data", "x.npz", "--trade-off", "4:9"], 2, "SNN294"),
+        (["--data", "x.npz", "--trade-off", "4:9"], 2, "SNN254"),
         (["--data", "x.npz", "--labels", "three.npy"], 3, "SNN339"),
         (["--data", "x.npz", "--dump", "empty"], 3, "SNN301"),
     ],
@@ -207,4 +207,4 @@ def test_run_writes_the_spikes_of_its_runtime(case, tmp_path, monkeypatch, runti
         assert (tmp_path / "numpy.npz").read_bytes() == (tmp_path / f"{runtime}.npz").read_bytes()
     for wrong in (["t.csv"], ["t.npz", "--output", "t.npz"], ["t.npz", "--runtime", "expg1"]):
         refused = CliRunner().invoke(cli, [*arguments, *wrong])
-        assert (refused.exit_code, "SNN296" in refused.stderr) == (2, True), refused.output
+        assert (refused.exit_code, "SNN256" in refused.stderr) == (2, True), refused.output
