@@ -68,7 +68,6 @@ def _convert(
 ) -> None:
     """Convert a model whose files are known."""
     from snnc.compile import ConvertOptions, convert
-    from snnc.cost import render
     from snnc.cost.audit import audit
     from snnc.errors import InternalError, Problem, UsageError, Where
     from snnc.files import check_output
@@ -119,14 +118,7 @@ def _convert(
         _save_recipe(save_recipe, converted, force=output.settings.force, inputs=inputs)
     show_passes(output, converted.records)
     _show_calibration(output, converted, choices.calibrate)
-    output.result()
-    output.result(render(cost, output.width).rstrip("\n"))
-    if calibrate is None:
-        show_note(
-            output,
-            f"random inputs make random spikes; for figures to quote: snnc inspect {target} --data x.npz",
-        )
-    output.result()
+    _show_cost(output, cost, calibrate, target)
     output.result(printable(report.claim))
     _show_next(output, place, target, calibrate)
     note = options.differing(context, converted.model.metadata_props)
@@ -144,6 +136,20 @@ def _convert(
             "calibration": None if converted.calibration is None else converted.calibration.to_dict(),
         }
     )
+
+
+def _show_cost(output: Output, cost: CostReport, calibrate: str | None, target: str) -> None:
+    """Print what one sample costs, and say if the samples were nothing real."""
+    from snnc.cost import render
+
+    output.result()
+    output.result(render(cost, output.width).rstrip("\n"))
+    if calibrate is None:
+        show_note(
+            output,
+            f"random inputs make random spikes; for figures to quote: snnc inspect {target} --data x.npz",
+        )
+    output.result()
 
 
 def _show_next(output: Output, place: Piped, target: str, calibrate: str | None) -> None:
