@@ -34,6 +34,7 @@ from snnc.passes.canonical.resolve_padding import ResolvePadding
 from snnc.passes.canonical.settle_shapes import SettleShapes
 from snnc.passes.canonical.sort_nodes import SortNodes
 from snnc.passes.canonical.to_float32 import ToFloat32
+from snnc.passes.canonical.unstack_time import UnstackTime
 from snnc.passes.canonical.write_out_fused import WriteOutFused
 from snnc.passes.canonical.write_out_moves import WriteOutMoves
 from snnc.passes.canonical.write_out_pools import WriteOutPools
@@ -62,6 +63,7 @@ from snnc.passes.recognise.recode_exactly import RecodeExactly
 from snnc.passes.recognise.recognise_activations import RecogniseActivations
 from snnc.passes.recognise.recognise_norms import RecogniseNorms
 from snnc.passes.recognise.recognise_quantisers import RecogniseQuantisers
+from snnc.passes.recognise.recognise_steps import RecogniseSteps
 from snnc.passes.recognise.recognise_weights import RecogniseWeights
 from snnc.passes.recognise.refuse_unsupported import RefuseUnsupported
 from snnc.passes.recognise.remove_straight_through import RemoveStraightThrough
@@ -99,6 +101,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     DropDeadCode,
     RefuseUnsupported,
     EvaluateConstants,
+    UnstackTime,
     FoldRepeated,
     GemmToMatmul,
     EinsumToMatmul,
@@ -114,6 +117,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     RecogniseNorms,
     RecogniseActivations,
     RecogniseQuantisers,
+    RecogniseSteps,
     RecogniseWeights,
     DropRepeatedQuantisers,
     TabulateProducts,

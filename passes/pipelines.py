@@ -33,6 +33,7 @@ from snnc.passes.canonical.resolve_padding import ResolvePadding
 from snnc.passes.canonical.settle_shapes import SettleShapes
 from snnc.passes.canonical.sort_nodes import SortNodes
 from snnc.passes.canonical.to_float32 import ToFloat32
+from snnc.passes.canonical.unstack_time import UnstackTime
 from snnc.passes.canonical.write_out_fused import WriteOutFused
 from snnc.passes.canonical.write_out_moves import WriteOutMoves
 from snnc.passes.canonical.write_out_pools import WriteOutPools
@@ -61,6 +62,7 @@ from snnc.passes.recognise.recode_exactly import RecodeExactly
 from snnc.passes.recognise.recognise_activations import RecogniseActivations
 from snnc.passes.recognise.recognise_norms import RecogniseNorms
 from snnc.passes.recognise.recognise_quantisers import RecogniseQuantisers
+from snnc.passes.recognise.recognise_steps import RecogniseSteps
 from snnc.passes.recognise.recognise_weights import RecogniseWeights
 from snnc.passes.recognise.refuse_unsupported import RefuseUnsupported
 from snnc.passes.recognise.remove_straight_through import RemoveStraightThrough
@@ -144,6 +146,7 @@ def front_end(
     return (
         *canonical(allow_host, sizes),
         EvaluateConstants(),
+        UnstackTime(),
         FoldTiles(),
         FoldRepeated(),
         DropExpansions(),
@@ -163,6 +166,7 @@ def front_end(
         RecogniseNorms(),
         RecogniseActivations(),
         RecogniseQuantisers(),
+        RecogniseSteps(),
         RecogniseWeights(),
         FoldConstants(),
         # A Relu between two quantisers of one grid must go before the second of them does.

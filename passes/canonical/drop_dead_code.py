@@ -46,7 +46,13 @@ def _held(model: Model) -> list[Any]:
     """Return all that can be dropped: nodes with what they give and read, weights, functions, opsets."""
     graphs: list[Graph | Function] = [model.graph, *model.functions.values()]
     nodes = [
-        (id(node), [value and value.name for value in (*node.inputs, *node.outputs)], len(node.inputs))
+        # Attributes too: those that only say which outputs there are go with them.
+        (
+            id(node),
+            [v and v.name for v in (*node.inputs, *node.outputs)],
+            len(node.inputs),
+            [*node.attributes],
+        )
         for graph in graphs
         for node in graph.all_nodes()
     ]

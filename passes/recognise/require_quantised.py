@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
+from snnc.coding import CodeBook
 from snnc.errors import Problem, UnsupportedError, Where
-from snnc.ir import AI_SNNC, Model, Node, Value, constant, consumers_of
+from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant, consumers_of
 from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.analysis.hosted import host_nodes, is_table_read
@@ -42,6 +43,13 @@ _SUMS = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"
 #: What needs a sum first and gives a neuron its gain.
 _GAINS = frozenset({"LayerNormalization", "RMSNormalization", "ReduceMax"})
 _PRODUCTS = frozenset({"Conv", "MatMul"})
+
+
+_TWO_VALUES = "multiplies two computed values that do not both carry codes"
+_RESET = (
+    "multiplies a potential by spikes, as a neuron does that is reset to a value: train with reset by "
+    "subtraction (v_reset=None in SpikingJelly, reset_mechanism='subtract' in snnTorch)"
+)
 
 
 class _Kind(Enum):
@@ -176,7 +184,7 @@ class _Walk:
         if node.op_type == "Div" and kinds[1] not in (_Kind.CONSTANT, _Kind.POOLED) and not _is_sum(node):
             self.complain(node, "divides by a computed value: only constants and sums of codes can divide")
         elif node.op_type == "Mul" and len(variable) > 1 and set(variable) != {_Kind.CODED}:
-            self.complain(node, "multiplies two computed values that do not both carry codes")
+            self.complain(node, _RESET if _is_reset(node) else _TWO_VALUES)
         elif _Kind.INPUT in variable:
             self.complain(node, "mixes the network input with coded values: put a quantiser behind the input")
         if node.op_type in ("Mul", "Div") and variable == [_Kind.POOLED]:
@@ -193,6 +201,20 @@ class _Walk:
         self.complain(node, f"{node.op_type} is left over: {remedy}{detail}")
         # What reads it is judged as if this node had been fine: one cause, one message.
         return _Kind.CODED
+
+
+def _is_reset(node: Node) -> bool:
+    """Whether a product takes spikes of one level, or 1 minus them, as one operand."""
+    for value in node.inputs:
+        maker = value.producer() if value is not None else None
+        if maker is not None and maker.op_type in _LINEAR and constant(maker.inputs[0]) is not None:
+            spikes = maker.inputs[1]
+            maker = spikes.producer() if spikes is not None else None
+        if maker is None or maker.domain != AI_SNNC or maker.op_type != "Quantise":
+            continue
+        if CodeBook.from_attributes(attributes(maker)).levels == 2:
+            return True
+    return False
 
 
 def _is_sum(node: Node) -> bool:

@@ -98,7 +98,7 @@ def float32(array: Rationals) -> npt.NDArray[np.float32]:
     return floats.reshape(array.shape).astype(np.float32)
 
 
-def build(editor: Editor, rule: str, match: Match) -> None:
+def build(editor: Editor, rule: str, match: Match) -> Value:
     """Put a Quantise node in the place of a match.
 
     Where gain or shift are not neutral a Mul or Add of a constant comes in front.
@@ -107,6 +107,9 @@ def build(editor: Editor, rule: str, match: Match) -> None:
         editor: Editor of the model.
         rule: Name of the pattern, for the record.
         match: What was found.
+
+    Returns:
+        The quantised value.
     """
     quantiser, out, source = match.quantiser, match.result, match.source
     # The result of a match is the output of its last node.
@@ -116,7 +119,7 @@ def build(editor: Editor, rule: str, match: Match) -> None:
     twin = _twin(match, attrs, step)
     if twin is not None:
         editor.replace(f"{rule}, a second reader", out, twin, removed=match.nodes)
-        return
+        return twin
     name = editor.take_name(anchor)
     if uniform(quantiser.gain) != 1:
         factor = editor.constant(f"{name}.gain", float32(quantiser.gain))
@@ -135,6 +138,7 @@ def build(editor: Editor, rule: str, match: Match) -> None:
         shape=out.shape,
     )
     editor.replace(rule, out, quantised, removed=match.nodes, note=quantiser.note)
+    return quantised
 
 
 def _twin(match: Match, attrs: dict[str, Any], step: npt.NDArray[np.float32]) -> Value | None:

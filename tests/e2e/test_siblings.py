@@ -82,7 +82,7 @@ def test_unrolled_lif_with_soft_reset(tmp_path: Path, agree: Callable[..., Any])
 def test_hard_reset_is_refused(tmp_path: Path) -> None:
     """It keeps a membrane where no spike was: a product of two values, one of them no code."""
     path = exported(Steps(soft=False), torch.zeros(1, 4), tmp_path)
-    with pytest.raises(UnsupportedError, match="multiplies two computed values"):
+    with pytest.raises(UnsupportedError, match="reset by subtraction"):
         convert(path)
 
 
