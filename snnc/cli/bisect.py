@@ -197,6 +197,8 @@ def _file(step: Step | None, folder: str | None) -> str | None:
 def _replay(found: Bisection, folder: str | None) -> str | None:
     """Return the one command that runs the guilty pass again on the state before it."""
     before = _file(found.before, folder)
+    if found.failure is not None and folder is not None:
+        return shlex.join(["cat", f"{folder.rstrip('/')}/reproducer.txt"])
     if found.step is None or before is None:
         return None
     return shlex.join(["snnc", "opt", before, "--passes", found.step.spec])
