@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 
@@ -17,10 +17,13 @@ __all__ = ["command"]
 @options.command(
     "emit",
     "Compile a spiking model to instructions of ExpG-1, prove them, and write a bundle.",
-    "snnc emit model.snn.onnx -o bundle/\nsnnc emit model.snn.onnx -o bundle/ --arch arch.json --data x.npz",
+    "snnc emit model.snn.onnx -o bundle/\nsnnc emit model.snn.onnx -o bundle/ --arch arch.json --data x.npz\n"
+    "snnc emit model.snn.onnx -o model.nir --format nir",
 )
 @click.argument("model", metavar="OUT.snn.onnx")
-@click.option("-o", "--output", "target", required=True, metavar="DIR", help="Folder of the bundle.")
+@click.option(
+    "-o", "--output", "target", required=True, metavar="DIR", help="Folder of the bundle, or NIR file."
+)
 @click.option("--arch", metavar="FILE", help="Sizes of the machine, JSON; default the reference sizes.")
 @click.option("--cores", type=click.IntRange(1, 256), help="Number of cores; default what --arch says, or 1.")
 @click.option(
@@ -55,8 +58,13 @@ def command(
     from snnc.isa.arch import Arch, read_arch
     from snnc.runtimes.common import one_sample
 
-    if form != "expg1":
-        raise UsageError("SNN287", "bundles of ExpG-1 are what can be written so far", hint="--format expg1")
+    if form == "nir":
+        if arch is not None or cores is not None or data is not None:
+            raise UsageError(
+                "SNN287", "a NIR file has no machine and no sample", hint="leave out --arch, --cores, --data"
+            )
+        _nir(output, model, target)
+        return
     check_folder(target, force=output.settings.force)
     machine = Arch() if arch is None else read_arch(arch)
     machine = machine if cores is None else replace(machine, cores=cores)
@@ -95,6 +103,53 @@ def command(
         ],
     )
     output.document({"model": model, "written": target, "files": sorted(hashes), **found})
+
+
+def _nir(output: Output, model: str, target: str) -> None:
+    """Write a NIR file, and say what is lost."""
+    from snnc.compile import load_spiking
+    from snnc.emit.nir_export import export_nir
+    from snnc.files import atomic_write, check_output
+
+    force = output.settings.force
+    check_output(target, force=force, inputs=[model])
+    found = export_nir(load_spiking(model))
+    atomic_write(target, lambda stream: _put(stream, found.content), force=force)
+    output.table(
+        ["node", "operator", "in NIR", "lost"],
+        [[item.node, item.op, str(len(item.nir)), item.lost or "nothing"] for item in found.losses],
+        right=(2,),
+    )
+    show_pairs(
+        output,
+        [
+            *(("input", f"{name}: {tensor}") for tensor, name in found.inputs.items()),
+            *(("output", f"{name}: {tensor}") for tensor, name in found.outputs.items()),
+            ("run it", "one step a sample, no batch axis; neurons start at rest"),
+            (
+                "written",
+                f"{target}, {found.nodes} nodes, {bytes_text(len(found.content))}; reads back the same",
+            ),
+        ],
+    )
+    output.document(
+        {
+            "model": model,
+            "written": target,
+            "format": "nir",
+            "inputs": dict(found.inputs),
+            "outputs": dict(found.outputs),
+            "nir_nodes": found.nodes,
+            "nodes": [
+                {"node": item.node, "op": item.op, "nir": list(item.nir), "lost": item.lost}
+                for item in found.losses
+            ],
+        }
+    )
+
+
+def _put(stream: BinaryIO, content: bytes) -> None:
+    stream.write(content)
 
 
 def _cores_text(found: dict[str, Any]) -> str:
