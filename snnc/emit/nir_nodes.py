@@ -83,12 +83,12 @@ class Graph:
     edges: list[tuple[str, str]] = field(default_factory=list)
 
     def put(self, name: str, node: Any, sources: Sequence[str]) -> str:
-        """Add a node behind others; return its name in the graph."""
-        clean = name.replace("/", ".").strip(".") or "node"
-        unique, count = clean, 1
-        while unique in self.nodes:
-            count += 1
-            unique = f"{clean}.{count}"
+        """Add a node behind others; return its name in the graph.
+
+        Names begin with a number: readers find nodes in the order of their names, and some need that order
+        to be one in which they can be executed.
+        """
+        unique = f"n{len(self.nodes):05d}.{name.replace('/', '.').strip('.')}"
         self.nodes[unique] = node
         self.edges += [(source, unique) for source in sources]
         return unique
