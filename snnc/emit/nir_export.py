@@ -485,6 +485,6 @@ def export_nir(model: Model) -> Exported:
 
     Raises:
         UnsupportedError: SNN484, NIR cannot say some nodes; each is named with the reason.
-        EnvironmentFailure: SNN616, the package ``nir`` is not installed.
+        EnvironmentFailure: SNN618, the package ``nir`` is not installed.
     """
     return _Export(model, partition(model)).run()

@@ -21,13 +21,13 @@ def package() -> Any:
     """Return the ``nir`` package.
 
     Raises:
-        EnvironmentFailure: SNN616, it is not installed.
+        EnvironmentFailure: SNN618, it is not installed.
     """
     try:
         import nir
     except ImportError as error:
         raise EnvironmentFailure(
-            "SNN616", f"NIR files need the package 'nir': {error}", hint="pip install 'snnc[nir]'"
+            "SNN618", f"NIR files need the package 'nir': {error}", hint="pip install 'snnc[nir]'"
         ) from error
     return nir
 
