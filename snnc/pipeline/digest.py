@@ -25,10 +25,13 @@ class GraphDigest:
 
     Args:
         remember: Whether hashes of unchanged objects are kept.
+        content: Whether weights count by their content; otherwise by the object that holds it, so that the
+            digest is quick and can be compared with others of this process only.
     """
 
-    def __init__(self, *, remember: bool = True) -> None:
+    def __init__(self, *, remember: bool = True, content: bool = True) -> None:
         self._remember = remember
+        self._content = content
         self._seen: dict[int, tuple[object, str]] = {}
         self._current: dict[int, tuple[object, str]] = {}
 
@@ -96,6 +99,8 @@ class GraphDigest:
 
     def _tensor(self, tensor: Any) -> str:
         def text() -> str:
+            if not self._content:
+                return str(id(tensor))
             array = np.ascontiguousarray(tensor.numpy())
             # Object arrays (strings) have no stable bytes; their text has.
             content = repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes()

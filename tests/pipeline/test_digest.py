@@ -75,9 +75,10 @@ CHANGES = [
 ]
 
 
+@pytest.mark.parametrize("content", [True, False])
 @pytest.mark.parametrize("change", CHANGES)
-def test_every_change_counts(model, change):
-    digest = GraphDigest()
+def test_every_change_counts(model, change, content):
+    digest = GraphDigest(content=content)
     before = digest(model)
     change(model)
     assert digest(model) != before

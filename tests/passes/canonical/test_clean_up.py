@@ -114,6 +114,15 @@ def test_drop_dead_code(parse, check, ops):
     assert result.rewrites[0].removed == ("n_d", "n_e")
 
 
+def test_whatever_is_dropped_is_reported(parse, check):
+    model = parse(
+        "g (float[N, 3] x) => (float[N, 3] y) <float[3] w = {1, 2, 3}>"
+        " { y = BatchNormalization<training_mode = 0>(x, w, w, w, w) }"
+    )
+    result = check(DropDeadCode(), model)
+    assert bool(result.rewrites) == ("training_mode" not in model.graph[0].attributes)
+
+
 def test_infer_shapes_through_foreign_quantisers():
     text = """<ir_version: 10, opset_import: ["" : 17, "qonnx.custom_op.general" : 2, "com.microsoft" : 1]>
     g (float[N, 3, 8, 8] x) => (float[N, 2, 6, 6] y)
