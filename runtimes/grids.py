@@ -60,12 +60,16 @@ def moved_labels(
     attrs: dict[str, Any],
     count: int,
 ) -> list[Exact]:
-    """Move scales or biases with their elements, as labels of the numbers, from one on.
+    """Move scales or biases with their elements, as labels of the numbers, from one on; equal ones share one.
 
     A label of zero is padding: a silent element, which any scale fits; where there is a choice, the first.
     """
-    flat = numbers.reshape(-1)
-    labels = np.broadcast_to(np.arange(1, flat.size + 1, dtype=np.int32).reshape(numbers.shape), shape)
+    known: dict[Fraction, int] = {}
+    # The first label is one.
+    own = [known.setdefault(number, len(known) + 1) for number in numbers.reshape(-1).tolist()]
+    flat = np.empty(len(known), dtype=object)
+    flat[:] = list(known)
+    labels = np.broadcast_to(np.array(own, dtype=np.int32).reshape(numbers.shape), shape)
     result = []
     for moved in run([labels, *inputs[1:]], attrs, count):
         small = moved

@@ -20,7 +20,11 @@ from snnc.pipeline.contract import PassResult, Semantics
 __all__ = ["FoldRepeated"]
 
 Array = npt.NDArray[Any]
+#: A value for each of these numbers.
+Results = tuple[Array, ...]
 _MOST_ELEMENTS = 1 << 22
+#: Numbers of samples that results are compared for.
+_COUNTS = (1, 2, 7)
 _OTHERS = frozenset({"Expand", "Shape", "Size", "ConstantOfShape", "Range", "Dropout"})
 
 
@@ -50,25 +54,29 @@ class FoldRepeated:
     def run(self, model: Model) -> PassResult:
         """Fold; see the class."""
         editor = Editor(model)
-        #: By id of a value: what it is for one sample and for two.
-        known: dict[int, tuple[Array, Array]] = {}
+        #: By id of a value: what it is for some numbers of samples.
+        known: dict[int, Results] = {}
         for node in list(model.graph):
-            pair = _repetition(node)
-            if pair is None:
-                pair = _computed(node, known, editor.graph.opset_imports)
+            found = _repetition(node)
+            if found is None:
+                found = _computed(node, known, editor.graph.opset_imports)
                 out = node.outputs[0]
-                if pair is not None and not is_output(out):
-                    new = _repeated(editor, node, *pair)
+                if found is not None and found[0].dtype != np.float32:
+                    # Masks and places stay where they are; what follows from them may be a constant.
+                    known[id(out)] = found
+                elif found is not None and not is_output(out):
+                    new = _repeated(editor, node, found)
                     if new is None:
                         continue
                     editor.replace("fold what is repeated", out, new, removed=[node])
-                    known[id(new)] = pair
+                    known[id(new)] = found
                 continue
-            known[id(node.outputs[0])] = pair
+            known[id(node.outputs[0])] = found
         folded = len(editor.rewrites)
         for node in model.graph:
             unsaid = node.metadata_props.get(OF_THE_HOST) != "yes"
-            if unsaid and _repetition(node) is not None and _feeds_products(node):
+            found = _repetition(node) if unsaid else None
+            if found is not None and found[0].dtype == np.float32 and _feeds_products(node):
                 node.metadata_props[OF_THE_HOST] = "yes"
                 editor.record("let the host repeat it", note=node.name or "")
         if folded:
@@ -88,12 +96,12 @@ def _feeds_products(node: Node) -> bool:
     )
 
 
-def _repetition(node: Node) -> tuple[Array, Array] | None:
-    """Return what an Expand of a constant along the batch gives for one sample and for two."""
+def _repetition(node: Node) -> Results | None:
+    """Return what an Expand of a constant along the batch gives."""
     if not is_standard(node, "Expand"):
         return None
     held, target = constant(node.inputs[0]), node.inputs[1]
-    if held is None or held.dtype != np.float32 or target is None or constant(target) is not None:
+    if held is None or target is None or constant(target) is not None:
         return None
     shape = node.outputs[0].shape
     dims = [dim if isinstance(dim, int) else None for dim in shape] if shape is not None else [None, None]
@@ -106,44 +114,48 @@ def _repetition(node: Node) -> tuple[Array, Array] | None:
         one = np.broadcast_to(held, [1, *rest])
     except ValueError:
         return None
-    return one, np.concatenate([one, one])
+    return tuple(np.concatenate([one] * count) for count in _COUNTS)
 
 
-def _computed(
-    node: Node, known: dict[int, tuple[Array, Array]], opsets: dict[str, int]
-) -> tuple[Array, Array] | None:
+def _computed(node: Node, known: dict[int, Results], opsets: dict[str, int]) -> Results | None:
     if not is_standard(node, node.op_type) or node.op_type in _OTHERS or len(node.outputs) != 1:
         return None
     found = [known.get(id(value)) if value is not None else None for value in node.inputs]
-    if sum(pair is not None for pair in found) == 0 or has_subgraph(node):
+    if all(entry is None for entry in found) or has_subgraph(node):
         return None
     held = [constant(value) for value in node.inputs]
-    for value, array, pair in zip(node.inputs, held, found, strict=True):
-        if value is not None and array is None and pair is None:
+    for value, array, entry in zip(node.inputs, held, found, strict=True):
+        if value is not None and array is None and entry is None:
             return None
     results = []
-    for place in range(2):
-        inputs = [pair[place] if pair is not None else array for pair, array in zip(found, held, strict=True)]
+    for place, count in enumerate(_COUNTS):
+        inputs = [
+            entry[place] if entry is not None else array for entry, array in zip(found, held, strict=True)
+        ]
         try:
             made = evaluate(node, inputs, opsets)
         except Exception:  # noqa: BLE001 - what cannot be evaluated stays
             return None
-        if made is None or len(made) != 1 or made[0].dtype != np.float32 or made[0].size > 2 * _MOST_ELEMENTS:
+        if made is None or len(made) != 1 or made[0].size > count * _MOST_ELEMENTS:
             return None
         results.append(np.asarray(made[0]))
-    return results[0], results[1]
+    return tuple(results)
 
 
-def _repeated(editor: Editor, node: Node, one: Array, two: Array) -> Value | None:
-    """Return a value that is `one` repeated for every sample along the axis along which `two` is longer."""
+def _repeated(editor: Editor, node: Node, found: Results) -> Value | None:
+    """Return a value that repeats the result for one sample along the axis along which others are longer."""
+    one, two = found[:2]
     if one.ndim != two.ndim:
         return None
     axes = [axis for axis in range(one.ndim) if one.shape[axis] != two.shape[axis]]
     if len(axes) != 1:
         return None
     axis = axes[0]
-    if not np.array_equal(np.concatenate([one, one], axis=axis), two) or not np.isfinite(one).all():
+    if not np.isfinite(one).all():
         return None
+    for count, result in zip(_COUNTS, found, strict=True):
+        if not np.array_equal(np.concatenate([one] * count, axis=axis), result):
+            return None
     if axis and one.shape[axis] != 1:
         return None
     target = _target(editor, node, one.shape, axis)

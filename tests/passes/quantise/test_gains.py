@@ -100,8 +100,14 @@ def norm_model(parse, numerators: str, extra: str = ""):
 
 @pytest.mark.parametrize(
     "numerators",
-    ["0.125, 0.125, 0.125, 0.125", "0.125, 0.25, 0.0625, 0.125", "0.1, 0.13, 0.07, 0.1"],
-    ids=["one step", "powers of two", "any steps"],
+    [
+        "0.125, 0.125, 0.125, 0.125",
+        "0.125, 0.25, 0.0625, 0.125",
+        "0.1, 0.13, 0.07, 0.1",
+        "0.125, 1.3e-8, 0.07, 3e-9",
+        "0.125, 0.00000000011641532182693481, 0.125, 0.125",
+    ],
+    ids=["one step", "powers of two", "any steps", "any steps, far apart", "powers of two, far apart"],
 )
 def test_normalisation_of_a_membrane(parse, evaluate, numerators):
     from snnc.ops import attach_functions

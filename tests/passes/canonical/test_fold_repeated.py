@@ -1,0 +1,27 @@
+"""fold-repeated: what follows from constants alone is a constant, if it is the same for every sample."""
+
+from __future__ import annotations
+
+from snnc.passes.canonical.fold_repeated import FoldRepeated
+
+HEAD = """<ir_version: 10, opset_import: ["" : 17]>
+g (float[N, 2, 3] x) => (float[N, 2, 3] y) <float[1, 2, 3] zeros = {0, 0, 0, 0, 0, 0}, int64 rows = {1},
+  int64 samples = {0}, float one = {1}, float half = {0.5}>
+{ shape = Shape(x) mask = Expand(zeros, shape) is = Cast<to = 9>(mask) not = Not(is) on = Cast<to = 1>(not) """
+
+
+def test_positions_counted_from_a_mask_are_a_constant(parse, check, ops):
+    model = parse(HEAD + "place = CumSum(on, rows) angle = Sin(place) y = Add(x, angle) }")
+    result = check(FoldRepeated(), model, tolerance=1e-6)
+    assert [rewrite.rule for rewrite in result.rewrites].count("fold what is repeated") >= 1
+    assert "Sin" not in ops(model) and "CumSum" not in ops(model)
+
+
+def test_what_differs_from_sample_to_sample_stays(parse, ops):
+    # For one sample and for two, every place is 0; the third has 1.
+    model = parse(
+        HEAD + "count = CumSum(on, samples) below = Sub(count, one) halved = Mul(below, half)"
+        " place = Floor(halved) angle = Sin(place) y = Add(x, angle) }"
+    )
+    FoldRepeated().run(model)
+    assert "Sin" in ops(model) and "CumSum" in ops(model)
