@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,8 @@ Common = Callable[
 # Bits of the ratio of two steps that are kept before low bits of the membranes are given up.
 _PRECISION = 12
 _MOST = 64
+#: Bits of a channel that are left when low bits of all of them are given up.
+_FEWEST_BITS = 12
 #: Steps that are further apart, in bits, have no common step in 64 bits.
 _MOST_APART = 40
 _ENDLESS = 2**200
@@ -72,9 +75,43 @@ def make_room(
         shifts = min(allowed, key=lambda shift: bound(*shift))
     if bound(*shifts) >= 2**bits:
         return  # one of them may not be rounded, and is too large alone
-    for position, shift in enumerate(shifts):
-        if shift:
-            _round(graph, node, position, sides[position].step * 2**shift, analysis, result)
+    kept = [_kept(side, shift) for side, shift in zip(sides, shifts, strict=True)]
+    if _bound(tuple(map(_multiplied, sides, kept)), shifts, common) >= 2**bits:  # type: ignore[arg-type]
+        kept = [np.ones(side.step.shape, dtype=np.int64) for side in sides]
+    for position, (shift, factors) in enumerate(zip(shifts, kept, strict=True)):
+        if not shift:
+            continue
+        old, new = sides[position].step, _multiplied(sides[position], factors).step
+        if bool(np.any(factors != 1)):
+            constants = {"multiplier": factors.astype(np.int32), "step": new, "source_step": old}
+            _insert(graph, node, position, "Rescale", constants, analysis, result)
+        coarse = new * 2**shift
+        _insert(graph, node, position, "RoundMembrane", {"step": coarse}, analysis, result)
+        side = "first" if position == 0 else "second"
+        result.notes.append(
+            f"{node.name}: its {side} operand is rounded to multiples of {float(coarse.max()):.3g} at most"
+        )
+
+
+def _kept(side: Membrane, shift: int) -> npt.NDArray[np.int64]:
+    """Return powers of two that channels of few bits are multiplied by, so that rounding leaves them some."""
+    if not shift or side.step.size == 1:
+        return np.ones(side.step.shape, dtype=np.int64)
+    reach = np.maximum(np.abs(side.low), np.abs(side.high)).astype(np.float64)
+    alike = tuple(axis for axis, size in enumerate(side.step.shape) if size == 1)
+    reach = np.broadcast_to(reach, np.broadcast_shapes(reach.shape, side.step.shape))
+    bits = np.frexp(reach.max(axis=alike, keepdims=True))[1]
+    # The finest steps are those that are in the way.
+    apart = np.floor(np.log2((side.step / min(side.step.reshape(-1).tolist())).astype(np.float64)))
+    missing = np.clip(_FEWEST_BITS + shift - bits, 0, np.minimum(shift, apart)) * (bits > 0)
+    return np.asarray(np.left_shift(1, missing.astype(np.int64)), dtype=np.int64)
+
+
+def _multiplied(side: Membrane, factors: npt.NDArray[np.int64]) -> Membrane:
+    """Return a membrane whose integers are multiplied and whose steps are divided by the same numbers."""
+    if bool(np.all(factors == 1)):
+        return side
+    return Membrane(side.step / factors.astype(object), side.bias, side.low * factors, side.high * factors)
 
 
 def _bound(sides: tuple[Membrane, Membrane], shifts: tuple[int, int], common: Common) -> int:
@@ -99,18 +136,34 @@ def _may_be_rounded(kind: Kind) -> bool:
     return same(as_exact(kind.step.astype(np.float64)), kind.step)
 
 
-def _round(
-    graph: Graph, node: Node, position: int, step: ExactArray, analysis: TypeAnalysis, result: PassResult
+def _insert(
+    graph: Graph,
+    node: Node,
+    position: int,
+    op: str,
+    constants: Mapping[str, npt.NDArray[Any]],
+    analysis: TypeAnalysis,
+    result: PassResult,
 ) -> None:
+    """Put an op that reads an operand and constants, the exact ones as float64, in the operand's place."""
     source = node.inputs[position]
     assert source is not None
-    stem = f"{source.name}_coarse"
+    stem = f"{source.name}_{'coarse' if op == 'RoundMembrane' else 'finer'}"
     shape = analysis.shape(source)
-    numbers = step.astype(np.float64)
+    held = [
+        initializer(
+            graph,
+            f"{stem}_{label}",
+            (array.astype(np.float64) if array.dtype == object else array).reshape(
+                array.shape[-len(shape) :]
+            ),
+        )
+        for label, array in constants.items()
+    ]
     made = make_node(
         graph,
-        "RoundMembrane",
-        [source, initializer(graph, f"{stem}_step", numbers.reshape(numbers.shape[-len(shape) :]))],
+        op,
+        [source, *held],
         domain=AI_SNNC,
         name=stem,
         dtype=DataType.FLOAT,
@@ -120,4 +173,3 @@ def _round(
     node.replace_input_with(position, insert_node(graph, node, made))
     analysis.adopt(made, shape)
     result.rewrites.append(Rewrite("make room", (), (made.name or "",)))
-    result.notes.append(f"{node.name}: {source.name} is rounded to multiples of {float(step.max()):.3g}")

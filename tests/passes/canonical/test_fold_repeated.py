@@ -7,7 +7,8 @@ from snnc.passes.canonical.fold_repeated import FoldRepeated
 HEAD = """<ir_version: 10, opset_import: ["" : 17]>
 g (float[N, 2, 3] x) => (float[N, 2, 3] y) <float[1, 2, 3] zeros = {0, 0, 0, 0, 0, 0}, int64 rows = {1},
   int64 samples = {0}, float one = {1}, float half = {0.5}>
-{ shape = Shape(x) mask = Expand(zeros, shape) is = Cast<to = 9>(mask) not = Not(is) on = Cast<to = 1>(not) """
+{ shape = Shape(x) mask = Expand(zeros, shape)
+  is = Cast<to = 9>(mask) not = Not(is) on = Cast<to = 1>(not) """
 
 
 def test_positions_counted_from_a_mask_are_a_constant(parse, check, ops):

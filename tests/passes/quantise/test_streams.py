@@ -12,6 +12,7 @@ import pytest
 from snnc.coding import CodeBook
 from snnc.errors import UnsupportedError
 from snnc.ir import constant
+from snnc.ops import attach_functions
 from snnc.passes.analysis import Membrane
 from snnc.passes.quantise.align_membranes import AlignMembranes
 from snnc.passes.quantise.require_integers import RequireIntegers
@@ -303,3 +304,29 @@ def test_what_is_complete_passes_unchanged(net: Any, agree: Any) -> None:
     made = tokens(net)
     result = agree(made.output(made.matmul(made.x, (8, 4))))
     assert RequireIntegers().run(result.conversion.quantised).rewrites == []
+
+
+def test_a_channel_of_a_coarse_step_keeps_its_bits_where_others_are_rounded(
+    parse: Any, evaluate: Any
+) -> None:
+    code = (
+        'ai.snnc.Quantise<timesteps = 4, groups = 4, partition = "interleaved", signed = 0, smallest = 0, '
+        'largest = 3, ties = "away", codes = [0, 1, 2, 3], twice_midpoints = [1, 3, 5], closed = [1, 1, 1]>'
+    )
+    model = parse(
+        f"""g (float[N, 3] x) => (float[N, 2] y) <float step = {{0.25}}, double den = {{0.25}},
+        int8[3, 2] w = {{5, -3, 7, 1, 2, 2}}, int8[3, 2] v = {{4, 4, -7, 3, 6, 6}},
+        double[1, 2] coarse = {{0.125, 0.125}}, double[1, 2] mixed = {{{2.0**-33}, 0.125}}> {{
+          c = {code}(x, step)
+          k = ai.snnc.Weight(w, coarse, den) a = MatMul(c, k)
+          l = ai.snnc.Weight(v, mixed, den) b = MatMul(c, l)
+          y = Add(a, b)
+        }}"""
+    )
+    attach_functions(model)
+    feeds = {"x": np.random.default_rng(0).uniform(0, 1, (9, 3)).astype(np.float32)}
+    expected = evaluate(model, feeds)["y"]
+    result = AlignMembranes().run(model)
+    assert any("is rounded to multiples of" in note for note in result.notes)
+    attach_functions(model)
+    np.testing.assert_allclose(evaluate(model, feeds)["y"], expected, atol=1e-6)
