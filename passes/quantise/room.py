@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from snnc.ir import AI_SNNC, DataType, Graph, Node, initializer, insert_node, make_node
 from snnc.passes.analysis import Kind, Membrane, TypeAnalysis, as_exact, same
 from snnc.passes.analysis.exact import ExactArray, floats
+from snnc.passes.analysis.sums import scaled_range
 from snnc.pipeline.contract import PassResult, Rewrite
 
 __all__ = ["Common", "joint_bound", "make_room"]
@@ -61,10 +62,11 @@ def make_room(
         result: Where what was done is noted.
     """
     movable = [_may_be_rounded(analysis.kind(value)) for value in node.inputs]
+    plain = [_with_plain_steps(side) if may else side for side, may in zip(sides, movable, strict=True)]
 
     @cache
     def bound(left: int, right: int) -> int:
-        return _bound(sides, (left, right), common)
+        return _bound(plain, (left, right), common)
 
     shifts = (0, 0)
     for _ in range(_MOST):
@@ -75,22 +77,33 @@ def make_room(
         shifts = min(allowed, key=lambda shift: bound(*shift))
     if bound(*shifts) >= 2**bits:
         return  # one of them may not be rounded, and is too large alone
-    kept = [_kept(side, shift) for side, shift in zip(sides, shifts, strict=True)]
-    if _bound(tuple(map(_multiplied, sides, kept)), shifts, common) >= 2**bits:  # type: ignore[arg-type]
-        kept = [np.ones(side.step.shape, dtype=np.int64) for side in sides]
-    for position, (shift, factors) in enumerate(zip(shifts, kept, strict=True)):
+    kept = [_kept(side, shift) for side, shift in zip(plain, shifts, strict=True)]
+    if _bound(list(map(_multiplied, plain, kept)), shifts, common) >= 2**bits:
+        kept = [np.ones(side.step.shape, dtype=np.int64) for side in plain]
+    for position, (side, shift, factors) in enumerate(zip(plain, shifts, kept, strict=True)):
         if not shift:
             continue
-        old, new = sides[position].step, _multiplied(sides[position], factors).step
-        if bool(np.any(factors != 1)):
-            constants = {"multiplier": factors.astype(np.int32), "step": new, "source_step": old}
+        old, new = sides[position].step, _multiplied(side, factors).step
+        if not same(new, old):
+            signs = np.sign(old).astype(np.int64)
+            constants = {"multiplier": (factors * signs).astype(np.int32), "step": new, "source_step": old}
             _insert(graph, node, position, "Rescale", constants, analysis, result)
         coarse = new * 2**shift
         _insert(graph, node, position, "RoundMembrane", {"step": coarse}, analysis, result)
-        side = "first" if position == 0 else "second"
+        which = "first" if position == 0 else "second"
         result.notes.append(
-            f"{node.name}: its {side} operand is rounded to multiples of {float(coarse.max()):.3g} at most"
+            f"{node.name}: its {which} operand is rounded to multiples of {float(coarse.max()):.3g} at most"
         )
+
+
+def _with_plain_steps(side: Membrane) -> Membrane:
+    """Return a membrane whose steps are positive float64: the nearest; of channels of nothing, any."""
+    if not bool(np.any(side.step != 0)):
+        return side
+    size = as_exact(np.abs(side.step.astype(np.float64)), side.step.ndim)
+    size = np.where(size == 0, min(step for step in size.reshape(-1).tolist() if step), size)
+    low, high = scaled_range(side, np.sign(side.step).astype(np.int64))
+    return Membrane(size, side.bias, low, high)
 
 
 def _kept(side: Membrane, shift: int) -> npt.NDArray[np.int64]:
@@ -114,7 +127,7 @@ def _multiplied(side: Membrane, factors: npt.NDArray[np.int64]) -> Membrane:
     return Membrane(side.step / factors.astype(object), side.bias, side.low * factors, side.high * factors)
 
 
-def _bound(sides: tuple[Membrane, Membrane], shifts: tuple[int, int], common: Common) -> int:
+def _bound(sides: Sequence[Membrane], shifts: tuple[int, int], common: Common) -> int:
     left, right = (
         Membrane(side.step * 2**shift, side.bias, side.low >> shift, side.high >> shift) if shift else side
         for side, shift in zip(sides, shifts, strict=True)
@@ -130,10 +143,8 @@ def _bound(sides: tuple[Membrane, Membrane], shifts: tuple[int, int], common: Co
 
 
 def _may_be_rounded(kind: Kind) -> bool:
-    """Whether a value is a membrane whose steps are positive and exact in float64."""
-    if not isinstance(kind, Membrane) or kind.content is not None or bool(np.any(kind.step <= 0)):
-        return False
-    return same(as_exact(kind.step.astype(np.float64)), kind.step)
+    """Whether a value is a membrane that is no constant and whose integers count something."""
+    return isinstance(kind, Membrane) and kind.content is None and bool(np.any(kind.step != 0))
 
 
 def _insert(

@@ -330,3 +330,21 @@ def test_a_channel_of_a_coarse_step_keeps_its_bits_where_others_are_rounded(
     assert any("is rounded to multiples of" in note for note in result.notes)
     attach_functions(model)
     np.testing.assert_allclose(evaluate(model, feeds)["y"], expected, atol=1e-6)
+
+
+def test_steps_of_either_sign_that_are_no_floats_are_rounded_to_fit(
+    net: Any, agree: Any, in_float64: Any
+) -> None:
+    """Layer scales of either sign, and two sums of many bits: low bits go, not the network."""
+    made = net()
+    code = made.quantise(made.input(["N", 6, 4, 4]), 0.1, CodeBook(8, 8, signed=True))
+    stream = made.conv(code, (6, 6, 3, 3))
+    for scale in (0.37, 0.011):
+        branch = made.conv(code, (6, 6, 3, 3), weights=made.normal(6, 6, 3, 3) * scale)
+        gamma = made.const(np.array([0.3, -0.7, 1.1, -0.013, 0.6, 2.3]).reshape(6, 1, 1) / 3)
+        stream = made.op("Add", [stream, made.op("Mul", [made.op("Sub", [branch, stream]), gamma])])
+    made.output(stream)
+    feeds = made.feeds()
+    result = agree(made, feeds, weights="int16")
+    wanted = in_float64(made.model(), feeds)[stream]
+    assert np.abs(result.outputs[stream] - wanted).max() < 1e-2 * np.abs(wanted).max()
