@@ -17,6 +17,7 @@ import platform
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,7 @@ def judge(
 
 
 def _with_data(options: ConvertOptions, data: Path) -> ConvertOptions:
-    return ConvertOptions(timesteps=options.timesteps, groups=options.groups, calibrate=str(data))
+    return replace(options, calibrate=str(data))
 
 
 def _accuracy(logits: Array, labels: Array) -> float:

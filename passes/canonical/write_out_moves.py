@@ -45,7 +45,7 @@ class WriteOutMoves:
     name: ClassVar[str] = "write-out-moves"
     requires: ClassVar[frozenset[str]] = frozenset({"constants-folded", "unique-names"})
     establishes: ClassVar[frozenset[str]] = frozenset()
-    invalidates: ClassVar[frozenset[str]] = frozenset()
+    invalidates: ClassVar[frozenset[str]] = frozenset({"no-dead-code"})
     semantics: ClassVar[Semantics] = "approximate"
 
     def run(self, model: Model) -> PassResult:

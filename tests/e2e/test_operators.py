@@ -269,6 +269,19 @@ def test_older_forms(net: Any, tmp_path: Path, opset: int) -> None:
     near_source(saved(made, tmp_path, made.conv(x, (3, 4, 1, 1))), made.feeds(batch=8))
 
 
+def test_sizes_of_another_tensor(net: Any, tmp_path: Path) -> None:
+    """Interpolation to the size of what came before: Shape, Slice, Concat, and free samples."""
+    made = net(seed=3)
+    x = made.op("Relu", [made.conv(made.input(["N", 3, 6, 6]), (4, 3, 3, 3))])
+    small = made.op("GlobalAveragePool", [x])
+    wide = made.op("Slice", [made.op("Shape", [x]), ints(made, 2), ints(made, 4), ints(made, 0)])
+    samples = made.op("Slice", [made.op("Shape", [small]), ints(made, 0), ints(made, 2), ints(made, 0)])
+    sizes = made.op("Concat", [samples, wide], axis=0)
+    large = made.op("Resize", [small, "", "", sizes], mode="linear")
+    y = made.conv(made.op("Add", [large, x]), (3, 4, 1, 1))
+    near_source(saved(made, tmp_path, y), made.feeds(batch=8))
+
+
 # --- activation functions where no synapse reads them ------------------------------------------------------
 
 FUNCTIONS = ("Relu", "LeakyRelu", "Elu", "HardSwish", "Tanh", "Softplus", "PReluChannels", "Mish")
