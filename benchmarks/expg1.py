@@ -1,9 +1,10 @@
 """Programs of ExpG-1: size, cycles, energy, speed of the simulator, and equality with numpy and onnxruntime.
 
-    python benchmarks/expg1.py NAME=MODEL.snn.onnx[,DATA.npz] ...
+    python benchmarks/expg1.py NAME=MODEL.snn.onnx[,DATA.npz][@CORES] ...
 
-Each converted model is compiled, proved, simulated on one sample (random without data), and every tensor
-is compared with the numpy runtime, the outputs with onnxruntime too. Writes `benchmarks/expg1.json` and a
+Each converted model is compiled, proved, simulated on one sample (random without data) in both orders of
+time-steps and one random interleaving of the queues, and every tensor is compared with the numpy runtime,
+the outputs with onnxruntime too. Writes `benchmarks/expg1.json` and a
 section of `benchmarks/RESULTS.md`; ends with status 1 if anything differs.
 """
 
@@ -27,8 +28,10 @@ from snnc.data import load_samples  # noqa: E402
 from snnc.emit.compiled import compile_program  # noqa: E402
 from snnc.emit.profile import profile  # noqa: E402
 from snnc.emit.report import report  # noqa: E402
+from snnc.isa.arch import Arch  # noqa: E402
 from snnc.runtimes import create  # noqa: E402
 from snnc.runtimes.common import one_sample  # noqa: E402
+from snnc.runtimes.expg1.machine import Order  # noqa: E402
 
 #: pJ per synaptic operation of whole chips, as collected in table 3 of the SENECA paper (PMC10326429).
 CHIPS = {
@@ -45,11 +48,15 @@ CHIPS = {
 }
 
 
-def measure(path: str, data: str | None) -> dict[str, Any]:
+#: Order of time-steps, and the seed of an interleaving of the queues.
+ORDERS: tuple[tuple[Order, int | None], ...] = (("parallel", None), ("serial", None), ("parallel", 7))
+
+
+def measure(path: str, data: str | None, cores: int) -> dict[str, Any]:
     """Compile, prove, simulate and compare one model."""
     model = load_spiking(path)
     start = time.process_time()
-    compiled = compile_program(model)
+    compiled = compile_program(model, Arch(cores=cores))
     seconds = {"compile": time.process_time() - start}
     runtime = compiled.runtime()
     feeds = one_sample(load_samples(data or "random:1", runtime.inputs, seed=0), runtime.inputs)
@@ -59,12 +66,14 @@ def measure(path: str, data: str | None) -> dict[str, Any]:
     names = list(runtime.tensors)
     reference = create("numpy", model)
     wanted = reference.run(feeds, [name for name in names if name not in reference.outputs])
-    found = runtime.run(feeds, names)
     other = create("ort", model).run(feeds)
-    unequal = sum(
-        int(np.count_nonzero(found[name].reshape(wanted[name].shape) != wanted[name]))
-        for name in dict.fromkeys([*names, *reference.outputs])
-    )
+    unequal = 0
+    for order, seed in ORDERS:
+        found = compiled.runtime(order=order, seed=seed).run(feeds, names)
+        unequal += sum(
+            int(np.count_nonzero(found[name].reshape(wanted[name].shape) != wanted[name]))
+            for name in dict.fromkeys([*names, *reference.outputs])
+        )
     unequal += sum(int(np.count_nonzero(other[name] != wanted[name])) for name in reference.outputs)
     return {
         **report(compiled, profile(compiled, feeds)),
@@ -79,28 +88,44 @@ def measure(path: str, data: str | None) -> dict[str, Any]:
 def lines(results: dict[str, dict[str, Any]]) -> list[str]:
     """Return the section."""
     headings = (
-        "network | sample | instructions | million cycles: counted, worst | C busy | SOPs "
-        "| µJ: papers, integer, full | pJ per SOP: without DRAM, full | latency, steps "
-        "| peak / bound: SMEM, AMEM, DRAM | tensors (elements) compared | unequal "
+        "network | sample | cores | instructions | million cycles: counted, worst | C busy: least, most "
+        "| SOPs "
+        "| µJ: papers, integer, full | pJ per SOP: without DRAM, full; in a batch of 64 | latency, steps "
+        "| messages, kB | largest peak / bound: SMEM, AMEM, TMEM, DRAM | thresholds of a core, kB "
+        "| tensors (elements) compared | unequal "
         "| seconds: compile and prove, simulate"
     )
     rows = [f"| {headings} |", "|" + " --- |" * (headings.count("|") + 1)]
     for name, item in results.items():
         energy, memory = item["picojoules"], item["memory_bytes"]
-        gap = ", ".join(
-            f"{memory[m]['peak'] / max(1, memory[m]['lower_bound']):.3f}" for m in ("SMEM", "AMEM", "DRAM")
-        )
+        cores = item["cores"]
+        messages, sent = (sum(core[key] for core in cores) for key in ("messages", "bytes_sent"))
+        ratios = [
+            max(
+                core["memory_bytes"][m]["peak"] / max(1, core["memory_bytes"][m]["lower_bound"])
+                for core in cores
+            )
+            for m in ("SMEM", "AMEM", "TMEM")
+        ]
+        ratios.append(memory["DRAM"]["peak"] / max(1, memory["DRAM"]["lower_bound"]))
+        gap = ", ".join(f"{ratio:.3f}" for ratio in ratios)
+        busy = [100 * core["utilisation"]["C"] for core in cores]
+        batch = item["picojoules_per_image_of_batch"]["64"] / max(1, item["sops"])
         cells = [
             name,
             "real" if item["data"] else "random",
+            str(len(cores)),
             f"{item['instructions']:,}",
             f"{item['cycles']['counted'] / 1e6:.3f}, {item['cycles']['worst'] / 1e6:.3f}",
-            f"{100 * item['utilisation']['C']:.0f} %",
+            f"{min(busy):.0f}, {max(busy):.0f} %",
             f"{item['sops']:,}",
             ", ".join(f"{energy[key] / 1e6:.4g}" for key in ("papers", "datapath", "full")),
-            ", ".join(f"{item['picojoules_per_sop'][key]:.1f}" for key in ("without_dram", "full")),
+            ", ".join(f"{item['picojoules_per_sop'][key]:.1f}" for key in ("without_dram", "full"))
+            + f"; {batch:.1f}",
             str(item["latency_time_steps"]),
+            f"{messages:,}, {sent / 1000:,.0f}",
             gap,
+            f"{memory['TMEM']['peak'] / 1000:.1f}",
             f"{item['tensors']} ({item['elements']:,})",
             str(item["unequal"]),
             f"{item['seconds']['compile']:.1f}, {item['seconds']['simulate']:.2f}",
@@ -110,15 +135,17 @@ def lines(results: dict[str, dict[str, Any]]) -> list[str]:
     return [
         *rows,
         "",
-        "One sample, one core, reference sizes; estimates for a reference architecture from published 45 nm",
-        "figures, no silicon. Every tensor that the machine makes is compared with numpy, the outputs with",
-        "onnxruntime as well. All parameters come from DRAM once for the one image, which is most of the",
-        "full energy; a batch would share them.",
+        "One sample, reference sizes; estimates for a reference architecture from published 45 nm figures,",
+        "no silicon. Every tensor that the machine makes is compared with numpy in both orders of time-steps",
+        "and under a random interleaving of all queues, the outputs with onnxruntime as well. All parameters",
+        "come from DRAM once for the one image (more often where several cores use the same), which is most",
+        "of the full energy; *in a batch of 64* is the estimate if they came once for 64 images. C busy: of",
+        "the core that computes least and of the one that computes most. DRAM serves all cores at once.",
         "",
         f"Published chips, pJ per SOP (SENECA paper, PMC10326429, table 3): {chips}.",
         "",
         f"- machine: {processor()}; seconds are processor time",
-        "- command: `python benchmarks/expg1.py NAME=MODEL.snn.onnx[,DATA.npz] ...`",
+        "- command: `python benchmarks/expg1.py NAME=MODEL.snn.onnx[,DATA.npz][@CORES] ...`",
     ]
 
 
@@ -128,8 +155,9 @@ def main() -> int:
     results: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.is_file() else {}
     for argument in sys.argv[1:]:
         name, _, rest = argument.partition("=")
+        rest, _, cores = rest.partition("@")
         path, _, data = rest.partition(",")
-        results[name] = measure(path, data or None)
+        results[name] = measure(path, data or None, int(cores or 1))
         print(name, results[name]["unequal"], results[name]["seconds"], flush=True)
     kept.write_text(json.dumps(results, indent=2) + "\n")
     write_section(HERE / "RESULTS.md", "Instructions of ExpG-1", lines(results))

@@ -52,6 +52,9 @@ def readmemh(content: bytes, width: int) -> bytes:
     return "".join(text[at : at + step] + "\n" for at in range(0, len(text), step)).encode()
 
 
+_NOTE = 7
+
+
 def elf(sections: Sequence[tuple[str, bytes, int]]) -> bytes:
     """Return an ELF64 file with sections and no segments.
 
@@ -67,7 +70,11 @@ def elf(sections: Sequence[tuple[str, bytes, int]]) -> bytes:
     rows = [bytes(64)]
     for (_, content, kind), label in zip([*sections, ("", names, 3)], places, strict=True):
         body += bytes(-(64 + len(body)) % 16)
-        rows.append(struct.pack("<IIQQQQIIQQ", label, kind, 0, 0, 64 + len(body), len(content), 0, 0, 16, 0))
+        # Readers take the alignment of a section of notes for that of its entries.
+        align = 4 if kind == _NOTE else 16
+        rows.append(
+            struct.pack("<IIQQQQIIQQ", label, kind, 0, 0, 64 + len(body), len(content), 0, 0, align, 0)
+        )
         body += content
     body += bytes(-(64 + len(body)) % 8)
     head = b"\x7fELF" + bytes([2, 1, 1, 0]) + bytes(8)

@@ -16,6 +16,10 @@ from snnc.isa.table import FORMS, QUEUES, VERSION
 __all__ = ["multiplications", "report"]
 
 
+#: Sizes of batches with an estimate of energy: parameters come from DRAM once a batch, not once an image.
+_BATCHES = (1, 8, 64)
+
+
 def multiplications(instructions: Iterable[Instruction]) -> int:
     """Return how many instructions take a multiplier, by the table of the instruction set."""
     return sum(FORMS[item.name].multiplies for item in instructions)
@@ -30,6 +34,7 @@ def report(compiled: Compiled, counted: Profile) -> dict[str, Any]:
     sops = max(1, counted.sops)
     moved = sum(item.traffic.get("DRAM", 0) for item in counted.done)
     dram = moved * prices_of(program.arch)["DRAM"]
+    parameters = _parameter_bytes(compiled, counted) * prices_of(program.arch)["DRAM"]
     peaks = {
         memory: {"peak": peak, "lower_bound": bound, "capacity": program.arch.capacity(memory)}
         for memory, (peak, bound) in program.bounds.items()
@@ -56,6 +61,9 @@ def report(compiled: Compiled, counted: Profile) -> dict[str, Any]:
             "datapath": energy.datapath / sops,
             "without_dram": (energy.full - dram) / sops,
             "full": energy.full / sops,
+        },
+        "picojoules_per_image_of_batch": {
+            str(size): energy.full - parameters * (1 - 1 / size) for size in _BATCHES
         },
         "multiplications": multiplications(program.instructions),
         "host": {"before": list(program.host[0]), "after": list(program.host[1])},
@@ -92,3 +100,13 @@ def _cores(compiled: Compiled, counted: Profile) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _parameter_bytes(compiled: Compiled, counted: Profile) -> int:
+    """Return the bytes of constants that one sample loads from DRAM."""
+    end = len(compiled.program.image)
+    return sum(
+        counted.done[step.index].traffic.get("DRAM", 0)
+        for step in counted.steps
+        if step.instruction.name == "LD" and step.operands["src"].span[1] <= end
+    )

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
+from vcd.reader import TokenKind, tokenize
 
 from snnc.arrays import read_arrays
 from snnc.emit.golden import read_safetensors
@@ -286,6 +288,69 @@ def test_traces(bundle, snnc):
     wave = Path("trace.vcd").read_text()
     assert wave.count("$var") == 9 and "$enddefinitions" in wave and "$date" not in wave
     assert snnc("sim", "bundle", "--trace", "trace.txt").exit_code == 2
+
+
+def test_waves_are_read_by_a_reader_of_vcd(home, snnc):
+    """The last value of each counter of synaptic operations is what the trace adds up to, core by core."""
+    assert snnc("emit", "net.snn.onnx", "-o", "pair", "--cores", "2", "--data", "x.npz").exit_code == 0
+    scopes: list[str] = []
+    names: dict[str, str] = {}
+    last: dict[str, int] = {}
+    time = 0
+    with Path("pair/golden/trace.vcd").open("rb") as stream:
+        for token in tokenize(stream):
+            if token.kind is TokenKind.SCOPE:
+                scopes.append(token.scope.ident)
+            elif token.kind is TokenKind.UPSCOPE:
+                scopes.pop()
+            elif token.kind is TokenKind.VAR:
+                names[token.var.id_code] = ".".join([*scopes, token.var.reference])
+            elif token.kind is TokenKind.CHANGE_VECTOR:
+                last[names[token.vector_change.id_code]] = int(token.vector_change.value)
+            elif token.kind is TokenKind.CHANGE_TIME:
+                assert token.time_change >= time
+                time = token.time_change
+    trace = list(csv.DictReader(io.StringIO(Path("pair/golden/trace.csv").read_text())))
+    for core in ("0", "1"):
+        assert last[f"core{core}.sops"] == sum(int(row["sops"]) for row in trace if row["core"] == core)
+    assert time == max(int(row["end"]) for row in trace)
+
+
+@pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog is not installed")
+def test_verilog_reads_the_memory_images(bundle):
+    words = {name: (bundle / "mem" / f"{name}.hex").read_text().split() for name in ("core0_imem", "dram")}
+    Path("read.v").write_text(
+        "module read;"
+        + "".join(f"reg [127:0] {name} [0:{len(found) - 1}];" for name, found in words.items())
+        + "integer i; initial begin"
+        + "".join(
+            f' $readmemh("bundle/mem/{name}.hex", {name}); for (i = 0; i < {len(found)}; i = i + 1)'
+            f' $display("%h", {name}[i]);'
+            for name, found in words.items()
+        )
+        + " end endmodule\n"
+    )
+    subprocess.run(["iverilog", "-o", "read", "read.v"], check=True, capture_output=True)
+    said = subprocess.run(["vvp", "read"], check=True, capture_output=True, text=True).stdout.split()
+    assert said == [word for found in words.values() for word in found]
+
+
+@pytest.mark.skipif(shutil.which("readelf") is None, reason="binutils are not installed")
+def test_readelf_reads_the_program(bundle):
+    def said(option: str) -> str:
+        command = ["readelf", option, str(bundle / "model.elf")]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env={"LC_ALL": "C"})
+        assert not done.stderr
+        return done.stdout
+
+    assert ".text.core0" in said("-SW") and "ExpG" in said("-nW") and "ELF64" in said("-hW")
+
+
+def test_an_image_of_a_batch_costs_less(bundle):
+    report = json.loads((bundle / "report.json").read_text())
+    batch = report["picojoules_per_image_of_batch"]
+    assert batch["1"] == pytest.approx(report["picojoules"]["full"])
+    assert batch["1"] > batch["8"] > batch["64"] > report["picojoules"]["datapath"]
 
 
 def test_sizes_of_the_machine_come_from_a_file(home, snnc):
