@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any, BinaryIO
 
 import numpy as np
@@ -46,6 +47,7 @@ Array = NDArray[Any]
 _BOMB_RATIO = 200
 _BOMB_FLOOR = 64 << 20
 _LARGEST = 16 << 30
+_MOST_AXES = 32
 
 
 @dataclass(frozen=True)
@@ -322,7 +324,7 @@ def open_archive(
                 )
             for member in archive.infolist():
                 name = member.filename.removesuffix(".npy")
-                if name == member.filename or name in members:
+                if name == member.filename or name in members or ".." in name.split("/"):
                     raise damaged(path, f"unexpected or repeated member {member.filename!r}")
                 members[name] = member
             yield archive, members
@@ -371,8 +373,11 @@ def read_header(stream: IO[bytes], size: int, path: Path, name: str | None) -> H
         if reader is None:
             raise damaged(path, f"npy format {version} is not read", name)
         shape, fortran, dtype = reader(stream)
-    except (ValueError, EOFError, SyntaxError, UnicodeDecodeError) as error:
-        raise damaged(path, f"damaged npy header: {error}", name) from error
+    except (ValueError, EOFError, SyntaxError, TypeError, RecursionError, MemoryError, TokenError) as error:
+        # What numpy's header parser raises on text that is no header; a short message says enough.
+        raise damaged(path, f"damaged npy header: {str(error)[:100]}", name) from None
+    if len(shape) > _MOST_AXES or any(type(size) is not int or not 0 <= size < 2**63 for size in shape):
+        raise damaged(path, "damaged npy header: no such shape", name)
     if dtype.hasobject:
         raise damaged(
             path, "holds pickled Python objects, which are never loaded", name, hint="save plain numbers"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
+from snnc import strict
 from snnc.calibration import Calibration, observe_inputs
 from snnc.coding import CodeBook, Partition
 from snnc.data import Samples, open_samples
@@ -16,7 +17,7 @@ from snnc.errors import InputError, SnncError, UnsupportedError, UsageError, Whe
 from snnc.grouping import Regrouped, attention_pass, with_cost
 from snnc.ir import Model, clone, keep_provenance, load, model_digest
 from snnc.ir.hosting import DECLARED
-from snnc.ops import attach_functions
+from snnc.ops import attach_functions, check_codes
 from snnc.passes import front_end, quantisers_of
 from snnc.passes.canonical.keep_on_host import check_allowed
 from snnc.passes.quantise.encode_input import EncodeInput
@@ -466,9 +467,10 @@ def _describe(model: Model, options: ConvertOptions, steps: Sequence[Pass], dige
 
 
 def load_spiking(path: str | os.PathLike[str]) -> Model:
-    """Read a converted model; SNN305 if ``snnc convert`` did not make it, SNN306 if its format is newer."""
+    """Read a converted model; SNN305 or SNN322 if it is none, SNN306 if its format is newer."""
     model = load(path)
     options_of_file(model, os.fspath(path))
+    check_codes(model, os.fspath(path))
     return model
 
 
@@ -485,9 +487,9 @@ def options_of_file(model: Model, file: str | None = None) -> ConvertOptions:
         )
     try:
         version = tuple(int(part) for part in props["snnc.format"].split("."))
-        content: dict[str, Any] = json.loads(props.get("snnc.options", "{}"))
-        known = {key: content[key] for key in content if key in ConvertOptions.__dataclass_fields__}
-    except (ValueError, TypeError):
+        content: dict[str, Any] = strict.loads(props.get("snnc.options", "{}"))
+        known = {key: value for key, value in content.items() if key in ConvertOptions.__dataclass_fields__}
+    except (ValueError, TypeError, AttributeError):
         raise InputError("SNN305", "its description is damaged", where=where) from None
     if version > FORMAT_VERSION:
         raise InputError(
@@ -496,4 +498,8 @@ def options_of_file(model: Model, file: str | None = None) -> ConvertOptions:
             where=where,
             hint="update snnc",
         )
-    return ConvertOptions(**known)
+    try:
+        return ConvertOptions(**known)
+    except (UsageError, TypeError) as error:
+        what = error.message if isinstance(error, UsageError) else str(error)
+        raise InputError("SNN305", f"its description is damaged: {what}", where=where) from None

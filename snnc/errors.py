@@ -24,6 +24,9 @@ __all__ = [
 ]
 
 
+_LONGEST_NAME = 300
+
+
 @dataclass(frozen=True)
 class Where:
     """The place an error speaks of; names are those of the user's file.
@@ -42,7 +45,7 @@ class Where:
 
     def __str__(self) -> str:
         parts = [
-            f"{label} {value!r}"
+            f"{label} {_short(value)!r}"
             for label, value in (
                 ("file", self.file),
                 ("pass", self.pass_name),
@@ -52,6 +55,11 @@ class Where:
             if value is not None
         ]
         return ", ".join(parts)
+
+
+def _short(name: str) -> str:
+    """Return a name as messages show it; names come from files and may be of any length."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[:100]}…{name[-100:]}"
 
 
 @dataclass(frozen=True)

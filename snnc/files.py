@@ -38,13 +38,16 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     try:
         # O_NONBLOCK: opening a pipe without a writer must not hang before fstat can refuse it.
         descriptor = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except ValueError:
+        raise InputError("SNN301", "its name holds a null byte", where=Where(file=name)) from None
     except FileNotFoundError as error:
         raise InputError(
             "SNN301", "no such file", where=Where(file=name), hint=_near_matches(Path(name))
         ) from error
     except OSError as error:
-        if error.errno in {errno.EISDIR, errno.ENXIO, errno.ENOTDIR, errno.ELOOP}:
-            raise InputError("SNN301", "not a regular file", where=Where(file=name)) from error
+        if error.errno in {errno.EISDIR, errno.ENXIO, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}:
+            why = "its name is too long" if error.errno == errno.ENAMETOOLONG else "not a regular file"
+            raise InputError("SNN301", why, where=Where(file=name)) from error
         raise EnvironmentFailure(
             "SNN601", f"cannot be read: {error.strerror}", where=Where(file=name)
         ) from error
@@ -160,4 +163,7 @@ def _near_matches(path: Path) -> str | None:
     except OSError:
         return None
     near = get_close_matches(path.name, names, n=3)
-    return "did you mean " + " or ".join(str(path.parent / name) for name in near) + "?" if near else None
+    if near:
+        return "did you mean " + " or ".join(str(path.parent / name) for name in near) + "?"
+    same = [name for name in names if Path(name).suffix == path.suffix][:5]
+    return f"files there: {', '.join(same)}" if same else None

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from snnc import strict
 from snnc.coding import CodeBook
 from snnc.errors import InputError
 from snnc.ir import Model, Node, attributes, constant
@@ -138,7 +139,7 @@ def choices_of_file(model: Model) -> dict[str, Choice] | None:
                 _floats(entry, "step"),
                 _floats(entry, "offset") if "offset" in entry else None,
             )
-            for name, entry in json.loads(text).items()
+            for name, entry in strict.loads(text).items()
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError("SNN305", "its record of quantisers is damaged") from None

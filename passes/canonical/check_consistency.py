@@ -172,11 +172,23 @@ def _range(node: Node) -> Iterator[str]:
             yield f"Range makes {count:.4g} elements, more than {_LONGEST_RANGE:,}"
 
 
+def _gather(node: Node) -> Iterator[str]:
+    data, indices = _shape(node, 0), constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    axis = int(attributes(node).get("axis", 0))
+    size = data[axis] if data is not None and -len(data) <= axis < len(data) else None
+    if size is None or indices is None or not indices.size:
+        return
+    low, high = int(indices.min()), int(indices.max())
+    if low < -size or high >= size:
+        yield f"{node.op_type} reads index {high if high >= size else low} of the {size} along axis {axis}"
+
+
 _CHECKS: dict[str, Callable[[Node], Iterator[str]]] = {
     "Conv": _conv,
     "ConvTranspose": _conv,
     **dict.fromkeys(_POOLS, _pool),
     "BatchNormalization": _batch_norm,
     "Range": _range,
+    "Gather": _gather,
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "Quant", "IntQuant"), _scale),
 }

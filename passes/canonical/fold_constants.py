@@ -13,7 +13,7 @@ from snnc.ir.rewrite import has_subgraph
 from snnc.passes.editing import Array, Editor, is_output, is_standard
 from snnc.pipeline.contract import PassResult, Semantics
 
-__all__ = ["EXACT_OPS", "FoldConstants", "fold_node"]
+__all__ = ["EXACT_OPS", "Budget", "FoldConstants", "fold_node"]
 
 #: Ops whose results IEEE arithmetic fixes to the bit, or that only move numbers.
 EXACT_OPS = frozenset(
@@ -119,7 +119,29 @@ def _quantised(node: Node, arrays: list[Array | None]) -> list[Array] | None:
     return [codes.astype((dtype or DataType.UINT8).numpy())]
 
 
-def fold_node(editor: Editor, node: Node, *, exact: bool, max_bytes: int) -> bool:
+@dataclass
+class Budget:
+    """Bytes by which the constants of a graph may grow; a file's numbers are not trusted.
+
+    Attributes:
+        most: So many.
+        spent: So many are taken.
+    """
+
+    most: int = 2**30
+    spent: int = 0
+
+    def spend(self, size: int) -> bool:
+        """Take some, unless too few are left."""
+        if self.spent + size > self.most:
+            return False
+        self.spent += max(0, size)
+        return True
+
+
+def fold_node(
+    editor: Editor, node: Node, *, exact: bool, max_bytes: int, budget: Budget | None = None
+) -> bool:
     """Replace a node by its results if all of its inputs are constant.
 
     Args:
@@ -127,6 +149,7 @@ def fold_node(editor: Editor, node: Node, *, exact: bool, max_bytes: int) -> boo
         node: A node of the main graph.
         exact: Only where the result is fixed to the bit.
         max_bytes: Results that are larger than this, and larger than the inputs, are not stored.
+        budget: What all results together may take beyond the inputs.
 
     Returns:
         Whether it was folded.
@@ -154,16 +177,21 @@ def fold_node(editor: Editor, node: Node, *, exact: bool, max_bytes: int) -> boo
     if any(is_output(value) for value in node.outputs):
         editor.fail("the result is an output of the graph", node)
         return False
+    held = sum(array.nbytes for array in arrays if array is not None)
+    most, opsets = max(max_bytes, held), editor.graph.opset_imports
     try:
-        results = _quantised(node, arrays) if linear else evaluate(node, arrays, editor.graph.opset_imports)
+        results = _quantised(node, arrays) if linear else evaluate(node, arrays, opsets, most_bytes=most)
     except ValueError as error:
         editor.fail(str(error), node)
         return False
     if results is None:
         return False
     size = sum(result.nbytes for result in results)
-    if size > max(max_bytes, sum(array.nbytes for array in arrays if array is not None)):
+    if size > most:
         editor.fail(f"the result takes {size} bytes, more than {max_bytes}", node)
+        return False
+    if budget is not None and not budget.spend(size - held):
+        editor.fail(f"all results take more than {budget.most} bytes", node)
         return False
     for old, result in zip(node.outputs, results, strict=True):
         if old.name and old.uses():
@@ -203,6 +231,7 @@ class FoldConstants:
     def run(self, model: Model) -> PassResult:
         """Fold; see the class."""
         editor = Editor(model)
+        budget = Budget()
         for node in list(model.graph):
-            fold_node(editor, node, exact=True, max_bytes=self.max_bytes)
+            fold_node(editor, node, exact=True, max_bytes=self.max_bytes, budget=budget)
         return editor.result()

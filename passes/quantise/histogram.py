@@ -77,7 +77,9 @@ class Histogram:
         """Return what was counted."""
         first = self._first if self._first is not None else 0
         raw = (np.arange(self._bins + 1, dtype=np.int64) + first) << (_MANTISSA - self._bits)
-        edges = raw.astype(np.uint32).view(np.float32).astype(np.float64)
+        # Behind the largest float the bits mean NaN; such intervals are empty.
+        with np.errstate(invalid="ignore"):
+            edges = raw.astype(np.uint32).view(np.float32).astype(np.float64)
         edges[0] = 0.0
         shape = self.shape if self.axes else ()
         return Distribution(

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from snnc import strict
 from snnc.coding import CodeBook, Partition
 from snnc.errors import InputError, InternalError, UsageError, Where
 from snnc.ir import AI_SNNC, DataType, Model, Node, Value, initializer, make_node, unique_name
@@ -220,7 +221,7 @@ def _listed(sites: Sequence[Site]) -> str:
 
 def measured_at(node: Node) -> dict[str, float | None]:
     """Return what coding costs at an inserted quantiser on the calibration data; see `Choice`."""
-    content = json.loads(node.metadata_props.get(_MEASURED, "{}"))
+    content = strict.loads(node.metadata_props.get(_MEASURED, "{}"))
     return {str(key): value for key, value in content.items()}
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from snnc import strict
 from snnc.errors import InputError
 
 __all__ = [
@@ -182,7 +183,7 @@ def read_repairs(text: str) -> dict[str, Repair]:
         InputError: SNN305, the record is damaged.
     """
     try:
-        return {name: _read(entry) for name, entry in json.loads(text).items()}
+        return {name: _read(entry) for name, entry in strict.loads(text).items()}
     except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
         raise InputError("SNN305", "its record of weights and biases is damaged") from None
 

@@ -22,6 +22,7 @@ __all__ = ["command"]
 @click.option("-o", "--output", "target", metavar="FILE.s", help="Text file; default stdout.")
 def command(output: Output, *, source: str, target: str | None) -> None:
     """Disassemble."""
+    from snnc.errors import InputError
     from snnc.files import atomic_write, check_output, open_regular
     from snnc.isa.assembly import disassemble
     from snnc.isa.codec import decode_all
@@ -30,7 +31,11 @@ def command(output: Output, *, source: str, target: str | None) -> None:
     if target is not None:
         check_output(target, force=output.settings.force, inputs=[path])
     with open_regular(path) as stream:
-        text = disassemble(decode_all(stream.read()))
+        try:
+            text = disassemble(decode_all(stream.read()))
+        except InputError as error:
+            error.in_file(str(path))
+            raise
     words = text.count("\n") - 1
     if target is None:
         output.result(printable(text.rstrip("\n")))

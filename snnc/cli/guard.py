@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import sys
@@ -13,7 +14,7 @@ import click
 
 from snnc import __version__
 from snnc.cli.output import write_error
-from snnc.errors import EnvironmentFailure, InternalError, SnncError, UsageError
+from snnc.errors import EnvironmentFailure, InputError, InternalError, SnncError, UsageError, Where
 
 __all__ = ["Terminated", "guarded"]
 
@@ -73,10 +74,14 @@ def _outcome(run: Callable[[], object], arguments: Sequence[str], *, debug: bool
             traceback.print_exc()
         return error
     except MemoryError:
+        if debug:
+            traceback.print_exc()
         return EnvironmentFailure("SNN606", "out of memory", hint="use fewer samples, or a larger machine")
     except OSError as error:
         if debug:
             traceback.print_exc()
+        if error.errno == errno.ENAMETOOLONG:
+            return InputError("SNN301", "its name is too long", where=Where(file=str(error.filename)))
         place = f"{error.filename}: " if error.filename else ""
         return EnvironmentFailure("SNN600", f"{place}{error.strerror or error}")
     except Exception as error:  # noqa: BLE001 - the last line of defence: whatever is left is our bug

@@ -72,16 +72,16 @@ class Output:
         self._diverted = True
 
     def result(self, text: str = "") -> None:
-        """Write a result line to stdout, unless the result is a JSON document."""
+        """Write a result line to stdout, unless that is a JSON document; names in it cannot do harm."""
         if self._diverted:
             self.say(text)
         elif not self.settings.json:
-            _write(sys.stdout, text + "\n")
+            _write(sys.stdout, printable(text) + "\n")
 
     def say(self, text: str) -> None:
         """Write a remark to stderr, unless the user wants quiet."""
         if not self.settings.quiet:
-            _write(sys.stderr, text + "\n")
+            _write(sys.stderr, printable(text) + "\n")
 
     def document(self, content: Mapping[str, Any]) -> None:
         """Write the JSON document to stdout, if the user wants one."""
@@ -134,8 +134,11 @@ class Output:
             safe_box=True,
         )
         console.print(table)
-        lines = (line.rstrip() for line in buffer.getvalue().splitlines())
-        self.result("\n".join(line for line in lines if line))
+        # Cells are made safe above; what is left of control characters are colours.
+        lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
+        stream = sys.stderr if self._diverted else sys.stdout
+        if not (self._diverted and self.settings.quiet):
+            _write(stream, "\n".join(line for line in lines if line) + "\n")
 
     def colored(self) -> bool:
         """Whether stdout is a terminal that wants colours."""
@@ -157,7 +160,9 @@ def write_error(error: SnncError, *, command: str | None, as_json: bool) -> None
         command: Name of the command, if one was reached.
         as_json: Whether stdout gets a document.
     """
-    _write(sys.stderr, f"error: {printable(str(error))}\n")
+    hint = error.hint or _remedy(error.code)
+    text = str(error) if error.hint or not hint else f"{error}\n  hint: {hint}"
+    _write(sys.stderr, f"error: {printable(text)}\n")
     if as_json:
         where = {
             "file": error.where.file,
@@ -172,12 +177,20 @@ def write_error(error: SnncError, *, command: str | None, as_json: bool) -> None
                 "code": error.code,
                 "message": error.message,
                 "where": where,
-                "hint": error.hint,
+                "hint": hint,
                 "problems": [str(problem) for problem in error.problems],
                 "exit_code": error.exit_code,
             },
         }
         _write(sys.stdout, json.dumps(document, indent=2, ensure_ascii=True) + "\n")
+
+
+def _remedy(code: str) -> str | None:
+    """Return what the page of a code says to do; an error without a hint of its own shows that."""
+    from snnc.explain import pages
+
+    found = pages().get(code)
+    return found.do if found is not None else None
 
 
 class _Safe(io.StringIO):

@@ -103,6 +103,7 @@ def command(
         }
     )
     if wrong is not None:
+        wrong.in_file(bundle)
         output.complain(wrong)
         return wrong.exit_code
     return 0

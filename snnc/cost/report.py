@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from snnc import strict
 from snnc.cost.constants import PRICES, price
 from snnc.cost.layer import Kind, LayerCost
 from snnc.errors import InputError
@@ -208,7 +209,7 @@ class CostReport:
             InputError: SNN345, not a cost report, or of another version.
         """
         try:
-            content = json.loads(text)
+            content = strict.loads(text)
         except ValueError as error:
             raise InputError("SNN345", f"is not JSON: {error}") from None
         return cls.from_dict(content)

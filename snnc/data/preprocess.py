@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from snnc import strict
 from snnc.errors import InputError, Where
 from snnc.files import open_regular
 
@@ -92,27 +92,12 @@ def read_description(path: Path) -> Preprocessing:
     if len(content) > _LARGEST:
         raise _wrong(path, f"is larger than {_LARGEST} bytes")
     try:
-        values = json.loads(
-            content.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_refuse_constant
-        )
-    except (ValueError, RecursionError) as error:
+        values = strict.loads(content)
+    except ValueError as error:
         raise _wrong(path, f"is not JSON: {error}") from None
     if not isinstance(values, dict):
         raise _wrong(path, "is no JSON object")
     return _Reader(path, values).description()
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in content:
-            raise ValueError(f"the key {key!r} is there twice")
-        content[key] = value
-    return content
-
-
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"{text} is no number")
 
 
 class _Reader:

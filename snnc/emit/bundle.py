@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from snnc import strict
 from snnc.cost.machine import constants
 from snnc.emit.accelergy import action_counts, reference_table
 from snnc.emit.compiled import Compiled
@@ -205,7 +206,11 @@ def open_bundle(folder: str) -> Compiled:
     """
     path = Path(folder)
     files = _checked(path, (_RECORD, _BINARY, _IMAGE, NETWORK))
-    program = program_from(files[_RECORD], files[_BINARY], files[_IMAGE])
+    try:
+        program = program_from(files[_RECORD], files[_BINARY], files[_IMAGE])
+    except InputError as error:
+        error.in_file(folder)
+        raise
     return Compiled(load(path / NETWORK), program, files[_BINARY], Reach([], {}))
 
 
@@ -217,7 +222,7 @@ def report_of(folder: str) -> dict[str, Any]:
     """
     files = _checked(Path(folder), (_REPORT, NETWORK))
     try:
-        return dict(json.loads(files[_REPORT]))
+        return dict(strict.loads(files[_REPORT]))
     except (ValueError, TypeError) as error:
         raise InputError("SNN369", f"its report is damaged: {error}", where=Where(file=folder)) from error
 
@@ -232,7 +237,7 @@ def _checked(path: Path, names: Sequence[str]) -> dict[str, bytes]:
             hint="snnc emit writes bundles",
         )
     try:
-        manifest = json.loads(_read(path / MANIFEST))
+        manifest = strict.loads(_read(path / MANIFEST))
         hashes = dict(manifest["sha256"])
         version = str(manifest["isa"])
     except (ValueError, KeyError, TypeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from snnc import strict
 from snnc.emit.compiled import Compiled
 from snnc.errors import InputError, MismatchError, Where
 from snnc.files import open_regular
@@ -32,13 +32,13 @@ def read_safetensors(path: Path) -> dict[str, Array]:
         data = stream.read()
     try:
         (size,) = struct.unpack_from("<Q", data)
-        header = json.loads(data[8 : 8 + size])
+        header = strict.loads(data[8 : 8 + size])
         found = {}
         for name, item in header.items():
             begin, end = item["data_offsets"]
             content = np.frombuffer(data[8 + size + begin : 8 + size + end], _TYPES[item["dtype"]])
             found[name] = content.reshape(item["shape"])
-    except (ValueError, KeyError, TypeError, struct.error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, struct.error) as error:
         raise InputError("SNN369", f"is no safetensors file: {error}", where=Where(file=str(path))) from error
     return found
 

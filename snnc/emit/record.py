@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from snnc import strict
 from snnc.errors import InputError
 from snnc.isa.arch import Arch
 from snnc.isa.codec import decode_all
@@ -56,11 +57,13 @@ def program_from(record: bytes, binary: bytes, image: bytes) -> Program:
     """Return the program of a bundle.
 
     Raises:
-        InputError: SNN369, the record is damaged; SNN360, SNN361, the words are.
+        InputError: SNN369, the record is damaged, or the words do not end; SNN360, SNN361, the words are.
     """
     instructions = tuple(decode_all(binary))
+    if not instructions or instructions[-1].name != "HALT":
+        raise InputError("SNN369", "its words do not end with HALT")
     try:
-        content: Mapping[str, Any] = json.loads(record)
+        content: Mapping[str, Any] = strict.loads(record)
         lines = [Line(*item) for item in content["lines"]]
         return Program(
             Arch(**content["arch"]),
@@ -87,5 +90,5 @@ def program_from(record: bytes, binary: bytes, image: bytes) -> Program:
             ),
             tuple((int(column), int(row)) for column, row in content["sites"]),
         )
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise InputError("SNN369", f"the record of the program is damaged: {error}") from error

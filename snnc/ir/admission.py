@@ -5,25 +5,30 @@ The ONNX checker and the inliner trust a file's sizes and call graph; these chec
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from math import prod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
-import numpy as np
 import onnx
 
 from snnc.errors import InputError, Problem, UnsupportedError, Where
+from snnc.ir.contents import check_sparse, check_tensor
 
-__all__ = ["admit", "foreign_to_standard"]
+__all__ = ["admit", "foreign_to_standard", "weight_names"]
 
-_MOST_ELEMENTS = 2**40
+_OLDEST_OPSET = 7
 _MOST_NODES = 1_000_000
 _STANDARD = ("", "ai.onnx")
 #: Operators of which ONNX withdrew an opset's form, which files hold nevertheless.
 _WITHDRAWN = frozenset({"GroupNormalization"})
 #: Operators that onnxruntime's optimisers write into models of opsets that do not have them.
 _OF_ONNXRUNTIME = frozenset({"LayerNormalization", "SimplifiedLayerNormalization"})
-#: Typed payload fields of a tensor and the element types each may carry.
-_TYPED = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
+#: Operators whose weights must be numbers; masks, which others read, may hold minus infinity.
+_LINEAR = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "Einsum"})
+_EXPORT_SIZES = "export the model with fixed sizes for every dimension but the batch"
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
 
 
 def admit(proto: onnx.ModelProto, file: str) -> None:
@@ -35,17 +40,95 @@ def admit(proto: onnx.ModelProto, file: str) -> None:
 
     Raises:
         InputError: SNN303, the graph or a tensor contradicts itself; SNN320, functions call each other in a
-            circle or expand to more than a million nodes; SNN321, the graph has a cycle.
-        UnsupportedError: SNN461, operators that this version of ONNX does not have, all of them listed.
+            circle or expand to more than a million nodes; SNN321, the graph has a cycle; SNN323, a tensor or
+            an attribute is not finite.
+        UnsupportedError: SNN435, an input has no shape; SNN403, an input or output is no tensor; SNN461,
+            operators that this version of ONNX does not have, or that are random, all of them listed.
     """
+    _check_versions(proto, file)
     _check_functions(proto, file)
+    for graph in (proto.graph, *_graphs(_tops(proto))):
+        for sparse in graph.sparse_initializer:
+            check_sparse(sparse, file)
+    weights = weight_names(proto)
     for tensor in _tensors(proto):
-        _check_tensor(tensor, file)
+        check_tensor(tensor, file, weights)
+    for node in _all_nodes(proto):
+        _check_attributes(node, file)
     _check_inputs(proto.graph, file)
     _check_outputs(proto.graph, file)
     _check_names(proto.graph, file)
-    _sort(proto.graph, file)
+    _sort(proto.graph.node, file)
+    for graph in _graphs(_tops(proto)):
+        _sort(graph.node, file)
+    for function in proto.functions:
+        _sort(function.node, file)
     _check_operators(proto, file)
+
+
+def weight_names(proto: onnx.ModelProto) -> frozenset[str]:
+    """Return the names of tensors that some product reads, which must therefore be finite."""
+    return frozenset(
+        name for node in _all_nodes(proto) if node.op_type in _LINEAR for name in node.input if name
+    )
+
+
+def _check_versions(proto: onnx.ModelProto, file: str) -> None:
+    where = Where(file=file)
+    hint = "export it again with a supported opset_version"
+    if not 1 <= proto.ir_version <= onnx.IR_VERSION:
+        raise InputError(
+            "SNN303",
+            f"has IR version {proto.ir_version}; this onnx reads 1 to {onnx.IR_VERSION}",
+            where=where,
+            hint="update onnx, or export it again with an older onnx",
+        )
+    versions: dict[str, int] = {}
+    for entry in proto.opset_import:
+        domain = "" if entry.domain in _STANDARD else entry.domain
+        if versions.setdefault(domain, entry.version) != entry.version:
+            raise InputError(
+                "SNN303",
+                f"imports opsets {versions[domain]} and {entry.version} of the domain {domain!r} at once",
+                where=where,
+                hint=hint,
+            )
+    newest = onnx.defs.onnx_opset_version()
+    default = versions.get("")
+    standard = any(node.domain in _STANDARD for node in proto.graph.node)
+    if default is None and standard:
+        raise InputError(
+            "SNN303",
+            f"imports no opset; snnc reads opsets {_OLDEST_OPSET} to {newest}",
+            where=where,
+            hint=hint,
+        )
+    if default is not None and not _OLDEST_OPSET <= default <= newest:
+        raise InputError(
+            "SNN303",
+            f"uses opset {default}; snnc reads opsets {_OLDEST_OPSET} to {newest}",
+            where=where,
+            hint=hint,
+        )
+
+
+def _check_attributes(node: onnx.NodeProto, file: str) -> None:
+    names = Counter(attribute.name for attribute in node.attribute)
+    name, count = max(names.items(), key=lambda item: item[1], default=("", 0))
+    if count > 1:
+        raise InputError(
+            "SNN303",
+            f"has the attribute {name!r} {count} times",
+            where=Where(file=file, node=_label(node)),
+            hint="export the model again",
+        )
+    for attribute in node.attribute:
+        if any(number != number for number in (attribute.f, *attribute.floats)):  # noqa: PLR0124 - NaN
+            raise InputError(
+                "SNN323",
+                f"has the attribute {attribute.name}, which is not a number (NaN)",
+                where=Where(file=file, node=_label(node)),
+            )
 
 
 def _graphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
@@ -58,8 +141,13 @@ def _graphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
                 open_nodes.extend(graph.node)
 
 
+def _tops(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Nodes of the main graph and of functions."""
+    return [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
+
+
 def _all_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    tops = [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
+    tops = _tops(proto)
     yield from tops
     for graph in _graphs(tops):
         yield from graph.node
@@ -67,8 +155,7 @@ def _all_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 
 def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Every tensor of a file: initializers, sparse ones, constants in attributes, subgraphs, functions."""
-    tops = [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
-    for graph in (proto.graph, *_graphs(tops)):
+    for graph in (proto.graph, *_graphs(_tops(proto))):
         yield from graph.initializer
         for sparse in graph.sparse_initializer:
             yield from (sparse.values, sparse.indices)
@@ -79,72 +166,70 @@ def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
             yield from attribute.tensors
 
 
-def _check_tensor(tensor: onnx.TensorProto, file: str) -> None:
-    where = Where(file=file, tensor=tensor.name or None)
-    try:
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    except (KeyError, TypeError, ValueError):
-        raise InputError(
-            "SNN303", f"has the element type {tensor.data_type}, which does not exist", where=where
-        ) from None
-    if any(dim < 0 for dim in tensor.dims):
-        raise InputError("SNN303", f"has a negative dimension: {list(tensor.dims)}", where=where)
-    elements = prod(tensor.dims)
-    if elements > _MOST_ELEMENTS:
-        raise InputError("SNN303", f"claims {elements:,} elements: {list(tensor.dims)}", where=where)
-    if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.data_type == onnx.TensorProto.STRING:
-        return
-    payloads = [name for name in _TYPED if len(getattr(tensor, name))]
-    if tensor.HasField("raw_data"):
-        payloads.append("raw_data")
-    if len(payloads) > 1:
-        raise InputError("SNN303", f"holds its values twice: {' and '.join(payloads)}", where=where)
-    expected = (elements * _bits(tensor.data_type, np.dtype(dtype)) + 7) // 8
-    if payloads == ["raw_data"] and len(tensor.raw_data) != expected:
-        raise InputError(
-            "SNN303",
-            f"has {len(tensor.raw_data)} bytes of data, its shape {list(tensor.dims)} needs {expected}",
-            where=where,
-            hint="export or download the model again",
-        )
-    if not payloads and elements:
-        raise InputError("SNN303", f"has no data for its {elements:,} elements", where=where)
-
-
-def _bits(data_type: int, dtype: np.dtype[np.generic]) -> int:
-    name = onnx.TensorProto.DataType.Name(data_type)
-    for bits in (2, 4):
-        if name in (f"INT{bits}", f"UINT{bits}") or name.startswith(f"FLOAT{bits}"):
-            return bits
-    return 8 * dtype.itemsize
-
-
 def _check_inputs(graph: onnx.GraphProto, file: str) -> None:
     stored = {entry.name for entry in graph.initializer}
     for value in graph.input:
+        where = Where(file=file, tensor=value.name)
         kind = value.type
-        if (
-            value.name not in stored
-            and kind.HasField("tensor_type")
-            and not kind.tensor_type.HasField("shape")
-        ):
+        form = kind.WhichOneof("value")
+        if value.name in stored:
+            continue
+        if form is None:
+            raise InputError("SNN303", "is an input without a type", where=where, hint=_EXPORT_SIZES)
+        if form != "tensor_type":
             raise UnsupportedError(
-                "SNN435",
-                "has no shape",
-                where=Where(file=file, tensor=value.name),
-                hint="export the model with fixed sizes for every dimension but the batch",
+                "SNN403",
+                f"is an input that is a {form.removesuffix('_type')}, not a tensor",
+                where=where,
+                hint="export the model with tensors as inputs",
             )
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if dim.HasField("dim_value") and dim.dim_value == 0 and axis == 0:
+        if not kind.tensor_type.HasField("shape"):
+            raise UnsupportedError("SNN435", "has no shape", where=where, hint=_EXPORT_SIZES)
+        for axis, dim in enumerate(kind.tensor_type.shape.dim):
+            if not dim.HasField("dim_value") or dim.dim_value > 0:
+                continue
+            if dim.dim_value < 0:
+                sizes = [each.dim_value or each.dim_param or "?" for each in kind.tensor_type.shape.dim]
                 raise InputError(
-                    "SNN303",
-                    "takes batches of 0 samples",
-                    where=Where(file=file, tensor=value.name),
-                    hint="export it with a batch of 1 or a symbolic batch",
+                    "SNN303", f"is an input of the shape {sizes}", where=where, hint=_EXPORT_SIZES
                 )
+            raise InputError(
+                "SNN303",
+                "takes batches of 0 samples" if axis == 0 else f"is an input of size 0 along axis {axis}",
+                where=where,
+                hint="export it with a batch of 1 or a symbolic batch",
+            )
+    _check_once([value.name for value in graph.input], "two inputs", file)
+    if all(value.name in stored for value in graph.input):
+        raise InputError(
+            "SNN303", "has no input: it is a constant", where=Where(file=file), hint="export the model again"
+        )
+
+
+def _check_once(names: Sequence[str], what: str, file: str) -> None:
+    name, count = max(Counter(names).items(), key=lambda item: item[1], default=("", 0))
+    if count > 1:
+        raise InputError(
+            "SNN303",
+            f"is the name of {what}",
+            where=Where(file=file, tensor=name),
+            hint="give each a name of its own",
+        )
 
 
 def _check_outputs(graph: onnx.GraphProto, file: str) -> None:
+    if not graph.output:
+        raise InputError("SNN303", "has no output", where=Where(file=file), hint="export the model again")
+    _check_once([value.name for value in graph.output], "two outputs", file)
+    given = {value.name for value in graph.input}
+    for value in graph.output:
+        if value.name in given:
+            raise InputError(
+                "SNN303",
+                "is both input and output: nothing is computed",
+                where=Where(file=file, tensor=value.name),
+                hint="remove the output from the model",
+            )
     makers = {name: node for node in graph.node for name in node.output}
     for value in graph.output:
         kind = value.type.WhichOneof("value")
@@ -214,9 +299,9 @@ def _reads(node: onnx.NodeProto) -> list[str]:
     return direct + [name for name in outer if name]
 
 
-def _sort(graph: onnx.GraphProto, file: str) -> None:
-    """Bring nodes into topological order, the order of the file where it is one already."""
-    nodes = list(graph.node)
+def _sort(field: Any, file: str) -> None:
+    """Bring the nodes of a graph or function into topological order, that of the file if it is one."""
+    nodes: list[onnx.NodeProto] = list(field)
     maker = {name: index for index, node in enumerate(nodes) for name in node.output if name}
     needs = [{maker[name] for name in _reads(node) if name in maker} for node in nodes]
     if all(max(earlier, default=-1) < index for index, earlier in enumerate(needs)):
@@ -240,8 +325,9 @@ def _sort(graph: onnx.GraphProto, file: str) -> None:
         raise InputError(
             "SNN321", f"the graph has a cycle: {' -> '.join([*names, names[0]])}", where=Where(file=file)
         )
-    del graph.node[:]
-    graph.node.extend(nodes[index] for index in order)
+    copies = [onnx.NodeProto.FromString(nodes[index].SerializeToString()) for index in order]
+    del field[:]
+    field.extend(copies)
 
 
 def _circle(left: set[int], needs: list[set[int]]) -> list[int]:
@@ -288,11 +374,12 @@ def _check_functions(proto: onnx.ModelProto, file: str) -> None:
             else:
                 entered.append(key)
                 stack.extend(missing)
-    total = sum(sizes.get((node.domain, node.op_type), 1) for node in proto.graph.node)
+    mains = (*proto.graph.node, *(node for graph in _graphs(proto.graph.node) for node in graph.node))
+    total = sum(sizes.get((node.domain, node.op_type), 1) for node in mains)
     if total > _MOST_NODES:
         raise InputError(
             "SNN320",
-            f"its functions expand to {total:,} nodes, more than {_MOST_NODES:,}",
+            f"its functions expand to {_count(total)} nodes, more than {_MOST_NODES:,}",
             where=Where(file=file),
         )
 
@@ -302,22 +389,29 @@ def _check_operators(proto: onnx.ModelProto, file: str) -> None:
     if version is None:
         return
     local = {function.name for function in proto.functions if function.domain in _STANDARD}
-    problems = [
-        Problem(f"{node.op_type} is no operator of opset {version}", Where(node=_label(node)))
-        for node in proto.graph.node
-        if node.domain in _STANDARD
-        and node.op_type not in local
-        and node.op_type not in _OF_ONNXRUNTIME
-        and not onnx.defs.has(node.op_type, version, "")
-    ]
+    problems = []
+    for node in (*proto.graph.node, *(node for graph in _graphs(proto.graph.node) for node in graph.node)):
+        if node.domain not in _STANDARD or node.op_type in local or node.op_type in _OF_ONNXRUNTIME:
+            continue
+        if not onnx.defs.has(node.op_type, version, ""):
+            text = f"{node.op_type} is no operator of opset {version}"
+        elif node.op_type in _RANDOM:
+            text = f"{node.op_type} is random: there is no reproducible reference"
+        else:
+            continue
+        problems.append(Problem(text, Where(node=_label(node))))
     if problems:
         raise UnsupportedError(
             "SNN461",
             f"{len(problems)} parts of the model cannot be converted",
             where=Where(file=file),
-            hint="export it with standard operators",
+            hint="export it with standard operators, in eval mode",
             problems=problems,
         )
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number < 10**15 else f"about 10^{len(str(number)) - 1}"
 
 
 def foreign_to_standard(proto: onnx.ModelProto) -> None:

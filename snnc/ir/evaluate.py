@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ Array = npt.NDArray[Any]
 
 #: Results that could be larger than this are not computed: a file's numbers are not trusted.
 _MOST_ELEMENTS = 1 << 26
+#: Ops whose results outgrow their inputs, of which `_result_size` tells the size exactly.
+_GROWING = frozenset({"Concat", "ConstantOfShape", "Expand", "Range", "Tile"})
 _RANGES = {
     ir.DataType.INT2: (-2, 1),
     ir.DataType.UINT2: (0, 3),
@@ -98,9 +101,16 @@ def _result_size(node: ir.Node, inputs: Sequence[Array | None]) -> float:
         return abs((limit - start) / delta) if delta else np.inf
     if op == "ConstantOfShape" and given:
         return float(np.prod(given[0], dtype=np.float64))
-    if op in ("Expand", "Tile") and len(given) == 2:
-        # Expand: no more than both shapes together; Tile: every element that often.
+    if op == "Expand" and len(given) == 2:
+        rank = max(given[0].ndim, given[1].size)
+        shapes = [np.ones(rank), np.ones(rank)]
+        shapes[0][rank - given[0].ndim :] = given[0].shape
+        shapes[1][rank - given[1].size :] = given[1].reshape(-1)
+        return float(np.prod(np.maximum(*shapes)))
+    if op == "Tile" and len(given) == 2:
         return sizes[0] * float(np.prod(np.maximum(given[1], 1), dtype=np.float64))
+    if op == "Concat":
+        return float(sum(sizes))
     if op == "Pad" and len(given) > 1 and given[1].dtype.kind == "i" and given[1].size == 2 * given[0].ndim:
         grown = np.abs(given[1].astype(np.float64)).reshape(2, -1).sum(axis=0) + given[0].shape
         return float(np.prod(grown))
@@ -120,6 +130,13 @@ def _result_size(node: ir.Node, inputs: Sequence[Array | None]) -> float:
         return float(max(sizes, default=0))
 
 
+def _itemsize(node: ir.Node, inputs: Sequence[Array | None]) -> int:
+    """Return the least number of bytes of an element of the result of a growing op."""
+    if node.op_type == "ConstantOfShape" or not inputs or inputs[0] is None:
+        return 1
+    return int(inputs[0].dtype.itemsize)
+
+
 def _gather_elements(node: ir.Node, inputs: Sequence[Array | None]) -> Array:
     """Evaluate GatherElements, which onnx's evaluator does for indices as large as the data alone."""
     data, indices = inputs
@@ -134,13 +151,20 @@ def _gather_elements(node: ir.Node, inputs: Sequence[Array | None]) -> Array:
         raise ValueError(f"cannot be evaluated: {error}") from error
 
 
-def evaluate(node: ir.Node, inputs: Sequence[Array | None], opsets: Mapping[str, int]) -> list[Array]:
+def evaluate(
+    node: ir.Node,
+    inputs: Sequence[Array | None],
+    opsets: Mapping[str, int],
+    *,
+    most_bytes: float = math.inf,
+) -> list[Array]:
     """Compute the outputs of one standard node from constant inputs, with onnx's reference evaluator.
 
     Args:
         node: A node without subgraphs.
         inputs: Its inputs, in order; None for an absent one.
         opsets: Opset versions of the model.
+        most_bytes: Results that are known to take more are not computed.
 
     Returns:
         One array per output.
@@ -148,8 +172,11 @@ def evaluate(node: ir.Node, inputs: Sequence[Array | None], opsets: Mapping[str,
     Raises:
         ValueError: The evaluator cannot run this node, or its result would be huge.
     """
-    if _result_size(node, inputs) > _MOST_ELEMENTS:
+    elements = _result_size(node, inputs)
+    if elements > _MOST_ELEMENTS:
         raise ValueError("its result is too large")
+    if node.op_type in _GROWING and elements * _itemsize(node, inputs) > most_bytes:
+        raise ValueError(f"the result takes more than {most_bytes:.0f} bytes")
     if node.op_type == "GatherElements":
         return [_gather_elements(node, inputs)]
     present = {

@@ -12,7 +12,7 @@ import math
 import mmap
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -23,6 +23,7 @@ import numpy.typing as npt
 import onnx
 
 from snnc.errors import EnvironmentFailure, InputError, Where
+from snnc.ir.contents import check_finite, check_tensor
 from snnc.ir.weights import numpy_type
 
 __all__ = ["DataFiles", "hard_links_allowed"]
@@ -55,23 +56,28 @@ class DataFiles:
         self._maps: dict[str, memoryview] = {}
         self.paths: list[Path] = []
 
-    def attach(self, proto: onnx.ModelProto) -> dict[int, Array]:
+    def attach(self, proto: onnx.ModelProto, weights: Collection[str] = ()) -> dict[int, Array]:
         """Check and read everything that a message keeps in other files.
 
         Args:
             proto: The message; external tensors that are no initializers of its main graph get their content.
+            weights: Names of tensors that must be finite; others may hold minus infinity, as masks do.
 
         Returns:
             Contents of the external initializers of the main graph by position, mapped, read-only.
 
         Raises:
             InputError: SNN304 a file is missing; SNN307 it may not be read; SNN308 it is too short, or offset
-                or length are wrong.
+                or length are wrong; SNN303, SNN323 its content is not what the model says, or not finite.
         """
         found: dict[int, Array] = {}
         for position, init in enumerate(proto.graph.initializer):
             if init.data_location == onnx.TensorProto.EXTERNAL and numpy_type(init.data_type) is not None:
-                found[position] = self._array(init)
+                array = self._array(init)
+                where = Where(file=self._name, tensor=init.name or None)
+                floats = array if array.dtype.kind == "f" else None
+                check_finite(floats, list(array.shape), where, infinite=init.name not in weights)
+                found[position] = array
         mapped = set(found)
         for tensor in _tensors(proto, mapped):
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -79,6 +85,7 @@ class DataFiles:
                 tensor.ClearField("external_data")
                 tensor.ClearField("data_location")
                 tensor.raw_data = bytes(content)
+                check_tensor(tensor, self._name, weights)
         return found
 
     def _array(self, tensor: onnx.TensorProto) -> Array:

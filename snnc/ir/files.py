@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import mmap
 import os
-import stat
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,9 +16,11 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from snnc.errors import EnvironmentFailure, InputError, Where
-from snnc.ir.admission import admit, foreign_to_standard
+from snnc.files import open_regular
+from snnc.ir.admission import admit, foreign_to_standard, weight_names
 from snnc.ir.external import DataFiles
 from snnc.ir.weights import data_chunks, message_chunks, skeleton, split, take_weights
+from snnc.ir.wire import LARGEST_FILE, check_frames
 
 __all__ = [
     "AI_SNNC",
@@ -37,19 +40,33 @@ _MAX_PROTO_BYTES = 2 * 1024**3 - 1
 #: Weights of more bytes go into a data file: a message holds 2 GiB, the graph takes its part.
 LARGEST_MESSAGE = 2**31 - 2**27
 _FILES = "snnc.files"
-_LOOKS_LIKE = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the model: run 'git lfs pull'"),
-    (b"\x1f\x8b", "gzip-compressed: run 'gunzip' on it first"),
-    (
-        b"PK\x03\x04",
-        "a zip archive (perhaps a torch checkpoint): export the module with torch.onnx.export first",
-    ),
-    (
-        b"\x80\x02",
-        "a Python pickle (perhaps a torch checkpoint): export the module with torch.onnx.export first",
-    ),
-    (b"<!DOCTYPE", "an HTML page: download the model file itself"),
-    (b"<html", "an HTML page: download the model file itself"),
+_NODE = re.compile(
+    r"(?:Bad node spec for node\. Name: |Node\(|attribute type in ')(?P<node>.*?)(?: OpType|\)| : )"
+)
+_EXPORT = "export the module with torch.onnx.export first"
+#: What a file that is no model begins with, at which place; and what it is.
+_LOOKS_LIKE: tuple[tuple[int, bytes, str, str], ...] = (
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the model", "run 'git lfs pull'"),
+    (0, b"\x1f\x8b", "gzip-compressed", "run 'gunzip' on it first"),
+    (0, b"BZh", "bzip2-compressed", "run 'bunzip2' on it first"),
+    (0, b"\xfd7zXZ", "xz-compressed", "run 'unxz' on it first"),
+    (0, b"\x28\xb5\x2f\xfd", "zstd-compressed", "run 'unzstd' on it first"),
+    (0, b"PK\x03\x04", "a zip archive (perhaps a torch checkpoint)", f"unpack it, or {_EXPORT}"),
+    *((0, bytes([0x80, n]), "a Python pickle (perhaps a torch checkpoint)", _EXPORT) for n in (2, 3, 4, 5)),
+    (257, b"ustar", "a tar archive", "run 'tar -xf' on it first"),
+    (0, b"\x93NUMPY", "a numpy array", "give a model here, and arrays as data"),
+    (0, b"\x89HDF\r\n", "an HDF5 file (perhaps of Keras)", "export the network with tf2onnx or keras first"),
+    (4, b"TFL3", "a TensorFlow Lite model", "convert it with tf2onnx first"),
+    (4, b"ORTM", "a model in onnxruntime's own format", "give the ONNX file that it was made from"),
+    (8, b"{", "a safetensors file: weights without a graph", _EXPORT),
+    (0, b"\x7fELF", "a program", "give the model file itself"),
+)
+_TEXTS = (
+    (b"<!doctype", "an HTML page"),
+    (b"<html", "an HTML page"),
+    (b"<?xml", "an XML page"),
+    (b"<svg", "a drawing"),
+    (b"{", "JSON"),
 )
 
 
@@ -69,42 +86,14 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     """
     name = os.fspath(path)
     file = Path(path)
-    try:
-        mode = file.stat().st_mode
-    except FileNotFoundError:
-        siblings = sorted(p.name for p in file.parent.glob("*.onnx"))[:5] if file.parent.is_dir() else []
-        hint = f"files there: {', '.join(siblings)}" if siblings else None
-        raise InputError("SNN301", "no such file", where=Where(file=name), hint=hint) from None
-    except PermissionError:
-        raise EnvironmentFailure("SNN601", "no permission to read the file", where=Where(file=name)) from None
-    except OSError as error:
-        raise InputError("SNN301", f"cannot be read: {error.strerror}", where=Where(file=name)) from None
-    if not stat.S_ISREG(mode):
-        raise InputError("SNN301", "is not a regular file", where=Where(file=name))
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(64)
-            if not head:
-                raise InputError("SNN302", "is empty", where=Where(file=name))
-            for magic, what in _LOOKS_LIKE:
-                if head.startswith(magic):
-                    raise InputError("SNN302", f"is {what}", where=Where(file=name))
-            proto = onnx.ModelProto.FromString(head + stream.read())
-    except PermissionError:
-        raise EnvironmentFailure("SNN601", "no permission to read the file", where=Where(file=name)) from None
-    except DecodeError:
-        raise InputError(
-            "SNN302",
-            "is not an ONNX model, or is cut short",
-            where=Where(file=name),
-            hint="export or download it again",
-        ) from None
+    proto = _parsed(path, name)
     if not proto.graph.node and not proto.graph.output:
-        raise InputError("SNN302", "holds no graph", where=Where(file=name))
-    _check_opset(proto, name)
+        raise InputError(
+            "SNN302", "holds no graph", where=Where(file=name), hint="export or download it again"
+        )
     admit(proto, name)
     files = DataFiles(file)
-    proto, weights = take_weights(proto, files.attach(proto), name)
+    proto, weights = take_weights(proto, files.attach(proto, weight_names(proto)), name)
     _check(proto, weights, name)
     try:
         model = ir.from_proto(proto)
@@ -119,23 +108,48 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     return model
 
 
+def _parsed(path: str | os.PathLike[str], name: str) -> onnx.ModelProto:
+    """Parse a file once its frames have been followed."""
+    where = Where(file=name)
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if not size:
+            raise InputError("SNN302", "is empty", where=where, hint="export or download it again")
+        if size > LARGEST_FILE:
+            raise InputError(
+                "SNN302",
+                f"is too large for an ONNX model: {size:,} bytes, one file holds {LARGEST_FILE:,}",
+                where=where,
+                hint="export it with its weights in external data",
+            )
+        _refuse_others(stream.read(512), where)
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as data:
+            check_frames(data, name)
+            try:
+                proto = onnx.ModelProto()
+                proto.ParseFromString(data)
+            except DecodeError:
+                raise InputError(
+                    "SNN302", "is not an ONNX model", where=where, hint="export or download it again"
+                ) from None
+    return proto
+
+
+def _refuse_others(head: bytes, where: Where) -> None:
+    """Say what a file is that is no model."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    found = next(((what, do) for at, magic, what, do in _LOOKS_LIKE if head[at:].startswith(magic)), None)
+    page = next((what for magic, what in _TEXTS if text.startswith(magic)), None)
+    if found is None and page is not None:
+        found = page, "download the model file itself"
+    if found is not None:
+        raise InputError("SNN302", f"is {found[0]}", where=where, hint=found[1])
+
+
 def data_files(model: ir.Model) -> tuple[Path, ...]:
     """Return the files beside its own that a model was read from."""
     files: tuple[Path, ...] = model.meta.get(_FILES, ())
     return files
-
-
-def _check_opset(proto: onnx.ModelProto, name: str) -> None:
-    versions = {entry.domain: entry.version for entry in proto.opset_import}
-    default = versions.get("", versions.get("ai.onnx"))
-    newest = onnx.defs.onnx_opset_version()
-    if default is not None and not 7 <= default <= newest:
-        raise InputError(
-            "SNN303",
-            f"uses opset {default}; snnc reads opsets 7 to {newest}",
-            where=Where(file=name),
-            hint="export it again with a supported opset_version",
-        )
 
 
 def _check(proto: onnx.ModelProto, weights: Iterable[str], name: str) -> None:
@@ -153,7 +167,11 @@ def _check(proto: onnx.ModelProto, weights: Iterable[str], name: str) -> None:
         foreign_to_standard(copy)
         onnx.checker.check_model(copy)
     except onnx.checker.ValidationError as error:
-        raise InputError("SNN303", f"is not valid: {_first_line(error)}", where=Where(file=name)) from None
+        found = _NODE.search(str(error))
+        node = found["node"] if found is not None else None
+        raise InputError(
+            "SNN303", f"is not valid: {_first_line(error)}", where=Where(file=name, node=node)
+        ) from None
     except ValueError:
         # Larger than one protobuf message may be: the checker cannot serialise it, the parts were parsed.
         return

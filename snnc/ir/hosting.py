@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 
+from snnc import strict
 from snnc.ir.files import AI_SNNC
 
 __all__ = [
@@ -83,7 +84,7 @@ def declared(node: ir.Node) -> dict[str, str]:
     if text is None:
         return {}
     try:
-        content = json.loads(text)
+        content = strict.loads(text)
     except ValueError:
         return {}
     if not isinstance(content, dict) or not all(isinstance(item, str) for item in content.values()):

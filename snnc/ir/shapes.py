@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from snnc.ir.hosting import declared, is_sealed
 __all__ = ["concrete_shapes", "contradiction", "infer_shapes", "settled", "shapes_of_batches"]
 
 _SMALL = 1024
+#: Constants of a graph, and lists, that are larger are refused: a file's numbers are not trusted.
+_MOST_FIXED = 1 << 26
 #: Functions of the standard whose bodies ONNX does not infer through.
 _ELEMENTWISE_FUNCTIONS = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 _FLOAT = ir.DataType.FLOAT
@@ -206,16 +209,71 @@ def contradiction(model: ir.Model) -> tuple[str | None, str] | None:
     Returns:
         The node's name (None where ONNX does not tell) and what is wrong with it, or None.
     """
-    skeleton, _ = _skeleton(model, None, None)
+    skeleton, known = _skeleton(model, None, None)
+    excess = _too_large(model.graph, skeleton, known)
+    if excess is not None:
+        return excess
     try:
         onnx.shape_inference.infer_shapes(skeleton, check_type=True, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
         text = str(error).strip()
-        for line in reversed(text.splitlines()):
-            found = _INFERENCE.search(line)
+        matches = [found for line in reversed(text.splitlines()) if (found := _INFERENCE.search(line))]
+        # A node behind the guilty one lacks the type of its input.
+        for found in sorted(matches, key=lambda found: "but instead is null" in found["what"]):
             if found is not None:
                 return found["node"], f"{found['op']}: {found['what']}"
         return None, text.splitlines()[-1] if text else "its shapes contradict each other"
+    return None
+
+
+def _too_large(
+    graph: ir.Graph, skeleton: onnx.ModelProto, known: dict[str, tuple[int, ...]]
+) -> tuple[str | None, str] | None:
+    """Return the first node whose constant result or list is larger than any network needs.
+
+    Values of lists are not propagated here: ONNX's inference makes an object of each element.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(skeleton)
+    known = dict(known)
+    arithmetic = _ShapeArithmetic(graph)
+    fixed = set(graph.initializers)
+    for node in graph:
+        read = [value.name for value in node.inputs if value is not None]
+        if node.op_type == "Constant" or (read and fixed.issuperset(read)):
+            fixed.update(value.name for value in node.outputs if value.name)
+    while True:
+        try:
+            found = onnx.shape_inference.infer_shapes(copy, check_type=False, strict_mode=False)
+        except onnx.shape_inference.InferenceError:
+            return None
+        for info in [*found.graph.value_info, *found.graph.output]:
+            shape = _concrete(info)
+            if info.type.tensor_type.HasField("shape") and shape is not None:
+                known[info.name] = shape
+        excess = _growth(graph, known, fixed)
+        if excess is not None:
+            return excess
+        if not arithmetic.resolve(copy.graph, known):
+            return None
+
+
+def _growth(
+    graph: ir.Graph, known: dict[str, tuple[int, ...]], fixed: set[str]
+) -> tuple[str | None, str] | None:
+    """Return the node by which constants outgrow what they are made of, or that makes an endless list."""
+    total = 0
+    for node in graph:
+        read = sum(math.prod(known.get(value.name or "", ())) for value in node.inputs if value is not None)
+        for value in node.outputs:
+            shape = known.get(value.name or "", ())
+            elements = math.prod(shape)
+            total += max(0, elements - read) if value.name in fixed else 0
+            if total > _MOST_FIXED or (len(shape) == 1 and elements > _MOST_FIXED):
+                return node.name, (
+                    f"{node.op_type} makes {elements:,} elements: {list(shape)}; constants may grow by "
+                    f"{_MOST_FIXED:,} in all"
+                )
     return None
 
 

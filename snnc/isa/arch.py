@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from snnc import strict
 from snnc.errors import InputError, Where
 from snnc.files import open_regular
 
@@ -76,8 +77,8 @@ def read_arch(path: str | Path) -> Arch:
     where = Where(file=str(path))
     with open_regular(path) as stream:
         try:
-            content = json.loads(stream.read().decode("utf-8"))
-        except (UnicodeDecodeError, ValueError, RecursionError) as error:
+            content = strict.loads(stream.read().decode("utf-8"))
+        except ValueError as error:
             raise InputError("SNN364", f"not JSON: {error}", where=where) from error
     if not isinstance(content, dict):
         raise InputError("SNN364", "an architecture is a JSON object", where=where)

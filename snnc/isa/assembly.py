@@ -16,11 +16,12 @@ from snnc.isa.table import FORMS, QUEUES, VERSION
 
 __all__ = ["assemble", "disassemble", "header", "line_of"]
 
+_LONGEST = 1000
 _LINE = re.compile(
     r"^(?P<queue>[LCNS])\s+(?P<name>[A-Z]+)(?P<fields>(?:\s+[a-z0-9]+=[A-Za-z0-9-]+,?)*)"
     r"(?:\s+\?(?P<pop>[LCNS]{1,3}))?(?:\s+!(?P<push>[LCNS]{1,3}))?$"
 )
-_VERSION = re.compile(r"^\.expg\s+(\d+)\.(\d+)$")
+_VERSION = re.compile(r"^\.expg\s+([0-9]{1,6})\.([0-9]{1,6})$")
 
 
 def header() -> str:
@@ -84,6 +85,10 @@ def assemble(text: str, *, file: str | None = None) -> list[Instruction]:
                 "SNN363", f"line {number}: the first line must be '{header()}'", where=Where(file=file)
             )
         found.append(_instruction(line, number, file))
+    if not versioned:
+        raise InputError(
+            "SNN363", f"holds nothing; the first line must be '{header()}'", where=Where(file=file)
+        )
     return found
 
 
@@ -91,7 +96,7 @@ def _instruction(line: str, number: int, file: str | None) -> Instruction:
     def refuse(why: str) -> InputError:
         return InputError("SNN362", f"line {number}: {why}", where=Where(file=file))
 
-    match = _LINE.match(line)
+    match = _LINE.match(line) if len(line) <= _LONGEST else None
     if match is None:
         raise refuse(f"not an instruction: {line[:80]!r}")
     form = FORMS.get(match["name"])
@@ -109,10 +114,10 @@ def _instruction(line: str, number: int, file: str | None) -> Instruction:
         value = written[item.name]
         if item.choices and value in item.choices:
             fields[item.name] = item.choices.index(value)
-        elif not item.choices and re.fullmatch(r"-?\d+", value):
+        elif not item.choices and re.fullmatch(r"-?[0-9]{1,20}", value):
             fields[item.name] = int(value)
         else:
-            raise refuse(f"{item.name}={value} has no meaning")
+            raise refuse(f"{item.name}={value[:40]} has no meaning")
         if not item.low <= fields[item.name] <= item.high:
             raise refuse(f"{item.name}={value} is not in {item.low}..{item.high}")
     pop, push = match["pop"] or "", match["push"] or ""

@@ -14,6 +14,7 @@ from snnc.ops.gain import EXPG_IF_GAIN, MEMBRANE_MAX, NORM_GAIN, NORM_POTENTIAL
 from snnc.ops.gate import GATE, HOST_QUOTIENT, MASK_ROW, MEMBRANE_MASK, SPIKE_GATE, SPIKE_MUL_HELD
 from snnc.ops.host import ENCODE, FIXED_POINT_ENCODE, HOST_CONV, HOST_MATMUL
 from snnc.ops.layout import LAYOUT, SPIKE_PAD, LayoutOp
+from snnc.ops.legal import check_codes
 from snnc.ops.membrane import MEMBRANE_ADD, MEMBRANE_ROUND, MEMBRANE_SCALE, MEMBRANE_SUM, READOUT
 from snnc.ops.merge import SPIKE_SUM, SPIKE_SUM_POOL
 from snnc.ops.neuron import EXPG_IF
@@ -37,6 +38,7 @@ __all__ = [
     "SpikeTrain",
     "attach_functions",
     "book_of",
+    "check_codes",
     "function_for",
     "functions_for",
     "get_op",

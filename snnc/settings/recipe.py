@@ -16,7 +16,10 @@ from snnc.settings.table import SETTINGS, Setting, check
 
 __all__ = ["format_recipe", "read_recipe"]
 
-_LARGEST = 4 << 20
+_LARGEST = 1 << 18
+#: TOML readers take time that grows with the square of a dotted key.
+_LONGEST_LINE = 2000
+_DEEP_KEY = re.compile(r"""\s*\[*(?:\s*["'A-Za-z0-9_-]+\s*\.){9}""")
 #: Data that is named by a scheme and not by a path, such as random:16.
 _SCHEME = re.compile(r"[A-Za-z_][\w.]+:")
 _KEY = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*=""")
@@ -97,6 +100,16 @@ def _read(name: str) -> str:
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
+    for row, line in enumerate(text.split("\n"), 1):
+        if len(line) > _LONGEST_LINE:
+            raise InputError(
+                "SNN350",
+                f"has a line of {len(line)} characters, more than {_LONGEST_LINE}",
+                where=Where(file=f"{name}:{row}"),
+                hint="break lists into lines",
+            )
+        if _DEEP_KEY.match(line):
+            raise InputError("SNN350", "has a key of more than nine parts", where=Where(file=f"{name}:{row}"))
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -109,6 +122,9 @@ def _parse(text: str, name: str) -> dict[str, Any]:
         raise InputError("SNN350", f"is not TOML: {message}", where=where) from None
     except RecursionError:
         raise InputError("SNN350", "is nested too deeply", where=Where(file=name)) from None
+    except ValueError:
+        # Python refuses to read integers of thousands of digits.
+        raise InputError("SNN350", "holds a number that is too long", where=Where(file=name)) from None
 
 
 def _value(setting: Setting, value: Any, lines: _Lines, folder: Path) -> Any:

@@ -1,0 +1,418 @@
+"""Processes: full disks, read-only folders, interrupts at any moment, two runs at once, the same bytes."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from snnc.cli.group import cli
+from tests.hostile.conftest import snapshot
+from tests.hostile.data_rows import kit
+from tests.hostile.rows import good
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVER = Path(__file__).with_name("server.py")
+
+
+class Server:
+    """A process that forks one process a command."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, str(SERVER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=folder,
+            env=environment,
+            text=True,
+        )
+        assert self._answer() == "ready"
+        assert self.wait(self.start(convert(folder / "warm.onnx"))) == 0
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def _ask(self, request: object) -> int:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return int(self._answer())
+
+    def start(self, arguments: list[str], name: str = "errors") -> int:
+        errors = str(self.folder.parent / name)
+        return self._ask({"run": arguments, "folder": str(self.folder), "errors": errors})
+
+    def wait(self, process: int) -> int:
+        return self._ask({"wait": process})
+
+    def close(self) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+
+def convert(target: Path, *flags: str) -> list[str]:
+    folder = target.parent
+    return [
+        "convert",
+        f"{folder}/good.onnx",
+        "-o",
+        str(target),
+        "--calibrate",
+        "random:64",
+        "--quiet",
+        *flags,
+    ]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("processes") / "place"
+    folder.mkdir()
+    (folder / "good.onnx").write_bytes(good().SerializeToString())
+    made = Server(folder)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def content(server: Server) -> bytes:
+    """What an undisturbed run writes; the folder is as it was before it."""
+    content = (server.folder / "warm.onnx").read_bytes()
+    for path in server.folder.iterdir():
+        if path.name not in ("good.onnx", "warm.onnx"):
+            path.unlink()
+    return content
+
+
+def _moments(server: Server, count: int, seed: int) -> Iterator[float]:
+    """Times at which a run may be anywhere."""
+    begin = time.monotonic()
+    assert server.wait(server.start(convert(server.folder / "timed.onnx", "--force"))) == 0
+    longest = time.monotonic() - begin
+    (server.folder / "timed.onnx").unlink()
+    generator = random.Random(seed)
+    for _ in range(count):
+        yield generator.uniform(0, longest)
+
+
+def _interrupt(server: Server, content: bytes, number: int, count: int) -> None:
+    target = server.folder / "out.onnx"
+    for turn, moment in enumerate(_moments(server, count, number)):
+        old = b"an older output" if turn % 2 else None
+        target.unlink(missing_ok=True)
+        if old is not None:
+            target.write_bytes(old)
+        process = server.start(convert(target, "--force"))
+        time.sleep(moment)
+        os.kill(process, number)
+        begin = time.monotonic()
+        status = server.wait(process)
+        assert time.monotonic() - begin < 10
+        found = target.read_bytes() if target.exists() else None
+        expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[signal.Signals(number)]
+        # A signal may come before Python has its handlers, or after the last of the work.
+        assert status in (0, expected, -number), (status, moment)
+        assert found in (old, content), (status, moment)
+        if not status:
+            assert found == content
+        left = {path.name for path in server.folder.iterdir()} - {"good.onnx", "warm.onnx", "out.onnx"}
+        if number == signal.SIGKILL:
+            assert all(name.startswith(".out.onnx.") for name in left)
+            for name in left:
+                (server.folder / name).unlink()
+        else:
+            assert not left, (left, status, moment)
+            said = (server.folder.parent / "errors").read_text()
+            assert "Traceback" not in said, said
+
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_interrupted_at_any_moment(server: Server, content: bytes, number: int) -> None:
+    _interrupt(server, content, number, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", SIGNALS)
+def test_interrupted_at_fifty_moments(server: Server, content: bytes, number: int) -> None:
+    _interrupt(server, content, number, 50)
+
+
+def _two_at_once(server: Server, content: bytes, times: int) -> None:
+    target = server.folder / "out.onnx"
+    for turn in range(times):
+        target.unlink(missing_ok=True)
+        flags = ["--force"] if turn % 2 else []
+        processes = [server.start(convert(target, *flags), f"errors{index}") for index in range(2)]
+        statuses = [server.wait(process) for process in processes]
+        # The second to finish finds an output, unless it may replace it.
+        assert statuses == [0, 0] if flags else sorted(statuses) in ([0, 0], [0, 2]), statuses
+        assert target.read_bytes() == content
+        assert {path.name for path in server.folder.iterdir()} == {"good.onnx", "warm.onnx", "out.onnx"}
+
+
+def test_two_runs_at_once(server: Server, content: bytes) -> None:
+    _two_at_once(server, content, 4)
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_fifty_times(server: Server, content: bytes) -> None:
+    _two_at_once(server, content, 50)
+
+
+# --- disks and folders -------------------------------------------------------------------------------------
+
+WRITERS: dict[str, tuple[str, ...]] = {
+    "convert": ("convert", "good.onnx", "-o", "out.onnx", "--calibrate", "random:4"),
+    "recipe": (
+        *("convert", "good.onnx", "-o", "big/out.onnx", "--calibrate", "random:4"),
+        *("--save-recipe", "out.toml"),
+    ),
+    "run npz": ("run", "good.snn.onnx", "--input", "x.npz", "--output", "out.npz"),
+    "run npy": ("run", "good.snn.onnx", "--input", "x.npz", "--output", "out.npy"),
+    "opt": ("opt", "good.onnx", "--passes", "sort-nodes", "-o", "out.onnx"),
+    "asm": ("asm", "bundle/model.s", "-o", "out.bin"),
+    "disasm": ("disasm", "bundle", "-o", "out.s"),
+    "sim": ("sim", "bundle", "--output", "out.npz"),
+    "trace": ("sim", "bundle", "--trace", "out.csv"),
+    "emit": ("emit", "good.snn.onnx", "-o", "out"),
+}
+
+
+def _furnish(folder: Path) -> None:
+    for name, content in kit().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    np.savez(folder / "x.npz", x=np.random.default_rng(0).standard_normal((600, 4)).astype(np.float32))
+    (folder / "big").mkdir()
+
+
+def _call(arguments: tuple[str, ...] | list[str]) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
+
+
+@contextmanager
+def _small_files(size: int) -> Iterator[None]:
+    """As on a full disk: no file grows beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def _refused(result: Result, code: str) -> None:
+    assert result.exit_code == 6, result.output
+    assert result.stderr.count("error:") == 1 and f"error: {code}" in result.stderr
+    assert "hint: " in result.stderr and "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("name", [name for name in WRITERS if name != "recipe"])
+@pytest.mark.parametrize("old", [False, True])
+def test_a_full_disk(name: str, old: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _furnish(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    arguments = list(WRITERS[name])
+    target = Path(next(word for word in arguments if word.startswith("out")))
+    if old and name != "emit":
+        target.write_bytes(b"an older output")
+        arguments.append("--force")
+    elif old:
+        shutil.copytree("bundle", "out")
+        arguments.append("--force")
+    before = snapshot(tmp_path)
+    with _small_files(64):
+        result = _call(arguments)
+    _refused(result, "SNN603")
+    assert str(target) in result.stderr
+    assert snapshot(tmp_path) == before
+
+
+@contextmanager
+def _nobody() -> Iterator[None]:
+    """Permissions mean nothing to root."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that every user reaches."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="snnc-test-"))
+    folder.chmod(0o755)
+    yield folder
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_folder_that_cannot_be_written(name: str, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _furnish(shared)
+    (shared / "big").chmod(0o777)
+    monkeypatch.chdir(shared)
+    if name == "convert":
+        # Modules that are loaded late might not be readable for everyone.
+        assert _call(["convert", "good.onnx", "-o", "warm.onnx", "--calibrate", "random:4"]).exit_code == 0
+    shared.chmod(0o555)
+    before = snapshot(shared)
+    with _nobody():
+        result = _call(WRITERS[name])
+    shutil.rmtree(shared / "big")
+    _refused(result, "SNN603")
+    assert {key: value for key, value in snapshot(shared).items() if key[:3] != "big"} == {
+        key: value for key, value in before.items() if key[:3] != "big"
+    }
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["convert", "good.onnx", "-o", "out.onnx", "--calibrate", "random:4"],
+        ["run", "good.onnx", "--input", "random:4"],
+        ["inspect", "good.onnx"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_model_that_may_not_be_read(
+    command: list[str], shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shared / "good.onnx").write_bytes(good().SerializeToString())
+    (shared / "good.onnx").chmod(0)
+    monkeypatch.chdir(shared)
+    with _nobody():
+        result = _call(command)
+    _refused(result, "SNN601")
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_an_output_that_is_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _furnish(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    target = Path(next(word for word in WRITERS[name] if word.startswith("out")))
+    if name == "emit":
+        shutil.copytree("bundle", "out")
+    else:
+        target.write_bytes(b"an older output")
+    before = snapshot(tmp_path)
+    result = _call(WRITERS[name])
+    assert result.exit_code == 2 and "error: SNN230" in result.stderr and "--force" in result.stderr
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", [name for name in WRITERS if name not in ("recipe", "emit")])
+def test_an_output_that_is_a_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _furnish(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    target = Path(next(word for word in WRITERS[name] if word.startswith("out")))
+    target.mkdir()
+    before = snapshot(tmp_path)
+    result = _call([*WRITERS[name], "--force"])
+    assert result.exit_code in (2, 6) and result.stderr.count("error:") == 1 and target.name in result.stderr
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("convert", "good.onnx"),
+        ("convert", "./good.onnx"),
+        ("convert", "link.onnx"),
+        ("convert", "hard.onnx"),
+        ("opt", "good.onnx"),
+        ("run npz", "x.npz"),
+        ("asm", "bundle/model.s"),
+        ("disasm", "bundle/model.bin"),
+    ],
+)
+def test_an_output_that_is_the_input(
+    name: str, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _furnish(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.onnx").symlink_to("good.onnx")
+    os.link("good.onnx", "hard.onnx")
+    before = snapshot(tmp_path)
+    arguments = [target if word.startswith("out") else word for word in WRITERS[name]]
+    result = _call([*arguments, "--force"])
+    assert result.exit_code == 2 and "error: SNN231" in result.stderr
+    assert snapshot(tmp_path) == before
+
+
+def test_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _furnish(tmp_path)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    result = _call(["convert", f"{tmp_path}/good.onnx", "-o", "out.onnx", "--calibrate", "random:4"])
+    _refused(result, "SNN60")
+    result = _call(["inspect", f"{tmp_path}/good.onnx"])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("variable", ["TMPDIR", "HOME", "XDG_CACHE_HOME"])
+def test_places_that_cannot_be_written_do_not_matter(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _furnish(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, "/nowhere")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    result = _call(WRITERS["convert"])
+    assert result.exit_code == 0, result.output
+
+
+# --- the same bytes ----------------------------------------------------------------------------------------
+
+SURROUNDINGS: dict[str, dict[str, str]] = {
+    "another zone": {"PYTHONHASHSEED": "1", "TZ": "Asia/Kathmandu", "LC_ALL": "C"},
+    "two threads": {"PYTHONHASHSEED": "random", "OMP_NUM_THREADS": "2", "LC_ALL": "tr_TR.UTF-8"},
+}
+
+
+@pytest.mark.parametrize("name", SURROUNDINGS)
+def test_the_same_bytes_whatever_the_surroundings(
+    server: Server, content: bytes, name: str, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **SURROUNDINGS[name]}
+    source, target = server.folder / "good.onnx", tmp_path / "out.onnx"
+    arguments = ["convert", str(source), "-o", str(target), "--calibrate", "random:64", "--quiet"]
+    subprocess.run([sys.executable, "-m", "snnc", *arguments], cwd=tmp_path, env=environment, check=True)
+    assert target.read_bytes() == content
+
+
+def test_the_same_bytes_from_the_same_process(server: Server, content: bytes) -> None:
+    target = server.folder / "again.onnx"
+    assert server.wait(server.start(convert(target))) == 0
+    assert target.read_bytes() == content
