@@ -6,9 +6,11 @@ Nothing is unpickled, no size in a header is trusted, and values that are not fi
 from __future__ import annotations
 
 import contextlib
+import errno
 import lzma
 import math
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -336,8 +338,16 @@ def open_archive(
         RuntimeError,  # zipfile: encrypted
         EOFError,
         zipfile.LargeZipFile,
+        struct.error,
+        ValueError,
+        OverflowError,
     ) as error:
         raise damaged(path, f"damaged archive: {error}") from error
+    except OSError as error:
+        # Places within the archive may lie before its beginning.
+        if error.errno != errno.EINVAL:
+            raise
+        raise damaged(path, "damaged archive: it points outside of itself") from error
 
 
 def _read_npy(stream: IO[bytes], size: int, path: Path, name: str | None) -> Array:

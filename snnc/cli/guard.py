@@ -18,6 +18,8 @@ from snnc.errors import EnvironmentFailure, InputError, InternalError, SnncError
 
 __all__ = ["Terminated", "guarded"]
 
+#: The signals that asked this process to end.
+_SIGNALS: list[int] = []
 _ISSUES = "please report it with that file"
 
 
@@ -40,6 +42,9 @@ def guarded(run: Callable[[], object], arguments: Sequence[str]) -> int:
     command = next((argument for argument in arguments if not argument.startswith("-")), None)
     try:
         failure = _outcome(run, arguments, debug="--debug" in flags)
+        if _SIGNALS:
+            # A library that was interrupted while it loads reports that it is broken.
+            return 128 + _SIGNALS[0]
         if isinstance(failure, int):
             return failure
         write_error(failure, command=command, as_json="--json" in flags)
@@ -111,15 +116,18 @@ def _with_report(error: InternalError, arguments: Sequence[str]) -> InternalErro
 
 
 def install_signal_handlers() -> None:
-    """Let SIGTERM unwind the stack, so that temporary files are removed, instead of killing the process."""
+    """Let signals unwind the stack, so that temporary files are removed, and remember which one came."""
     import signal
 
     def end(number: int, frame: object) -> None:
         # A second signal must not be caught up in slow clean-up code.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise Terminated
+        signal.signal(number, signal.SIG_DFL)
+        _SIGNALS.append(number)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, end)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end)
     if hasattr(sys.stdout, "reconfigure"):
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(errors="backslashreplace")

@@ -81,7 +81,9 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
 
     Raises:
         InputError: SNN301 missing or not a regular file, SNN302 not an ONNX model, SNN303 invalid graph;
-            SNN304, SNN307, SNN308 its external data is missing, may not be read, or is too short.
+            SNN304, SNN307, SNN308 its external data is missing, may not be read, or is too short; SNN320,
+            SNN321, SNN323, SNN324 its functions or nodes form circles, a tensor is not finite, or reading it
+            would take too much. UnsupportedError: see `snnc.ir.admission.admit`.
         EnvironmentFailure: SNN601, no permission.
     """
     name = os.fspath(path)
@@ -123,15 +125,16 @@ def _parsed(path: str | os.PathLike[str], name: str) -> onnx.ModelProto:
                 hint="export it with its weights in external data",
             )
         _refuse_others(stream.read(512), where)
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as data:
-            check_frames(data, name)
-            try:
-                proto = onnx.ModelProto()
-                proto.ParseFromString(data)
-            except DecodeError:
-                raise InputError(
-                    "SNN302", "is not an ONNX model", where=where, hint="export or download it again"
-                ) from None
+        # Closed with the last view of it: an error on its way up holds views.
+        data = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+    check_frames(data, name)
+    try:
+        proto = onnx.ModelProto()
+        proto.ParseFromString(data)
+    except DecodeError:
+        raise InputError(
+            "SNN302", "is not an ONNX model", where=where, hint="export or download it again"
+        ) from None
     return proto
 
 

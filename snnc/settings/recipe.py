@@ -100,15 +100,15 @@ def _read(name: str) -> str:
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
-    for row, line in enumerate(text.split("\n"), 1):
-        if len(line) > _LONGEST_LINE:
+    for row, written in enumerate(text.split("\n"), 1):
+        if len(written) > _LONGEST_LINE:
             raise InputError(
                 "SNN350",
-                f"has a line of {len(line)} characters, more than {_LONGEST_LINE}",
+                f"has a line of {len(written)} characters, more than {_LONGEST_LINE}",
                 where=Where(file=f"{name}:{row}"),
                 hint="break lists into lines",
             )
-        if _DEEP_KEY.match(line):
+        if _DEEP_KEY.match(written):
             raise InputError("SNN350", "has a key of more than nine parts", where=Where(file=f"{name}:{row}"))
     try:
         return tomllib.loads(text)

@@ -97,6 +97,14 @@ def _shape(text: str) -> bytes:
     return npy(header=f"{{'descr': '<f4', 'fortran_order': False, 'shape': {text}, }}".encode()) + bytes(64)
 
 
+def _behind() -> bytes:
+    """An archive whose directory claims a member before the beginning of the file."""
+    content = bytearray(npz(x=npy(X)))
+    end = content.rindex(b"PK\x05\x06")
+    content[end + 16 : end + 20] = struct.pack("<I", 1 << 20)
+    return bytes(content)
+
+
 def _damaged(content: bytes) -> bytes:
     middle = len(content) // 2
     return content[:middle] + bytes(8) + content[middle + 8 :]
@@ -242,6 +250,7 @@ DATA = [
     data("a cut archive", lambda: npz(x=npy(X))[:-30], "SNN331"),
     data("a damaged archive", lambda: _damaged(npz(zipfile.ZIP_DEFLATED, x=npy(X))), "SNN331"),
     data("a gigabyte in a megabyte", _bomb, "SNN332", "unpack", bomb=True),
+    data("an archive that points outside of itself", _behind, "SNN331"),
     data("a member outside", lambda: _odd("../../pwned.npy"), "SNN3", "pwned"),
     data("a member that is no array", lambda: _odd("x.exe"), "SNN331", "x.exe"),
     data("no arrays", lambda: npz(), "SNN33"),

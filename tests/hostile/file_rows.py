@@ -109,6 +109,10 @@ _IS_NO_MODEL: dict[str, tuple[Make, tuple[str, ...]]] = {
     "zeros behind": (lambda _: good().SerializeToString() + bytes(16), ()),
     "text behind": (lambda _: good().SerializeToString() + b"hello world", ()),
     "fields behind": (lambda _: good().SerializeToString() + field(1000, b"hello"), ("1000",)),
+    "a name that is no text": (
+        lambda _: good().SerializeToString().replace(b"relu", b"re\xff\xfe"),
+        ("UTF-8",),
+    ),
     "a web page": (lambda _: b"\n<!doctype HTML><html>404</html>", ("HTML",)),
     "a web page in XHTML": (lambda _: b"\xef\xbb\xbf<?xml version='1.0'?><html/>", ("XML",)),
     "a Git LFS pointer": (
