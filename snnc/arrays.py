@@ -11,6 +11,7 @@ import lzma
 import math
 import os
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -382,7 +383,10 @@ def read_header(stream: IO[bytes], size: int, path: Path, name: str | None) -> H
         }.get(version)
         if reader is None:
             raise damaged(path, f"npy format {version} is not read", name)
-        shape, fortran, dtype = reader(stream)
+        with warnings.catch_warnings():
+            # A header in the style of Python 2 is as good as another.
+            warnings.simplefilter("ignore")
+            shape, fortran, dtype = reader(stream)
     except (ValueError, EOFError, SyntaxError, TypeError, RecursionError, MemoryError, TokenError) as error:
         # What numpy's header parser raises on text that is no header; a short message says enough.
         raise damaged(path, f"damaged npy header: {str(error)[:100]}", name) from None

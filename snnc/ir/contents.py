@@ -13,9 +13,11 @@ from onnx import TensorProto
 
 from snnc.errors import InputError, Where
 
-__all__ = ["check_finite", "check_sparse", "check_tensor", "element_name"]
+__all__ = ["check_finite", "check_sparse", "check_tensor", "element_name", "make_dense"]
 
 _MOST_ELEMENTS = 2**40
+#: Elements of a sparse tensor, written out.
+_MOST_DENSE = 2**26
 #: numpy has no more.
 _MOST_AXES = 32
 #: Numbers looked at in one go.
@@ -117,6 +119,32 @@ def check_sparse(sparse: onnx.SparseTensorProto, file: str) -> None:
     limit = np.array([prod(dims)] if found.ndim == 1 else dims)
     if found.size and (found.min() < 0 or bool(np.any(found.reshape(count, -1) >= limit))):
         raise _refused(f"is sparse and has an index outside of its shape {dims}", where)
+
+
+def make_dense(proto: onnx.ModelProto, file: str) -> None:
+    """Turn sparse initializers of the main graph into dense ones, in place; others are refused.
+
+    Args:
+        proto: A model whose sparse tensors were checked and whose external data was read.
+        file: Name for messages.
+
+    Raises:
+        InputError: SNN303, an index lies outside, or the dense tensor would be too large.
+    """
+    for sparse in proto.graph.sparse_initializer:
+        check_sparse(sparse, file)
+        values, indices = (onnx.numpy_helper.to_array(part) for part in (sparse.values, sparse.indices))
+        dims = tuple(sparse.dims)
+        if prod(dims) > _MOST_DENSE:
+            where = Where(file=file, tensor=sparse.values.name or None)
+            raise _refused(f"is sparse and would have {prod(dims):,} elements: {list(dims)}", where)
+        dense = np.zeros(dims, values.dtype)
+        if indices.ndim == 1:
+            dense.reshape(-1)[indices] = values
+        else:
+            dense[tuple(indices.T)] = values
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(dense, sparse.values.name))
+    del proto.graph.sparse_initializer[:]
 
 
 def check_finite(values: npt.NDArray[Any] | None, dims: list[int], where: Where, *, infinite: bool) -> None:

@@ -18,7 +18,9 @@ from google.protobuf.message import DecodeError
 from snnc.errors import EnvironmentFailure, InputError, Where
 from snnc.files import open_regular
 from snnc.ir.admission import admit, foreign_to_standard, weight_names
+from snnc.ir.contents import make_dense
 from snnc.ir.external import DataFiles
+from snnc.ir.quiet import silent
 from snnc.ir.weights import data_chunks, message_chunks, skeleton, split, take_weights
 from snnc.ir.wire import LARGEST_FILE, check_frames
 
@@ -95,10 +97,13 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
         )
     admit(proto, name)
     files = DataFiles(file)
-    proto, weights = take_weights(proto, files.attach(proto, weight_names(proto)), name)
+    attached = files.attach(proto, weight_names(proto))
+    make_dense(proto, name)
+    proto, weights = take_weights(proto, attached, name)
     _check(proto, weights, name)
     try:
-        model = ir.from_proto(proto)
+        with silent("onnx_ir.serde", "onnx_ir._core"):
+            model = ir.from_proto(proto)
         for key, array in weights.items():
             held = model.graph.initializers[key]
             held.const_value = ir.Tensor(array, name=key)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +15,7 @@ from onnx_ir.passes import common
 from snnc.ir.edit import constant
 from snnc.ir.evaluate import evaluate
 from snnc.ir.hosting import declared, is_sealed
+from snnc.ir.quiet import silent
 
 __all__ = ["concrete_shapes", "contradiction", "infer_shapes", "settled", "shapes_of_batches"]
 
@@ -47,22 +45,8 @@ def infer_shapes(model: ir.Model) -> None:
 
     Nodes of other domains (those of snnc among them) are inferred through their function bodies.
     """
-    with _silent("onnx_ir.passes.common.shape_inference", "onnx_ir.passes.common._c_api_utils"):
+    with silent("onnx_ir.passes.common.shape_inference", "onnx_ir.passes.common._c_api_utils"):
         common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
-
-
-@contextmanager
-def _silent(*names: str) -> Iterator[None]:
-    """Silence loggers that report on stderr what is reported here as an error with a name and a remedy."""
-    loggers = [logging.getLogger(name) for name in names]
-    before = [logger.disabled for logger in loggers]
-    for logger in loggers:
-        logger.disabled = True
-    try:
-        yield
-    finally:
-        for logger, disabled in zip(loggers, before, strict=True):
-            logger.disabled = disabled
 
 
 def concrete_shapes(

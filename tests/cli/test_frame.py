@@ -28,6 +28,7 @@ from snnc.errors import (
     UsageError,
     Where,
 )
+from snnc.explain import page
 
 NAMES = [name for group in COMMANDS.values() for name in group]
 FLAGS = ("--json", "--quiet", "--force", "--no-color", "--debug", "--allow-hardlinks")
@@ -168,7 +169,9 @@ def test_snnc_errors_are_one_block_with_their_exit_code(error, code, validate):
 def test_all_problems_are_listed():
     problems = [Problem("one", Where(node="a")), Problem("two", Where(node="b"))]
     result = CliRunner().invoke(raising(UnsupportedError("SNN401", "many", problems=problems)), ["fail"])
-    assert result.stderr.splitlines() == ["error: SNN401: many", "  - node 'a': one", "  - node 'b': two"]
+    lines = ["error: SNN401: many", "  - node 'a': one", "  - node 'b': two"]
+    # Who raises an error without a hint gets the remedy of its page.
+    assert result.stderr.splitlines() == [*lines, f"  hint: {page('SNN401').do}"]
 
 
 @pytest.mark.parametrize(

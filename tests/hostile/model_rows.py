@@ -423,6 +423,15 @@ TENSORS = [
 
 GRAPHS = [
     Row(
+        19,
+        "a sparse tensor of 2^30 elements",
+        lambda _: _sparse([1], [1.0], [2**15, 2**15]),
+        3,
+        "SNN303",
+        ("'w'",),
+    ),
+    Row(19, "a sound sparse tensor", lambda _: _sparse([1, 5], [1.0, -1.0], [4, 3]), 0),
+    Row(
         26,
         "a cycle",
         lambda _: model(

@@ -79,7 +79,7 @@ def test_places_count_from_the_folder_of_the_recipe(tmp_path: Path, monkeypatch:
         ("groups: 4", "SNN350", 3, ":1", "TOML"),
         ("groups = !!python/object 4", "SNN350", 3, ":1", "TOML"),
         ('{"groups": 4}', "SNN350", 3, ":1", "TOML"),
-        ("a = " + "[" * 3000, "SNN350", 3, "", "nested"),
+        ("a = " + "[" * 1900, "SNN350", 3, "", "nested"),
     ],
 )
 def test_refusals_name_file_and_line(
