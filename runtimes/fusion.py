@@ -5,7 +5,13 @@ The file does not change: this happens to the message that onnxruntime gets, and
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import Any
+
+from snnc.runtimes.common import Array
+from snnc.runtimes.fusion_attention import fuse_attention
+from snnc.runtimes.fusion_products import fuse_norms, fuse_products
+from snnc.runtimes.message import Message
 
 __all__ = ["prepare"]
 
@@ -13,13 +19,19 @@ _DOMAIN = "ai.snnc"
 _SAME = ("SpikeMaxPool", "SpikePad", "CodeSlice")
 
 
-def prepare(message: Any) -> None:
+def prepare(message: Any, weights: MutableMapping[str, Array]) -> None:
     """Prepare a ModelProto for the native operators, in place.
 
     Args:
-        message: A ModelProto; its weights may be elsewhere.
+        message: A ModelProto.
+        weights: Initializers that it names as external data; those no longer read go.
     """
     _write_types(message.graph)
+    view = Message(message.graph, weights)
+    fuse_products(view)
+    fuse_norms(view)
+    fuse_attention(view)
+    view.drop_unread()
 
 
 def _write_types(graph: Any) -> None:

@@ -147,10 +147,10 @@ class OnnxRuntime:
         self._inputs = tuple(_spec(entry, rows) for entry in self._session.get_inputs())
         self._outputs = tuple(entry.name for entry in self._session.get_outputs())
 
-    def _open(self, message: Any, weights: Mapping[str, Array]) -> Any:
+    def _open(self, message: Any, weights: dict[str, Array]) -> Any:
         native = not self._stock and ort.native_library() is not None
         if native:
-            fusion.prepare(message)
+            fusion.prepare(message, weights)
         content = message.SerializeToString(deterministic=True)
         return open_session(content, self._optimisation, self._threads, weights, self._file, native=native)
 

@@ -21,7 +21,7 @@ struct FireLine {
   const float* offset32;
   const int32_t* first_cell;   // start of the row's part of `cells`
   const int32_t* first_limit;  // start of the row's part of `limits`
-  const int16_t* cells;        // exact: code of each cell; near: smallest count of reached limits in the cell
+  const int16_t* cells;        // exact: code of each cell; near: limits below the cell, + 1024 * limits in it
   const int32_t* limits;       // ascending thresholds of each row, padded with unreachable ones
   const int32_t* codes;        // code of each count
   int last_cell;

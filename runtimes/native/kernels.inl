@@ -332,8 +332,9 @@ inline int32_t code_of(const FireLine& line, int64_t at, int32_t v) {
     float x = static_cast<float>(v) * line.scale32[at] + line.offset32[at];
     x = x > 0.0f ? x : 0.0f;
     x = x < static_cast<float>(line.last_cell) ? x : static_cast<float>(line.last_cell);
-    int32_t count = line.cells[line.first_cell[at] + static_cast<int32_t>(x)];
-    while (v >= limits[count]) ++count;  // ends at the padding, which nothing reaches
+    const int32_t cell = line.cells[line.first_cell[at] + static_cast<int32_t>(x)];
+    int32_t count = cell & 1023;
+    for (int32_t room = cell >> 10; room > 0 && v >= limits[count]; --room) ++count;
     return line.codes[count];
   }
   int32_t count = 0;
@@ -392,11 +393,15 @@ inline __m512i codes_of(const FireLine& line, int64_t at, __mmask16 live, __m512
     __m512 x = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(v), s), o);
     x = _mm512_min_ps(_mm512_max_ps(x, _mm512_setzero_ps()), _mm512_set1_ps(static_cast<float>(line.last_cell)));
     const __m512i cell = _mm512_add_epi32(_mm512_cvttps_epi32(x), first);
-    count = cell_values(live, cell, line.cells);
-    for (__mmask16 rising = live; rising != 0;) {
+    const __m512i found = cell_values(live, cell, line.cells);
+    count = _mm512_and_si512(found, _mm512_set1_epi32(1023));
+    __m512i room = _mm512_srli_epi32(found, 10);
+    for (__mmask16 rising = _mm512_mask_test_epi32_mask(live, room, room); rising != 0;) {
       const __m512i limit = _mm512_mask_i32gather_epi32(zero, rising, _mm512_add_epi32(row, count), line.limits, 4);
       rising = _mm512_mask_cmpge_epi32_mask(rising, v, limit);
       count = _mm512_mask_add_epi32(count, rising, count, one);
+      room = _mm512_sub_epi32(room, one);
+      rising = _mm512_mask_test_epi32_mask(rising, room, room);
     }
   } else {
     for (int32_t half = line.steps == 0 ? 0 : int32_t{1} << (line.steps - 1); half != 0; half >>= 1) {

@@ -8,7 +8,7 @@ namespace {
 
 constexpr int64_t kMostCells = 4096;
 constexpr int64_t kFewRows = 8;   // up to here a near table may take its time to be made
-constexpr int kMostSteps = 48;    // limits in one cell of a near table
+constexpr int kMostSteps = 31;    // limits in one cell of a near table: 5 bits beside the 10 of a count
 constexpr int kMostClasses = 24;  // rows of different shapes in one near table
 constexpr int32_t kNever = 2147483647;
 
@@ -124,7 +124,7 @@ bool FireTable::fit_exact() {
 }
 
 bool FireTable::fit_near() {
-  if (count_ < 4 || count_ > kMostCells / 4) return false;
+  if (count_ < 4 || count_ > 1023) return false;
   int64_t cells = 64;
   while (cells < 2 * count_) cells *= 2;
   // A table of few rows may be finer, until a cell holds one limit.
@@ -223,7 +223,7 @@ bool FireTable::near_table(int64_t cells) {
   for (const Class& known : classes) {
     for (int64_t at = 0; at < cells; ++at) {
       steps_ = std::max(steps_, known.most[at] - known.least[at]);
-      cells_.push_back(static_cast<int16_t>(known.least[at]));
+      cells_.push_back(static_cast<int16_t>(known.least[at] | (known.most[at] - known.least[at]) << 10));
     }
   }
   cells_.push_back(0);  // loops read a word at the last one

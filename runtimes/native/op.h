@@ -95,6 +95,7 @@ void define_products(std::vector<Definition>* list);
 void define_convolutions(std::vector<Definition>* list);
 void define_reductions(std::vector<Definition>* list);
 void define_pools(std::vector<Definition>* list);
+void define_attention(std::vector<Definition>* list);
 void define_fused(std::vector<Definition>* list);
 
 template <class K>

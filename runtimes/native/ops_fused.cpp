@@ -1,4 +1,80 @@
+// NativeNormFire: NormPotential, NormGain and ExpGIFGain in one pass over each line.
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels.h"
+#include "neuron.h"
 #include "op.h"
+
 namespace snnc {
-void define_fused(std::vector<Definition>*) {}
+namespace {
+
+constexpr int64_t kPiece = 256;
+
+class NormFire : public Kernel {
+ public:
+  explicit NormFire(const Node& node)
+      : centred_(node.integer("centred", 1) != 0), epsilon_(node.integer("epsilon")),
+        fraction_(static_cast<int>(node.integer("fraction_bits"))), codes_(node.integers("codes")),
+        width_(static_cast<int>(width_of(static_cast<Type>(node.integer("code_type"))))) {
+    require(fraction_ >= 0 && fraction_ <= 20, "a number of bits is out of range");
+    Tensor thresholds;
+    require(node.constant(2, &thresholds), "the thresholds are not constant");
+    table_ = std::make_unique<FireTable>(thresholds, codes_, node.integer("depth"));
+  }
+  // r (int32), sign (int32, one for each element of a line), thresholds, rows (likewise, or one).
+  void run(const Call& call) const override {
+    const Tensor r = call.input(0), sign = call.input(1), rows = call.input(3);
+    require(r.rank() >= 1, "a normalisation of a number");
+    const int64_t length = r.dims.back(), lines = length == 0 ? 0 : r.size() / length;
+    require(sign.size() == length && (rows.size() == length || rows.size() == 1), "one sign and row is needed for each element");
+    plan_rows(Shape{rows.size()}, Tensor{rows.type, Shape{rows.size()}, rows.data}, table_->rows());
+    char* out = static_cast<char*>(call.output(r.dims));
+    FireTable::Positions positions;
+    table_->place(rows.as<int32_t>(), rows.size(), &positions);
+    const bool shared = rows.size() == 1;
+    const double factor = static_cast<double>(int64_t{1} << fraction_);
+    call.parallel(lines, 2.0 * static_cast<double>(length), [&](int64_t begin, int64_t end) {
+      int64_t potential[kPiece];
+      int32_t quotient[kPiece];
+      for (int64_t line = begin; line < end; ++line) {
+        const int32_t* from = r.as<int32_t>() + line * length;
+        int64_t sum = 0, squares = 0;
+        kernels().sums(from, length, &sum, &squares);
+        uint64_t radicand = static_cast<uint64_t>(squares) * static_cast<uint64_t>(length);
+        if (centred_) radicand -= static_cast<uint64_t>(sum) * static_cast<uint64_t>(sum);
+        radicand += static_cast<uint64_t>(epsilon_);
+        require(radicand < uint64_t{1} << 62, "the spread of a normalisation is out of range");
+        int64_t gain = static_cast<int64_t>(std::sqrt(static_cast<double>(radicand)));
+        if (gain * gain > static_cast<int64_t>(radicand)) --gain;  // the rounded root is off by one at most
+        if ((gain + 1) * (gain + 1) <= static_cast<int64_t>(radicand)) ++gain;
+        gain = std::max<int64_t>(gain, 1);
+        for (int64_t at = 0; at < length; at += kPiece) {
+          const int64_t count = std::min(kPiece, length - at);
+          // |v| < 2^32, as length * |r| < 2^31, so v * 2^F is an exact double.
+          kernels().norm_potential(from + at, sign.as<int32_t>() + at, length, centred_ ? sum : 0, count, potential);
+          kernels().quotient64(potential, factor, static_cast<double>(gain), count, quotient);
+          fire_line(table_->line(positions, shared ? 0 : at, shared), quotient, count, width_, out + (line * length + at) * width_);
+        }
+      }
+    });
+  }
+
+ private:
+  bool centred_;
+  int64_t epsilon_;
+  int fraction_;
+  std::vector<int64_t> codes_;
+  int width_;
+  std::unique_ptr<FireTable> table_;
+};
+
+}  // namespace
+
+void define_fused(std::vector<Definition>* list) {
+  constexpr Type i = Type::kI32;
+  list->push_back({"NativeNormFire", {i, i, i, i}, Type::kUndefined, make<NormFire>});
+}
+
 }  // namespace snnc

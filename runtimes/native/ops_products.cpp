@@ -3,19 +3,11 @@
 #include <algorithm>
 #include <mutex>
 
+#include "neuron.h"
 #include "op.h"
 #include "product.h"
 
 namespace snnc {
-namespace {
-
-// Extents of a product of stacks of matrices, ONNX MatMul's rules.
-struct Geometry {
-  Shape out;
-  int64_t rows, depth, columns;
-  std::vector<int64_t> left, right;  // matrix of each operand for each product of the stack
-};
-
 Geometry geometry(const Tensor& a, const Tensor& b) {
   require(a.rank() >= 1 && b.rank() >= 1, "a matrix product of a number");
   Shape x = a.dims, y = b.dims;
@@ -54,6 +46,8 @@ Geometry geometry(const Tensor& a, const Tensor& b) {
   if (!column) g.out.push_back(g.columns);
   return g;
 }
+
+namespace {
 
 struct Plain : Sink {
   int32_t* out;
@@ -195,6 +189,67 @@ class MatMul : public Kernel {
   Weights weights_;
 };
 
+struct FireSink : Sink {
+  const FireTable& table;
+  const FireTable::Positions& positions;
+  bool shared;
+  int width;
+  int64_t columns;
+  char* out;
+  FireSink(const FireTable& t, const FireTable::Positions& p, bool s, int w, int64_t n, char* to)
+      : table(t), positions(p), shared(s), width(w), columns(n), out(to) {}
+  void tile(int64_t row, int rows, int64_t col, int cols, const int32_t* c, int64_t ldc) const override {
+    const FireLine line = table.line(positions, shared ? 0 : col, shared);
+    for (int r = 0; r < rows; ++r) fire_line(line, c + r * ldc, cols, width, out + ((row + r) * columns + col) * width);
+  }
+};
+
+// SpikeMatMul and the neuron behind it: the sums stay in cache.
+class MatMulFire : public Kernel {
+ public:
+  explicit MatMulFire(const Node& node)
+      : weights_(node), codes_(node.integers("codes")), depth_(node.integer("depth")),
+        width_(static_cast<int>(width_of(static_cast<Type>(node.integer("code_type"))))) {
+    Tensor thresholds;
+    require(node.constant(2, &thresholds), "the thresholds are not constant");
+    table_ = std::make_unique<FireTable>(thresholds, codes_, depth_);
+  }
+  void run(const Call& call) const override {
+    const Tensor a = call.input(0), b = call.input(1), rows = call.input(3);
+    const Geometry g = geometry(a, b);
+    require(b.rank() == 2 && a.rank() >= 2, "a fused product has a matrix of weights");
+    require(rows.size() == 1 || rows.size() == g.columns, "one row number is needed for each column");
+    plan_rows(Shape{rows.size()}, Tensor{rows.type, Shape{rows.size()}, rows.data}, table_->rows());
+    char* out = static_cast<char*>(call.output(g.out));
+    if (product(g.out) == 0) return;
+    const int64_t count = static_cast<int64_t>(g.left.size()) * g.rows;
+    FireTable::Positions positions;
+    table_->place(rows.as<int32_t>(), rows.size(), &positions);
+    const FireSink sink(*table_, positions, rows.size() == 1, width_, g.columns, out);
+    if (!small_values(a) || !weights_.small(b)) {
+      std::vector<int32_t> sums(static_cast<size_t>(count * g.columns));
+      plain_products(call, g, a, b, sums.data());
+      sink.tile(0, static_cast<int>(count), 0, static_cast<int>(g.columns), sums.data(), g.columns);
+      return;
+    }
+    const Form form = form_of(a, b);
+    const Packed* ready = weights_.packed(form);
+    Packed local;
+    if (ready == nullptr) {
+      pack(b.data, b.type, g.depth, g.columns, g.columns, 1, form, &local);
+      ready = &local;
+    }
+    share(call, a.data, a.type, g.depth, count, *ready, sink);
+  }
+
+ private:
+  Weights weights_;
+  std::vector<int64_t> codes_;
+  int64_t depth_;
+  int width_;
+  std::unique_ptr<FireTable> table_;
+};
+
 class HostMatMul : public Kernel {
  public:
   explicit HostMatMul(const Node&) {}
@@ -212,6 +267,7 @@ void define_products(std::vector<Definition>* list) {
   constexpr Type any = Type::kUndefined;
   list->push_back({"SpikeMatMul", {any, any}, Type::kI32, make<MatMul>});
   list->push_back({"SpikeMatMulHeld", {any, any}, Type::kI32, make<MatMul>});
+  list->push_back({"NativeMatMulFire", {any, any, Type::kI32, Type::kI32}, any, make<MatMulFire>});
   list->push_back({"HostMatMul", {any, any}, Type::kI64, make<HostMatMul>});
 }
 

@@ -84,6 +84,15 @@ void to16(const void* from, Type type, int64_t count, int16_t* to);
 void multiply(const void* left, Type type, int64_t stride, int64_t begin, int64_t end, const Packed& right,
               int64_t first, int64_t last, const Sink& sink);
 
+// Extents of a product of stacks of matrices, ONNX MatMul's rules.
+struct Geometry {
+  Shape out;
+  int64_t rows, depth, columns;
+  std::vector<int64_t> left, right;  // matrix of each operand for each product of the stack
+};
+
+Geometry geometry(const Tensor& a, const Tensor& b);
+
 // The slow way, for operands beyond 16 bits: wraps modulo 2^32 (or 2^64), as the sums are proved to fit.
 template <class T, class A, class B>
 void multiply_plain(const A* a, const B* b, int64_t rows, int64_t depth, int64_t columns, T* c);

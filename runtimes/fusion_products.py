@@ -1,0 +1,183 @@
+"""Products with the neurons behind them, and normalisations, as one native operator each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from snnc.ops import LAYOUT
+from snnc.runtimes.common import Array
+from snnc.runtimes.message import Message
+
+__all__ = ["fuse_norms", "fuse_products"]
+
+_MOVERS = frozenset({"Reshape", "Transpose", "Slice", "Split", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
+_NEURON = ("codes", "code_type", "depth")
+
+
+@dataclass
+class _Tree:
+    """What is behind a product: nodes that move its sums, and the neurons at their ends."""
+
+    moved: list[str] = field(default_factory=list)
+    neurons: list[tuple[int, Any, Array]] = field(default_factory=list)
+
+
+def fuse_products(view: Message) -> None:
+    """Let each product with weights fire the neurons that alone read its sums.
+
+    Layout ops between them then move codes in place of sums; which threshold row a column of the product
+    gets is found by moving the numbers of the columns along.
+    """
+    for index, node in enumerate(view.graph.node):
+        if node.op_type != "SpikeMatMul" or node.domain != "ai.snnc" or not view.is_constant(node.input[1]):
+            continue
+        weights = view.constant(node.input[1])
+        if weights is None or weights.ndim != 2:
+            continue
+        tree = _follow(view, node.output[0], weights.shape[1])
+        if tree is not None and tree.neurons:
+            _fire_in_product(view, index, node, tree, weights.shape[1])
+
+
+def _follow(view: Message, source: str, columns: int) -> _Tree | None:
+    """Return all that reads a product, if it is neurons behind layout ops and nothing else."""
+    tree = _Tree()
+    readers = view.readers.get(source, [])
+    if not readers or view.is_output(source):
+        return None
+    if all(node.op_type == "ExpGIF" and node.input[0] == source for _, node in readers):
+        last = np.arange(columns)
+        tree.neurons = [(at, node, last) for at, node in readers]
+        return tree if len(readers) == 1 else None
+    shape = view.shape(source)
+    if shape is None or len(shape) < 2 or any(extent is None for extent in shape[1:]):
+        return None
+    numbers = np.broadcast_to(np.arange(columns), (shape[0] or 1, *(extent or 0 for extent in shape[1:])))
+    return tree if _descend(view, source, np.ascontiguousarray(numbers), tree) else None
+
+
+def _descend(view: Message, name: str, numbers: Array, tree: _Tree) -> bool:
+    if view.is_output(name) or not view.readers.get(name):
+        return False
+    tree.moved.append(name)
+    for index, node in view.readers[name]:
+        if node.op_type == "ExpGIF" and node.domain == "ai.snnc" and node.input[0] == name:
+            tree.neurons.append((index, node, numbers))
+            continue
+        if node.domain != "" or node.op_type not in _MOVERS or node.input[0] != name:
+            return False
+        rest = [view.constant(other) if other else None for other in node.input[1:]]
+        if any(value is None and other for value, other in zip(rest, node.input[1:], strict=True)):
+            return False
+        attrs = {a.name: list(a.ints) if a.ints else a.i for a in node.attribute}
+        try:
+            results = LAYOUT[node.op_type].packed([numbers, *rest], attrs, len(node.output))
+        except (ValueError, KeyError, IndexError):
+            return False
+        for output, result in zip(node.output, results, strict=True):
+            if not _descend(view, output, result, tree):
+                return False
+    return True
+
+
+def _attributes(node: Any) -> dict[str, Any]:
+    return {attribute.name: attribute for attribute in node.attribute}
+
+
+def _fire_in_product(view: Message, index: int, node: Any, tree: _Tree, columns: int) -> None:
+    first = _attributes(tree.neurons[0][1])
+    wanted = {name: first[name].SerializeToString() for name in _NEURON}
+    rows = np.full(columns, -1, dtype=np.int64)
+    tables: list[Array] = []
+    names: list[str] = []
+    for _, neuron, numbers in tree.neurons:
+        found = _attributes(neuron)
+        if any(found[name].SerializeToString() != text for name, text in wanted.items()):
+            return
+        table, row = view.constant(neuron.input[1]), view.constant(neuron.input[2])
+        if table is None or row is None:
+            return
+        if numbers.ndim == 1 and any(extent != 1 for extent in row.shape[:-1]):
+            return  # the rows change along another axis than the columns
+        try:
+            spread = np.broadcast_to(row.reshape(-1) if numbers.ndim == 1 else row, numbers.shape)
+        except ValueError:
+            return
+        start = sum(len(other) for other in tables)
+        place = numbers.reshape(-1)
+        if (rows[place] != -1).any():
+            return  # a column is fired twice
+        rows[place] = spread.reshape(-1) + start
+        if not np.array_equal(rows[place], spread.reshape(-1) + start):
+            return  # a column has different rows for different samples or tokens
+        tables.append(table)
+        names.append(neuron.input[1])
+    if (rows < 0).any():
+        return
+    output = f"{node.output[0]}.native_fired" if tree.moved else tree.neurons[0][1].output[0]
+    thresholds = names[0]
+    if len(tables) > 1:
+        thresholds = view.add_constant(f"{output}.native_thresholds", np.concatenate(tables).astype("<i4"))
+    row_name = view.add_constant(f"{output}.native_rows", rows.astype("<i4"))
+    attributes = [first[name] for name in _NEURON]
+    kind = first["code_type"].i
+    view.retype(output, kind)
+    ends = {neuron.input[0]: (at, neuron.output[0]) for at, neuron, _ in tree.neurons}
+    renamed = {tree.moved[0]: output} if tree.moved else {}
+    for name in tree.moved:
+        if name in ends and name not in renamed and len(view.readers[name]) == 1:
+            at, renamed[name] = ends[name]
+            view.remove(at)
+        elif name in ends:
+            neuron = view.graph.node[ends[name][0]]
+            view.identity(ends[name][0], renamed.get(name, name), neuron.output[0])
+        view.retype(renamed.get(name, name), kind)
+    if not tree.moved:
+        view.remove(tree.neurons[0][0])
+    inputs = [node.input[0], node.input[1], thresholds, row_name]
+    view.replace(index, "NativeMatMulFire", inputs, output, attributes)
+    view.rename(renamed, index)
+
+
+def fuse_norms(view: Message) -> None:
+    """Let potential, gain and neuron of a normalisation of the last axis be one operator."""
+    for index, node in enumerate(view.graph.node):
+        if node.op_type != "ExpGIFGain" or node.domain != "ai.snnc":
+            continue
+        sources = {name: view.writers.get(name) for name in node.input[:2]}
+        potential, gain = (sources[name] for name in node.input[:2])
+        if potential is None or gain is None:
+            continue
+        (at_v, v), (at_g, g) = potential, gain
+        if v.op_type != "NormPotential" or g.op_type != "NormGain" or v.input[0] != g.input[0]:
+            continue
+        if view.only_reader(v.output[0]) is None or view.only_reader(g.output[0]) is None:
+            continue
+        shape = view.shape(v.input[0])
+        left, right, fire = _attributes(v), _attributes(g), _attributes(node)
+        axes = list(left["axes"].ints)
+        centred = [a["centred"].i if "centred" in a else 1 for a in (left, right)]
+        if shape is None or not shape or shape[-1] is None or axes != list(right["axes"].ints):
+            continue
+        if axes not in ([-1], [len(shape) - 1]) or centred[0] != centred[1] or fire["fraction_bits"].i > 20:
+            continue
+        sign, row = view.constant(v.input[1]), view.constant(node.input[3])
+        if sign is None or row is None or not view.is_constant(node.input[2]):
+            continue
+        length = shape[-1]
+        if any(extent != 1 for extent in (*sign.shape[:-1], *row.shape[:-1])):
+            continue
+        if sign.size not in (1, length) or row.size not in (1, length):
+            continue
+        name = node.output[0]
+        spread = np.broadcast_to(sign.reshape(-1), (length,)).astype("<i4")
+        inputs = [v.input[0], view.add_constant(f"{name}.native_sign", spread), node.input[2]]
+        inputs.append(view.add_constant(f"{name}.native_row", row.reshape(-1).astype("<i4")))
+        given = [fire[each] for each in (*_NEURON, "fraction_bits")] + [right["epsilon"]]
+        given += [left["centred"]] if "centred" in left else []
+        view.remove(at_v)
+        view.remove(at_g)
+        view.replace(index, "NativeNormFire", inputs, name, given)
