@@ -155,6 +155,11 @@ class OnnxRuntime:
         return open_session(content, self._optimisation, self._threads, weights, self._file, native=native)
 
     @property
+    def session(self) -> Any:
+        """The ``onnxruntime.InferenceSession`` that runs the model."""
+        return self._session
+
+    @property
     def inputs(self) -> tuple[InputSpec, ...]:
         """What the model expects, in its order."""
         return self._inputs

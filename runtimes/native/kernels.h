@@ -24,11 +24,14 @@ struct FireLine {
   const int16_t* cells;        // exact: code of each cell; near: limits below the cell, + 1024 * limits in it
   const int32_t* limits;       // ascending thresholds of each row, padded with unreachable ones
   const int32_t* codes;        // code of each count
+  const int32_t* columns;      // few: limit j of every position at columns + j * columns_pitch
+  int64_t columns_pitch;
+  int count;                   // limits of a row
   int last_cell;
-  int steps;                   // search: rounds
+  int steps;                   // search, few: rounds
 };
 
-enum FireMode : int { kExact = 0, kNear = 1, kSearch = 2 };
+enum FireMode : int { kExact = 0, kNear = 1, kSearch = 2, kFew = 3 };
 
 // Products of bytes in matrix registers: the sum over planes of rows[p] * panels[q]. A number of more than a byte
 // is the sum of two planes.

@@ -372,6 +372,11 @@ inline __m512i codes_of(const FireLine& line, int64_t at, __mmask16 live, __m512
     x0 = _mm512_min_pd(_mm512_max_pd(x0, none), top);
     x1 = _mm512_min_pd(_mm512_max_pd(x1, none), top);
     const __m512i cell = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvttpd_epi32(x0)), _mm512_cvttpd_epi32(x1), 1);
+    if (line.last_cell < 64) {
+      // One class of rows, so `first` is 0; 64 words are two registers.
+      const __m512i words = _mm512_permutex2var_epi16(load(line.cells), cell, load(line.cells + 32));
+      return _mm512_srai_epi32(_mm512_slli_epi32(words, 16), 16);
+    }
     return cell_values(live, _mm512_add_epi32(cell, first), line.cells);
   }
   const __m512i row = line.shared ? _mm512_set1_epi32(line.first_limit[0]) : _mm512_maskz_loadu_epi32(live, line.first_limit + at);
@@ -417,10 +422,63 @@ inline void put(int8_t* out, __mmask16 live, __m512i codes) { _mm_mask_storeu_ep
 inline void put(int16_t* out, __mmask16 live, __m512i codes) { _mm256_mask_storeu_epi16(out, live, _mm512_cvtepi32_epi16(codes)); }
 inline void put(int32_t* out, __mmask16 live, __m512i codes) { _mm512_mask_storeu_epi32(out, live, codes); }
 
+inline __mmask16 live_lanes(int64_t left) {
+  return left >= 16 ? static_cast<__mmask16>(0xffff) : static_cast<__mmask16>((1u << left) - 1);
+}
+
+// One row of at most 31 limits for all positions: the search runs in registers.
+template <class T>
+inline void fire_row(const FireLine& line, const int32_t* v, int64_t count, T* out) {
+  const int32_t* limits = line.limits + line.first_limit[0];
+  const __m512i never = _mm512_set1_epi32(2147483647), top = _mm512_set1_epi32(2147483646);
+  const uint32_t used = (uint32_t{1} << line.count) - 1, coded = (uint32_t{2} << line.count) - 1;
+  const __m512i l0 = _mm512_mask_loadu_epi32(never, static_cast<__mmask16>(used), limits);
+  const __m512i l1 = line.count > 16 ? _mm512_mask_loadu_epi32(never, static_cast<__mmask16>(used >> 16), limits + 16) : never;
+  const __m512i c0 = _mm512_maskz_loadu_epi32(static_cast<__mmask16>(coded), line.codes);
+  const __m512i c1 = line.count > 15 ? _mm512_maskz_loadu_epi32(static_cast<__mmask16>(coded >> 16), line.codes + 16) : c0;
+  for (int64_t i = 0; i < count; i += 16) {
+    const __mmask16 live = live_lanes(count - i);
+    const __m512i x = _mm512_min_epi32(_mm512_maskz_loadu_epi32(live, v + i), top);
+    __m512i place = _mm512_setzero_si512();
+    for (int32_t half = int32_t{1} << (line.steps - 1); half != 0; half >>= 1) {
+      const __m512i limit = _mm512_permutex2var_epi32(l0, _mm512_add_epi32(place, _mm512_set1_epi32(half - 1)), l1);
+      place = _mm512_mask_add_epi32(place, _mm512_cmpge_epi32_mask(x, limit), place, _mm512_set1_epi32(half));
+    }
+    put(out + i, live, _mm512_permutex2var_epi32(c0, place, c1));
+  }
+}
+
+// At most 31 limits at each position: all are compared.
+template <class T>
+inline void fire_columns(const FireLine& line, const int32_t* v, int64_t count, T* out) {
+  const uint32_t coded = (uint32_t{2} << line.count) - 1;
+  const __m512i c0 = _mm512_maskz_loadu_epi32(static_cast<__mmask16>(coded), line.codes);
+  const __m512i c1 = line.count > 15 ? _mm512_maskz_loadu_epi32(static_cast<__mmask16>(coded >> 16), line.codes + 16) : c0;
+  const __m512i minus = _mm512_set1_epi32(-1), top = _mm512_set1_epi32(2147483646);
+  for (int64_t i = 0; i < count; i += 16) {
+    const __mmask16 live = live_lanes(count - i);
+    const __m512i x = _mm512_min_epi32(_mm512_maskz_loadu_epi32(live, v + i), top);
+    __m512i place = _mm512_setzero_si512();
+    const int32_t* limits = line.columns + i;
+    for (int j = 0; j < line.count; ++j, limits += line.columns_pitch) {
+      place = _mm512_mask_sub_epi32(place, _mm512_cmpge_epi32_mask(x, _mm512_maskz_loadu_epi32(live, limits)), place, minus);
+    }
+    put(out + i, live, _mm512_permutex2var_epi32(c0, place, c1));
+  }
+}
+
 template <class T>
 void fire(const FireLine& line, const int32_t* v, int64_t count, T* out) {
+  if (line.mode == kFew) {
+    if (line.shared) {
+      fire_row(line, v, count, out);
+    } else {
+      fire_columns(line, v, count, out);
+    }
+    return;
+  }
   for (int64_t i = 0; i < count; i += 16) {
-    const __mmask16 live = count - i >= 16 ? static_cast<__mmask16>(0xffff) : static_cast<__mmask16>((1u << (count - i)) - 1);
+    const __mmask16 live = live_lanes(count - i);
     put(out + i, live, codes_of(line, i, live, _mm512_maskz_loadu_epi32(live, v + i)));
   }
 }

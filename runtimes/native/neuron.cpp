@@ -10,6 +10,7 @@ constexpr int64_t kMostCells = 4096;
 constexpr int64_t kFewRows = 8;   // up to here a near table may take its time to be made
 constexpr int kMostSteps = 31;    // limits in one cell of a near table: 5 bits beside the 10 of a count
 constexpr int kMostClasses = 24;  // rows of different shapes in one near table
+constexpr int64_t kFewLimits = 31;
 constexpr int32_t kNever = 2147483647;
 
 // Limits that the compiler put out of every potential's reach.
@@ -41,6 +42,8 @@ FireTable::FireTable(const Tensor& thresholds, const std::vector<int64_t>& codes
   const int search_steps = steps_;
   if (fit_exact()) {
     mode_ = kExact;
+  } else if (count_ >= 1 && count_ <= kFewLimits) {
+    mode_ = kFew;
   } else if (fit_near()) {
     mode_ = kNear;
   } else {
@@ -115,7 +118,7 @@ bool FireTable::fit_exact() {
   first_cell_.assign(static_cast<size_t>(rows_), 0);
   last_cell_ = static_cast<int>(border.back());
   if (codes_[0] < -32768 || codes_[count_] > 32767) return false;
-  cells_.assign(static_cast<size_t>(last_cell_) + 2, 0);
+  cells_.assign(static_cast<size_t>(std::max(last_cell_ + 2, 64)), 0);  // loops read two registers of them
   for (int64_t cell = 0, k = 0; cell <= last_cell_; ++cell) {
     while (k < count_ && border[k] <= cell) ++k;
     cells_[cell] = static_cast<int16_t>(codes_[k]);
@@ -232,6 +235,12 @@ bool FireTable::near_table(int64_t cells) {
 }
 
 void FireTable::place(const int32_t* rows, int64_t count, Positions* positions) const {
+  if (mode_ == kFew && count > 1) {
+    positions->columns.resize(static_cast<size_t>(count * count_));
+    for (int64_t j = 0; j < count_; ++j) {
+      for (int64_t i = 0; i < count; ++i) positions->columns[j * count + i] = limits_[rows[i] * stride_ + j];
+    }
+  }
   auto pick = [rows, count](const auto& from, auto* to) {
     to->resize(static_cast<size_t>(count));
     for (int64_t i = 0; i < count; ++i) (*to)[i] = from[rows[i]];
@@ -262,6 +271,9 @@ FireLine FireTable::line(const Positions& positions, int64_t at, bool shared) co
   line.offset32 = from(positions.offset32);
   line.first_cell = from(positions.first_cell);
   line.first_limit = from(positions.first_limit);
+  line.columns = from(positions.columns);
+  line.columns_pitch = static_cast<int64_t>(positions.first_limit.size());
+  line.count = static_cast<int>(count_);
   line.cells = cells_.data();
   line.limits = limits_.data();
   line.codes = codes_.data();

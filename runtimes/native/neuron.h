@@ -1,9 +1,10 @@
 // The neuron's table, made ready for the inner loops.
 //
-// k = #{j : v >= limits[row, j]} is found in one of three ways, whichever the table admits:
+// k = #{j : v >= limits[row, j]} is found in one of four ways, whichever the table admits:
 //   exact:  the limits of every row are where an affine map of v passes fixed cell borders (proved for each limit
 //           when the table is made), so the cell gives the code and no limit is read;
 //   near:   an affine map gives a cell that is known to hold a few limits at most, which are then compared;
+//   few:    at most 31 limits, all compared, or searched in registers;
 //   search: a binary search.
 #pragma once
 
@@ -28,6 +29,7 @@ class FireTable {
     std::vector<double> scale, offset;
     std::vector<float> scale32, offset32;
     std::vector<int32_t> first_cell, first_limit;
+    std::vector<int32_t> columns;  // limit j of every position, one j after the other
   };
   void place(const int32_t* rows, int64_t count, Positions* positions) const;
   FireLine line(const Positions& positions, int64_t at, bool shared) const;

@@ -100,6 +100,7 @@ FireLine moved(FireLine line, int64_t by) {
   move(line.offset32);
   move(line.first_cell);
   move(line.first_limit);
+  move(line.columns);
   return line;
 }
 

@@ -1,0 +1,219 @@
+"""Speed in onnxruntime: native operators beside the float original and onnxruntime's own static int8.
+
+    python benchmarks/native.py --networks deit_tiny_patch16_224 resnet18 --settings 4,2 8,4 --batches 1 8
+
+Random weights (timm; `pip install timm`), four random calibration images. Processor time with one thread,
+wall time with two, spinning off; variants take turns, and figures are medians of the ratios of each turn. All
+outputs of native, stock and numpy are compared: a difference ends with status 1. Writes
+`benchmarks/native.json` and a section of `benchmarks/RESULTS.md`. `--check` compares ratios on one small
+network of the repository with generous limits and writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from report import processor, write_section  # noqa: E402
+from scale import _EXPORT, _QUANTIZE_STATIC, run  # noqa: E402
+
+from snnc.compile import ConvertOptions, convert  # noqa: E402
+from snnc.ir import load  # noqa: E402
+from snnc.runtimes import NumpyPacked, NumpyTimestep, OnnxRuntime, ort  # noqa: E402
+
+ROUNDS = 11
+#: For --check: native against stock and float on a small network; far from what is measured.
+CHECK_STOCK, CHECK_FLOAT = 0.8, 3.0
+
+
+def original(path: Path, threads: int) -> Any:
+    """Open a file as a user does, without spinning threads."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def ratios(sessions: dict[str, Any], feeds: dict[str, np.ndarray], clock: Any, rounds: int) -> dict[str, Any]:
+    """Let sessions take turns; return the first one's milliseconds and each one's median ratio to it."""
+    times: dict[str, list[float]] = {name: [] for name in sessions}
+    for _ in range(rounds + 2):
+        for name, session in sessions.items():
+            start = clock()
+            session.run(None, feeds)
+            times[name].append(clock() - start)
+    times = {name: values[2:] for name, values in times.items()}
+    base = next(iter(times.values()))
+    found: dict[str, Any] = {"float_ms": round(statistics.median(base) * 1e3, 2)}
+    for name, values in times.items():
+        found[name] = round(
+            statistics.median(one / other for one, other in zip(values, base, strict=True)), 3
+        )
+    return found
+
+
+def opening(make: Any) -> float:
+    """Return the processor seconds of opening a session, the median of three."""
+    taken = []
+    for _ in range(3):
+        start = time.process_time()
+        make()
+        taken.append(time.process_time() - start)
+    return statistics.median(taken)
+
+
+def registered(path: Path) -> Any:
+    """Open a converted file with the native operators registered, as README.md shows."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    ort.register(options)
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def judge(name: str, setting: tuple[int, int], options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Measure one network at one setting."""
+    source, quantised = folder / f"{name}.ts.onnx", folder / f"{name}.qdq.onnx"
+    data = folder / "calibration.npz"
+    rng = np.random.default_rng(0)
+    if not data.exists():
+        np.savez(data, x=rng.standard_normal((4, 3, 224, 224)).astype(np.float32))
+    if not source.exists():
+        run(_EXPORT, name, source, "ts")
+    if not quantised.exists():
+        run(_QUANTIZE_STATIC, source, quantised, data)
+    target = folder / f"{name}.t{setting[0]}g{setting[1]}.snn.onnx"
+    if not target.exists():
+        from snnc.ir import save
+
+        chosen = ConvertOptions(calibrate=str(data), timesteps=setting[0], groups=setting[1])
+        save(convert(source, chosen).model, target)
+    model = load(target)
+    result: dict[str, Any] = {"network": name, "timesteps": setting[0], "groups": setting[1], "runs": []}
+    image = rng.standard_normal((1, 3, 224, 224)).astype(np.float32)
+    wanted = OnnxRuntime(model, stock=True).run({"x": image})
+    found = [OnnxRuntime(model, stock=False).run({"x": image}), NumpyPacked(model).run({"x": image})]
+    result["different"] = sum(int((each[key] != wanted[key]).sum()) for each in found for key in wanted)
+    for batch in options.batches:
+        feeds = {"x": rng.standard_normal((batch, 3, 224, 224)).astype(np.float32)}
+        for threads, clock in ((1, time.process_time), (2, time.perf_counter)):
+            sessions = {"float": original(source, threads), "int8": original(quantised, threads)}
+            sessions["native"] = OnnxRuntime(model, stock=False, threads=threads).session
+            if batch == 1:
+                sessions["stock"] = OnnxRuntime(model, stock=True, threads=threads).session
+            row = ratios(sessions, feeds, clock, options.rounds)
+            result["runs"].append({"batch": batch, "threads": threads, **row})
+    result["opening"] = {
+        "float": round(opening(lambda: original(source, 1)), 3),
+        "native": round(opening(lambda: registered(target)), 3),
+    }
+    if options.numpy:
+        feeds = {"x": image}
+        taken = []
+        for kind in (NumpyPacked, NumpyTimestep):
+            runtime = kind(model)
+            start = time.process_time()
+            runtime.run(feeds)
+            taken.append(time.process_time() - start)
+        result["numpy"] = {"packed": round(taken[0], 3), "timestep": round(taken[1], 3)}
+    return result
+
+
+def section(results: list[dict[str, Any]]) -> list[str]:
+    """Write the section of RESULTS.md."""
+    lines = [
+        "`python benchmarks/native.py` (its options name the networks). Ratios of processor time with one thread,",
+        "of wall time with two; below 1 is faster than the float original. int8 is onnxruntime's own static",
+        "quantisation (QDQ).",
+        f"onnxruntime {onnxruntime.__version__}, {processor()}.",
+        "",
+        "| network | T, G | batch | threads | float, ms | native / float | native / int8 | stock / float |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        head = f"| {result['network']} | {result['timesteps']}, {result['groups']}"
+        for row in result["runs"]:
+            stock = f"{row['stock']:.2f}" if "stock" in row else ""
+            lines.append(
+                f"{head} | {row['batch']} | {row['threads']} | {row['float_ms']:.1f} "
+                f"| **{row['native']:.2f}** | {row['native'] / row['int8']:.2f} | {stock} |"
+            )
+    lines += [
+        "",
+        "| network | T, G | opening float, s | native, s | numpy packed, s | time-stepped, s | differ |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        numpy = result.get("numpy", {"packed": "", "timestep": ""})
+        opening = result["opening"]
+        lines.append(
+            f"| {result['network']} | {result['timesteps']}, {result['groups']} | {opening['float']} "
+            f"| {opening['native']} | {numpy['packed']} | {numpy['timestep']} | {result['different']} |"
+        )
+    return lines
+
+
+def check() -> int:
+    """Compare ratios on a small network of the repository, with generous limits."""
+    if ort.native_library() is None:
+        print(f"no native library: {ort.native_problem()}")
+        return 0
+    models = HERE.parent / "examples" / "models"
+    model = load(models / "fashion_cnn_float.onnx")
+    converted = convert(models / "fashion_cnn_t4g2.onnx", ConvertOptions()).model
+    sessions = {
+        "float": OnnxRuntime(model, "all", threads=1).session,
+        "native": OnnxRuntime(converted, stock=False, threads=1).session,
+        "stock": OnnxRuntime(converted, stock=True, threads=1).session,
+    }
+    entry = sessions["native"].get_inputs()[0]
+    shape = [64, *(int(extent) for extent in entry.shape[1:])]
+    feeds = {entry.name: np.random.default_rng(0).random(shape, dtype=np.float32)}
+    found = ratios(sessions, feeds, time.process_time, 7)
+    print(found)
+    slow = found["native"] > CHECK_FLOAT or found["native"] > CHECK_STOCK * found["stock"]
+    return int(slow)
+
+
+def main() -> int:
+    """Measure, write, compare."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--networks", nargs="+", default=["deit_tiny_patch16_224", "resnet18"])
+    parser.add_argument("--settings", nargs="+", default=["4,2", "8,4"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--numpy", action="store_true", help="the numpy runtimes too")
+    parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    if options.check:
+        return check()
+    folder = options.folder or Path(tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
+    results = []
+    for name in options.networks:
+        for setting in options.settings:
+            steps, groups = (int(part) for part in setting.split(","))
+            results.append(judge(name, (steps, groups), options, folder))
+            print(json.dumps(results[-1]), flush=True)
+            (HERE / "native.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    write_section(HERE / "RESULTS.md", "Native operators in onnxruntime", section(results))
+    return int(any(result["different"] for result in results))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
