@@ -134,7 +134,7 @@ def judge(name: str, setting: tuple[int, int], options: argparse.Namespace, fold
 def section(results: list[dict[str, Any]]) -> list[str]:
     """Write the section of RESULTS.md."""
     lines = [
-        "`python benchmarks/native.py` (options name the networks). Ratios of processor time with one thread,",
+        "`python benchmarks/native.py` (options name the networks). Ratios of processor time, one thread,",
         "of wall time with two; below 1 is faster than the float original. int8 is onnxruntime's own static",
         "quantisation (QDQ).",
         f"onnxruntime {onnxruntime.__version__}, {processor()}.",
