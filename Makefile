@@ -11,7 +11,7 @@ export OMP_NUM_THREADS := 1
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint slow wheel clean
+.PHONY: help demo test lint slow docs wheel clean
 
 help: ## list the targets
 	@grep -E "^[a-z]+:.*##" $(MAKEFILE_LIST) | sed -E "s/:[^#]*## */: /"
@@ -26,7 +26,7 @@ $(VENV)/core: pyproject.toml .ci/constraints.txt
 
 $(VENV)/full: $(VENV)/core
 	@echo "Installing the test tools and torch ..."
-	@$(PIP) hatchling --editable '.[test,torch]'
+	@$(PIP) hatchling --editable '.[test,torch,docs]'
 	@touch $@
 
 demo: $(VENV)/core ## convert a trained network, run it in three ways, verify and measure it
@@ -42,6 +42,10 @@ test: lint ## lint, then every test that is not marked slow
 
 slow: $(VENV)/full ## the tests that take minutes: full test sets; PYTEST="-k name" selects
 	$(BIN)/python -m pytest -m slow $(PYTEST)
+
+# -W: a warning is an error. The build fails too if a notebook does, or if a page would load anything from elsewhere.
+docs: $(VENV)/full ## the documentation as a site: out/site/index.html
+	$(BIN)/python -m sphinx -W --keep-going -q -d out/doctrees docs out/site
 
 # Not editable and outside of the checkout, as a user has it; nothing but snnc may reach site-packages.
 wheel: ## install the package into a fresh environment and use it there

@@ -55,6 +55,23 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+def execute(text: str, folder: Path) -> int:
+    """Run all console and Python blocks of a text in order, compare what commands print; return how many ran."""
+    count = 0
+    for language, block in blocks(text):
+        if language == "python":
+            done = run([sys.executable, "-c", block], folder)
+            assert done.returncode == 0, f"{block}\n{done.stderr}"
+            count += 1
+        if language == "console":
+            for command, expected in steps(block):
+                done = run(["bash", "-euo", "pipefail", "-c", command], folder)
+                assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
+                assert matches(expected, done.stdout), f"$ {command}\n{done.stdout}"
+                count += 1
+    return count
+
+
 @pytest.fixture
 def make_tables() -> ModuleType:
     spec = importlib.util.spec_from_file_location("make_tables", ROOT / "docs" / "make_tables.py")
@@ -69,18 +86,36 @@ def make_tables() -> ModuleType:
 def test_every_command_of_the_readme_does_what_it_says(tmp_path: Path) -> None:
     """All console and Python blocks, in order, in one folder with copies of the shipped models."""
     shutil.copytree(ROOT / "examples" / "models", tmp_path / "examples" / "models")
-    commands = 0
-    for language, block in blocks(README.read_text()):
-        if language == "python":
-            done = run([sys.executable, "-c", block], tmp_path)
-            assert done.returncode == 0, f"{block}\n{done.stderr}"
-        if language == "console":
-            for command, expected in steps(block):
-                done = run(["bash", "-euo", "pipefail", "-c", command], tmp_path)
-                assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
-                assert matches(expected, done.stdout), f"$ {command}\n{done.stdout}"
-                commands += 1
+    commands = execute(README.read_text(), tmp_path)
     assert commands > 8
+
+
+#: Pages whose blocks run, in order: ten minutes begin with nothing, guides with the models of the checkout.
+EXECUTED = [
+    "docs/start.md",
+    *sorted(f"docs/guides/{path.name}" for path in (ROOT / "docs" / "guides").glob("*.md")),
+]
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("page", EXECUTED, ids=lambda page: Path(page).stem)
+def test_commands_of_the_pages_do_what_they_say(page: str, tmp_path: Path) -> None:
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "models").symlink_to(ROOT / "examples" / "models")
+    (tmp_path / "out").mkdir()
+    ran = execute((ROOT / page).read_text(), tmp_path)
+    assert ran > 0
+
+
+def test_fences_of_the_pages_are_of_a_known_kind() -> None:
+    """As in the README; ``py`` is Python that needs what no test can have, such as the weights of others."""
+    for page in EXECUTED:
+        assert {language for language, _ in blocks((ROOT / page).read_text())} <= {
+            "console",
+            "python",
+            "sh",
+            "py",
+        }
 
 
 def test_every_fence_is_of_a_known_kind() -> None:

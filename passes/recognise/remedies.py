@@ -6,7 +6,7 @@ from snnc.ir import Node, constant
 from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.recognise.qonnx import QONNX_DOMAINS, QONNX_REFUSED
 
-__all__ = ["activation_remedy", "refusal"]
+__all__ = ["REFUSED", "activation_remedy", "refusal"]
 
 _STATIC = (
     "quantise with onnxruntime's quantize_static(..., quant_format=QuantFormat.QDQ): scales must not depend "
@@ -20,7 +20,7 @@ _BLOCKS = (
 _STEPS = "unroll it: export the module with a fixed number of iterations"
 
 #: Ops of the standard domain and of onnxruntime's that no later pass can take, and the remedy.
-_REFUSED: dict[str, str] = {
+REFUSED: dict[str, str] = {
     **dict.fromkeys(("DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"), _STATIC),
     **dict.fromkeys(("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "DynamicQuantizeLSTM"), _STATIC),
     **dict.fromkeys(("QLinearConv", "QLinearMatMul", "QGemm", "QLinearAdd", "QLinearMul"), _QDQ),
@@ -157,7 +157,7 @@ def refusal(node: Node, left: str | None = None) -> str | None:
         value.uses() or value.is_graph_output() for value in node.outputs[1:]
     ):
         return "Dropout whose mask is read: export the model in eval mode, without the mask"
-    remedy = _REFUSED.get(node.op_type)
+    remedy = REFUSED.get(node.op_type)
     if remedy is not None:
         return f"{node.op_type} is not supported: {remedy}"
     if node.domain == "com.microsoft.nchwc":

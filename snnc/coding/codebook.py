@@ -326,7 +326,7 @@ class CodeBook:
             codes: Admitted codes, integers, any shape.
 
         Returns:
-            int8 (T, *shape) in {-1, 0, 1}; step 0 is the most significant.
+            int8 ``(T, *shape)`` in {-1, 0, 1}; step 0 is the most significant.
 
         Raises:
             IllegalCode: SNN310, if an element is not an admitted code or not an integer.
@@ -337,7 +337,7 @@ class CodeBook:
         """Return the code of each spike pattern.
 
         Args:
-            patterns: Legal patterns, integers in {-1, 0, 1}, shape (T, *shape).
+            patterns: Legal patterns, integers in {-1, 0, 1}, shape ``(T, *shape)``.
 
         Returns:
             int32 of shape ``shape``.
@@ -381,7 +381,7 @@ class CodeBook:
                 ``potential >= threshold``; its further axes broadcast against ``potential``.
 
         Returns:
-            int8 (T, *shape) in {-1, 0, 1}; step 0 is the most significant.
+            int8 ``(T, *shape)`` in {-1, 0, 1}; step 0 is the most significant.
 
         Raises:
             UsageError: SNN209, if there are not ``levels - 1`` thresholds.

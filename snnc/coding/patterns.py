@@ -45,7 +45,7 @@ def code_of(patterns: npt.NDArray[Any], timesteps: int) -> npt.NDArray[np.int32]
     """Add up the weights of each pattern's spikes.
 
     Args:
-        patterns: Integers in {-1, 0, 1}, shape (T, *shape), most significant step first.
+        patterns: Integers in {-1, 0, 1}, shape ``(T, *shape)``, most significant step first.
         timesteps: Number of time-steps T.
 
     Returns:

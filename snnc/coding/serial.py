@@ -16,8 +16,8 @@ class Firing(NamedTuple):
     """What the neurons did in one window.
 
     Attributes:
-        patterns: int8 (T, *shape) in {-1, 0, 1}.
-        comparisons: uint8 (*shape), threshold comparisons that each neuron made, its sign test included.
+        patterns: int8 ``(T, *shape)`` in {-1, 0, 1}.
+        comparisons: uint8 ``(*shape)``, threshold comparisons that each neuron made, its sign test included.
     """
 
     patterns: npt.NDArray[np.int8]

@@ -1,0 +1,1 @@
+"""What the site adds to Sphinx: pages made of the repository's other documents and of its registries."""
