@@ -1,4 +1,4 @@
-"""How Sphinx builds the site: ``make docs``, or ``sphinx-build -W docs out/site``. Nothing is read from a network."""
+"""How Sphinx builds the site: ``make docs``. Nothing is read from a network."""
 
 from __future__ import annotations
 

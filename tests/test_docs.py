@@ -56,7 +56,7 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def execute(text: str, folder: Path) -> int:
-    """Run all console and Python blocks of a text in order, compare what commands print; return how many ran."""
+    """Run all console and Python blocks of a text, compare what commands print; return how many ran."""
     count = 0
     for language, block in blocks(text):
         if language == "python":
@@ -97,14 +97,30 @@ EXECUTED = [
 ]
 
 
+#: Those that convert float networks or train; CI runs them with its slice of the slow tests.
+LONG = [page for page in EXECUTED if Path(page).stem in ("accuracy", "timm", "train")]
+
+
+def _execute_page(page: str, folder: Path) -> None:
+    (folder / "examples").mkdir()
+    (folder / "examples" / "models").symlink_to(ROOT / "examples" / "models")
+    (folder / "out").mkdir()
+    assert execute((ROOT / page).read_text(), folder) > 0
+
+
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("page", EXECUTED, ids=lambda page: Path(page).stem)
+@pytest.mark.parametrize(
+    "page", [page for page in EXECUTED if page not in LONG], ids=lambda page: Path(page).stem
+)
 def test_commands_of_the_pages_do_what_they_say(page: str, tmp_path: Path) -> None:
-    (tmp_path / "examples").mkdir()
-    (tmp_path / "examples" / "models").symlink_to(ROOT / "examples" / "models")
-    (tmp_path / "out").mkdir()
-    ran = execute((ROOT / page).read_text(), tmp_path)
-    assert ran > 0
+    _execute_page(page, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("page", LONG, ids=lambda page: Path(page).stem)
+def test_slice_of_pages_that_take_longer(page: str, tmp_path: Path) -> None:
+    _execute_page(page, tmp_path)
 
 
 def test_fences_of_the_pages_are_of_a_known_kind() -> None:

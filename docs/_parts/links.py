@@ -1,4 +1,4 @@
-"""Links of documents that stand elsewhere in the repository, made to fit the page of the site that shows them."""
+"""Links of documents that stand elsewhere in the repository, made to fit the page that shows them."""
 
 from __future__ import annotations
 

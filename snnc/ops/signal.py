@@ -32,7 +32,7 @@ class SpikeTrain:
     """One window of T time-steps of spikes.
 
     Attributes:
-        patterns: Spikes in {-1, 0, 1}, int8, shape ``(T, *shape)``; step 1 (the most significant) comes first.
+        patterns: Spikes in {-1, 0, 1}, int8, shape ``(T, *shape)``; step 1, the most significant, first.
         book: The code that the patterns belong to.
         dtype: Element type of the packed codes.
     """
