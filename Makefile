@@ -29,8 +29,8 @@ $(VENV)/full: $(VENV)/core
 	@$(PIP) hatchling --editable '.[test,torch,docs]'
 	@touch $@
 
-demo: $(VENV)/core ## convert a trained network, run it in three ways, verify and measure it
-	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
+demo: $(VENV)/core ## convert a trained network, run it in three ways, verify and measure it; DEMO=ge2mst: a transformer
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh $(DEMO)
 
 lint: $(VENV)/full ## ruff and mypy --strict
 	$(BIN)/ruff check .

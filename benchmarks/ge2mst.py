@@ -97,16 +97,10 @@ def plot(table: dict[str, dict[str, dict[str, float]]], title: str) -> str:
 
 def images_of(options: argparse.Namespace) -> tuple[Any, Any]:
     """Return test images as the networks take them, and labels."""
-    from cifar10 import DEVIATION, MEAN
-    from train import load
-
-    from snnc.train import Arrays
-
-    images, labels = load(options, "test")
-    scale: dict[str, Any] = {"mean": MEAN, "deviation": DEVIATION} if options.data_set == "cifar10" else {}
-    data = Arrays(images, labels, **scale)
     import torch
+    from timed import load
 
+    data = load(argparse.Namespace(**vars(options), shift=0), "test", 2)
     inputs, truth = data.batch(torch.arange(min(options.images, len(data))), None)
     return inputs.contiguous().numpy(), truth.numpy()
 
@@ -261,8 +255,8 @@ def main() -> int:
         path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
     note = (
         "Trained for the processor time stated, a small part of what such networks need: the accuracies show "
-        "that training works and that conversion loses nothing, not how good the architecture is. LIF: "
-        "backpropagation through 4 steps, global attention. At 224 x 224: random weights and images. "
+        "that training works and that conversion loses nothing, not how good the architecture is. "
+        "Fashion-MNIST: `--size small`. At 224 x 224: random weights and images. "
         f"{processor()}; `python examples/04_ge2mst/train.py`, "
         "`python benchmarks/ge2mst.py --runs RUNS --full-size`."
     )

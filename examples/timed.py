@@ -26,7 +26,7 @@ from training import record
 import snnc
 from snnc.train import Arrays, FitOptions, accuracy, fit
 
-__all__ = ["Build", "arguments", "train"]
+__all__ = ["Build", "arguments", "load", "train"]
 
 Build = Callable[[argparse.Namespace, tuple[int, ...]], nn.Module]
 _PROBE = 16  # steps to measure the speed with
@@ -73,7 +73,8 @@ def _mnist(options: argparse.Namespace, split: str) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(images.copy()).unsqueeze(1), torch.from_numpy(labels.astype(np.int64))
 
 
-def _load(options: argparse.Namespace, split: str, border: int) -> Arrays:
+def load(options: argparse.Namespace, split: str, border: int) -> Arrays:
+    """Return a split of the data set that the options name, images of 28 x 28 with a border of zeros."""
     scale: dict[str, Any] = {"shift": options.shift, "mirror": options.data_set != "mnist5k"}
     if options.data_set == "cifar10":
         images, labels = cifar10(options.data, split)
@@ -123,7 +124,7 @@ def train(
     """
     torch.set_num_threads(options.threads)
     try:
-        train, test = (_load(options, split, border) for split in ("train", "test"))
+        train, test = (load(options, split, border) for split in ("train", "test"))
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return None
@@ -148,7 +149,7 @@ def train(
     total = per_epoch * epochs
     wall = time.perf_counter()
     # In parts, so that the time spent is known when a run is cut.
-    part = max(1, min(per_epoch, 200))
+    part = max(1, min(per_epoch, 20))
     for stop in range(part * (plan["done"] // part) + part, total + part, part):
         start = time.process_time()
         more = {"statistics": 4_000, "log_steps": 20, "evaluate_epochs": 0, "stop_after": min(stop, total)}

@@ -33,8 +33,18 @@ QUICK: dict[str, Any] = {
 }
 
 
-def build(variant: str, channels: int, classes: int = 10, timesteps: int = 4, groups: int = 2) -> nn.Module:
-    """Build a network of `QUICK`'s size.
+SIZES = {"quick": QUICK, "small": SMALL}
+
+
+def build(
+    variant: str,
+    channels: int,
+    classes: int = 10,
+    timesteps: int = 4,
+    groups: int = 2,
+    size: str = "quick",
+) -> nn.Module:
+    """Build a network.
 
     Args:
         variant: ``expg``; ``float``: ReLU, or nothing where codes are signed; ``lif``: `Spikformer`.
@@ -42,10 +52,17 @@ def build(variant: str, channels: int, classes: int = 10, timesteps: int = 4, gr
         classes: Number of logits.
         timesteps: T.
         groups: G of ExpG.
+        size: ``quick`` or ``small``, of the Ge2mS-T.
     """
     if variant == "lif":
         return Spikformer(channels, classes, timesteps)
-    choices = {**QUICK, "channels": channels, "classes": classes, "timesteps": timesteps, "groups": groups}
+    choices = {
+        **SIZES[size],
+        "channels": channels,
+        "classes": classes,
+        "timesteps": timesteps,
+        "groups": groups,
+    }
     return Ge2mST(Architecture(**choices), activation=float_activation if variant == "float" else None)
 
 

@@ -23,6 +23,7 @@ def main() -> int:
     parser = arguments(__doc__, ("expg", "float", "lif"), 12)
     parser.add_argument("--timesteps", type=int, default=4)
     parser.add_argument("--groups", type=int, default=2)
+    parser.add_argument("--size", choices=("quick", "small"), default="quick")
     options = parser.parse_args()
     code = f"_t{options.timesteps}g{options.groups}" if options.variant == "expg" else ""
     code = f"_t{options.timesteps}" if options.variant == "lif" else code
@@ -31,7 +32,11 @@ def main() -> int:
         options,
         name,
         lambda options, shape: build(
-            options.variant, shape[0], timesteps=options.timesteps, groups=options.groups
+            options.variant,
+            shape[0],
+            timesteps=options.timesteps,
+            groups=options.groups,
+            size=options.size,
         ),
         border=2,
         export=options.variant != "lif",

@@ -14,14 +14,17 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "benchmarks")]
 
-import torch
-from timed import arguments, train
-from torch import nn
+import torch  # noqa: E402
+from report import processor, write_section  # noqa: E402
+from timed import arguments, train  # noqa: E402
+from torch import nn  # noqa: E402
 
-from snnc.nn import AdaptiveTransformer, BSViT
+from snnc.nn import AdaptiveTransformer, BSViT  # noqa: E402
 
 BAND = (0.05, 0.15)
 
@@ -59,6 +62,22 @@ def rates(network: AdaptiveTransformer, images: torch.Tensor) -> dict[str, objec
     }
 
 
+def write(name: str, result: dict[str, Any]) -> None:
+    """Write the firing rates of a run into benchmarks/RESULTS.md."""
+    lines = ["| layer | firing rate |", "| --- | --- |"]
+    lines += [f"| {layer} | {rate} % |" for layer, rate in result["rate_of_layers"].items()]
+    lines += [f"| mean of the layers | {result['rate_of_all']} % |", ""]
+    said = (
+        f"{name}: spikes a neuron and time-step on {result['rate_images']:,} test images; "
+        f"{result['channels_in_band']} % of {result['channels']} channels lie between 5 and 15 %. Trained on "
+        f"{result['samples_seen']:,} samples, {result['cpu_minutes']} minutes of processor time; "
+        f"{result['accuracy']} % of {result['test_images']:,} test images right. {processor()}; "
+        "`python examples/05_siblings/train.py --variant adaptive`."
+    )
+    lines.append(said)
+    write_section(ROOT / "benchmarks" / "RESULTS.md", "Thresholds that adapt: firing rates", lines)
+
+
 def main() -> int:
     """Train one variant; return the exit status."""
     parser = arguments(__doc__, ("bsvit", "adaptive"), 8)
@@ -78,6 +97,7 @@ def main() -> int:
         results = json.loads(path.read_text())
         results[name] |= rates(network, test.batch(torch.arange(2000), None)[0])
         path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        write(name, results[name])
         print({key: value for key, value in results[name].items() if "rate" in key or "channels" in key})
     return 0
 

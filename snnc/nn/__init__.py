@@ -16,6 +16,7 @@ from snnc.nn.expg import ExpG
 from snnc.nn.grouping import dilated_groups, from_dilated_groups, from_window_groups, window_groups
 from snnc.nn.neurons import LIF, BurstNeuron, Unrolled, lif_activation
 from snnc.nn.schedule import Schedule, reestimate_batch_norm, set_progress
+from snnc.nn.softmax import grouped_softmax_attention
 from snnc.nn.temporal import (
     GroupedChannelAttention,
     from_temporal_groups,
@@ -56,6 +57,7 @@ __all__ = [
     "from_temporal_groups",
     "from_window_groups",
     "from_windows",
+    "grouped_softmax_attention",
     "lif_activation",
     "reestimate_batch_norm",
     "set_progress",

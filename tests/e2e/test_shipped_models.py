@@ -13,6 +13,7 @@ import pytest
 from snnc.arrays import read_arrays
 from snnc.compile import ConvertOptions, convert
 from snnc.cost import measure
+from snnc.cost.audit import audit
 from snnc.debug.verify import VerifyReport, verify
 from snnc.ir import Model
 from snnc.runtimes import create
@@ -84,3 +85,11 @@ def test_no_neuron_spikes_more_than_its_groups(name: str, groups: int, sample: d
     assert all(layer.groups == groups for layer in report.neuron_layers)
     assert 0 < report.spikes_per_neuron < groups
     assert 0 < report.sops < report.sop_bound
+
+
+def test_the_shipped_ge2ms_t_runs_alike_everywhere(sample: dict[str, Any]) -> None:
+    images = np.pad(sample["x"][:2], ((0, 0), (0, 0), (2, 2), (2, 2)))
+    conversion = convert(MODELS / "fashion_ge2mst_t4g2.onnx")
+    report = verify(MODELS / "fashion_ge2mst_t4g2.onnx", conversion.model, {"x": images})
+    assert all(entry.mismatches == 0 for entry in report.agreements) and len(report.agreements) == 6
+    assert audit(conversion.model).clean
