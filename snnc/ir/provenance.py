@@ -30,8 +30,11 @@ def keep_provenance(model: ir.Model) -> None:
     for value in (*model.graph.inputs, *model.graph.initializers.values()):
         value.metadata_props.clear()
         value.doc_string = None
-        if value.const_value is not None:
-            value.const_value.metadata_props.clear()
-            value.const_value.doc_string = None
+        held = value.const_value
+        if held is not None:
+            held.metadata_props.clear()
+            if held.doc_string:
+                # Tensors that were read from a file cannot be changed.
+                value.const_value = ir.Tensor(held.numpy(), dtype=held.dtype, name=held.name)
     model.graph.metadata_props.clear()
     model.graph.doc_string = None
