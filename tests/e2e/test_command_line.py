@@ -143,5 +143,6 @@ def test_full_disk_leaves_no_partial_file(home: Path) -> None:
         check=False,
     )
     assert done.returncode == 6, done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: SNN603: file 'g4.snn.onnx'")
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and errors[0].startswith("error: SNN603: file 'g4.snn.onnx'")
     assert sorted(home.iterdir()) == before

@@ -63,8 +63,9 @@ def interface(path: Path) -> list[tuple[str, int, list[int | str]]]:
 
 
 def test_both_networks_are_shipped_with_three_group_counts() -> None:
-    assert len(SHIPPED) == 6
-    assert {name.rsplit("_", 1)[1] for name in SHIPPED} == {"t4g1", "t4g2", "t4g4"}
+    for network in ("fashion_cnn", "fashion_transformer"):
+        counts = {name.rsplit("_", 1)[1] for name in SHIPPED if name.startswith(network)}
+        assert counts == {"t4g1", "t4g2", "t4g4"}
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -119,7 +119,7 @@ def test_zip_bomb(tmp_path):
         (b"hello world", "SNN331"),
         (b"\x93NUMPY\x09\x00", "SNN331"),
         (b"\x93NUMPY\x01\x00\x05\x00{bad", "SNN331"),
-        (header("(-1,)") + b"\0" * 4, "SNN332"),
+        (header("(-1,)") + b"\0" * 4, "SNN331"),
         (b"PK\x03\x04 truncated", "SNN331"),
     ],
 )
