@@ -150,11 +150,12 @@ def _dropped(chain: Chain, steps: ExactArray, bits: int) -> ExactArray:
     """
     kind = chain.membrane()
     while bits and kind is not None:
-        reach = np.maximum(np.abs(kind.low), np.abs(kind.high)) + abs(kind.bias / kind.step)
-        room = _each(reach, lambda most: max(0, _INTEGER_BITS - int(most).bit_length()))
-        room = np.broadcast_to(room, np.broadcast_shapes(room.shape, steps.shape))
-        kept = tuple(axis for axis, size in enumerate(steps.shape) if size == 1)
-        room = room.min(axis=kept, keepdims=True)
+        # In float64: a bit more or less of room does not matter.
+        reach = np.maximum(np.abs(kind.low), np.abs(kind.high)).astype(np.float64)
+        reach = reach + np.abs((kind.bias / kind.step).astype(np.float64))
+        reach = np.broadcast_to(reach, np.broadcast_shapes(reach.shape, steps.shape))
+        alike = tuple(axis for axis, size in enumerate(steps.shape) if size == 1)
+        room = np.maximum(0, _INTEGER_BITS - np.frexp(reach.max(axis=alike, keepdims=True))[1])
         ratios = steps / min(steps.reshape(-1).tolist())
         wanted = _each(ratios, lambda ratio: floor(log2(ratio)))
         shifts = np.minimum(wanted, room)
