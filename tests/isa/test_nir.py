@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-nir = pytest.importorskip("nir")
+nir = pytest.importorskip("nir", reason="nir is an optional extra of snnc")
 
 from snnc.cli.group import cli  # noqa: E402
 from snnc.compile import ConvertOptions, convert  # noqa: E402

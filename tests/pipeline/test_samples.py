@@ -192,7 +192,7 @@ def test_a_wrong_late_sample_is_counted_from_the_first(x):
 
 @pytest.fixture
 def pictures(tmp_path):
-    image = pytest.importorskip("PIL.Image")
+    image = pytest.importorskip("PIL.Image", reason="needs Pillow")
     random = np.random.default_rng(0)
     folder = tmp_path / "pictures"
     (folder / "class").mkdir(parents=True)
