@@ -62,7 +62,9 @@ def main() -> int:
                     f"| {row['agreement']:.1f} % | {row['decibel']:.1f} | {row['seconds_converting']} |"
                 )
                 say(lines[-1])
-    lines += ["", f"- machine: {processor()}", f"- command: `{COMMAND} --images {options.images}`"]
+    asked = f"--networks {' '.join(options.networks)} --images {options.images}"
+    command = f"{COMMAND} {asked} --calibration {options.calibration}"
+    lines += ["", f"- machine: {processor()}", f"- command: `{command}`"]
     write_section(Path(__file__).resolve().parent / "RESULTS.md", "Reconstruction of weights", lines)
     return int(not clean)
 
