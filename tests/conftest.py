@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -398,3 +403,23 @@ def in_float64_fixture() -> Callable[[Model, Feeds], dict[str, Array]]:
 @pytest.fixture(scope="session", name="near_tie")
 def near_tie_fixture() -> type[Exception]:
     return NearTie
+
+
+@pytest.fixture(scope="session")
+def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel of this tree, built by hatchling's own command, once for all processes of a test run."""
+    if find_spec("hatchling") is None:
+        pytest.skip("the build backend hatchling is not installed here; `make test` has it")
+    base = tmp_path_factory.getbasetemp()
+    # Each process of pytest-xdist has a folder of its own within one that they share.
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "wheel-of-this-tree"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not list(folder.glob("*.whl")):
+            command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+            root = Path(__file__).resolve().parents[1]
+            done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = folder.glob("*.whl")
+    return wheel

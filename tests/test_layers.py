@@ -77,10 +77,11 @@ FILES = list(sources())
 
 def imports(path: Path) -> Iterator[tuple[int, str, bool]]:
     """Yield (line, module, whether only for the type checker) of every import statement, nested ones too."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
     typing_only = {
         id(node)
-        for branch in ast.walk(tree)
+        for branch in (ast.walk(tree) if "TYPE_CHECKING" in text else ())
         if isinstance(branch, ast.If) and "TYPE_CHECKING" in ast.dump(branch.test)
         for statement in branch.body
         for node in ast.walk(statement)

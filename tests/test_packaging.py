@@ -6,37 +6,16 @@ import configparser
 import subprocess
 import sys
 import zipfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-needs_hatchling = pytest.mark.skipif(
-    find_spec("hatchling") is None, reason="the build backend hatchling is not installed here"
-)
-
-
-def build(folder: Path, target: str) -> Path:
-    """Build a wheel or sdist of this tree with hatchling's own command, into ``folder``."""
-    done = subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (archive,) = folder.iterdir()
-    return archive
-
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    if find_spec("hatchling") is None:
-        pytest.skip("the build backend hatchling is not installed here")
-    with zipfile.ZipFile(build(tmp_path_factory.mktemp("wheel"), "wheel")) as archive:
+def wheel(wheel_file):
+    with zipfile.ZipFile(wheel_file) as archive:
         yield archive
 
 
@@ -96,11 +75,9 @@ def test_torch_is_an_extra_and_pulls_nothing_else_in(wheel):
             assert "extra == 'torch'" in line
 
 
-@needs_hatchling
-def test_wheel_runs_from_another_folder(tmp_path):
+def test_wheel_runs_from_another_folder(wheel_file, tmp_path):
     """Unpacked wheel, empty folder, no checkout on the path: the command and all packages work."""
-    archive = build(tmp_path / "dist", "wheel")
-    with zipfile.ZipFile(archive) as content:
+    with zipfile.ZipFile(wheel_file) as content:
         content.extractall(tmp_path / "site")
     (tmp_path / "empty").mkdir()
     code = (

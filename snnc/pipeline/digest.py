@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,49 +47,51 @@ class GraphDigest:
         Returns:
             64 hexadecimal digits.
         """
-        digest = hashlib.sha256()
         self._current = {}
-        for line in self._model(model):
-            digest.update(line.encode("utf-8", "surrogatepass"))
-            digest.update(b"\n")
+        # All lines at once: this runs after every pass, and generators within generators are slow.
+        lines = [f"model {sorted(model.metadata_props.items())}"]
+        self._graph(model.graph, lines)
+        for identifier, function in sorted(model.functions.items(), key=lambda item: str(item[0])):
+            lines += [
+                f"function {identifier} {sorted(function.opset_imports.items())}",
+                f"attributes {sorted((name, _plain(attr)) for name, attr in function.attributes.items())}",
+                f"in {[value.name for value in function.inputs]}",
+            ]
+            for node in function:
+                self._node(node, lines)
+            lines.append(f"out {[value.name for value in function.outputs]}")
         # Only tensors that are still in the graph are kept alive by the cache.
         self._seen = self._current if self._remember else {}
-        return digest.hexdigest()
+        lines.append("")
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
-    def _model(self, model: Model) -> Iterable[str]:
-        yield f"model {sorted(model.metadata_props.items())}"
-        yield from self._graph(model.graph)
-        for identifier, function in sorted(model.functions.items(), key=lambda item: str(item[0])):
-            yield f"function {identifier} {sorted(function.opset_imports.items())}"
-            yield f"attributes {sorted((name, _plain(attr)) for name, attr in function.attributes.items())}"
-            yield f"in {[value.name for value in function.inputs]}"
-            for node in function:
-                yield from self._node(node)
-            yield f"out {[value.name for value in function.outputs]}"
-
-    def _graph(self, graph: Graph) -> Iterable[str]:
-        yield f"graph {graph.name!r} {sorted(graph.opset_imports.items())}"
-        yield from (f"in {_typed(value)}" for value in graph.inputs)
+    def _graph(self, graph: Graph, lines: list[str]) -> None:
+        lines.append(f"graph {graph.name!r} {sorted(graph.opset_imports.items())}")
+        lines += [f"in {_typed(value)}" for value in graph.inputs]
         for name, value in sorted(graph.initializers.items()):
             content = self._tensor(value.const_value) if value.const_value is not None else "nothing"
-            yield f"weight {name!r} {_typed(value)} {content}"
+            lines.append(f"weight {name!r} {_typed(value)} {content}")
         for node in graph:
-            yield from self._node(node)
-        yield from (f"out {_typed(value)}" for value in graph.outputs)
+            self._node(node, lines)
+        lines += [f"out {_typed(value)}" for value in graph.outputs]
 
-    def _node(self, node: Node) -> Iterable[str]:
+    def _node(self, node: Node, lines: list[str]) -> None:
         inputs = [None if value is None else value.name for value in node.inputs]
-        yield f"node {node.domain!r} {node.op_type!r} {node.overload!r} {node.name!r} {inputs}"
-        yield from (f"gives {_typed(value)}" for value in node.outputs)
-        yield f"metadata {sorted(node.metadata_props.items())}"
+        lines.append(f"node {node.domain!r} {node.op_type!r} {node.overload!r} {node.name!r} {inputs}")
+        lines += [f"gives {_typed(value)}" for value in node.outputs]
+        notes = node.metadata_props
+        lines.append(f"metadata {sorted(notes.items())}" if notes else "metadata []")
+        if not node.attributes:
+            return
         for name, attr in sorted(node.attributes.items()):
-            if isinstance(attr.value, Graph):
-                yield f"subgraph {name!r}"
-                yield from self._graph(attr.value)
-            elif hasattr(attr.value, "numpy"):
-                yield f"attribute {name!r} {self._tensor(attr.value)}"
+            content = attr.value
+            if isinstance(content, Graph):
+                lines.append(f"subgraph {name!r}")
+                self._graph(content, lines)
+            elif hasattr(content, "numpy"):
+                lines.append(f"attribute {name!r} {self._tensor(content)}")
             else:
-                yield f"attribute {name!r} {self._listed(attr)}"
+                lines.append(f"attribute {name!r} {self._listed(attr)}")
 
     def _listed(self, attr: Attr) -> str:
         """Return the text of an attribute; long lists are hashed, once for as long as the object stays."""

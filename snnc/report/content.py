@@ -142,6 +142,8 @@ def build(
     count = sample_count(arrays)
     if labels is not None and len(labels) != count:
         raise InputError("SNN339", f"there are {len(labels)} labels for {count} samples")
+    # What cannot be read is refused before anything is measured.
+    told = from_dump(dump) if dump is not None else None
     few = {name: array[: plan.samples] for name, array in arrays.items()}
     modules = Modules(model, origin)
     content: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "title": _name(converted)}
@@ -161,7 +163,7 @@ def build(
     content["accuracy"] = scores
     content["verification"] = _verified(source, converted, arrays, labels, plan, say)
     say("passes")
-    content["passes"] = _passes(model, source, dump)
+    content["passes"] = told if told is not None else _passes(model, source)
     content["spikes"] = [{**layer.to_dict(), "block": modules.of(layer.tensor)} for layer in layers]
     content["cost"] = _cost(cost, modules)
     content["trade_off"] = _trade_off(model, source, few, expected, labels, plan, say)
@@ -278,11 +280,7 @@ def _against_oracle(report: VerifyReport) -> dict[str, Any]:
     }
 
 
-def _passes(
-    model: Model, source: str | os.PathLike[str] | None, dump: str | os.PathLike[str] | None
-) -> dict[str, Any]:
-    if dump is not None:
-        return from_dump(dump)
+def _passes(model: Model, source: str | os.PathLike[str] | None) -> dict[str, Any]:
     if source is None:
         return from_file(model)
     try:

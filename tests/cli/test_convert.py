@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from snnc import ir
 from snnc.arrays import read_arrays
+from snnc.cli.group import cli
 
 SOURCES = Path(__file__).resolve().parents[1] / "sources"
 
@@ -29,9 +31,18 @@ def folder(home):
     return home
 
 
+@pytest.fixture(scope="module")
+def content_of_cnn(tmp_path_factory):
+    """What ``snnc convert cnn.onnx`` writes, once for all tests that read it."""
+    place = tmp_path_factory.mktemp("converted")
+    shutil.copy(SOURCES / "qcfs_dynamo.onnx", place / "cnn.onnx")
+    assert CliRunner().invoke(cli, ["convert", f"{place}/cnn.onnx", "--quiet"]).exit_code == 0
+    return (place / "cnn.snn.onnx").read_bytes()
+
+
 @pytest.fixture
-def converted(folder, snnc):
-    assert snnc("convert", "cnn.onnx", "--quiet").exit_code == 0
+def converted(folder, content_of_cnn):
+    (folder / "cnn.snn.onnx").write_bytes(content_of_cnn)
     return folder / "cnn.snn.onnx"
 
 

@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from snnc.cli.group import cli
 
 SOURCES = Path(__file__).resolve().parents[1] / "sources"
 
@@ -20,40 +23,49 @@ def folder(home):
 
 
 def run(words, data=b""):
-    child = [sys.executable, "-m", "snnc", *words]
-    return subprocess.run(child, input=data, capture_output=True, check=False, timeout=300)
+    """Run the command line with bytes on stdin; one test does it in a process of its own."""
+    return CliRunner().invoke(cli, words, input=data)
+
+
+def test_a_process_gives_the_bytes_of_a_file(folder, snnc):
+    assert snnc("convert", "cnn.onnx", "-o", "file.onnx").exit_code == 0
+    data = (folder / "cnn.onnx").read_bytes()
+    child = [sys.executable, "-m", "snnc", "convert", "-", "-o", "-"]
+    done = subprocess.run(child, input=data, capture_output=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (folder / "file.onnx").read_bytes()
 
 
 def test_a_pipe_gives_the_bytes_of_a_file(folder, snnc):
     assert snnc("convert", "cnn.onnx", "-o", "file.onnx").exit_code == 0
     wanted = (folder / "file.onnx").read_bytes()
     before = sorted(path.name for path in folder.iterdir())
-    for words in (["-", "-o", "-"], ["-"], ["cnn.onnx", "-o", "-", "--quiet"]):
+    for words in (["-"], ["cnn.onnx", "-o", "-", "--quiet"]):
         done = run(["convert", *words], (folder / "cnn.onnx").read_bytes())
-        assert done.returncode == 0, done.stderr
-        assert done.stdout == wanted, words
-        assert (done.stderr == b"") == ("--quiet" in words)
+        assert done.exit_code == 0, done.stderr
+        assert done.stdout_bytes == wanted, words
+        assert (done.stderr == "") == ("--quiet" in words)
     assert sorted(path.name for path in folder.iterdir()) == before
     done = run(["convert", "-", "-o", "piped.onnx"], (folder / "cnn.onnx").read_bytes())
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert (folder / "piped.onnx").read_bytes() == wanted
 
 
 @pytest.mark.parametrize(
     ("words", "data", "code", "text"),
     [
-        (["-", "-o", "-"], b"", 3, b"SNN302: file '-'"),
-        (["-", "-o", "-"], b"<html>", 3, b"HTML page"),
-        (["-", "-o", "-", "--json"], b"", 2, b"SNN257"),
-        (["missing.onnx", "-o", "-"], b"", 3, b"SNN301"),
+        (["-", "-o", "-"], b"", 3, "SNN302: file '-'"),
+        (["-", "-o", "-"], b"<html>", 3, "HTML page"),
+        (["-", "-o", "-", "--json"], b"", 2, "SNN257"),
+        (["missing.onnx", "-o", "-"], b"", 3, "SNN301"),
     ],
 )
 def test_a_refused_stream_gives_no_byte(folder, words, data, code, text):
     done = run(["convert", *words], data)
-    assert done.returncode == code, done.stderr
+    assert done.exit_code == code, done.stderr
     assert text in done.stderr
-    assert b"snnc-" not in done.stderr
-    assert "--json" in words or done.stdout == b""
+    assert "snnc-" not in done.stderr
+    assert "--json" in words or done.stdout_bytes == b""
 
 
 def test_a_converted_file_repeats_its_own_conversion(folder, snnc):

@@ -6,8 +6,6 @@ import base64
 import hashlib
 import json
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 
 import jsonschema
@@ -129,20 +127,26 @@ def test_names_are_only_text(hostile, case):
         assert "49" not in re.findall(r"too\W+(\d+)", text)
 
 
-def run(folder, *arguments):
-    command = [sys.executable, "-m", "snnc", "report", *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run ``snnc report`` in a folder of its own."""
+    from click.testing import CliRunner
+
+    from snnc.cli.group import cli
+
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(cli, ["report", *map(str, arguments)])
 
 
-def test_the_command_writes_page_json_and_traces(case, tmp_path):
+def test_the_command_writes_page_json_and_traces(case, tmp_path, run):
     from pathlib import Path
 
     np.savez(tmp_path / "x.npz", **case.samples)
     np.save(tmp_path / "y.npy", case.labels)
     arguments = [case.converted, "--data", "x.npz", "--labels", "y.npy", "--source", case.source, "--json"]
     arguments += ["-o", "r.html", "--trace", "s.npz", "--measured", 4, "--verified", 1, "--trade-off", "none"]
-    done = run(tmp_path, *arguments)
-    assert done.returncode == 0, done.stderr
+    done = run(*arguments)
+    assert done.exit_code == 0, done.stderr
     document = json.loads(done.stdout)
     schemas = Path(__file__).resolve().parents[2] / "snnc" / "cli" / "schemas"
     jsonschema.validate(document, json.loads((schemas / "report.json").read_text()))
@@ -151,8 +155,8 @@ def test_the_command_writes_page_json_and_traces(case, tmp_path):
     assert str(tmp_path) not in (tmp_path / "r.html").read_text() + (tmp_path / "r.json").read_text()
     with np.load(tmp_path / "s.npz") as traces:
         assert {array.shape[0] for array in traces.values()} == {4}
-    again = run(tmp_path, *arguments)
-    assert again.returncode == 2
+    again = run(*arguments)
+    assert again.exit_code == 2
     assert "SNN230" in again.stderr
 
 
@@ -166,14 +170,14 @@ def test_the_command_writes_page_json_and_traces(case, tmp_path):
         (["--data", "x.npz", "--dump", "empty"], 3, "SNN301"),
     ],
 )
-def test_refusals_leave_nothing(case, tmp_path, arguments, code, text):
+def test_refusals_leave_nothing(case, tmp_path, run, arguments, code, text):
     np.savez(tmp_path / "x.npz", **case.samples)
     np.save(tmp_path / "three.npy", case.labels[:3])
     (tmp_path / "empty").mkdir()
     before = sorted(path.name for path in tmp_path.iterdir())
     output = [] if "-o" in arguments else ["-o", "r.html"]
-    done = run(tmp_path, case.converted, *arguments, *output, "--measured", 2, "--verified", 2)
-    assert done.returncode == code, done.stderr
+    done = run(case.converted, *arguments, *output, "--measured", 2, "--verified", 2)
+    assert done.exit_code == code, done.stderr
     assert text in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 

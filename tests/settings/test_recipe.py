@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from snnc.errors import SnncError
@@ -32,6 +32,8 @@ def one_value(setting: Setting) -> st.SearchStrategy[Any]:
     return st.sampled_from(texts[setting.name]) if setting.name in texts else st.text(min_size=1)
 
 
+# How fast values are drawn says nothing about recipes, only how busy the machine is.
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_round_trip(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     values = {}

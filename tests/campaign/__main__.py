@@ -1,0 +1,143 @@
+"""The differential campaign: thousands of drawn networks through all passes and runtimes.
+
+python -m tests.campaign --out FOLDER [--shard 1/4] [--only FAMILY] [--share 0.1]    draws and compares
+python -m tests.campaign --out FOLDER --mutants [--shard 1/4]                        metamorphic relations
+python -m tests.campaign --out FOLDER --summary [--json FILE]                        what came of it
+
+Each network is one line of a file in FOLDER; a run that was stopped goes on where it was. A line names family
+and seed, which give the same network again: ``python -m tests.campaign --again 'dialects' 17``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.campaign.judge import FAMILIES, judge
+from tests.campaign.mutants import MUTANTS, relations
+
+#: Networks of each family: 10,000 of what networks hold, 2,000 of anything.
+PLAN = {
+    "float tokens": 2500,
+    "float images": 2500,
+    "dialects": 3000,
+    "coded tokens": 1000,
+    "coded images": 1000,
+    "soup": 2000,
+}
+#: Networks that every relation is tried on.
+MUTATED = 500
+
+
+def planned(share: float, only: str | None) -> list[tuple[str, int]]:
+    """Families and seeds, mixed, so that any part of a campaign says something of all."""
+    entries = [
+        (seed / count, family, seed)
+        for family, count in PLAN.items()
+        if only in (None, family)
+        for seed in range(round(count * share))
+    ]
+    return [(family, seed) for _, family, seed in sorted(entries)]
+
+
+def lines(folder: Path, stem: str) -> Iterator[dict[str, Any]]:
+    """Verdicts of all shards, each once."""
+    for path in sorted(folder.glob(f"{stem}*.jsonl")):
+        for line in path.read_text().splitlines():
+            # The last line of a run that was killed may be half.
+            if line.endswith("}"):
+                yield json.loads(line)
+
+
+def run(folder: Path, stem: str, work: list[tuple[str, int]], shard: tuple[int, int]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    done = {(entry["family"], entry.get("seed", 0)) for entry in lines(folder, stem)}
+    part, parts = shard
+    path = folder / f"{stem}-{part}-of-{parts}.jsonl"
+    with path.open("a") as stream:
+        for family, seed in work[part - 1 :: parts]:
+            if (family, seed) in done:
+                continue
+            if stem == "mutants":
+                verdict = judge(family, seed, lambda seed, family=family: relations(family, seed))  # type: ignore[misc]
+            else:
+                verdict = judge(family, seed)
+            stream.write(json.dumps(verdict.to_json()) + "\n")
+            stream.flush()
+            if verdict.kind in ("wrong", "crash"):
+                print(f"{verdict.kind}: {family} {seed}: {verdict.text}", flush=True)
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """Counts of everything, by family."""
+    rows: dict[str, Any] = {}
+    for stem in ("drawn", "mutants"):
+        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        refusals: dict[str, Counter[str]] = defaultdict(Counter)
+        found: list[dict[str, Any]] = []
+        decibels: dict[str, list[float]] = defaultdict(list)
+        for entry in lines(folder, stem):
+            family = entry["family"]
+            counts[family]["networks"] += 1
+            counts[family][entry["kind"]] += 1
+            counts[family]["samples"] += entry.get("samples", 0)
+            counts[family]["edges"] += entry.get("edges", 0)
+            counts[family]["seconds"] += entry.get("seconds", 0)
+            if entry["kind"] == "refused":
+                refusals[family][entry["text"]] += 1
+            if entry["kind"] in ("wrong", "crash"):
+                found.append(entry)
+            if entry.get("decibel") is not None:
+                decibels[family].append(entry["decibel"])
+        rows[stem] = {
+            family: {
+                **{key: round(value) for key, value in counts[family].items()},
+                "refusals": dict(refusals[family].most_common()),
+                **({"least_db": min(decibels[family])} if decibels[family] else {}),
+            }
+            for family in sorted(counts)
+        }
+        rows[f"{stem}_found"] = found
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("out/campaign"))
+    parser.add_argument("--shard", default="1/1")
+    parser.add_argument("--only", choices=list(FAMILIES))
+    parser.add_argument("--share", type=float, default=1.0)
+    parser.add_argument("--mutants", action="store_true")
+    parser.add_argument("--summary", action="store_true")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--again", nargs=2, metavar=("FAMILY", "SEED"))
+    chosen = parser.parse_args()
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if chosen.again:
+        family, seed = chosen.again[0], int(chosen.again[1])
+        print(relations(family, seed) if chosen.mutants else FAMILIES[family](seed))
+        return
+    if chosen.summary:
+        text = json.dumps(summary(chosen.out), indent=1)
+        if chosen.json:
+            chosen.json.write_text(text + "\n")
+        sys.stdout.write(text + "\n")
+        return
+    part, parts = map(int, chosen.shard.split("/"))
+    if chosen.mutants:
+        work = [(family, seed) for seed in range(MUTATED // len(MUTANTS)) for family in MUTANTS]
+        run(chosen.out, "mutants", work, (part, parts))
+    else:
+        run(chosen.out, "drawn", planned(chosen.share, chosen.only), (part, parts))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,265 @@
+"""What must hold of a drawn network: all runtimes give the oracle's bits, and these are near the source."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx.reference import ReferenceEvaluator
+from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
+
+from snnc.compile import Conversion, ConvertOptions, convert
+from snnc.cost.audit import audit
+from snnc.debug.verify import coded_tensors
+from snnc.errors import InputError, SnncError, UnsupportedError
+from snnc.runtimes import NumpyPacked, NumpyTimestep, OnnxRuntime
+from snnc.runtimes.oracle import QuantisedOracle
+from tests.campaign.coded import images, sequences
+from tests.campaign.dialects import DIALECTS, UNSIGNED, Dressed
+from tests.campaign.floats import Builder
+from tests.campaign.soup import Soup
+from tests.conftest import NearTie, Net, _compare_with_float64, _compare_with_words, same_bits
+
+Array = npt.NDArray[Any]
+LEVELS = ("none", "basic", "extended", "all")
+#: What T = G = 8 reaches on random weights: a wrong rewrite is far below.
+DECIBEL = 20.0
+#: Values of a quantiser nearer than this (relative) to the edge between two codes fall either way in float32.
+EDGE = 1e-5
+SAMPLES = 12
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one network.
+
+    Attributes:
+        family: Who drew it.
+        seed: From what.
+        kind: ``right``, ``refused``, ``wrong`` or ``crash``.
+        text: Code of the refusal, or what is wrong.
+        seconds: Processor time.
+        decibel: Of the first output against the source, if a float network was converted at T = G = 8.
+        edges: Samples with a value on the edge between two codes, which were not compared with the source.
+        samples: Samples compared or left out.
+    """
+
+    family: str
+    seed: int
+    kind: str
+    text: str = ""
+    seconds: float = 0.0
+    decibel: float | None = None
+    edges: int = 0
+    samples: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if value not in ("", None, 0)}
+
+
+def choices(seed: int) -> Callable[[int, int], int]:
+    """Draw from a seed."""
+    return Random(seed).randint
+
+
+def one_of(choose: Callable[[int, int], int], *options: Any) -> Any:
+    return options[choose(0, len(options) - 1)]
+
+
+def everywhere(conversion: Conversion, feeds: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Run oracle, both numpy runtimes, onnxruntime at all levels and the instructions; require equal bits."""
+    taps = coded_tensors(conversion.model)
+    outputs, codes = QuantisedOracle(conversion.quantised).run_batch(feeds, list(taps.values()))
+    expected = {**{name: codes[meant] for name, meant in taps.items()}, **outputs}
+    found = {
+        "numpy": NumpyPacked(conversion.model).run(feeds, list(taps)),
+        "numpy-timestep": NumpyTimestep(conversion.model).run(feeds, list(taps)),
+    }
+    for level in LEVELS:
+        runtime = OnnxRuntime(conversion.model, level, threads=1)  # type: ignore[arg-type]
+        found[f"onnxruntime {level}"] = runtime.run(feeds)
+        if level == "all":
+            found["onnxruntime all, tapped"] = runtime.run(feeds, list(taps))
+    _compare_with_words(conversion.model, feeds, expected)
+    for name, results in found.items():
+        for tensor, array in results.items():
+            same_bits(name, tensor, expected[tensor], array)
+    report = audit(conversion.model)
+    assert report.clean, report
+    for name, array in outputs.items():
+        assert np.isfinite(array).all(), f"{name} is not finite"
+    return outputs, codes
+
+
+def options_of(choose: Callable[[int, int], int]) -> ConvertOptions:
+    """Draw options: half of all at T = G = 8, where the distance to the source says something."""
+    if choose(0, 1):
+        return ConvertOptions(8, 8)
+    timesteps = choose(1, 8)
+    return ConvertOptions(
+        timesteps,
+        choose(1, timesteps),
+        one_of(choose, "interleaved", "contiguous"),
+        weights=one_of(choose, "int8", "int8", "int4", "int6", "int16"),
+        observer=one_of(choose, "mse", "percentile", "entropy"),
+        encode_input=choose(0, 2) == 0,
+        reconstruct=one_of(choose, "none", "none", "biases", "weights"),
+    )
+
+
+def source_outputs(path: Path, feeds: dict[str, Array]) -> list[Array]:
+    settings = SessionOptions()
+    settings.graph_optimization_level = GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
+    settings.log_severity_level = 4
+    session = InferenceSession(path.read_bytes(), settings, providers=["CPUExecutionProvider"])
+    return list(session.run(None, feeds))
+
+
+def decibel(wanted: Array, found: Array) -> float:
+    noise = float(((wanted - found).astype(np.float64) ** 2).sum())
+    power = float((wanted.astype(np.float64) ** 2).sum())
+    return float("inf") if noise == 0 else 10 * float(np.log10(max(power, 1e-30) / noise))
+
+
+def float_network(seed: int, *, tokens: bool) -> dict[str, Any]:
+    """A float network, calibrated: near its source at T = G = 8."""
+    choose = choices(seed)
+    builder = Builder(choose, tokens)
+    proto = builder.build()
+    feeds = builder.samples(24, 1)
+    options = options_of(choose)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.onnx"
+        onnx.save(proto, path)
+        conversion = convert(path, options, calibration=feeds)
+        seen = {name: array[:4] for name, array in feeds.items()}
+        outputs, _ = everywhere(conversion, seen)
+        if options != ConvertOptions(8, 8):
+            return {"samples": 4}
+        (wanted,) = source_outputs(path, seen)
+    (found,) = outputs.values()
+    near = decibel(wanted, found)
+    assert near >= DECIBEL, f"{near:.1f} dB: {builder.log}"
+    return {"decibel": round(min(near, 200.0), 1), "samples": 4}
+
+
+def coded_network(seed: int, *, tokens: bool) -> dict[str, Any]:
+    """A network of codes: float64 gives the very same codes, unless a comparison is too close."""
+    choose = choices(seed)
+    net, partition = (sequences if tokens else images)(choose, Net)
+    feeds = net.feeds(batch=3, spread=one_of(choose, 0.1, 1.0, 30.0))
+    weights = one_of(choose, "int8", "int8", "int4", "int16", "wide")
+    conversion = convert(net.model(), ConvertOptions(weights=weights, partition=partition))
+    outputs, codes = everywhere(conversion, feeds)
+    try:
+        _compare_with_float64(conversion.quantised, feeds, outputs, codes, 1e-4)
+    except NearTie:
+        return {"samples": 3, "edges": 3}
+    return {"samples": 3}
+
+
+def dressed(seed: int, dialect: str, **variant: Any) -> tuple[Dressed, onnx.ModelProto]:
+    choose = choices(seed)
+    tokens, opset = choose(0, 1) == 1, choose(13, 20)
+    made = Dressed(choose, dialect, opset=opset, **variant)
+    return made, made.build(tokens=tokens)
+
+
+def reference(seed: int, *, unsigned: bool, x: Array) -> tuple[Array, Array]:
+    """Outputs in float64, and which samples have a value near the edge between two codes."""
+    made, proto = dressed(seed, "round-clamp", wide=True, unsigned=unsigned)
+    names = [name for name, _, _ in made.rounded]
+    proto.graph.output.extend([onnx.ValueInfoProto(name=name) for name in names])
+    output, *ratios = ReferenceEvaluator(proto).run(None, {"x": x.astype(np.float64)})
+    on_edge = np.zeros(len(x), bool)
+    for (_, low, high), ratio in zip(made.rounded, ratios, strict=True):
+        shifted = ratio if unsigned else ratio + 0.5
+        apart = np.abs(shifted - np.rint(shifted)) / np.maximum(1.0, np.abs(ratio))
+        inside = (shifted > low - 1) & (shifted < high + 2)
+        on_edge |= ((apart < EDGE) & inside).reshape(len(x), -1).any(axis=1)
+    return np.asarray(output), on_edge
+
+
+def samples_of(made: Dressed, count: int = SAMPLES) -> Array:
+    return np.random.default_rng(1).standard_normal((count, *made.shape)).astype(np.float32)
+
+
+def dialect_network(seed: int) -> dict[str, Any]:
+    """A quantised network in one dialect: equal to what it means, but for samples on an edge."""
+    dialect = DIALECTS[seed % len(DIALECTS)]
+    unsigned = dialect in UNSIGNED
+    made, proto = dressed(seed, dialect, unsigned=unsigned)
+    x = samples_of(made)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.onnx"
+        onnx.save(proto, path)
+        conversion = convert(path, ConvertOptions())
+        outputs, _ = everywhere(conversion, {"x": x})
+        (found,) = outputs.values()
+        wanted, on_edge = reference(seed, unsigned=unsigned, x=x)
+        compared = [("float64", wanted)]
+        if dialect != "qonnx":
+            compared.append(("source", source_outputs(path, {"x": x})[0]))
+    for what, array in compared:
+        limit = 1e-5 * max(1e-3, float(np.abs(wanted).max()))
+        wrong = (np.abs(found - array) > limit).any(axis=1) & ~on_edge
+        assert not wrong.any(), (
+            f"{dialect}: {int(wrong.sum())} of {len(x)} samples differ from {what} by up to "
+            f"{float(np.abs(found - array)[wrong].max()):.3g} of {float(np.abs(wanted).max()):.3g}"
+        )
+    return {"samples": len(x), "edges": int(on_edge.sum())}
+
+
+def soup_network(seed: int) -> dict[str, Any]:
+    """Operators of ONNX at random: right where it converts."""
+    soup = Soup(choices(seed))
+    feeds = soup.samples(24, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.onnx"
+        onnx.save(soup.build(), path)
+        wanted = source_outputs(path, feeds)[0]
+        if not np.isfinite(wanted).all() or np.abs(wanted).max() > 1e6:
+            return {"text": "not finite"}
+        conversion = convert(path, ConvertOptions(8, 8), calibration=feeds)
+        seen = {name: array[:4] for name, array in feeds.items()}
+        outputs, _ = everywhere(conversion, seen)
+    (found,) = outputs.values()
+    near = decibel(wanted[:4], found)
+    assert near >= DECIBEL, f"{near:.1f} dB: {soup.log}"
+    return {"decibel": round(min(near, 200.0), 1), "samples": 4}
+
+
+FAMILIES: dict[str, Callable[[int], dict[str, Any]]] = {
+    "float tokens": lambda seed: float_network(seed, tokens=True),
+    "float images": lambda seed: float_network(seed, tokens=False),
+    "coded tokens": lambda seed: coded_network(seed, tokens=True),
+    "coded images": lambda seed: coded_network(seed, tokens=False),
+    "dialects": dialect_network,
+    "soup": soup_network,
+}
+
+
+def judge(family: str, seed: int, run: Callable[[int], dict[str, Any]] | None = None) -> Verdict:
+    """Draw, convert and compare one network; whatever happens is a verdict."""
+    begin = time.process_time()
+    kind, found = "right", {}
+    try:
+        found = (run or FAMILIES[family])(seed)
+    except (UnsupportedError, InputError) as error:
+        kind, found = "refused", {"text": error.code}
+    except AssertionError as error:
+        kind, found = "wrong", {"text": str(error)[:500]}
+    except SnncError as error:
+        kind, found = "crash", {"text": f"{error.code}: {error.message}"[:500]}
+    except Exception as error:  # noqa: BLE001 - a crash is a verdict
+        kind, found = "crash", {"text": f"{type(error).__name__}: {error}"[:500]}
+    return Verdict(family, seed, kind, seconds=round(time.process_time() - begin, 3), **found)
