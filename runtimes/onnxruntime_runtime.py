@@ -89,7 +89,8 @@ def open_session(
     onnxruntime = _import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[optimisation])
-    options.log_severity_level = 3
+    # What it has to say it raises; its log would put lines of its own on stderr.
+    options.log_severity_level = 4
     if threads is not None:
         options.intra_op_num_threads = threads
     if native:

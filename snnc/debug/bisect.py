@@ -46,6 +46,8 @@ _FLIPS = 6.0
 #: A tensor that is worse than this share of the threshold, in dB, is spoiled; coarse codes leave 9 dB.
 _SPOILED = 0.8
 _DEFAULTS: Mapping[str, float] = {"claims": 10.0, "sqnr": 10.0, "agreement": 0.9}
+#: What evaluating a graph raises that a pass left in a state that no runtime was made for.
+_BROKEN = (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError)
 #: Accuracy that may be lost unless the user says how much is too much.
 _LOST = 0.02
 
@@ -232,6 +234,11 @@ class _Judge:
             if error.exit_code in (2, 6) or place == 0:
                 raise
             value, good, text = None, False, f"the state cannot be run: {error.message}"
+        except _BROKEN as error:
+            if place == 0:
+                raise
+            text = f"the state cannot be run: {type(error).__name__}: {error}"
+            value, good = None, False
         return Judgement(step.index, step.name, step.semantics, value, good, text)
 
     def locate(self, place: int) -> Place | None:
@@ -248,7 +255,7 @@ class _Judge:
                         self._states[each] = state_of(opened, name, settled=settled)
                 report, state = self._against_previous(place), self._state(place)
                 return locate(report, state.model, step, float_only=state.kind == "float")
-            except SnncError:
+            except (SnncError, *_BROKEN):
                 continue
         return None
 

@@ -1,4 +1,4 @@
-"""A few networks of the campaign, and that it finds what is wrong; the whole: ``python -m tests.campaign``."""
+"""A few networks of the campaign, and that it finds faults; the whole: ``python -m tests.campaign``."""
 
 from __future__ import annotations
 

@@ -14,11 +14,12 @@ import pytest
 from click.testing import CliRunner
 
 from snnc.cli.group import cli
+from snnc.coding import CodeBook
 from snnc.compile import ConvertOptions, convert
 from snnc.debug.bisect import bisect
 from snnc.debug.steps import Recorder, read_dump
 from snnc.errors import InputError, SnncError
-from snnc.ir import Model
+from snnc.ir import Model, attributes
 from snnc.passes.canonical.drop_dead_code import DropDeadCode
 from snnc.passes.canonical.fold_batch_norm import FoldBatchNorm
 from snnc.passes.canonical.fold_constants import FoldConstants
@@ -208,6 +209,53 @@ def dangling(model: Model) -> str | None:
     return None
 
 
+def operator(kind: str, other: str) -> Fault:
+    def apply(model: Model) -> str | None:
+        guilty = node(model, kind)
+        guilty.op_type = other
+        return str(guilty.name)
+
+    return apply
+
+
+def part_of_weight(position: int, change: Callable[[Any], Any]) -> Fault:
+    """Change the numerators (1) or denominators (2) of the first weight."""
+    return weight_of("Weight", position, change)
+
+
+def book_of_quantiser(change: Callable[[CodeBook], CodeBook], last: bool = False) -> Fault:
+    def apply(model: Model) -> str | None:
+        guilty = node(model, "Quantise", last=last)
+        held = attributes(guilty)
+        book = change(CodeBook.from_attributes(held))
+        new = {**book.to_attributes(), "codes": book.codes.tolist()}
+        new["twice_midpoints"] = book.twice_midpoints.tolist()
+        new["closed"] = [int(flag) for flag in book.closed(held["ties"])]
+        for name, value in new.items():
+            kind = guilty.attributes[name].type
+            guilty.attributes[name] = onnx_ir.Attr(name, kind, tuple(value) if kind.name == "INTS" else value)
+        return str(guilty.name)
+
+    return apply
+
+
+def first_only(factor: float) -> Callable[[Any], Any]:
+    """Multiply the first number of an array."""
+
+    def change(array: Any) -> Any:
+        changed = np.array(array)
+        changed.reshape(-1)[0] *= factor
+        return changed
+
+    return change
+
+
+def rows_of_thresholds(model: Model) -> str | None:
+    guilty = node(model, "ExpGIF")
+    rewrite_weight(guilty.inputs[2], lambda rows: np.roll(rows, 1))
+    return str(guilty.name)
+
+
 #: Name, pass, fault, options of bisect, and whether the node that was changed must be named.
 FAULTS: dict[str, tuple[Any, Fault, dict[str, Any], bool]] = {
     "padding shifted": (ResolvePadding, shifted_padding, {}, True),
@@ -245,6 +293,28 @@ FAULTS: dict[str, tuple[Any, Fault, dict[str, Any], bool]] = {
     "weights of spikes reversed": (Encode, spike_weight, {}, False),
     "scale of the readout one bit off": (Encode, readout, {}, True),
     "wire to nowhere": (AlignMembranes, dangling, {}, False),
+    "bias of a BatchNorm with the wrong sign": (FoldBatchNorm, weight_of("Conv", 2, lambda a: -a), {}, True),
+    "difference taken for a sum": (SortNodes, operator("Sub", "Add"), {}, True),
+    "another activation": (DropDeadCode, operator("Relu", "Sigmoid"), {}, True),
+    "another pool": (InferShapes, attribute_of("MaxPool", "kernel_shape", (1, 1)), {}, True),
+    "codes that saturate early": (
+        InsertQuantisers,
+        book_of_quantiser(lambda book: book.restricted(0, 2), last=True),
+        {},
+        True,
+    ),
+    "groups off by some": (
+        InsertQuantisers,
+        book_of_quantiser(lambda book: CodeBook(4, 1, book.partition, book.signed)),
+        {"metric": "sqnr", "threshold": 18.0},
+        False,
+    ),
+    "scale twice what it is": (IntegerWeights, part_of_weight(1, lambda a: a * 2), {}, False),
+    "scale of one channel": (IntegerWeights, part_of_weight(2, first_only(8)), {}, False),
+    "sign of weights lost": (IntegerWeights, integer_weight(np.abs), {}, False),
+    "branches not aligned": (AlignMembranes, part_of_weight(1, lambda a: a * 2), {}, False),
+    "thresholds of other channels": (Encode, rows_of_thresholds, {}, True),
+    "stride of spikes": (Encode, attribute_of("SpikeMaxPool", "strides", (1, 1)), {}, False),
 }
 
 

@@ -96,7 +96,8 @@ def test_the_main_job_needs_neither_the_checkout_nor_torch(
     outputs = set()
     done = run("convert", MODEL, "-o", "m.snn.onnx", "--timesteps", 4, "--groups", 2)
     assert done.returncode == 0, done.stderr
-    for runtime in ("numpy", "numpy-timestep", "ort", "ort-stock"):
+    # The others are compared by `verify`.
+    for runtime in ("numpy", "ort-stock"):
         done = run(
             "run", "m.snn.onnx", "--input", "x.npz", "--output", f"{runtime}.npz", "--runtime", runtime
         )

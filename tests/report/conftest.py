@@ -26,20 +26,30 @@ class Case:
     labels: Any
 
 
-@pytest.fixture(scope="session")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """A float vision transformer, calibrated on noise."""
-    folder = tmp_path_factory.mktemp("report")
-    source = SOURCES / "vit_dynamo.onnx"
+def converted(folder: Path, source: Path, name: str, options: ConvertOptions) -> Case:
+    """Convert a source on noise."""
     (value,) = load(source).graph.inputs
     assert value.shape is not None
     shape = [dim if isinstance(dim, int) else 1 for dim in value.shape.dims][1:]
     random = np.random.default_rng(0)
     samples = random.standard_normal((12, *shape)).astype(np.float32)
-    options = ConvertOptions(timesteps=4, groups=2)
     made = convert(source, options, calibration={value.name: samples})
-    save(made.model, folder / "vit.snn.onnx")
-    return Case(source, folder / "vit.snn.onnx", {value.name or "": samples}, random.integers(0, 4, 12))
+    save(made.model, folder / name)
+    return Case(source, folder / name, {value.name or "": samples}, random.integers(0, 4, 12))
+
+
+@pytest.fixture(scope="session")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """A float vision transformer, calibrated on noise."""
+    options = ConvertOptions(timesteps=4, groups=2)
+    return converted(tmp_path_factory.mktemp("report"), SOURCES / "vit_dynamo.onnx", "vit.snn.onnx", options)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """A network that needs no calibration, where it does not matter which is reported."""
+    folder = tmp_path_factory.mktemp("small")
+    return converted(folder, SOURCES / "qcfs_dynamo.onnx", "cnn.snn.onnx", ConvertOptions())
 
 
 @pytest.fixture(scope="session")

@@ -101,9 +101,9 @@ def test_every_plot_is_a_valid_drawing(built):
 
 
 @pytest.fixture
-def hostile(case, tmp_path):
+def hostile(small, tmp_path):
     """The converted network with names that try to be markup."""
-    model = load_spiking(case.converted)
+    model = load_spiking(small.converted)
     for node in model.graph:
         if node.op_type == "ExpGIF":
             node.name = EVIL + (node.name or "")
@@ -113,10 +113,10 @@ def hostile(case, tmp_path):
     return path
 
 
-def test_names_are_only_text(hostile, case):
+def test_names_are_only_text(hostile, small):
     from snnc.report.content import Plan, build
 
-    report = build(hostile, case.samples, plan=Plan(samples=2, verified=2), data=EVIL, command=EVIL)
+    report = build(hostile, small.samples, plan=Plan(samples=2, verified=2), data=EVIL, command=EVIL)
     for interactive in (True, False):
         text = page(report, interactive=interactive)
         elements = tags(text)
@@ -138,12 +138,12 @@ def run(tmp_path, monkeypatch):
     return lambda *arguments: CliRunner().invoke(cli, ["report", *map(str, arguments)])
 
 
-def test_the_command_writes_page_json_and_traces(case, tmp_path, run):
+def test_the_command_writes_page_json_and_traces(small, tmp_path, run):
     from pathlib import Path
 
-    np.savez(tmp_path / "x.npz", **case.samples)
-    np.save(tmp_path / "y.npy", case.labels)
-    arguments = [case.converted, "--data", "x.npz", "--labels", "y.npy", "--source", case.source, "--json"]
+    np.savez(tmp_path / "x.npz", **small.samples)
+    np.save(tmp_path / "y.npy", small.labels)
+    arguments = [small.converted, "--data", "x.npz", "--labels", "y.npy", "--source", small.source, "--json"]
     arguments += ["-o", "r.html", "--trace", "s.npz", "--measured", 4, "--verified", 1, "--trade-off", "none"]
     done = run(*arguments)
     assert done.exit_code == 0, done.stderr
@@ -170,13 +170,13 @@ def test_the_command_writes_page_json_and_traces(case, tmp_path, run):
         (["--data", "x.npz", "--dump", "empty"], 3, "SNN301"),
     ],
 )
-def test_refusals_leave_nothing(case, tmp_path, run, arguments, code, text):
-    np.savez(tmp_path / "x.npz", **case.samples)
-    np.save(tmp_path / "three.npy", case.labels[:3])
+def test_refusals_leave_nothing(small, tmp_path, run, arguments, code, text):
+    np.savez(tmp_path / "x.npz", **small.samples)
+    np.save(tmp_path / "three.npy", small.labels[:3])
     (tmp_path / "empty").mkdir()
     before = sorted(path.name for path in tmp_path.iterdir())
     output = [] if "-o" in arguments else ["-o", "r.html"]
-    done = run(case.converted, *arguments, *output, "--measured", 2, "--verified", 2)
+    done = run(small.converted, *arguments, *output, "--measured", 2, "--verified", 2)
     assert done.exit_code == code, done.stderr
     assert text in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == before
