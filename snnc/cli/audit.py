@@ -11,6 +11,7 @@ from snnc.cli.output import Output, printable
 
 __all__ = ["command"]
 
+PROVED = "tokens, deadlock, races, memory, operands, overflow, messages, routes"
 
 #: What stands for an operation between encoder and readout.
 _LOWERED = {
@@ -26,29 +27,42 @@ def _between(name: str, count: int) -> str:
 
 @make_command(
     "audit",
-    "Check that a model or a bundle is multiplication-free between encoder and readout; exit 5 if not.",
+    "Check that a model or a bundle multiplies nowhere between encoder and readout, and prove the words of a "
+    "bundle again; exit 5 if not.",
     "snnc audit model.snn.onnx\nsnnc audit model.snn.onnx --json\nsnnc audit bundle/",
 )
 @click.argument("model", metavar="MODEL.snn.onnx|BUNDLE")
-def command(output: Output, *, model: str) -> int:
+@click.option(
+    "--words", metavar="FILE.bin", help="Other words for the bundle, such as what 'snnc asm' wrote."
+)
+def command(output: Output, *, model: str, words: str | None) -> int:
     """Audit a model."""
     from snnc.compile import load_spiking
     from snnc.cost.audit import audit
-    from snnc.errors import MismatchError, Problem, Where
+    from snnc.errors import MismatchError, Problem, UsageError, Where
 
     if Path(model).is_dir():
         from snnc.emit.audit import audit_bundle
-        from snnc.emit.bundle import open_bundle
+        from snnc.emit.bundle import open_bundle, routes_of
 
-        found = audit_bundle(open_bundle(model))
+        found = audit_bundle(open_bundle(model, words), routes_of(model))
         report = found.report
         output.table(
             ["instruction", "count"], [[name, str(count)] for name, count in found.instructions.items()]
         )
         output.result(f"{found.multiplying} of {sum(found.instructions.values())} words take a multiplier")
-        words = {"by_instruction": dict(found.instructions), "multiplying": found.multiplying}
+        wrong = found.findings
+        about = {
+            "by_instruction": dict(found.instructions),
+            "multiplying": found.multiplying,
+            "findings": [str(problem) for problem in wrong],
+        }
+        if not wrong:
+            output.result(f"proved of the words: {PROVED}")
     else:
-        report, words = audit(load_spiking(model)), None
+        if words is not None:
+            raise UsageError("SNN298", "--words are the words of a bundle, and this is a model")
+        report, about, wrong = audit(load_spiking(model)), None, ()
     output.table(["computes with", "nodes"], [[kind, str(count)] for kind, count in report.counts().items()])
     output.table(
         ["nodes with", "between encoder and readout", "on the host"],
@@ -69,9 +83,18 @@ def command(output: Output, *, model: str) -> int:
                 for name, (inside, host) in report.operations().items()
             },
             "nodes": [{**row.__dict__, "operations": [*row.operations]} for row in report.rows],
-            **({} if words is None else {"words": words}),
+            **({} if about is None else {"words": about}),
         }
     )
+    if wrong:
+        error = MismatchError(
+            "SNN541",
+            f"the words of the bundle are not proved: {len(wrong)} finding(s)",
+            where=Where(file=words or model),
+            problems=wrong[:20],
+        )
+        output.complain(error)
+        return error.exit_code
     if report.clean:
         output.result(printable(report.claim))
         return 0

@@ -32,11 +32,11 @@ def command(output: Output, *, source: str, target: str | None) -> None:
         check_output(target, force=output.settings.force, inputs=[path])
     with open_regular(path) as stream:
         try:
-            text = disassemble(decode_all(stream.read()))
+            instructions = list(decode_all(stream.read()))
         except InputError as error:
             error.in_file(str(path))
             raise
-    words = text.count("\n") - 1
+    text, words = disassemble(instructions), len(instructions)
     if target is None:
         output.result(printable(text.rstrip("\n")))
     else:

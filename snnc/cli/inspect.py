@@ -112,23 +112,29 @@ def command(output: Output, *, file: str, why: str | None, data: str | None, see
 def _bundle(output: Output, folder: str) -> dict[str, Any]:
     """Show what is in a bundle beside its network."""
     from snnc.emit.bundle import NETWORK, report_of
+    from snnc.errors import InputError, Where
 
     found = report_of(folder)
-    cycles, energy = found["cycles"], found["picojoules"]
-    show_pairs(
-        output,
-        [
-            ("bundle", f"{folder}, ExpG {found['isa']}, {found['scope']}"),
-            ("instructions", f"{found['instructions']:,}, {found['multiplications']} with a multiplier"),
-            ("cycles", f"{cycles['counted']:,} (expected {cycles['expected']:,}, worst {cycles['worst']:,})"),
-            ("latency", f"{found['latency_time_steps']} time-steps"),
-            ("SOPs", f"{found['sops']:,}"),
-            ("energy", ", ".join(f"{name} {value / 1e6:.4g} µJ" for name, value in energy.items())),
-            *((memory, _use_text(use)) for memory, use in found["memory_bytes"].items()),
-            *(("on the host", name) for name in found["host"]["before"] + found["host"]["after"]),
-        ],
-    )
+    try:
+        rows = _report_rows(folder, found)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError("SNN369", f"its report is damaged: {error!r}", where=Where(file=folder)) from error
+    show_pairs(output, rows)
     return {**found, "network": NETWORK}
+
+
+def _report_rows(folder: str, found: dict[str, Any]) -> list[tuple[str, str]]:
+    cycles, energy = found["cycles"], found["picojoules"]
+    return [
+        ("bundle", f"{folder}, ExpG {found['isa']}, {found['scope']}"),
+        ("instructions", f"{found['instructions']:,}, {found['multiplications']} with a multiplier"),
+        ("cycles", f"{cycles['counted']:,} (expected {cycles['expected']:,}, worst {cycles['worst']:,})"),
+        ("latency", f"{found['latency_time_steps']} time-steps"),
+        ("SOPs", f"{found['sops']:,}"),
+        ("energy", ", ".join(f"{name} {value / 1e6:.4g} µJ" for name, value in energy.items())),
+        *((memory, _use_text(use)) for memory, use in found["memory_bytes"].items()),
+        *(("on the host", str(name)) for name in found["host"]["before"] + found["host"]["after"]),
+    ]
 
 
 def _use_text(use: dict[str, int]) -> str:

@@ -17,7 +17,7 @@ __all__ = ["command"]
     "sim",
     "Execute the words of a bundle; without --input the golden sample, exit 5 if the outputs differ.",
     "snnc sim bundle/\nsnnc sim bundle/ --input x.npz --output y.npz --order serial\n"
-    "snnc sim bundle/ --interleaving 7 --trace trace.csv",
+    "snnc sim bundle/ --interleaving 7 --trace trace.csv\nsnnc sim bundle/ --words changed.bin",
 )
 @click.argument("bundle", metavar="BUNDLE")
 @options.samples
@@ -30,6 +30,11 @@ __all__ = ["command"]
     help="Time-steps of a code all at once, or one after the other.",
 )
 @click.option("--interleaving", type=int, metavar="SEED", help="Draw a legal interleaving of the queues.")
+@click.option(
+    "--words",
+    metavar="FILE.bin",
+    help="Execute these words, such as what 'snnc asm' wrote, in place of its own.",
+)
 @options.trace
 @options.seed
 def command(
@@ -40,6 +45,7 @@ def command(
     target: str | None,
     order: str,
     interleaving: int | None,
+    words: str | None,
     trace: str | None,
     seed: int,
 ) -> int:
@@ -58,7 +64,7 @@ def command(
             check_output(path, force=force)
     if trace is not None and not trace.endswith((".csv", ".vcd")):
         raise UsageError("SNN288", "a trace is a .csv or a .vcd file")
-    compiled = open_bundle(bundle)
+    compiled = open_bundle(bundle, words)
     runtime = compiled.runtime(order=order, seed=interleaving)  # type: ignore[arg-type]
     if target is not None:
         check_suffix(target, len(runtime.outputs))

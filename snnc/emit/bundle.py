@@ -28,7 +28,7 @@ from snnc.emit.routing import routing
 from snnc.emit.waves import trace_vcd
 from snnc.errors import EnvironmentFailure, InputError, UsageError, Where
 from snnc.files import open_regular
-from snnc.ir import load, save
+from snnc.ir import Model, load, save
 from snnc.isa.assembly import disassemble
 from snnc.isa.codec import WORD_BYTES
 from snnc.isa.intervals import Reach
@@ -36,12 +36,13 @@ from snnc.isa.order import first_of
 from snnc.isa.program import Program, follow
 from snnc.isa.table import VERSION
 
-__all__ = ["MANIFEST", "NETWORK", "check_folder", "open_bundle", "report_of", "write_bundle"]
+__all__ = ["MANIFEST", "NETWORK", "check_folder", "open_bundle", "report_of", "routes_of", "write_bundle"]
 
 Array = npt.NDArray[Any]
 MANIFEST = "MANIFEST.json"
 NETWORK = "host.snn.onnx"
 _RECORD, _BINARY, _IMAGE, _REPORT = "program.json", "model.bin", "mem/dram.bin", "report.json"
+_ROUTES = "routing.json"
 
 
 def _contents(
@@ -72,7 +73,7 @@ def _contents(
         yield f"mem/core{core}_imem.hex", readmemh(text, 16)
     yield "weights.safetensors", safetensors(_weights(program))
     yield "memmap.csv", _text(memory_map(compiled))
-    yield "routing.json", (json.dumps(routing(program)) + "\n").encode()
+    yield _ROUTES, (json.dumps(routing(program)) + "\n").encode()
     yield "arch.json", program.arch.to_json().encode()
     yield "constants_45nm.json", (json.dumps(constants(), indent=2) + "\n").encode()
     yield _REPORT, (json.dumps(report(compiled, counted), indent=2) + "\n").encode()
@@ -198,20 +199,50 @@ def write_bundle(
     return hashes
 
 
-def open_bundle(folder: str) -> Compiled:
+def open_bundle(folder: str, words: str | None = None) -> Compiled:
     """Read a bundle; every file that is used must have the hash of the manifest.
+
+    Args:
+        folder: The bundle.
+        words: A binary file, to be executed in place of the bundle's own words; it must have as many.
+
+    Raises:
+        InputError: SNN369, it is no bundle, or a file is not the one that was written; SNN360 to SNN368, its
+            words or its record are damaged.
+    """
+    path = Path(folder)
+    files = _checked(path, (_RECORD, NETWORK, _IMAGE, *([_BINARY] if words is None else [])))
+    binary = files[_BINARY] if words is None else _read(Path(words))
+    model = load(path / NETWORK)
+    try:
+        program = program_from(files[_RECORD], binary, files[_IMAGE])
+        _same_tensors(program, model)
+    except InputError as error:
+        error.in_file(words or folder)
+        raise
+    return Compiled(model, program, binary, Reach([], {}))
+
+
+def _same_tensors(program: Program, model: Model) -> None:
+    """Check that what a program reads, writes and shows are tensors of its network.
+
+    Raises:
+        InputError: SNN369, one is not.
+    """
+    known = {value.name for value in model.graph.inputs}
+    known |= {value.name for node in model.graph for value in node.outputs}
+    for port in (*program.inputs, *program.outputs):
+        if port.tensor not in known:
+            raise InputError("SNN369", "is no tensor of the network", where=Where(tensor=port.tensor))
+
+
+def routes_of(folder: str) -> dict[str, Any]:
+    """Return the routing table of a bundle.
 
     Raises:
         InputError: SNN369, it is no bundle, or a file is not the one that was written.
     """
-    path = Path(folder)
-    files = _checked(path, (_RECORD, _BINARY, _IMAGE, NETWORK))
-    try:
-        program = program_from(files[_RECORD], files[_BINARY], files[_IMAGE])
-    except InputError as error:
-        error.in_file(folder)
-        raise
-    return Compiled(load(path / NETWORK), program, files[_BINARY], Reach([], {}))
+    return _document(folder, _ROUTES, "routing table")
 
 
 def report_of(folder: str) -> dict[str, Any]:
@@ -220,11 +251,15 @@ def report_of(folder: str) -> dict[str, Any]:
     Raises:
         InputError: SNN369, it is no bundle, or a file is not the one that was written.
     """
-    files = _checked(Path(folder), (_REPORT, NETWORK))
+    return _document(folder, _REPORT, "report")
+
+
+def _document(folder: str, name: str, what: str) -> dict[str, Any]:
+    files = _checked(Path(folder), (name, NETWORK))
     try:
-        return dict(strict.loads(files[_REPORT]))
+        return dict(strict.loads(files[name]))
     except (ValueError, TypeError) as error:
-        raise InputError("SNN369", f"its report is damaged: {error}", where=Where(file=folder)) from error
+        raise InputError("SNN369", f"its {what} is damaged: {error}", where=Where(file=folder)) from error
 
 
 def _checked(path: Path, names: Sequence[str]) -> dict[str, bytes]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from snnc.emit.routing import routing
 from snnc.errors import InternalError, Problem, UnsupportedError, Where
@@ -11,13 +13,13 @@ from snnc.isa.arch import Arch
 from snnc.isa.codec import encode_all
 from snnc.isa.intervals import Reach, bound
 from snnc.isa.program import Program
-from snnc.isa.proofs import overlaps, prove
+from snnc.isa.proofs import Finding, overlaps, prove
 from snnc.isa.routes import check_routes
 from snnc.passes.lower.lower import lower
 from snnc.runtimes.expg1 import Expg1
 from snnc.runtimes.expg1.machine import Order
 
-__all__ = ["Compiled", "compile_program"]
+__all__ = ["Compiled", "compile_program", "proofs"]
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,7 @@ def compile_program(model: Model, arch: Arch | None = None) -> Compiled:
     """
     program = lower(model, arch)
     binary = encode_all(program.instructions)
-    found = prove(binary, program.arch, len(program.image), program.inputs) + overlaps(program.regions)
-    found += check_routes(binary, routing(program)) if not found else []
+    found, reach = proofs(program, binary, routing(program))
     if found:
         raise InternalError(
             "SNN172",
@@ -71,7 +72,6 @@ def compile_program(model: Model, arch: Arch | None = None) -> Compiled:
                 for item in found[:20]
             ],
         )
-    reach = bound(program, binary)
     if reach.overflows:
         raise UnsupportedError(
             "SNN482",
@@ -83,3 +83,20 @@ def compile_program(model: Model, arch: Arch | None = None) -> Compiled:
             hint="convert with narrower weights or fewer time-steps",
         )
     return Compiled(model, program, binary, reach)
+
+
+def proofs(program: Program, binary: bytes, routes: Mapping[str, Any]) -> tuple[list[Finding], Reach]:
+    """Prove a program from its words.
+
+    Args:
+        program: Machine, constants, ports, memory map.
+        binary: Its words.
+        routes: Its routing table.
+
+    Returns:
+        What is wrong, empty if nothing is; and the range of every result.
+    """
+    found = prove(binary, program.arch, len(program.image), program.inputs) + overlaps(program.regions)
+    found += check_routes(binary, routes) if not found else []
+    reach = Reach([], {}) if found else bound(program, binary)
+    return found + reach.stops, reach

@@ -1,4 +1,4 @@
-"""Write the generated part of ``docs/expg1.md``: ``python -m snnc.isa docs/expg1.md``."""
+"""The specification: ``python -m snnc.isa`` prints it, ``python -m snnc.isa FILE`` renews it in a file."""
 
 from __future__ import annotations
 
@@ -17,5 +17,8 @@ def updated(text: str) -> str:
 
 
 if __name__ == "__main__":
-    page = Path(sys.argv[1])
-    page.write_text(updated(page.read_text(encoding="utf-8")), encoding="utf-8")
+    for name in sys.argv[1:]:
+        page = Path(name)
+        page.write_text(updated(page.read_text(encoding="utf-8")), encoding="utf-8")
+    if not sys.argv[1:]:
+        sys.stdout.write(tables())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from snnc import strict
 from snnc.errors import InputError, Where
 from snnc.files import open_regular
 
-__all__ = ["MOST_CORES", "Arch", "read_arch"]
+__all__ = ["MOST_CORES", "Arch", "arch_from", "read_arch"]
 
 _LARGEST = 1 << 36
 MOST_CORES = 256
@@ -80,19 +81,30 @@ def read_arch(path: str | Path) -> Arch:
             content = strict.loads(stream.read().decode("utf-8"))
         except ValueError as error:
             raise InputError("SNN364", f"not JSON: {error}", where=where) from error
+    try:
+        return arch_from(content)
+    except InputError as error:
+        error.in_file(str(path))
+        raise
+
+
+def arch_from(content: Any) -> Arch:
+    """Return the machine that a JSON document describes; keys that are left out keep their defaults.
+
+    Raises:
+        InputError: SNN364, it describes none.
+    """
     if not isinstance(content, dict):
-        raise InputError("SNN364", "an architecture is a JSON object", where=where)
+        raise InputError("SNN364", "an architecture is a JSON object")
     known = {item.name: item for item in fields(Arch)}
     for key, value in content.items():
         if key not in known:
-            raise InputError(
-                "SNN364", f"an architecture has no '{key}'", where=where, hint=f"it has {', '.join(known)}"
-            )
+            raise InputError("SNN364", f"an architecture has no '{key}'", hint=f"it has {', '.join(known)}")
         if key == "name":
             good = isinstance(value, str) and value.isprintable() and len(value) <= 80
         else:
             top = MOST_CORES if key == "cores" else _LARGEST
             good = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= top
         if not good:
-            raise InputError("SNN364", f"'{key}' cannot be {value!r}", where=where)
+            raise InputError("SNN364", f"'{key}' cannot be {value!r}")
     return Arch(**content)

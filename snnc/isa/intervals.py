@@ -1,29 +1,33 @@
 """The overflow proof: the words executed on intervals, so that one run stands for all inputs.
 
 Every element of every memory holds the smallest and the largest value it can have. Weights, thresholds and
-tables are known exactly; inputs have the range that their port declares.
+tables are known exactly; inputs have the range that their port declares. The same run shows that no
+instruction finds what it stops at: a code with more bits than time-steps, thresholds that do not ascend, a
+row that a table does not have. That a root is taken of nothing negative follows from Cauchy and Schwarz.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from snnc.errors import InputError
 from snnc.isa.codec import decode_all
 from snnc.isa.geometry import search, windows
 from snnc.isa.order import in_turn, peer
 from snnc.isa.program import Descriptor, Program, Step, follow, strided
+from snnc.isa.proofs import Finding
 
 __all__ = ["Overflow", "Reach", "bound"]
 
 Array = npt.NDArray[Any]
 Pair = tuple[Array, Array]
-_EXACT = float(2**53)
+#: Half of what 64 bits hold: bounds are computed in float64, whose rounding stays below the other half.
 _WIDEST = 2**62
 
 
@@ -50,11 +54,13 @@ class Reach:
 
     Attributes:
         overflows: Results that may not fit.
+        stops: Instructions that may find what the machine stops at.
         ranges: Smallest and largest value that each instruction may write, by its index.
     """
 
     overflows: list[Overflow]
     ranges: dict[int, tuple[int, int]]
+    stops: list[Finding] = field(default_factory=list)
 
     @property
     def accumulator_bits(self) -> int:
@@ -76,6 +82,11 @@ class _Memory:
         if self.image is not None and place.span[1] <= self.begin:
             exact = strided(self.image, place)
             return exact, exact
+        if place.span[0] < self.begin:
+            text = (
+                f"bytes {place.span[0]}..{place.span[1]} of DRAM begin in the {self.begin} bytes of constants"
+            )
+            raise InputError("SNN366", text)
         strides = tuple(stride * place.itemsize * 8 for stride in place.strides)
         start = place.base - self.begin
         low, high = (
@@ -94,6 +105,9 @@ def bound(program: Program, binary: bytes) -> Reach:
 
     Returns:
         The range of what each instruction writes, and what may overflow.
+
+    Raises:
+        InputError: SNN366, a tensor lies half in the constants.
     """
     steps = list(follow(decode_all(binary)))
     reach: dict[tuple[int, str], int] = {(-1, "DRAM"): len(program.image)}
@@ -142,11 +156,16 @@ def _execute(
     elif name == "RECV":
         low, high = messages[peer(step), step.core].popleft()
     else:
+        if (why := _stop(step, given)) is not None:
+            result.stops.append(Finding("stop", step.index, f"{name}: {why}"))
+        for least, most in _between(step, given):
+            if max(-least, most) > _WIDEST:
+                result.overflows.append(Overflow(step.index, least, most, "i64"))
         low, high = _RULES[name](step, given)
     target = step.operands[step.instruction.form.operands("writes", "updates")[0]]
     least, most = (int(low.min()), int(high.max())) if low.size else (0, 0)
     result.ranges[step.index] = (least, most)
-    limits = {"i64": (-(2**63) + 1, 2**63 - 1)}.get(target.dtype)
+    limits = {"i64": (-_WIDEST, _WIDEST)}.get(target.dtype)
     if limits is None:
         bits, signed = int(target.dtype[1:]), target.dtype[0] == "i"
         limits = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
@@ -155,6 +174,40 @@ def _execute(
     into = memory[_space(step, target)].look(target)
     into[0][...] = np.clip(low, -_WIDEST, _WIDEST).astype(np.int64).reshape(target.shape)
     into[1][...] = np.clip(high, -_WIDEST, _WIDEST).astype(np.int64).reshape(target.shape)
+
+
+def _stop(step: Step, given: Mapping[str, Pair]) -> str | None:
+    """Return what an instruction may stop at, or None."""
+    fields, name = step.instruction.fields, step.instruction.name
+    if "t" in fields:
+        low, high = given["lhs" if name == "SMM" else "a" if name == "SEW" else "inp"]
+        if max(-int(low.min(initial=0)), int(high.max(initial=0))) >> fields["t"]:
+            return f"a code may need more than {fields['t']} time-steps"
+    if name in ("FIRE", "FIREG"):
+        low, high = given["thr"]
+        if (low != high).any() or (np.diff(low.astype(np.int64), axis=-1) < 0).any():
+            return "its thresholds do not ascend"
+    if name == "LDX":
+        low, high = given["index"]
+        if int(low.min(initial=0)) < -fields["rows"] or int(high.max(initial=0)) >= fields["rows"]:
+            return "its table has no such row"
+    if name == "ISQRT" and int(given["a"][1].max(initial=0)) >= _WIDEST:
+        return "the root of a number of more than 62 bits"
+    return None
+
+
+def _between(step: Step, given: Mapping[str, Pair]) -> Iterator[tuple[int, int]]:
+    """Iterate over the ranges of what an instruction computes on the way."""
+    fields, name = step.instruction.fields, step.instruction.name
+    if name == "FIREG":
+        low, high = given["src"]
+        yield int(low.min(initial=0)) << fields["f"], int(high.max(initial=0)) << fields["f"]
+        gain, limits = max(1, int(given["gain"][1].max(initial=1))), given["thr"][0]
+        yield gain * int(limits.min(initial=0)), gain * int(limits.max(initial=0))
+    elif name == "SHR":
+        half = (1 << fields["sh"]) >> 1
+        low, high = given["a"]
+        yield int(low.min(initial=0)), int(high.max(initial=0)) + half
 
 
 def _real(pair: Pair) -> Pair:
@@ -324,8 +377,3 @@ _RULES: Mapping[str, Any] = {
     "SEL": _sel,
     "BITS": _bits,
 }
-
-
-def widest(steps: Sequence[int], reach: Reach) -> int:
-    """Return the largest magnitude that some instructions may write."""
-    return max((max(map(abs, reach.ranges[index])) for index in steps if index in reach.ranges), default=0)

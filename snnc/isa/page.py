@@ -21,6 +21,13 @@ from snnc.isa.table import (
 __all__ = ["tables"]
 
 
+_OPERANDS = (
+    "Operands: behind each stand the four extents that it must have, slowest axis first. A letter is the "
+    "same number wherever an instruction has it. Operands are on the core, save where the table says DRAM. "
+    "What an instruction writes has no element twice, and shares no byte with what it reads."
+)
+
+
 def _bits(low: int, width: int) -> str:
     return f"{low + width - 1}..{low}" if width > 1 else str(low)
 
@@ -40,10 +47,10 @@ def _form(form: Form) -> Iterator[str]:
         stored = {"biased": "value - 1", "signed": "two's complement", "register": "descriptor"}.get(
             item.kind, ""
         )
-        meaning = (
-            item.doc
-            or {"reads": "read", "writes": "written", "updates": "read and written", "": ""}[item.role]
-        )
+        meaning = item.doc
+        if item.role:
+            does = {"reads": "read", "writes": "written", "updates": "read and written"}[item.role]
+            meaning = f"{does}{' in DRAM' if item.dram else ''}, [{', '.join(item.extents)}]"
         if item.choices:
             named = ", ".join(f"{index} {name}" for index, name in enumerate(item.choices))
             meaning = f"{meaning}: {named}"
@@ -76,6 +83,7 @@ def tables() -> str:
     lines += ["| memory | number | default size, bytes |", "| --- | --- | --- |"]
     lines += [f"| {name} | {index} | {arch.capacity(name):,} |" for index, name in enumerate(MEMORIES)]
     lines += ["", f"Element types: {', '.join(f'{i} {name}' for i, name in enumerate(DTYPES))}.", ""]
+    lines += [_OPERANDS, ""]
     for form in FORMS.values():
         lines += _form(form)
     return "\n".join(lines).rstrip() + "\n"

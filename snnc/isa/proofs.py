@@ -18,6 +18,7 @@ import numpy.typing as npt
 from snnc.errors import InputError
 from snnc.isa.arch import Arch
 from snnc.isa.codec import decode_all
+from snnc.isa.operands import fault
 from snnc.isa.order import GIVES, TAKES, Queue, cores_of, in_queues, peer
 from snnc.isa.program import Descriptor, Port, Region, Step, follow
 from snnc.isa.table import QUEUES
@@ -30,7 +31,7 @@ class Finding:
     """What is wrong with a program.
 
     Attributes:
-        kind: ``stuck``, ``left over``, ``race``, ``bounds``, ``unset``, ``message``, ``overlap``.
+        kind: ``stuck``, ``left over``, ``race``, ``bounds``, ``form``, ``unset``, ``message``, ``overlap``.
         pc: Index of the instruction; -1 for the program as a whole.
         text: Details.
     """
@@ -62,6 +63,11 @@ def prove(binary: bytes, arch: Arch, image: int = 0, inputs: Sequence[Port] = ()
         for step in steps
         for place, _ in step.accesses()
         if place.span[0] < 0 or place.span[1] > arch.capacity(place.memory) or place.base % place.itemsize
+    ]
+    found += [
+        Finding("form", step.index, f"{step.instruction.name}: {wrong}")
+        for step in steps
+        if (wrong := fault(step)) is not None
     ]
     found += [
         Finding("message", step.index, f"core {step.core} speaks with core {peer(step)} of {cores}")

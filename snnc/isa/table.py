@@ -61,6 +61,9 @@ class Field:
         role: What the instruction does with the described elements.
         doc: Its meaning.
         choices: Names of the values, where they have names; they are what assembly shows.
+        extents: What the four extents of the described elements must be: ``1``, or a letter that stands for
+            the same number wherever the instruction has it; ``j+1`` is one more than ``j``.
+        dram: Whether the described elements lie in DRAM; else they lie on the core.
     """
 
     name: str
@@ -69,6 +72,8 @@ class Field:
     role: Role = ""
     doc: str = ""
     choices: tuple[str, ...] = ()
+    extents: tuple[str, ...] = ()
+    dram: bool = False
 
     @property
     def low(self) -> int:
@@ -115,8 +120,8 @@ class Form:
         return tuple(field.name for field in self.fields if field.role in roles)
 
 
-def _reg(name: str, role: Role, doc: str = "") -> Field:
-    return Field(name, 5, "register", role, doc)
+def _reg(name: str, role: Role, extents: str = "a b c d", *, dram: bool = False) -> Field:
+    return Field(name, 5, "register", role, extents=tuple(extents.split()), dram=dram)
 
 
 def _flag(name: str, doc: str) -> Field:
@@ -172,14 +177,14 @@ _ALL = (
         0x08,
         "LD",
         "L",
-        (_reg("dst", "writes"), _reg("src", "reads")),
+        (_reg("dst", "writes"), _reg("src", "reads", dram=True)),
         "dst = src, one in DRAM, the other on the core; extents and element types are equal.",
     ),
     Form(
         0x09,
         "ST",
         "S",
-        (_reg("dst", "writes"), _reg("src", "reads")),
+        (_reg("dst", "writes", dram=True), _reg("src", "reads")),
         "dst = src, from the core to DRAM; extents and element types are equal.",
     ),
     Form(
@@ -187,9 +192,9 @@ _ALL = (
         "LDX",
         "L",
         (
-            _reg("dst", "writes"),
-            _reg("table", "reads"),
-            _reg("index", "reads"),
+            _reg("dst", "writes", "1 1 i j"),
+            _reg("table", "reads", "1 1 r j", dram=True),
+            _reg("index", "reads", "1 1 1 i"),
             Field("rows", 24, "biased", doc="rows of the table"),
         ),
         "Look-up: dst[0, 0, i, j] = table[0, 0, index[0, 0, 0, i], j], the table in DRAM, the index on the "
@@ -199,7 +204,14 @@ _ALL = (
         0x10,
         "SMM",
         "C",
-        (_reg("acc", "updates"), _reg("lhs", "reads"), _reg("rhs", "reads"), _T, _ADD, _SUB),
+        (
+            _reg("acc", "updates", "a b m n"),
+            _reg("lhs", "reads", "a b m k"),
+            _reg("rhs", "reads", "a b k n"),
+            _T,
+            _ADD,
+            _SUB,
+        ),
         "Spikes times rows: acc[a, b, m, n] gets, for each k and each set bit i of |lhs[a, b, m, k]|, "
         "rhs[a, b, k, n] << i, negated where lhs is negative or sub is 1. rhs holds weights, or codes "
         "(attention).",
@@ -208,7 +220,14 @@ _ALL = (
         0x11,
         "SCONV",
         "C",
-        (_reg("acc", "updates"), _reg("inp", "reads"), _reg("w", "reads"), *_window(dilated=True), _T, _ADD),
+        (
+            _reg("acc", "updates", "b y x o"),
+            _reg("inp", "reads", "b r s c"),
+            _reg("w", "reads", "i j c o"),
+            *_window(dilated=True),
+            _T,
+            _ADD,
+        ),
         "The same over a window: acc[b, y, x, o] gets inp[b, y sy - pt + i dy, x sx - pl + j dx, c] times "
         "w[i, j, c, o] by shift and add. Outside of inp there is no spike.",
     ),
@@ -216,7 +235,14 @@ _ALL = (
         0x12,
         "SDWC",
         "C",
-        (_reg("acc", "updates"), _reg("inp", "reads"), _reg("w", "reads"), *_window(dilated=True), _T, _ADD),
+        (
+            _reg("acc", "updates", "b y x c"),
+            _reg("inp", "reads", "b r s c"),
+            _reg("w", "reads", "1 i j c"),
+            *_window(dilated=True),
+            _T,
+            _ADD,
+        ),
         "Depthwise: acc[b, y, x, c] gets inp[b, y sy - pt + i dy, x sx - pl + j dx, c] times w[0, i, j, c].",
     ),
     Form(
@@ -224,8 +250,8 @@ _ALL = (
         "POOL",
         "C",
         (
-            _reg("dst", "writes"),
-            _reg("src", "reads"),
+            _reg("dst", "writes", "b y x c"),
+            _reg("src", "reads", "b r s c"),
             Field("f", 2, "unsigned", doc="function", choices=("sum", "max", "min")),
             Field("kh", 8, "biased", doc="rows of the window"),
             Field("kw", 8, "biased", doc="columns of the window"),
@@ -238,8 +264,8 @@ _ALL = (
         "RED",
         "C",
         (
-            _reg("dst", "writes"),
-            _reg("src", "reads"),
+            _reg("dst", "writes", "a b c 1"),
+            _reg("src", "reads", "a b c k"),
             Field("f", 2, "unsigned", doc="function", choices=("sum", "max", "min", "squares")),
         ),
         "dst[a, b, c, 0] = f of src[a, b, c, :]. A square is a sum of shifts of the element, gated by its "
@@ -249,7 +275,12 @@ _ALL = (
         0x15,
         "FIRE",
         "C",
-        (_reg("dst", "writes"), _reg("src", "reads"), _reg("thr", "reads"), _reg("lut", "reads")),
+        (
+            _reg("dst", "writes", "1 a b c"),
+            _reg("src", "reads", "1 a b c"),
+            _reg("thr", "reads", "a b c j"),
+            _reg("lut", "reads", "1 1 1 j+1"),
+        ),
         "The neuron, ExpG-IF: dst[0, a, b, c] = lut[0, 0, 0, #{j : src[0, a, b, c] >= thr[a, b, c, j]}]; "
         "thresholds ascend along j. Found by binary search.",
     ),
@@ -258,11 +289,11 @@ _ALL = (
         "FIREG",
         "C",
         (
-            _reg("dst", "writes"),
-            _reg("src", "reads"),
-            _reg("thr", "reads"),
-            _reg("lut", "reads"),
-            _reg("gain", "reads"),
+            _reg("dst", "writes", "1 a b c"),
+            _reg("src", "reads", "1 a b c"),
+            _reg("thr", "reads", "a b c j"),
+            _reg("lut", "reads", "1 1 1 j+1"),
+            _reg("gain", "reads", "1 a b c"),
             Field("f", 6, "unsigned", doc="fraction bits"),
         ),
         "The neuron with adaptive thresholds: dst[0, a, b, c] = lut[0, 0, 0, #{j : (src << f) >= max(gain, "
@@ -387,14 +418,14 @@ _ALL = (
         0x28,
         "HGET",
         "N",
-        (_reg("src", "reads"), _PORT),
+        (_reg("src", "reads", dram=True), _PORT),
         "The host takes a tensor out of DRAM: output number `port` of the program.",
     ),
     Form(
         0x29,
         "HPUT",
         "N",
-        (_reg("dst", "writes"), _PORT),
+        (_reg("dst", "writes", dram=True), _PORT),
         "The host puts a tensor into DRAM: input number `port` of the program, computed from what it has "
         "taken before.",
     ),

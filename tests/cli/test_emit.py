@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -206,12 +207,38 @@ def test_the_words_of_a_bundle_are_audited(bundle, snnc, validate, monkeypatch):
     assert done.exit_code == 0, done.output
     found = validate(done.stdout, "audit")
     report = json.loads((bundle / "report.json").read_text())
-    assert found["words"] == {"by_instruction": report["by_instruction"], "multiplying": 0}
+    words = {"by_instruction": report["by_instruction"], "multiplying": 0, "findings": []}
+    assert found["words"] == words
     assert [row["node"] for row in found["nodes"] if row["kind"] == "host"] == ["encoder", "readout"]
     smuggled = {**FORMS, "FIRE": replace(FORMS["FIRE"], multiplies=True)}
     monkeypatch.setattr("snnc.emit.audit.FORMS", smuggled)
     done = snnc("audit", "bundle")
     assert done.exit_code == 5 and "SNN520" in done.stderr and "neuron" in done.stderr
+
+
+def test_a_listing_that_was_changed_by_hand_is_proved_and_executed(bundle, snnc, validate):
+    """Each token of the listing is left out in turn: the audit finds every one."""
+    lines = (bundle / "model.s").read_text().splitlines()
+    places = [index for index, line in enumerate(lines) if re.search(r" [?!][LCNS]+", line)]
+    assert len(places) > 5
+    for index in places:
+        fewer = re.sub(
+            r" ([?!])[LCNS]([LCNS]*)", lambda m: f" {m[1]}{m[2]}" * bool(m[2]), lines[index], count=1
+        )
+        Path("changed.s").write_text("\n".join([*lines[:index], fewer, *lines[index + 1 :]]))
+        assert snnc("asm", "changed.s", "-o", "changed.bin", "--force").exit_code == 0
+        done = snnc("audit", "bundle", "--words", "changed.bin", "--json")
+        assert done.exit_code == 5 and "SNN541" in done.stderr, lines[index]
+        assert validate(done.stdout, "audit")["words"]["findings"]
+        if index == places[0]:
+            done = snnc("sim", "bundle", "--words", "changed.bin")
+            assert done.exit_code == 3 and "SNN368" in done.stderr
+    same = snnc("sim", "bundle", "--words", bundle / "model.bin")
+    assert same.exit_code == 0 and "the same bits" in same.stdout
+    assert snnc("audit", "net.snn.onnx", "--words", "changed.bin").exit_code == 2
+    Path("changed.bin").write_bytes((bundle / "model.bin").read_bytes()[16:])
+    done = snnc("sim", "bundle", "--words", "changed.bin")
+    assert done.exit_code == 3 and "SNN369" in done.stderr and "changed.bin" in done.stderr
 
 
 def test_a_bundle_can_be_looked_into(bundle, home, snnc, validate):
@@ -255,6 +282,8 @@ def test_bundles_for_several_cores(home, snnc, validate):
     assert check_routes(Path("pair/model.bin").read_bytes(), table) == [] and table["messages"]
     assert snnc("asm", "pair/model.s", "-o", "model.bin").exit_code == 0
     assert Path("model.bin").read_bytes() == Path("pair/model.bin").read_bytes()
+    words = len(Path("model.bin").read_bytes()) // 16
+    assert f"{words} instructions" in snnc("disasm", "pair", "-o", "pair.s").stdout
     energies, counts = (
         [
             float(line.split(":")[1])
@@ -401,6 +430,37 @@ def test_damaged_bundles_are_refused(bundle, snnc, name):
     (bundle / name).write_bytes(b"{}")
     done = snnc("sim", "bundle")
     assert done.exit_code == 3 and "SNN369" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("program.json", lambda r: r["inputs"][0].__setitem__(0, "elsewhere")),
+        ("program.json", lambda r: r["inputs"][0][1].__setitem__(2, "x")),
+        ("program.json", lambda r: r["outputs"][0][1].__setitem__(0, "SMEM")),
+        ("program.json", lambda r: r["line_of"].pop()),
+        ("program.json", lambda r: r["line_of"].__setitem__(0, -1)),
+        ("program.json", lambda r: r["host"].__setitem__(0, [1])),
+        ("program.json", lambda r: r["sites"].append([0, 1])),
+        ("program.json", lambda r: r["taps"][0].__setitem__(0, 1 << 40)),
+        ("program.json", lambda r: r["arch"].__setitem__("smem", 1 << 90)),
+        ("program.json", lambda r: r["regions"][0].__setitem__(4, 0.5)),
+        ("report.json", lambda r: r["cycles"].clear()),
+        ("report.json", lambda r: r.__setitem__("picojoules", 3)),
+        ("routing.json", lambda r: r.__setitem__("cores", "one")),
+    ],
+)
+def test_records_that_are_wrong_are_refused_whatever_vouches_for_them(bundle, snnc, name, change):
+    record = json.loads((bundle / name).read_text())
+    change(record)
+    (bundle / name).write_text(json.dumps(record))
+    manifest = json.loads((bundle / "MANIFEST.json").read_text())
+    manifest["sha256"][name] = hashlib.sha256((bundle / name).read_bytes()).hexdigest()
+    (bundle / "MANIFEST.json").write_text(json.dumps(manifest))
+    command = {"program.json": "sim", "report.json": "inspect", "routing.json": "audit"}[name]
+    done = snnc(command, "bundle")
+    assert done.exit_code == (5 if command == "audit" else 3), done.output
+    assert re.search("SNN364|SNN369|SNN541", done.stderr)
 
 
 def test_what_is_no_bundle_or_no_program_is_refused(home, snnc):
