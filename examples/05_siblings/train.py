@@ -33,10 +33,16 @@ def build(options: argparse.Namespace, shape: tuple[int, ...]) -> nn.Module:
     """Return the network for images of a shape."""
     if options.variant == "bsvit":
         return BSViT(
-            shape[-1], channels=shape[0], width=options.width, depth=options.depth, window=options.window
+            shape[-1],
+            patch=options.patch,
+            channels=shape[0],
+            width=options.width,
+            depth=options.depth,
+            window=options.window,
         )
     return AdaptiveTransformer(
         shape[-1],
+        patch=options.patch,
         channels=shape[0],
         width=options.width,
         depth=options.depth,
@@ -83,6 +89,7 @@ def main() -> int:
     parser = arguments(__doc__, ("bsvit", "adaptive"), 8)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--depth", type=int, default=2)
+    parser.add_argument("--patch", type=int, default=4, help="side of a patch, in pixels")
     parser.add_argument("--window", type=int, default=3, help="of BSViT: side of the neighbourhood")
     parser.add_argument("--timesteps", type=int, default=4, help="of the other")
     parser.add_argument("--tau", type=float, default=2.0, help="time constant of its neurons, in steps")

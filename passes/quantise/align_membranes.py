@@ -16,6 +16,7 @@ from snnc.passes.analysis import Membrane, TypeAnalysis, as_membrane, same
 from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, distinct, floats
 from snnc.passes.analysis.sums import power_of_two, ranked
 from snnc.passes.quantise.room import joint_bound, make_room
+from snnc.passes.quantise.shifts import write_shifts
 from snnc.passes.quantise.streams import reaches_join
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
 
@@ -25,6 +26,8 @@ _Found = tuple[ExactArray, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]
 _BITS = 30
 _BITS_IN_A_STREAM = 26
 _FAR = 2.0**62
+#: Bits of a ratio of steps below which shifted copies are the better form.
+_FEW = 12
 #: Relative error of a scaled step that changes nothing but the last bits.
 _CLOSE = 2.0**-4
 #: Share of the range of a sum that may be lost of a side that is small beside the other.
@@ -39,7 +42,9 @@ class AlignMembranes:
     exact shift. Elsewhere, in models that came with their own scales, the ratio of the steps is rounded
     to an integer of ``precision`` bits, or as many as 32-bit membranes leave room for (26 bits where the sum
     is joined again, so that a residual stream has room to grow); the multiplication by a constant lowers to
-    shift-adds. Where even a coarse ratio leaves no room, low bits of the finer membrane are rounded off.
+    shift-adds. Where a ratio of 12 bits leaves no room, one side becomes a sum of shifted copies of itself
+    (a leak of 0.9 is 1/2 + 1/4 + 1/8 + ...); where the ratio differs from channel to channel, low bits of the
+    finer membrane are rounded off.
 
     Matches: Add and Sub of two values that carry integers with different steps.
     Leaves alone: joins whose steps agree.
@@ -74,6 +79,10 @@ class AlignMembranes:
         if left is None or right is None or left.host or right.host:
             return
         bits = _BITS_IN_A_STREAM if reaches_join(node.outputs[0]) else _BITS
+        if _is_short_of_room((left, right)) and write_shifts(
+            graph, node, (left, right), bits, analysis, result
+        ):
+            return
         make_room(graph, node, (left, right), _BITS, _common_step, analysis, result)
         left, right = (as_membrane(ranked(analysis.kind(value), rank)) for value in node.inputs)
         if left is None or right is None or same(left.step, right.step):
@@ -142,6 +151,17 @@ class AlignMembranes:
         error = np.abs(np.where(side.step == 0, 0, factor * step / wanted - 1).astype(np.float64)).max()
         if error > 0:
             result.notes.append(f"{node.name}: {source.name} is scaled by 1 ± {error:.1e}")
+
+
+def _is_short_of_room(sides: tuple[Membrane, Membrane]) -> bool:
+    """Whether both sides times the ratio of their steps, of few bits, leave 32 bits."""
+    left, right = sides
+    if same(left.step, right.step) or _shift_apart(left.step, right.step) is not None:
+        return False
+    if bool(np.any(left.step == 0)) or bool(np.any(right.step == 0)):
+        return False
+    bound: int = joint_bound(sides, _common_step(left.step, right.step, _FEW)[1])
+    return bool(bound >= 2**_BITS)
 
 
 def _lost(

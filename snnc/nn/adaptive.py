@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -59,7 +60,7 @@ class AdaptiveLIF(nn.Module):
         tau: Time constant: the potential decays by ``exp(-1 / tau)`` a step.
         threshold: To start from.
         band: Lowest and highest wanted firing rate (spikes a neuron and step).
-        speed: Relative change of a threshold a training step, per relative distance from the band.
+        speed: Relative change of a threshold a training step, per distance from the band's inner half.
         channel_axis: Axis of the channels in the input.
         time_axis: Where time is: 0, folded into the first axis, or 1, an axis of its own behind the batch, as
             networks have it that are exported and converted.
@@ -127,12 +128,34 @@ class AdaptiveLIF(nn.Module):
 
     @torch.no_grad()
     def _adapt(self, spikes: Tensor, axis: int) -> None:
-        rate = spikes.movedim(axis, 0).flatten(1).mean(1).to(self.rate.dtype)
+        rate = spikes.movedim(axis, 0).flatten(1).mean(1, dtype=self.rate.dtype)
         self.rate.lerp_(rate, 0.1)
         low, high = self.band
-        # Towards the band's ends from outside, nothing inside: relative, since rates span decades.
-        push = (rate / high - 1).clamp(min=0, max=5) - (1 - rate / low).clamp(min=0)
-        self.theta.mul_(torch.exp(self.speed * push))
+        # Into the inner half of the band, so that other data do not leave it; rates span decades.
+        margin = (high / low) ** 0.25
+        found = self.rate.clamp(min=low / 100).log()
+        above = (found - math.log(high / margin)).clamp(min=0)
+        below = (math.log(low * margin) - found).clamp(min=0)
+        self.theta.mul_(torch.exp(self.speed * (above - below)))
+
+
+class _Projection(nn.Module):
+    """A linear layer and BatchNorm over its channels, which evaluation and export have folded into one."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear, self.norm = nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.norm.training:
+            y: Tensor = self.linear(x)
+            flat: Tensor = self.norm(y.flatten(0, -2))
+            return flat.reshape(y.shape)
+        norm = self.norm
+        assert norm.running_mean is not None and norm.running_var is not None
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        weight = self.linear.weight * scale.unsqueeze(1)
+        return nn.functional.linear(x, weight, norm.bias - norm.running_mean * scale)
 
 
 class SpikeAttention(nn.Module):
@@ -157,7 +180,7 @@ class SpikeAttention(nn.Module):
         if heads < 1 or width % heads:
             raise UsageError("SNN217", f"{heads} heads do not divide {width} channels")
         self.heads, self.size = heads, width // heads
-        self.projections = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(4))
+        self.projections = nn.ModuleList(_Projection(width, width) for _ in range(4))
         self.neurons = nn.ModuleList(AdaptiveLIF(width, timesteps, **_options(neuron)) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -194,7 +217,7 @@ class _AdaptiveBlock(nn.Module):
         self.attention = SpikeAttention(width, heads, timesteps, **neuron)
         self.first, self.second = (AdaptiveLIF(width, timesteps, **options) for _ in range(2))
         self.third = AdaptiveLIF(hidden, timesteps, **options)
-        self.up, self.down = nn.Linear(width, hidden, bias=False), nn.Linear(hidden, width, bias=False)
+        self.up, self.down = _Projection(width, hidden), _Projection(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(self.first(x))
@@ -237,7 +260,9 @@ class AdaptiveTransformer(nn.Module):
         super().__init__()
         self.timesteps = timesteps
         self.encode = LatencyEncoder(timesteps, time_axis=1)
-        self.embed = nn.Conv2d(channels, width, patch, patch, bias=False)
+        self.embed = nn.Sequential(
+            nn.Conv2d(channels, width, patch, patch, bias=False), nn.BatchNorm2d(width)
+        )
         self.position = nn.Parameter(0.02 * torch.randn(1, 1, (side // patch) ** 2, width))
         blocks = (_AdaptiveBlock(width, heads, timesteps, ratio, neuron) for _ in range(depth))
         self.blocks = nn.Sequential(*blocks)
@@ -246,8 +271,14 @@ class AdaptiveTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify images ``(N, channels, side, side)``; returns logits ``(N, classes)``."""
-        steps = [self.embed(step).flatten(2).transpose(1, 2) for step in self.encode(x).unbind(1)]
-        spikes = self.last(self.blocks(torch.stack(steps, 1) + self.position))
+        pixels = self.encode(x)
+        if self.embed[1].training:  # one statistic of all steps
+            folded = self.embed(pixels.flatten(0, 1)).flatten(2).transpose(1, 2)
+            stream = folded.unflatten(0, pixels.shape[:2])
+        else:
+            steps = [self.embed(step).flatten(2).transpose(1, 2) for step in pixels.unbind(1)]
+            stream = torch.stack(steps, 1)
+        spikes = self.last(self.blocks(stream + self.position))
         logits: Tensor = self.head(spikes.mean((1, 2)))
         return logits
 

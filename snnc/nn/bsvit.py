@@ -10,6 +10,9 @@ from snnc.nn.neurons import BurstNeuron
 
 __all__ = ["BSViT", "BSViTBlock", "DualChannelAttention", "adjacency"]
 
+#: A potential of unit variance lies two thresholds wide: a steeper surrogate gives most neurons no gradient.
+_ALPHA = 0.5
+
 
 def adjacency(height: int, width: int, window: int, *, class_token: bool = False) -> Tensor:
     """Return which tokens see each other: patches at most ``window // 2`` rows and columns apart.
@@ -62,6 +65,7 @@ class DualChannelAttention(nn.Module):
         bursts: B, the most spikes of a key.
         threshold: Of the neurons, in units of a normalised membrane.
         timesteps: T; the first axis of the input holds T steps one behind the other.
+        alpha: Steepness of the surrogate gradient.
 
     Raises:
         UsageError: SNN217 if heads do not divide the width.
@@ -83,6 +87,7 @@ class DualChannelAttention(nn.Module):
         bursts: int = 3,
         threshold: float = 0.5,
         timesteps: int = 1,
+        alpha: float = _ALPHA,
     ) -> None:
         super().__init__()
         if heads < 1 or width % heads:
@@ -90,11 +95,11 @@ class DualChannelAttention(nn.Module):
         self.heads, self.size = heads, width // heads
         self.tokens = grid[0] * grid[1] + int(class_token)
         self.project_q, self.project_k, self.project_v = (_projection(width, width) for _ in range(3))
-        options = {"threshold": threshold, "timesteps": timesteps}
+        options = {"threshold": threshold, "timesteps": timesteps, "alpha": alpha}
         self.q = BurstNeuron(**options)  # type: ignore[arg-type]
         self.k = BurstNeuron(bursts=bursts, **options)  # type: ignore[arg-type]
         self.v = BurstNeuron(signed=True, **options)  # type: ignore[arg-type]
-        self.out = BurstNeuron(signed=True, bursts=bursts, timesteps=timesteps)
+        self.out = BurstNeuron(signed=True, bursts=bursts, timesteps=timesteps, alpha=alpha)
         # A membrane of integers: its scale is learned, so that the neuron is neither silent nor full.
         self.gain = nn.Parameter(torch.tensor(1.0 / (self.size * bursts) ** 0.5))
         self.project = _projection(width, width)
@@ -150,6 +155,9 @@ class _TokenNorm(nn.Module):
         self.norm = nn.BatchNorm1d(width)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training:  # the same sums, along contiguous memory
+            flat: Tensor = self.norm(x.flatten(0, 1))
+            return flat.reshape(x.shape)
         result: Tensor = self.norm(x.transpose(1, 2)).transpose(1, 2)
         return result
 
@@ -173,6 +181,7 @@ class BSViTBlock(nn.Module):
         timesteps: T.
         window: Side of the neighbourhood; ``None``: all patches.
         class_token: Token 0 is a class token.
+        alpha: Steepness of the surrogate gradient.
     """
 
     def __init__(
@@ -187,6 +196,7 @@ class BSViTBlock(nn.Module):
         timesteps: int = 1,
         window: int | None = 3,
         class_token: bool = True,
+        alpha: float = _ALPHA,
     ) -> None:
         super().__init__()
         hidden = round(width * ratio)
@@ -199,9 +209,10 @@ class BSViTBlock(nn.Module):
             bursts=bursts,
             threshold=threshold,
             timesteps=timesteps,
+            alpha=alpha,
         )
         self.first, self.second, self.third = (
-            BurstNeuron(timesteps, bursts=bursts, threshold=threshold) for _ in range(3)
+            BurstNeuron(timesteps, bursts=bursts, threshold=threshold, alpha=alpha) for _ in range(3)
         )
         self.up, self.down = _projection(width, hidden), _projection(hidden, width)
 
@@ -225,6 +236,7 @@ class BSViT(nn.Module):
         heads: Heads.
         bursts: B.
         window: Side of the neighbourhood; ``None``: all patches.
+        alpha: Steepness of the surrogate gradient.
     """
 
     def __init__(
@@ -239,6 +251,7 @@ class BSViT(nn.Module):
         heads: int = 4,
         bursts: int = 3,
         window: int | None = 3,
+        alpha: float = _ALPHA,
     ) -> None:
         super().__init__()
         grid = side // patch
@@ -248,9 +261,12 @@ class BSViT(nn.Module):
         self.token = nn.Parameter(0.02 * torch.randn(1, 1, width))
         self.position = nn.Parameter(0.02 * torch.randn(1, grid * grid + 1, width))
         self.blocks = nn.Sequential(
-            *(BSViTBlock(width, heads, (grid, grid), bursts=bursts, window=window) for _ in range(depth))
+            *(
+                BSViTBlock(width, heads, (grid, grid), bursts=bursts, window=window, alpha=alpha)
+                for _ in range(depth)
+            )
         )
-        self.last = BurstNeuron(bursts=bursts, threshold=0.5)
+        self.last = BurstNeuron(bursts=bursts, threshold=0.5, alpha=alpha)
         self.head = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -120,13 +120,6 @@ class BurstNeuron(nn.Module):
         scaled = v / self.threshold
         return fire(scaled, self.alpha, most=self.bursts), fire(-scaled, self.alpha, most=self.bursts)
 
-    def _fire(self, v: Tensor) -> Tensor:
-        """Return the signed number of spikes."""
-        if not self.signed:
-            return fire(v / self.threshold, self.alpha, most=self.bursts)
-        plus, minus = self.channels(v)
-        return plus - minus
-
     def forward(self, x: Tensor) -> Tensor:
         """Fire.
 
@@ -141,9 +134,10 @@ class BurstNeuron(nn.Module):
         spikes = []
         for current in currents.unbind(0):
             v = current if v is None else self.decay * v + current
-            b = self._fire(v)
-            v = v - b * self.threshold
+            b = fire(v / self.threshold, self.alpha, most=self.bursts, signed=self.signed)
             spikes.append(b)
+            if len(spikes) < self.timesteps:
+                v = v - b * self.threshold
         return torch.cat(spikes)
 
 

@@ -19,7 +19,7 @@ from snnc.compile import convert  # noqa: E402
 from snnc.cost.audit import audit  # noqa: E402
 from snnc.errors import UnsupportedError  # noqa: E402
 from snnc.ir import load  # noqa: E402
-from snnc.nn import AdaptiveLIF, AdaptiveTransformer, BSViT  # noqa: E402
+from snnc.nn import AdaptiveLIF, AdaptiveTransformer, BSViT, reestimate_batch_norm  # noqa: E402
 from snnc.nn.surrogate import fire  # noqa: E402
 
 
@@ -105,8 +105,9 @@ def test_the_transformer_with_adapted_thresholds_runs_on_spikes(
     torch.manual_seed(0)
     network = AdaptiveTransformer(8, width=8, depth=1, heads=2, timesteps=2, tau=1.4427)
     images = torch.rand(32, 1, 8, 8)
-    for _ in range(30):
+    for _ in range(60):
         network(images)
+    reestimate_batch_norm(network, [images])
     path = exported(network, images[:1], tmp_path)
     allowed = [node.name for node in load(path).graph if node.op_type in ("Round", "Cast")]
     allowed = [name for name in allowed if name and "encode" in name]

@@ -261,6 +261,26 @@ def test_channels_dead_on_both_sides_join(net: Any, agree: Any) -> None:
     agree(made.output(made.quantise(made.op("Add", parts), 0.3, SIGNED)))
 
 
+@pytest.mark.parametrize("leak", [0.9, 1.7])
+def test_a_leak_of_a_wide_membrane_is_a_sum_of_shifts(net: Any, agree: Any, leak: float) -> None:
+    """A ratio of 12 bits on top of a membrane of 27 would leave no room; copies by shifts need none."""
+    made = net()
+    x, book = made.input(["N", 8]), CodeBook(8, 8, signed=True)
+    held, new = (made.grid(8, 6, scale=2.0**-7) for _ in range(2))
+    before = made.matmul(x, (8, 6), weights=held)  # read twice: the leak is no part of its weights
+    kept = made.op("Mul", [before, made.const(leak)])
+    v = made.op("Add", [kept, made.matmul(x, (8, 6), weights=new)])
+    made.output(made.quantise(before, 2.0**-5, book), made.quantise(v, 2.0**-5, book))
+    feeds = made.feeds()
+    result = agree(made, feeds, float64=False, weights="wide")
+    (note,) = [note for note in result.notes if "shifted copies" in note]
+    assert float(note.split("±")[1].split(",")[0]) < 2.0**-11
+    assert not any("operand is rounded" in note for note in result.notes)
+    _, codes = result.codes.values()
+    wanted = feeds["x"].astype(np.float64) @ (leak * held + new) * 2**5
+    assert np.abs(codes - np.clip(np.round(wanted), -255, 255)).max() <= 1
+
+
 def test_a_second_alignment_changes_nothing(net: Any) -> None:
     made = net()
     x = made.quantise(made.input(["N", 8]), 0.25, SIGNED)
