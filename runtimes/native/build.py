@@ -70,7 +70,7 @@ def build(target: Path, extra: tuple[str, ...] = (), optimise: str | None = None
     Args:
         target: Where it goes; replaced in one step.
         extra: More flags for compiler and linker.
-        optimise: Flag of optimisation; None: -O3 for the inner loops, -O2 for the rest.
+        optimise: Flag of optimisation; None: -O3.
 
     Returns:
         None, or why there is no library, in one line.
@@ -85,7 +85,7 @@ def build(target: Path, extra: tuple[str, ...] = (), optimise: str | None = None
 
             def compile_one(name: str) -> str:
                 place = str(Path(folder) / f"{name}.o")
-                level = optimise or ("-O3" if name.startswith("kernels_") else "-O2")
+                level = optimise or "-O3"
                 flags = [*_COMMON, *_EXACT, level, *extra, *_LOOPS.get(name, ())]
                 flags += ["-DSNNC_X86"] if x86 else []
                 _run([*command, *flags, "-c", str(HERE / name), "-o", place])

@@ -21,7 +21,8 @@ struct FireLine {
   const float* offset32;
   const int32_t* first_cell;   // start of the row's part of `cells`
   const int32_t* first_limit;  // start of the row's part of `limits`
-  const int16_t* cells;        // exact: code of each cell; near: limits below the cell, + 1024 * limits in it
+  const int16_t* cells;        // code of each cell; near: or kUndecided
+  const int16_t* least;        // near: limits that are surely reached in the cell
   const int32_t* limits;       // ascending thresholds of each row, padded with unreachable ones
   const int32_t* codes;        // code of each count
   const int32_t* columns;      // few: limit j of every position at columns + j * columns_pitch
@@ -30,6 +31,8 @@ struct FireLine {
   int last_cell;
   int steps;                   // search, few: rounds
 };
+
+constexpr int16_t kUndecided = -32768;  // a cell that may hold a limit
 
 enum FireMode : int { kExact = 0, kNear = 1, kSearch = 2, kFew = 3 };
 
@@ -90,8 +93,7 @@ struct Kernels {
   void (*quads8)(const uint8_t* const* rows, int64_t depth, int width, uint8_t* panel);
   // out[i] = sum over taps of weights[t] * taps[t][i * stride].
   void (*weigh)(const int16_t* const* taps, const int32_t* weights, int count_of_taps, int stride, int64_t count, int32_t* out);
-  // Maxima with, and sums of, elements `stride` apart.
-  void (*raise)(const int32_t* x, int stride, int64_t count, int32_t* out);
+  // Sums of elements `stride` apart.
   void (*gather_add)(const int32_t* x, int stride, int64_t count, int32_t* out);
 };
 

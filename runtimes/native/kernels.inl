@@ -319,6 +319,13 @@ int largest16(const int16_t* x, int64_t count) {
 
 // ---- neurons -----------------------------------------------------------------------------------------------
 
+inline int32_t near_cell(const FireLine& line, int64_t at, int32_t v) {
+  float x = static_cast<float>(v) * line.scale32[at] + line.offset32[at];
+  x = x > 0.0f ? x : 0.0f;
+  x = x < static_cast<float>(line.last_cell) ? x : static_cast<float>(line.last_cell);
+  return static_cast<int32_t>(x);
+}
+
 inline int32_t code_of(const FireLine& line, int64_t at, int32_t v) {
   if (line.mode == kExact) {
     double x = static_cast<double>(v) * line.scale[at] + line.offset[at];
@@ -329,13 +336,13 @@ inline int32_t code_of(const FireLine& line, int64_t at, int32_t v) {
   const int32_t* limits = line.limits + line.first_limit[at];
   v = v < 2147483646 ? v : 2147483646;  // padding is out of reach even of what the compiler excludes
   if (line.mode == kNear) {
-    float x = static_cast<float>(v) * line.scale32[at] + line.offset32[at];
-    x = x > 0.0f ? x : 0.0f;
-    x = x < static_cast<float>(line.last_cell) ? x : static_cast<float>(line.last_cell);
-    const int32_t cell = line.cells[line.first_cell[at] + static_cast<int32_t>(x)];
-    int32_t count = cell & 1023;
-    for (int32_t room = cell >> 10; room > 0 && v >= limits[count]; --room) ++count;
-    return line.codes[count];
+    const int32_t cell = line.first_cell[at] + near_cell(line, at, v);
+    if (line.cells[cell] != kUndecided) return line.cells[cell];
+    int32_t count = line.least[cell];
+    if (count >= 0) {
+      while (v >= limits[count]) ++count;
+      return line.codes[count];
+    }
   }
   int32_t count = 0;
   for (int32_t half = line.steps == 0 ? 0 : int32_t{1} << (line.steps - 1); half != 0; half >>= 1) {
@@ -382,38 +389,10 @@ inline __m512i codes_of(const FireLine& line, int64_t at, __mmask16 live, __m512
   const __m512i row = line.shared ? _mm512_set1_epi32(line.first_limit[0]) : _mm512_maskz_loadu_epi32(live, line.first_limit + at);
   v = _mm512_min_epi32(v, _mm512_set1_epi32(2147483646));
   __m512i count = zero;
-  const __m512i one = _mm512_set1_epi32(1);
-  if (line.mode == kNear) {
-    __m512 s, o;
-    __m512i first;
-    if (line.shared) {
-      s = _mm512_set1_ps(line.scale32[0]);
-      o = _mm512_set1_ps(line.offset32[0]);
-      first = _mm512_set1_epi32(line.first_cell[0]);
-    } else {
-      s = _mm512_maskz_loadu_ps(live, line.scale32 + at);
-      o = _mm512_maskz_loadu_ps(live, line.offset32 + at);
-      first = _mm512_maskz_loadu_epi32(live, line.first_cell + at);
-    }
-    __m512 x = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(v), s), o);
-    x = _mm512_min_ps(_mm512_max_ps(x, _mm512_setzero_ps()), _mm512_set1_ps(static_cast<float>(line.last_cell)));
-    const __m512i cell = _mm512_add_epi32(_mm512_cvttps_epi32(x), first);
-    const __m512i found = cell_values(live, cell, line.cells);
-    count = _mm512_and_si512(found, _mm512_set1_epi32(1023));
-    __m512i room = _mm512_srli_epi32(found, 10);
-    for (__mmask16 rising = _mm512_mask_test_epi32_mask(live, room, room); rising != 0;) {
-      const __m512i limit = _mm512_mask_i32gather_epi32(zero, rising, _mm512_add_epi32(row, count), line.limits, 4);
-      rising = _mm512_mask_cmpge_epi32_mask(rising, v, limit);
-      count = _mm512_mask_add_epi32(count, rising, count, one);
-      room = _mm512_sub_epi32(room, one);
-      rising = _mm512_mask_test_epi32_mask(rising, room, room);
-    }
-  } else {
-    for (int32_t half = line.steps == 0 ? 0 : int32_t{1} << (line.steps - 1); half != 0; half >>= 1) {
-      const __m512i place = _mm512_add_epi32(_mm512_add_epi32(row, count), _mm512_set1_epi32(half - 1));
-      const __m512i limit = _mm512_mask_i32gather_epi32(zero, live, place, line.limits, 4);
-      count = _mm512_mask_add_epi32(count, _mm512_cmpge_epi32_mask(v, limit), count, _mm512_set1_epi32(half));
-    }
+  for (int32_t half = line.steps == 0 ? 0 : int32_t{1} << (line.steps - 1); half != 0; half >>= 1) {
+    const __m512i place = _mm512_add_epi32(_mm512_add_epi32(row, count), _mm512_set1_epi32(half - 1));
+    const __m512i limit = _mm512_mask_i32gather_epi32(zero, live, place, line.limits, 4);
+    count = _mm512_mask_add_epi32(count, _mm512_cmpge_epi32_mask(v, limit), count, _mm512_set1_epi32(half));
   }
   return _mm512_mask_i32gather_epi32(zero, live, count, line.codes, 4);
 }
@@ -467,8 +446,77 @@ inline void fire_columns(const FireLine& line, const int32_t* v, int64_t count, 
   }
 }
 
+// The potentials in undecided cells, whose positions and cells are given: their limits are compared.
+template <class T>
+inline void settle(const FireLine& line, const int32_t* v, const int32_t* places, const int32_t* cells, int32_t noted, T* out) {
+  const __m512i zero = _mm512_setzero_si512(), one = _mm512_set1_epi32(1), highest = _mm512_set1_epi32(2147483646);
+  alignas(64) int32_t codes[16];
+  for (int32_t n = 0; n < noted; n += 16) {
+    const __mmask16 live = live_lanes(noted - n);
+    const __m512i place = _mm512_maskz_loadu_epi32(live, places + n), cell = _mm512_maskz_loadu_epi32(live, cells + n);
+    __m512i count = cell_values(live, cell, line.least);
+    if (_mm512_mask_cmplt_epi32_mask(live, count, zero) != 0) {
+      // A row that shares no cells with others is searched.
+      for (int32_t i = n; i < noted && i < n + 16; ++i) {
+        out[places[i]] = static_cast<T>(code_of(line, line.shared ? 0 : places[i], v[places[i]]));
+      }
+      continue;
+    }
+    const __m512i x = _mm512_min_epi32(_mm512_mask_i32gather_epi32(zero, live, place, v, 4), highest);
+    const __m512i row = line.shared ? _mm512_set1_epi32(line.first_limit[0])
+                                    : _mm512_mask_i32gather_epi32(zero, live, place, line.first_limit, 4);
+    for (__mmask16 rising = live; rising != 0;) {
+      const __m512i limit = _mm512_mask_i32gather_epi32(zero, rising, _mm512_add_epi32(row, count), line.limits, 4);
+      rising = _mm512_mask_cmpge_epi32_mask(rising, x, limit);
+      count = _mm512_mask_add_epi32(count, rising, count, one);
+    }
+    _mm512_store_si512(codes, _mm512_mask_i32gather_epi32(zero, live, count, line.codes, 4));
+    for (int32_t i = n; i < noted && i < n + 16; ++i) out[places[i]] = static_cast<T>(codes[i - n]);
+  }
+}
+
+// Most cells give the code; potentials in the others are noted and settled afterwards.
+template <class T>
+inline void fire_near(const FireLine& line, const int32_t* v, int64_t count, T* out) {
+  constexpr int64_t kBlock = 256;
+  int32_t places[kBlock + 16], cells[kBlock + 16];
+  const __m512 top = _mm512_set1_ps(static_cast<float>(line.last_cell));
+  const __m512i undecided = _mm512_set1_epi32(kUndecided), highest = _mm512_set1_epi32(2147483646);
+  __m512 s = _mm512_set1_ps(line.scale32[0]), o = _mm512_set1_ps(line.offset32[0]);
+  __m512i first = _mm512_set1_epi32(line.first_cell[0]);
+  for (int64_t start = 0; start < count; start += kBlock) {
+    const int64_t end = count - start < kBlock ? count : start + kBlock;
+    int32_t noted = 0;
+    __m512i place = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int32_t>(start)), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    for (int64_t i = start; i < end; i += 16) {
+      const __mmask16 live = live_lanes(end - i);
+      if (!line.shared) {
+        s = _mm512_maskz_loadu_ps(live, line.scale32 + i);
+        o = _mm512_maskz_loadu_ps(live, line.offset32 + i);
+        first = _mm512_maskz_loadu_epi32(live, line.first_cell + i);
+      }
+      const __m512i potential = _mm512_min_epi32(_mm512_maskz_loadu_epi32(live, v + i), highest);
+      __m512 x = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(potential), s), o);
+      x = _mm512_min_ps(_mm512_max_ps(x, _mm512_setzero_ps()), top);
+      const __m512i cell = _mm512_add_epi32(_mm512_cvttps_epi32(x), first);
+      const __m512i codes = cell_values(live, cell, line.cells);
+      put(out + i, live, codes);
+      const __mmask16 open = _mm512_mask_cmpeq_epi32_mask(live, codes, undecided);
+      _mm512_storeu_si512(places + noted, _mm512_maskz_compress_epi32(open, place));
+      _mm512_storeu_si512(cells + noted, _mm512_maskz_compress_epi32(open, cell));
+      noted += __builtin_popcount(open);
+      place = _mm512_add_epi32(place, _mm512_set1_epi32(16));
+    }
+    settle(line, v, places, cells, noted, out);
+  }
+}
+
 template <class T>
 void fire(const FireLine& line, const int32_t* v, int64_t count, T* out) {
+  if (line.mode == kNear) {
+    fire_near(line, v, count, out);
+    return;
+  }
   if (line.mode == kFew) {
     if (line.shared) {
       fire_row(line, v, count, out);
@@ -652,14 +700,6 @@ void weigh(const int16_t* const* taps, const int32_t* weights, int count_of_taps
   }
 }
 
-void raise(const int32_t* x, int stride, int64_t count, int32_t* out) {
-  if (stride == 1) {
-    for (int64_t i = 0; i < count; ++i) out[i] = x[i] > out[i] ? x[i] : out[i];
-  } else {
-    for (int64_t i = 0; i < count; ++i) out[i] = x[i * stride] > out[i] ? x[i * stride] : out[i];
-  }
-}
-
 void gather_add(const int32_t* x, int stride, int64_t count, int32_t* out) {
   for (int64_t i = 0; i < count; ++i) out[i] = wrapped_add(out[i], x[i * stride]);
 }
@@ -706,7 +746,6 @@ extern const Kernels SNNC_TABLE = {
     pairs16,
     quads8,
     weigh,
-    raise,
     gather_add,
 };
 

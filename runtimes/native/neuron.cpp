@@ -6,10 +6,10 @@
 namespace snnc {
 namespace {
 
-constexpr int64_t kMostCells = 4096;
-constexpr int64_t kFewRows = 8;   // up to here a near table may take its time to be made
-constexpr int kMostSteps = 31;    // limits in one cell of a near table: 5 bits beside the 10 of a count
-constexpr int kMostClasses = 24;  // rows of different shapes in one near table
+constexpr int64_t kFewestCells = 1024, kMostCells = 8192;  // of a near table: they stay in the first cache
+constexpr int64_t kCellsOfLimit = 64;
+constexpr int64_t kMostBorders = 4096;  // cells of an exact table
+constexpr int64_t kMostClasses = 24;    // rows of different shapes in one near table
 constexpr int64_t kFewLimits = 31;
 constexpr int32_t kNever = 2147483647;
 
@@ -39,27 +39,26 @@ FireTable::FireTable(const Tensor& thresholds, const std::vector<int64_t>& codes
   // A search may count padding that v = 2^31 - 1 reaches; it then gets the last code.
   codes_.assign(static_cast<size_t>(stride_ + 1), static_cast<int32_t>(codes.back()));
   std::transform(codes.begin(), codes.end(), codes_.begin(), [](int64_t code) { return static_cast<int32_t>(code); });
-  const int search_steps = steps_;
   if (fit_exact()) {
     mode_ = kExact;
-  } else if (count_ >= 1 && count_ <= kFewLimits) {
-    mode_ = kFew;
-  } else if (fit_near()) {
+    return;
+  }
+  merge_limits();
+  if (fit_near()) {
     mode_ = kNear;
   } else {
-    mode_ = kSearch;
-    steps_ = search_steps;
+    mode_ = count_ >= 1 && count_ <= kFewLimits ? kFew : kSearch;
   }
 }
 
 bool FireTable::fit_exact() {
-  if (count_ == 0 || count_ > kMostCells) return false;
+  if (count_ == 0 || count_ > kMostBorders) return false;
   std::vector<int64_t> border(static_cast<size_t>(count_));
   for (int64_t j = 0; j < count_; ++j) {
     if (codes_[j + 1] <= codes_[j]) return false;
     border[j] = int64_t{codes_[j]} + codes_[j + 1] - codes_[0] - codes_[1] + 1;
   }
-  if (border.back() >= kMostCells) return false;
+  if (border.back() >= kMostBorders) return false;
   std::vector<double> scale(static_cast<size_t>(rows_)), offset(static_cast<size_t>(rows_));
   std::vector<double> residual(static_cast<size_t>(count_));
   for (int64_t row = 0; row < rows_; ++row) {
@@ -126,30 +125,50 @@ bool FireTable::fit_exact() {
   return true;
 }
 
-bool FireTable::fit_near() {
-  if (count_ < 4 || count_ > 1023) return false;
-  int64_t cells = 64;
-  while (cells < 2 * count_) cells *= 2;
-  // A table of few rows may be finer, until a cell holds one limit.
-  while (!near_table(cells)) {
-    if (cells == kMostCells) return false;
-    cells *= 2;
+// Limits that coincide in every row: the codes between them are never emitted.
+void FireTable::merge_limits() {
+  std::vector<int64_t> kept;
+  for (int64_t j = 0; j < count_; ++j) {
+    bool apart = j + 1 == count_;
+    for (int64_t row = 0; row < rows_ && !apart; ++row) apart = limits_[row * stride_ + j] != limits_[row * stride_ + j + 1];
+    if (apart) kept.push_back(j);
   }
-  while (rows_ <= kFewRows && steps_ > 1 && cells < kMostCells) near_table(cells *= 2);
-  return true;
+  const int64_t count = static_cast<int64_t>(kept.size());
+  if (count == count_) return;
+  steps_ = 0;
+  while ((int64_t{1} << steps_) <= count) ++steps_;
+  const int64_t stride = std::max((int64_t{1} << steps_) - 1, count + 1);
+  std::vector<int32_t> limits(static_cast<size_t>(rows_ * stride), kNever);
+  std::vector<int32_t> codes(static_cast<size_t>(stride + 1), codes_[count_]);
+  codes[0] = codes_[0];
+  for (int64_t j = 0; j < count; ++j) {
+    codes[j + 1] = codes_[kept[j] + 1];
+    for (int64_t row = 0; row < rows_; ++row) limits[row * stride + j] = limits_[row * stride_ + kept[j]];
+  }
+  limits_ = std::move(limits);
+  codes_ = std::move(codes);
+  count_ = count;
+  stride_ = stride;
 }
 
-bool FireTable::near_table(int64_t cells) {
+bool FireTable::fit_near() {
+  if (count_ < 1 || count_ > kMostCells) return false;
+  if (std::any_of(codes_.begin(), codes_.end(), [](int32_t code) { return code <= kUndecided || code > 32767; })) return false;
+  int64_t cells = kFewestCells;
+  while (cells < kCellsOfLimit * count_ && cells < kMostCells) cells *= 2;
   const float top = static_cast<float>(cells - 1);
+  // Rows that an affine map brings together share cells. Limit j is surely reached from cell reached[j] on, and
+  // surely not below cell open[j].
   struct Class {
-    std::vector<int32_t> least, most;
-    int64_t probe[3];
+    std::vector<int32_t> open, reached;
+    int64_t width;
   };
   std::vector<Class> classes;
   scale32_.assign(static_cast<size_t>(rows_), 0.0f);
   offset32_.assign(static_cast<size_t>(rows_), 0.0f);
-  first_cell_.assign(static_cast<size_t>(rows_), 0);
-  std::vector<int32_t> least(static_cast<size_t>(cells)), most(static_cast<size_t>(cells));
+  std::vector<int32_t> class_of(static_cast<size_t>(rows_), -1);
+  std::vector<int32_t> open(static_cast<size_t>(count_)), reached(static_cast<size_t>(count_));
+  int64_t loose = 0;
   for (int64_t row = 0; row < rows_; ++row) {
     const int32_t* limit = limits_.data() + row * stride_;
     int64_t begin = 0, end = count_;
@@ -159,77 +178,68 @@ bool FireTable::near_table(int64_t cells) {
     if (end > begin) {
       const double span = static_cast<double>(limit[end - 1]) - limit[begin] + 1.0;
       if (span < 1.0) return false;
-      scale = static_cast<float>(static_cast<double>(cells - 2) / span);
-      offset = static_cast<float>(1.0 - static_cast<double>(limit[begin]) * scale);
+      scale = static_cast<float>(static_cast<double>(cells - 4) / span);
+      offset = static_cast<float>(2.0 - static_cast<double>(limit[begin]) * scale);
     }
     auto cell_of = [&](int32_t v) {
-      float x = static_cast<float>(v) * scale + offset;
+      float x = static_cast<float>(v) * scale + offset;  // monotone, as the scale is not negative
       x = x > 0.0f ? x : 0.0f;
-      return static_cast<int64_t>(x < top ? x : top);
+      return static_cast<int32_t>(x < top ? x : top);
     };
-    // A cell's potentials have reached all limits of lower cells, and none of higher ones.
-    int64_t spread = 0, cell = 0;
-    auto fill = [&](int64_t upto, int64_t low, int64_t high) {
-      for (; cell < upto; ++cell) {
-        least[cell] = static_cast<int32_t>(low);
-        most[cell] = static_cast<int32_t>(high);
-        spread += high - low;
+    int64_t width = 0;
+    for (int64_t j = 0; j < count_; ++j) {
+      if (j < begin || j >= end) {
+        open[j] = reached[j] = j < begin ? 0 : static_cast<int32_t>(cells);
+        continue;
       }
-    };
-    for (int64_t j = begin; j < end;) {
-      const int64_t here = cell_of(limit[j]);
-      if (here < cell) return false;  // the limits do not ascend
-      fill(here, j, j);
-      int64_t next = j;
-      while (next < end && cell_of(limit[next]) == here) ++next;
-      if (next - j > kMostSteps) return false;
-      fill(here + 1, j, next);
-      j = next;
+      if (j > begin && limit[j] < limit[j - 1]) return false;
+      open[j] = cell_of(limit[j]);
+      reached[j] = open[j] + (cell_of(limit[j] - 1) == open[j] ? 1 : 0);
+      width += reached[j] - open[j];
     }
-    fill(cells, end, end);
-    // Rows share a table if that makes the cells hardly wider.
-    const int64_t third = (end - begin) / 4;
-    auto probe = [&](int64_t at) { return end == begin ? 0 : cell_of(limit[begin + at * third]); };
-    const int64_t probes[3] = {probe(1), probe(2), probe(3)};
-    bool placed = false;
-    for (size_t which = 0; which < classes.size() && !placed; ++which) {
+    for (size_t which = 0; which < classes.size() && class_of[row] < 0; ++which) {
       Class& known = classes[which];
-      bool alike = true;
-      for (int at = 0; at < 3; ++at) alike = alike && std::abs(known.probe[at] - probes[at]) <= 2;
-      if (!alike) continue;
-      const int64_t room = spread + cells / 2;
-      int64_t sum = 0;
-      int32_t widest = 0;
-      for (int64_t at = 0; at < cells && sum <= room; ++at) {
-        const int32_t wide = std::max(known.most[at], most[at]) - std::min(known.least[at], least[at]);
-        sum += wide;
-        widest = std::max(widest, wide);
+      int64_t joined = 0;
+      const int64_t most = std::max(known.width, width) + count_;
+      for (int64_t j = 0; j < count_ && joined <= most; ++j) {
+        joined += std::max(known.reached[j], reached[j]) - std::min(known.open[j], open[j]);
       }
-      if (sum > room || widest > kMostSteps) continue;
-      for (int64_t at = 0; at < cells; ++at) {
-        known.most[at] = std::max(known.most[at], most[at]);
-        known.least[at] = std::min(known.least[at], least[at]);
+      if (joined > most || joined > 3 * count_) continue;
+      for (int64_t j = 0; j < count_; ++j) {
+        known.open[j] = std::min(known.open[j], open[j]);
+        known.reached[j] = std::max(known.reached[j], reached[j]);
       }
-      first_cell_[row] = static_cast<int32_t>(static_cast<int64_t>(which) * cells);
-      placed = true;
+      known.width = joined;
+      class_of[row] = static_cast<int32_t>(which);
     }
-    if (!placed) {
-      if (classes.size() == kMostClasses) return false;
-      first_cell_[row] = static_cast<int32_t>(static_cast<int64_t>(classes.size()) * cells);
-      classes.push_back({least, most, {probes[0], probes[1], probes[2]}});
+    if (class_of[row] < 0 && static_cast<int64_t>(classes.size()) < kMostClasses) {
+      class_of[row] = static_cast<int32_t>(classes.size());
+      classes.push_back({open, reached, width});
+    }
+    if (class_of[row] < 0) {
+      if (++loose > rows_ / 8) return false;
+      continue;  // searched: every potential falls into one undecided cell
     }
     scale32_[row] = scale;
     offset32_[row] = offset;
   }
-  steps_ = 0;
-  cells_.clear();
-  for (const Class& known : classes) {
-    for (int64_t at = 0; at < cells; ++at) {
-      steps_ = std::max(steps_, known.most[at] - known.least[at]);
-      cells_.push_back(static_cast<int16_t>(known.least[at] | (known.most[at] - known.least[at]) << 10));
+  const int64_t used = static_cast<int64_t>(classes.size()) * cells;
+  cells_.assign(static_cast<size_t>(used + 2), kUndecided);  // loops read a word at the last one
+  least_.assign(static_cast<size_t>(used + 2), -1);
+  for (size_t which = 0; which < classes.size(); ++which) {
+    int64_t low = 0, high = 0;
+    for (int64_t cell = 0; cell < cells; ++cell) {
+      while (low < count_ && classes[which].reached[low] <= cell) ++low;
+      while (high < count_ && classes[which].open[high] <= cell) ++high;
+      const int64_t at = static_cast<int64_t>(which) * cells + cell;
+      least_[at] = static_cast<int16_t>(low);
+      if (low == high) cells_[at] = static_cast<int16_t>(codes_[low]);
     }
   }
-  cells_.push_back(0);  // loops read a word at the last one
+  first_cell_.resize(static_cast<size_t>(rows_));
+  for (int64_t row = 0; row < rows_; ++row) {
+    first_cell_[row] = static_cast<int32_t>(class_of[row] < 0 ? used : class_of[row] * cells);
+  }
   last_cell_ = static_cast<int>(cells - 1);
   return true;
 }
@@ -275,6 +285,7 @@ FireLine FireTable::line(const Positions& positions, int64_t at, bool shared) co
   line.columns_pitch = static_cast<int64_t>(positions.first_limit.size());
   line.count = static_cast<int>(count_);
   line.cells = cells_.data();
+  line.least = least_.data();
   line.limits = limits_.data();
   line.codes = codes_.data();
   line.last_cell = last_cell_;

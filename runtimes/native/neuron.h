@@ -3,7 +3,8 @@
 // k = #{j : v >= limits[row, j]} is found in one of four ways, whichever the table admits:
 //   exact:  the limits of every row are where an affine map of v passes fixed cell borders (proved for each limit
 //           when the table is made), so the cell gives the code and no limit is read;
-//   near:   an affine map gives a cell that is known to hold a few limits at most, which are then compared;
+//   near:   an affine map gives a cell, and most cells hold no limit of any row that shares them, so that the code is
+//           known; the potentials in the others are compared with their limits one by one;
 //   few:    at most 31 limits, all compared, or searched in registers;
 //   search: a binary search.
 #pragma once
@@ -36,13 +37,13 @@ class FireTable {
 
  private:
   bool fit_exact();
+  void merge_limits();
   bool fit_near();
-  bool near_table(int64_t cells);
 
   FireMode mode_ = kSearch;
   int64_t rows_, count_, stride_;  // count_: limits of a row; stride_: with padding
   std::vector<int32_t> limits_, codes_;
-  std::vector<int16_t> cells_;
+  std::vector<int16_t> cells_, least_;
   std::vector<double> scale_, offset_;
   std::vector<float> scale32_, offset32_;
   std::vector<int32_t> first_cell_;

@@ -16,8 +16,10 @@ struct Block : Sink {
   int32_t* out;
   int64_t pitch;
   Block(int32_t* to, int64_t p) : out(to), pitch(p) {}
-  void tile(int64_t row, int rows, int64_t col, int cols, const int32_t* c, int64_t ldc) const override {
-    for (int r = 0; r < rows; ++r) std::memcpy(out + (row + r) * pitch + col, c + r * ldc, static_cast<size_t>(cols) * 4);
+  void tile(int64_t, int, int64_t, int, const int32_t*, int64_t) const override {}
+  int32_t* place(int64_t row, int64_t col, int64_t* ldc) const override {
+    *ldc = pitch;
+    return out + row * pitch + col;
   }
 };
 
@@ -26,6 +28,8 @@ Type code_type(const Node& node, const char* name) {
   require(fits16(type) && type != Type::kBool, "codes of this element type");
   return type;
 }
+
+int64_t up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 int64_t sum_of(const void* codes, Type type, int64_t count) {
   int32_t total = 0;
@@ -86,10 +90,11 @@ class Attention : public Kernel {
       thread_local Scratch sums_scratch, code_scratch, value_scratch;
       const int64_t score_width = static_cast<int64_t>(width_of(score_type_)), width = static_cast<int64_t>(width_of(code_type_));
       const int64_t length = first.columns, extent = second.columns, depth = first.depth;
-      int32_t* sums = sums_scratch.as<int32_t>(static_cast<size_t>(kTileRows * length));
-      char* codes = code_scratch.as<char>(static_cast<size_t>(kTileRows * length * score_width));
-      int32_t* weighted = value_scratch.as<int32_t>(static_cast<size_t>((kTileRows + 1) * extent));
-      int32_t* quotient = weighted + kTileRows * extent;
+      const int64_t pitch = up(length, kGranule), code_pitch = up(length, kPanel) + kPanel, value_pitch = up(extent, kGranule);
+      int32_t* sums = sums_scratch.as<int32_t>(static_cast<size_t>(kTileRows * pitch));
+      char* codes = code_scratch.as<char>(static_cast<size_t>(kTileRows * code_pitch * score_width));
+      int32_t* weighted = value_scratch.as<int32_t>(static_cast<size_t>((kTileRows + 1) * value_pitch));
+      int32_t* quotient = weighted + kTileRows * value_pitch;
       const FireLine score_line = scores_->line(score_place, 0, true);
       for (int64_t job = begin; job < end; ++job) {
         const int64_t which = job / parts, part = job % parts, inner = second.left[which];
@@ -103,19 +108,19 @@ class Attention : public Kernel {
              row += kTileRows) {
           const int64_t count = std::min<int64_t>(kTileRows, first.rows - row);
           multiply(query + row * depth * static_cast<int64_t>(width_of(q.type)), q.type, depth, 0, count, keys, 0,
-                   keys.count(), Block(sums, length));
+                   keys.count(), Block(sums, pitch));
           int64_t gains[kTileRows];
           for (int64_t r = 0; r < count; ++r) {
-            int32_t* score = sums + r * length;
+            int32_t* score = sums + r * pitch;
             const int32_t minus = static_cast<int32_t>(-static_cast<uint32_t>(kernels().largest(score, length)));
             kernels().add(score, &minus, 0, length, score);
-            char* to = codes + r * length * score_width;
+            char* to = codes + r * code_pitch * score_width;
             fire_line(score_line, score, length, static_cast<int>(score_width), to);
             gains[r] = std::max<int64_t>(1, sum_of(to, score_type_, length));
           }
-          multiply(codes, score_type_, length, 0, count, values, 0, values.count(), Block(weighted, extent));
+          multiply(codes, score_type_, code_pitch, 0, count, values, 0, values.count(), Block(weighted, value_pitch));
           for (int64_t r = 0; r < count; ++r) {
-            kernels().quotient32(weighted + r * extent, static_cast<double>(int64_t{1} << fraction_),
+            kernels().quotient32(weighted + r * value_pitch, static_cast<double>(int64_t{1} << fraction_),
                                  static_cast<double>(gains[r]), extent, quotient);
             fire_line(value_line, quotient, extent, static_cast<int>(width),
                       out + ((which * first.rows + row + r) * extent) * width);

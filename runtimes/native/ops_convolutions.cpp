@@ -11,24 +11,97 @@
 namespace snnc {
 namespace {
 
-// How the results of a convolution are numbered. With stride 1 they run over the padded plane, so that each tap
-// is one constant offset (results in its margin are thrown away); else over the results themselves.
+// How the results of a convolution are numbered, and its inputs laid out. With at most two spatial axes the padded
+// plane is taken apart into phases, one for each remainder modulo the strides; the results run over one phase, so
+// that each tap is one constant offset (results in its margin are thrown away). Otherwise the plane stays whole and
+// the results are numbered by themselves.
 struct Walk {
   bool dense;
-  int64_t line;    // numbers of one line of results: the padded width, or the width of the result
+  int64_t line;    // numbers of one line of results: the width of a phase, or of the result
   int64_t width;   // results of a line that count
   int64_t lines;   // lines of results
   int64_t count;   // all numbers
+  int64_t plane;   // numbers of the input laid out
+  Shape extent, used;             // dense: extents of a phase, phases of each axis
+  std::vector<int64_t> taps;      // offset of each tap
+  std::vector<int64_t> starts;    // offset of each line of results
+  int step;                       // between the inputs of neighbouring results
 };
 
-Walk walk_of(const Window& w) {
+Walk walk_of(const Window& w, bool whole = false) {
   Walk walk;
-  walk.dense = w.rank <= 2 && std::all_of(w.strides.begin(), w.strides.end(), [](int64_t s) { return s == 1; });
+  walk.dense = w.rank <= 2 && !whole;
   walk.width = w.out.back();
   walk.lines = product(w.out) / walk.width;
-  walk.line = walk.dense ? w.padded.back() : walk.width;
+  if (!walk.dense) {
+    walk.line = walk.width;
+    walk.plane = product(w.padded);
+    walk.taps = tap_offsets(w);
+    walk.starts = line_offsets(w);
+    walk.step = static_cast<int>(w.strides.back());
+    walk.count = walk.lines * walk.line;
+    return walk;
+  }
+  for (size_t axis = 0; axis < w.in.size(); ++axis) {
+    const int64_t reach = (w.kernel[axis] - 1) * w.dilations[axis], stride = w.strides[axis];
+    walk.extent.push_back(w.out[axis] + reach / stride);
+    walk.used.push_back(std::min(stride, reach + 1));
+  }
+  walk.line = walk.extent.back();
   walk.count = (walk.lines - 1) * walk.line + walk.width;
+  walk.step = 1;
+  const int64_t phase = product(walk.extent);
+  walk.plane = phase * product(walk.used);
+  walk.taps.assign(1, 0);
+  for (size_t axis = 0; axis < w.in.size(); ++axis) {
+    const int64_t across = phase * product(walk.used, axis + 1), along = product(walk.extent, axis + 1);
+    std::vector<int64_t> next;
+    for (int64_t base : walk.taps) {
+      for (int64_t k = 0; k < w.kernel[axis]; ++k) {
+        const int64_t at = k * w.dilations[axis];
+        next.push_back(base + at % w.strides[axis] * across + at / w.strides[axis] * along);
+      }
+    }
+    walk.taps.swap(next);
+  }
+  for (int64_t line = 0; line < walk.lines; ++line) walk.starts.push_back(line * walk.line);
   return walk;
+}
+
+// Takes a plane apart into phases, each value turned by `turn`; what is outside of it is `fill`.
+template <class From, class To, class F>
+void lay_out(const Window& w, const Walk& walk, const From* from, To fill, To* to, F turn) {
+  const bool flat = w.rank == 1;
+  const int64_t height = flat ? 1 : w.in[0], width = w.in.back();
+  const int64_t stride_y = flat ? 1 : w.strides[0], stride_x = w.strides.back();
+  const int64_t top = flat ? 0 : w.begins[0], left = w.begins.back();
+  const int64_t phases_y = flat ? 1 : walk.used[0], extent_y = flat ? 1 : walk.extent[0], extent_x = walk.extent.back();
+  for (int64_t py = 0; py < phases_y; ++py) {
+    for (int64_t px = 0; px < walk.used.back(); ++px) {
+      // Columns begin .. end of the phase are inside.
+      const int64_t shift = left - px;
+      const int64_t begin = std::clamp<int64_t>(shift <= 0 ? 0 : (shift + stride_x - 1) / stride_x, 0, extent_x);
+      const int64_t inside = width - 1 + shift;
+      const int64_t end = std::clamp<int64_t>(inside < 0 ? 0 : inside / stride_x + 1, begin, extent_x);
+      for (int64_t y = 0; y < extent_y; ++y, to += extent_x) {
+        const int64_t row = y * stride_y + py - top;
+        if (row < 0 || row >= height) {
+          std::fill(to, to + extent_x, fill);
+          continue;
+        }
+        const From* line = from + row * width;
+        std::fill(to, to + begin, fill);
+        if (stride_x == 1) {
+          for (int64_t x = begin; x < end; ++x) to[x] = turn(line[x - shift]);
+        } else if (stride_x == 2) {
+          for (int64_t x = begin; x < end; ++x) to[x] = turn(line[2 * x - shift]);
+        } else {
+          for (int64_t x = begin; x < end; ++x) to[x] = turn(line[stride_x * x - shift]);
+        }
+        std::fill(to + end, to + extent_x, fill);
+      }
+    }
+  }
 }
 
 // Takes the sums of one panel: rows [row, row + rows) of output channels, numbers [first, first + count).
@@ -95,6 +168,7 @@ struct Filters {
   int64_t depth = 0, padded = 0;
   AlignedBytes rows;
   std::vector<int32_t> moved;  // k8Signed: 128 times the sum of each row
+  int64_t norm = 0;            // largest sum of a row's absolute weights, for 16-bit rows
 };
 
 void arrange(const Tensor& weights, Form form, Filters* out) {
@@ -105,11 +179,16 @@ void arrange(const Tensor& weights, Form form, Filters* out) {
   out->padded = (std::max<int64_t>(out->depth, 1) + unit - 1) / unit * unit;
   out->rows.resize(static_cast<size_t>((count + 16) * out->padded * width));  // matrix registers read whole blocks
   out->moved.assign(static_cast<size_t>(count), 0);
+  out->norm = 0;
   for (int64_t o = 0; o < count; ++o) {
     const char* from = static_cast<const char*>(weights.data) + o * out->depth * static_cast<int64_t>(width_of(weights.type));
     unsigned char* to = out->rows.begin + o * out->padded * width;
     if (form == Form::k16) {
+      const int16_t* row = reinterpret_cast<int16_t*>(to);
       to16(from, weights.type, out->depth, reinterpret_cast<int16_t*>(to));
+      int64_t norm = 0;
+      for (int64_t k = 0; k < out->depth; ++k) norm += std::abs(int{row[k]});
+      out->norm = std::max(out->norm, norm);
     } else {
       std::memcpy(to, from, static_cast<size_t>(out->depth));
       if (form == Form::k8Signed) {
@@ -129,12 +208,12 @@ struct Planes {
 
 // One convolution; T is int16_t or uint8_t.
 template <class T>
-void convolve(const Call& call, const Window& w, const Walk& walk, const Planes<T>& planes, int64_t samples,
+void convolve(const Call& call, const Walk& walk, const Planes<T>& planes, int64_t samples,
               int64_t channels, int64_t groups, int64_t outputs, const Filters& weights, const Drain& drain) {
-  const std::vector<int64_t> taps = tap_offsets(w), lines = line_offsets(w);
-  const int64_t plane = product(w.padded), inputs = channels / groups, per_group = outputs / groups;
+  const std::vector<int64_t>&taps = walk.taps, &lines = walk.starts;
+  const int64_t plane = walk.plane, inputs = channels / groups, per_group = outputs / groups;
   const int64_t panels = (walk.count + kPanel - 1) / kPanel, depth = weights.padded;
-  const int stride = static_cast<int>(w.strides.back());
+  const int stride = walk.step;
   const double cost = static_cast<double>(per_group * depth * kPanel) / 60.0 + static_cast<double>(depth * kPanel) / 4.0;
   call.parallel(samples * groups * panels, cost, [&](int64_t begin, int64_t end) {
     thread_local Scratch panel_scratch, sums_scratch, copy_scratch;
@@ -210,11 +289,11 @@ void convolve(const Call& call, const Window& w, const Walk& walk, const Planes<
 }
 
 // One tap row each: every output channel reads one input channel.
-void convolve_depthwise(const Call& call, const Window& w, const int16_t* planes, int64_t samples, int64_t channels,
+void convolve_depthwise(const Call& call, const Walk& walk, const int16_t* planes, int64_t samples, int64_t channels,
                         int64_t outputs, const Filters& weights, int32_t* out) {
-  const std::vector<int64_t> taps = tap_offsets(w), lines = line_offsets(w);
-  const int64_t plane = product(w.padded), results = product(w.out), width = w.out.back(), each = outputs / channels;
-  call.parallel(samples * outputs, static_cast<double>(results * w.taps) / 8.0, [&](int64_t begin, int64_t end) {
+  const std::vector<int64_t>&taps = walk.taps, &lines = walk.starts;
+  const int64_t plane = walk.plane, width = walk.width, results = walk.lines * width, each = outputs / channels;
+  call.parallel(samples * outputs, static_cast<double>(results) * static_cast<double>(taps.size()) / 8.0, [&](int64_t begin, int64_t end) {
     std::vector<const int16_t*> at(taps.size());
     std::vector<int32_t> factor(taps.size());
     for (int64_t job = begin; job < end; ++job) {
@@ -224,7 +303,7 @@ void convolve_depthwise(const Call& call, const Window& w, const int16_t* planes
       for (size_t t = 0; t < taps.size(); ++t) factor[t] = row[t];
       for (size_t line = 0; line < lines.size(); ++line) {
         for (size_t t = 0; t < taps.size(); ++t) at[t] = source + lines[line] + taps[t];
-        kernels().weigh(at.data(), factor.data(), static_cast<int>(taps.size()), static_cast<int>(w.strides.back()), width,
+        kernels().weigh(at.data(), factor.data(), static_cast<int>(taps.size()), walk.step, width,
                         out + job * results + static_cast<int64_t>(line) * width);
       }
     }
@@ -258,11 +337,17 @@ void convolve_plain(const Call& call, const Window& w, const std::vector<In>& pl
 }
 
 template <class T, class F>
-void pad_all(const Call& call, const Window& w, const Tensor& x, T fill, T* planes, F turn) {
-  const int64_t count = x.dims[0] * x.dims[1], from_size = product(w.in), to_size = product(w.padded);
+void pad_all(const Call& call, const Window& w, const Walk& walk, const Tensor& x, T fill, T* planes, F turn) {
+  const int64_t count = x.dims[0] * x.dims[1], from_size = product(w.in), to_size = walk.plane;
   call.parallel(count, 0.3 * static_cast<double>(to_size), [&](int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end; ++at) {
-      auto each = [&](const auto* from) { pad_plane(w, from + at * from_size, fill, planes + at * to_size, turn); };
+      auto each = [&](const auto* from) {
+        if (walk.dense) {
+          lay_out(w, walk, from + at * from_size, fill, planes + at * to_size, turn);
+        } else {
+          pad_plane(w, from + at * from_size, fill, planes + at * to_size, turn);
+        }
+      };
       switch (x.type) {
         case Type::kU8:
           each(x.as<uint8_t>());
@@ -317,15 +402,15 @@ class Convolution : public Kernel {
       std::memset(out, 0, static_cast<size_t>(product(dims)) * (host_ ? 8 : 4));
       return;
     }
-    const int64_t size = samples * channels * product(w.padded);
     const Walk walk = walk_of(w);
+    const int64_t size = samples * channels * walk.plane;
     const int64_t results = product(w.out);
     const Filters* rows = nullptr;
     Filters local;
     const bool depthwise = groups_ == channels && groups_ > 1 && !host_;
     const Form form = host_ || depthwise ? Form::k16 : form_of(x, weights);
     if (!small_values(weights) || (!host_ && !small_values(x))) {
-      plain(call, w, x, weights, size, outputs, out);
+      plain(call, w, x, weights, outputs, out);
       return;
     }
     if (constant_) {
@@ -336,32 +421,39 @@ class Convolution : public Kernel {
       arrange(weights, form, &local);
       rows = &local;
     }
+    thread_local Scratch memory;
     if (host_) {
-      // 24-bit numbers as two digits of 12 bits, the upper one signed.
-      Scratch memory;
+      // Numbers of 24 bits as two digits of 12 bits, the upper one signed; smaller ones whole, if all sums fit.
       int16_t* planes = memory.as<int16_t>(static_cast<size_t>(size) + 2 * kPanel);
       std::memset(planes + size, 0, 4 * kPanel);
+      const int32_t* values = x.as<int32_t>();
+      const int64_t most = std::max<int64_t>(kernels().largest(values, x.size()), -int64_t{kernels().smallest(values, x.size())});
+      if (most <= 32767 && most * rows->norm <= INT32_MAX) {
+        pad_all(call, w, walk, x, int16_t{0}, planes, [](auto v) { return static_cast<int16_t>(v); });
+        convolve(call, walk, Planes<int16_t>{{planes, nullptr}}, samples, channels, groups_, outputs, *rows,
+                 DigitDrain(walk, outputs, results, static_cast<int64_t*>(out), 0));
+        return;
+      }
       for (int shift : {0, 12}) {
         if (shift == 0) {
-          pad_all(call, w, x, int16_t{0}, planes, [](auto v) { return static_cast<int16_t>(v & 0xfff); });
+          pad_all(call, w, walk, x, int16_t{0}, planes, [](auto v) { return static_cast<int16_t>(v & 0xfff); });
         } else {
-          pad_all(call, w, x, int16_t{0}, planes, [](auto v) { return static_cast<int16_t>(v >> 12); });
+          pad_all(call, w, walk, x, int16_t{0}, planes, [](auto v) { return static_cast<int16_t>(v >> 12); });
         }
-        convolve(call, w, walk, Planes<int16_t>{{planes, nullptr}}, samples, channels, groups_, outputs, *rows,
+        convolve(call, walk, Planes<int16_t>{{planes, nullptr}}, samples, channels, groups_, outputs, *rows,
                  DigitDrain(walk, outputs, results, static_cast<int64_t*>(out), shift));
       }
       return;
     }
     int32_t* to = static_cast<int32_t*>(out);
-    Scratch memory;
     if (form == Form::k16) {
       int16_t* planes = memory.as<int16_t>(static_cast<size_t>(size) + 2 * kPanel);
       std::memset(planes + size, 0, 4 * kPanel);
-      pad_all(call, w, x, int16_t{0}, planes, [](auto v) { return static_cast<int16_t>(v); });
+      pad_all(call, w, walk, x, int16_t{0}, planes, [](auto v) { return static_cast<int16_t>(v); });
       if (depthwise) {
-        convolve_depthwise(call, w, planes, samples, channels, outputs, *rows, to);
+        convolve_depthwise(call, walk, planes, samples, channels, outputs, *rows, to);
       } else {
-        convolve(call, w, walk, Planes<int16_t>{{planes, nullptr}}, samples, channels, groups_, outputs, *rows,
+        convolve(call, walk, Planes<int16_t>{{planes, nullptr}}, samples, channels, groups_, outputs, *rows,
                  Int32Drain(walk, outputs, results, to));
       }
       return;
@@ -374,20 +466,21 @@ class Convolution : public Kernel {
     Planes<uint8_t> bytes{{planes, planes + room}, split ? 2 : 1, !split && x.type != Type::kI8};
     if (split) {
       std::memset(planes + room + size, 0, 2 * kPanel);
-      pad_all(call, w, x, uint8_t{0}, planes, [](auto v) { return static_cast<uint8_t>(std::clamp<int>(v, -128, 127)); });
-      pad_all(call, w, x, uint8_t{0}, planes + room, [](auto v) { return static_cast<uint8_t>(v - std::clamp<int>(v, -128, 127)); });
+      pad_all(call, w, walk, x, uint8_t{0}, planes, [](auto v) { return static_cast<uint8_t>(std::clamp<int>(v, -128, 127)); });
+      pad_all(call, w, walk, x, uint8_t{0}, planes + room, [](auto v) { return static_cast<uint8_t>(v - std::clamp<int>(v, -128, 127)); });
     } else if (form == Form::k8Signed) {
-      pad_all(call, w, x, uint8_t{128}, planes, [](auto v) { return static_cast<uint8_t>(static_cast<uint8_t>(v) ^ 0x80); });
+      pad_all(call, w, walk, x, uint8_t{128}, planes, [](auto v) { return static_cast<uint8_t>(static_cast<uint8_t>(v) ^ 0x80); });
     } else {
-      pad_all(call, w, x, uint8_t{0}, planes, [](auto v) { return static_cast<uint8_t>(v); });
+      pad_all(call, w, walk, x, uint8_t{0}, planes, [](auto v) { return static_cast<uint8_t>(v); });
     }
-    convolve(call, w, walk, bytes, samples, channels, groups_, outputs, *rows, Int32Drain(walk, outputs, results, to));
+    convolve(call, walk, bytes, samples, channels, groups_, outputs, *rows, Int32Drain(walk, outputs, results, to));
   }
 
  private:
-  void plain(const Call& call, const Window& w, const Tensor& x, const Tensor& weights, int64_t size, int64_t outputs, void* out) const {
-    std::vector<int32_t> planes(static_cast<size_t>(size));
-    pad_all(call, w, x, int32_t{0}, planes.data(), [](auto v) { return int32_t{v}; });
+  void plain(const Call& call, const Window& w, const Tensor& x, const Tensor& weights, int64_t outputs, void* out) const {
+    const Walk walk = walk_of(w, true);
+    std::vector<int32_t> planes(static_cast<size_t>(x.dims[0] * x.dims[1] * walk.plane));
+    pad_all(call, w, walk, x, int32_t{0}, planes.data(), [](auto v) { return int32_t{v}; });
     const std::vector<int64_t> values = as_int64(weights);
     if (host_) {
       convolve_plain(call, w, planes, values, x.dims[0], x.dims[1], groups_, outputs, static_cast<int64_t*>(out));

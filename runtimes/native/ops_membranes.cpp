@@ -111,7 +111,7 @@ class Readout : public Kernel {
     require(dims == v.dims, "a scale or bias has more elements than the membrane");
     const std::vector<float> factor = spread(scale, dims), shift = spread(bias, dims);
     float* out = call.output_as<float>(dims);
-    for (int64_t i = 0; i < v.size(); ++i) {
+    for (int64_t i = 0, count = v.size(); i < count; ++i) {
       const float product = static_cast<float>(from[i]) * factor[i];  // rounded, then the sum: never fused
       out[i] = product + shift[i];
     }
@@ -212,7 +212,7 @@ class CodeSlice : public Kernel {
       using T = std::remove_const_t<std::remove_pointer_t<decltype(from)>>;
       T* to = static_cast<T*>(out);
       const int64_t mask = (int64_t{1} << bits_) - 1;
-      for (int64_t i = 0; i < x.size(); ++i) {
+      for (int64_t i = 0, count = x.size(); i < count; ++i) {
         const int64_t code = from[i], digits = ((code < 0 ? -code : code) >> shift_) & mask;
         to[i] = static_cast<T>(code < 0 ? -digits : digits);
       }

@@ -26,7 +26,16 @@ void with_integers(const Tensor& tensor, F body) {
   }
 }
 
-// kMax: maxima, in the input's type; else sums, as int32.
+template <class T>
+void raise(const T* x, int64_t stride, int64_t count, T* best) {
+  if (stride == 1) {
+    for (int64_t i = 0; i < count; ++i) best[i] = x[i] > best[i] ? x[i] : best[i];
+  } else {
+    for (int64_t i = 0; i < count; ++i) best[i] = x[i * stride] > best[i] ? x[i * stride] : best[i];
+  }
+}
+
+// kMax: maxima, in the input's type; else sums, as int32. First down the columns, then along the line.
 template <bool kMax>
 class Pool : public Kernel {
  public:
@@ -41,29 +50,26 @@ class Pool : public Kernel {
     Shape dims(x.dims.begin(), x.dims.begin() + 2);
     dims.insert(dims.end(), w.out.begin(), w.out.end());
     void* out = call.output(dims);
-    const std::vector<int64_t> taps = tap_offsets(w), lines = line_offsets(w);
-    const int64_t plane = product(w.in), results = product(w.out), width = w.out.back();
-    const int stride = static_cast<int>(w.strides.back());
-    const double cost = static_cast<double>(results * w.taps + plane);
+    Window column = w;
+    column.kernel.back() = 1;
+    const std::vector<int64_t> taps = tap_offsets(column), lines = line_offsets(w);
+    const int64_t plane = product(w.in), results = product(w.out), width = w.out.back(), span = w.padded.back();
+    const int64_t stride = w.strides.back(), dilation = w.dilations.back();
+    const double cost = static_cast<double>(results * w.taps + plane) / 4.0;
     with_integers(x, [&](const auto* from) {
       using T = std::remove_const_t<std::remove_pointer_t<decltype(from)>>;
-      constexpr int32_t fill = kMax ? std::numeric_limits<int32_t>::min() : 0;
+      using Sum = std::conditional_t<kMax, T, int32_t>;
+      constexpr Sum fill = kMax ? std::numeric_limits<Sum>::min() : Sum{0};
       call.parallel(dims[0] * dims[1], cost, [&](int64_t begin, int64_t end) {
-        std::vector<int32_t> padded(static_cast<size_t>(product(w.padded))), row(static_cast<size_t>(width));
+        std::vector<Sum> padded(static_cast<size_t>(product(w.padded))), row(static_cast<size_t>(span));
         for (int64_t which = begin; which < end; ++which) {
-          pad_plane(w, from + which * plane, fill, padded.data(), [](T v) { return int32_t{v}; });
+          pad_plane(w, from + which * plane, fill, padded.data(), [](T v) { return static_cast<Sum>(v); });
           for (size_t line = 0; line < lines.size(); ++line) {
+            Sum* to = static_cast<Sum*>(out) + which * results + static_cast<int64_t>(line) * width;
             std::fill(row.begin(), row.end(), fill);
-            for (int64_t tap : taps) {
-              const int32_t* at = padded.data() + lines[line] + tap;
-              (kMax ? kernels().raise : kernels().gather_add)(at, stride, width, row.data());
-            }
-            const int64_t to = which * results + static_cast<int64_t>(line) * width;
-            if (kMax) {
-              for (int64_t i = 0; i < width; ++i) static_cast<T*>(out)[to + i] = static_cast<T>(row[i]);
-            } else {
-              std::memcpy(static_cast<int32_t*>(out) + to, row.data(), row.size() * 4);
-            }
+            std::fill(to, to + width, fill);
+            for (int64_t tap : taps) join(padded.data() + lines[line] + tap, 1, span, row.data());
+            for (int64_t k = 0; k < w.kernel.back(); ++k) join(row.data() + k * dilation, stride, width, to);
           }
         }
       });
@@ -71,6 +77,15 @@ class Pool : public Kernel {
   }
 
  private:
+  template <class T>
+  static void join(const T* x, int64_t stride, int64_t count, T* sums) {
+    if constexpr (kMax) {
+      raise(x, stride, count, sums);
+    } else {
+      kernels().gather_add(x, static_cast<int>(stride), count, sums);
+    }
+  }
+
   Shape kernel_, strides_, pads_, dilations_;
   bool partial_;
 };

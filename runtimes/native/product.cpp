@@ -29,20 +29,6 @@ void pack_quads(const T* data, int64_t depth, int64_t columns, int64_t k_stride,
   }
 }
 
-// Two bytes whose sum is the number: the lower plane holds as much as it can.
-void pack_split(const int16_t* data, int64_t depth, int64_t columns, int64_t k_stride, int64_t n_stride, int width,
-                uint8_t* low, uint8_t* high) {
-  for (int64_t k = 0; k < depth; ++k) {
-    const int64_t line = k / 4 * 4 * width + k % 4;
-    for (int64_t n = 0; n < columns; ++n) {
-      const int16_t v = data[k * k_stride + n * n_stride];
-      const int near = std::clamp<int>(v, -128, 127);
-      low[line + 4 * n] = static_cast<uint8_t>(near);
-      if (high != nullptr) high[line + 4 * n] = static_cast<uint8_t>(v - near);
-    }
-  }
-}
-
 template <class T>
 bool in16(const T* values, int64_t count) {
   return std::all_of(values, values + count, [](T v) { return v >= -32768 && v <= 32767; });
@@ -82,6 +68,54 @@ bool fits16(Type type) { return type == Type::kU8 || type == Type::kI8 || type =
 
 namespace {
 
+// Fills panels of bytes. Numbers of 16 bits become two planes whose sum they are, of which the lower one holds as
+// much as it can. Lines are the rows of the matrix, or its columns where those are contiguous.
+void pack_bytes(const void* data, Type type, int64_t k_stride, int64_t n_stride, Packed* out) {
+  thread_local Scratch lines_scratch, marks;
+  const Kernels& loops = kernels();
+  const int64_t depth = out->depth, columns = out->columns, width = static_cast<int64_t>(width_of(type));
+  const bool turned = n_stride != 1 && k_stride == 1;
+  const int64_t lines = turned ? columns : depth, length = turned ? depth : columns, stride = turned ? n_stride : k_stride;
+  const int64_t pitch = round_up(length, kPanel), plane = (lines + 1) * pitch;
+  uint8_t* copies = lines_scratch.as<uint8_t>(static_cast<size_t>(2 * plane));
+  unsigned char* live = marks.as<unsigned char>(static_cast<size_t>(pitch / kPanel));
+  std::memset(live, 0, static_cast<size_t>(pitch / kPanel));
+  for (int64_t line = 0; line < lines; ++line) {
+    const char* from = static_cast<const char*>(data) + line * stride * width;
+    uint8_t *low = copies + line * pitch, *high = low + plane;
+    if (width == 1) {
+      std::memcpy(low, from, static_cast<size_t>(length));
+    } else {
+      loops.split16(reinterpret_cast<const int16_t*>(from), length, reinterpret_cast<int8_t*>(low),
+                    reinterpret_cast<int8_t*>(high), live);
+      std::memset(high + length, 0, static_cast<size_t>(pitch - length));
+    }
+    std::memset(low + length, 0, static_cast<size_t>(pitch - length));
+  }
+  std::memset(copies + lines * pitch, 0, static_cast<size_t>(pitch));  // a line of zeros
+  std::memset(copies + plane + lines * pitch, 0, static_cast<size_t>(pitch));
+  out->planes = std::any_of(live, live + pitch / kPanel, [](unsigned char mark) { return mark != 0; }) ? 2 : 1;
+  out->panels.resize(static_cast<size_t>(out->plane_bytes * out->planes));
+  std::vector<const uint8_t*> rows(static_cast<size_t>(out->padded));
+  for (int p = 0; p < out->planes; ++p) {
+    const uint8_t* source = copies + p * plane;
+    for (int64_t panel = 0; panel < out->count(); ++panel) {
+      uint8_t* to = static_cast<uint8_t*>(const_cast<void*>(out->at(panel, p)));
+      const int wide = out->width(panel);
+      if (!turned) {
+        for (int64_t k = 0; k < out->padded; ++k) rows[k] = source + std::min(k, lines) * pitch + panel * kPanel;
+        loops.quads8(rows.data(), out->padded, wide, to);
+        continue;
+      }
+      const int64_t here = std::min<int64_t>(kPanel, columns - panel * kPanel);
+      for (int64_t n = 0; n < here; ++n) {
+        const uint8_t* line = source + (panel * kPanel + n) * pitch;
+        for (int64_t k = 0; k < depth; k += 4) std::memcpy(to + k * wide + 4 * n, line + k, 4);
+      }
+    }
+  }
+}
+
 bool is_byte(Type type) { return type == Type::kU8 || type == Type::kI8 || type == Type::kBool; }
 
 bool two_bytes(const Tensor& tensor) {
@@ -107,29 +141,19 @@ void pack(const void* data, Type type, int64_t depth, int64_t columns, int64_t k
   out->columns = columns;
   out->is_unsigned = type == Type::kU8 || type == Type::kBool;
   out->planes = 1;
-  const bool split = form == Form::kBytes && type == Type::kI16;
-  if (split) {
-    const int16_t* values = static_cast<const int16_t*>(data);
-    for (int64_t k = 0; k < depth && out->planes == 1; ++k) {
-      for (int64_t n = 0; n < columns; ++n) {
-        const int16_t v = values[k * k_stride + n * n_stride];
-        if (v > 127 || v < -128) out->planes = 2;
-      }
-    }
-  }
   out->plane_bytes = round_up(columns, kGranule) * out->padded * (wide ? 2 : 1);
-  out->panels.resize(static_cast<size_t>(out->plane_bytes * out->planes));
+  out->start.clear();
+  if (form == Form::kBytes && (n_stride == 1 || k_stride == 1)) {
+    pack_bytes(data, type, k_stride, n_stride, out);
+    return;
+  }
+  require(form != Form::kBytes || type != Type::kI16, "a matrix without contiguous rows or columns");
+  out->panels.resize(static_cast<size_t>(out->plane_bytes));
   const int64_t width = static_cast<int64_t>(width_of(type));
   for (int64_t panel = 0; panel < out->count(); ++panel) {
     const char* from = static_cast<const char*>(data) + panel * kPanel * n_stride * width;
     const int64_t here = std::min<int64_t>(kPanel, columns - panel * kPanel);
     void* to = const_cast<void*>(out->at(panel));
-    if (split) {
-      void* upper = out->planes == 2 ? const_cast<void*>(out->at(panel, 1)) : nullptr;
-      pack_split(reinterpret_cast<const int16_t*>(from), depth, here, k_stride, n_stride, out->width(panel),
-                 static_cast<uint8_t*>(to), static_cast<uint8_t*>(upper));
-      continue;
-    }
     auto each = [&](auto kind) {
       using T = decltype(kind);
       const T* values = reinterpret_cast<const T*>(from);
@@ -160,7 +184,6 @@ void pack(const void* data, Type type, int64_t depth, int64_t columns, int64_t k
         refuse("a product of this element type");
     }
   }
-  out->start.clear();
   if (form == Form::k8Signed) {
     out->start.assign(static_cast<size_t>(round_up(columns, kGranule)), 0);
     const int8_t* values = static_cast<const int8_t*>(data);
@@ -215,7 +238,8 @@ Rows prepare(const char* from, Type type, int64_t stride, int rows, const Packed
   const bool exact = depth == pitch;
   Rows result{{from, nullptr}, 1, stride, nullptr};
   if (right.form == Form::kBytes) {
-    if (exact && width == 1 && rows % 16 == 0) return result;
+    // What stands behind a row meets zeros of the panel.
+    if (width == 1 && ((exact && rows % 16 == 0) || stride >= pitch + (exact ? 1 : 0))) return result;
     const size_t plane = static_cast<size_t>(kTileRows * pitch);
     char* copy = copies.as<char>(plane * 2);
     result = {{copy, copy + plane}, width == 1 ? 1 : 2, pitch, nullptr};
@@ -275,20 +299,24 @@ void multiply(const void* left, Type type, int64_t stride, int64_t begin, int64_
     for (int64_t panel = first; panel < last; ++panel) {
       const int32_t* start = right.start.empty() ? nullptr : right.start.data() + panel * kPanel;
       const int wide = right.width(panel);
+      int64_t ldc = kPanel;
+      int32_t* straight = sink.place(row, panel * kPanel, &ldc);
+      int32_t* to = straight == nullptr ? sums : straight;
       if (right.form == Form::kBytes) {
         BytesProduct job{{ours.plane[0], ours.plane[1]}, ours.live, ours.planes, unsigned_rows, ours.pitch,
                          {right.at(panel), right.planes == 2 ? right.at(panel, 1) : nullptr}, right.planes,
                          right.is_unsigned, right.padded, rows, wide};
-        loops.product_bytes(job, sums, kPanel);
+        loops.product_bytes(job, to, ldc);
       } else if (right.form == Form::k16) {
         loops.product16(static_cast<const int16_t*>(ours.plane[0]), ours.pitch,
-                        static_cast<const int16_t*>(right.at(panel)), right.padded, rows, wide, start, sums, kPanel);
+                        static_cast<const int16_t*>(right.at(panel)), right.padded, rows, wide, start, to, ldc);
       } else {
         loops.product8_unsigned_rows(static_cast<const uint8_t*>(ours.plane[0]), ours.pitch,
                                      static_cast<const int8_t*>(right.at(panel)), right.padded, rows, wide, start,
-                                     sums, kPanel);
+                                     to, ldc);
       }
       const int64_t column = panel * kPanel;
+      if (straight != nullptr) continue;
       sink.tile(row, rows, column, static_cast<int>(std::min<int64_t>(kPanel, right.columns - column)), sums, kPanel);
     }
   }

@@ -17,6 +17,8 @@ struct Sink {
   virtual ~Sink() = default;
   // c holds rows x cols sums that start at (row, col) of the product.
   virtual void tile(int64_t row, int rows, int64_t col, int cols, const int32_t* c, int64_t ldc) const = 0;
+  // Where the block goes without `tile`, or null. There must be room for whole multiples of 16 rows and columns.
+  virtual int32_t* place(int64_t, int64_t, int64_t*) const { return nullptr; }
 };
 
 // Memory aligned to a cache line, kept by each thread between calls.
@@ -80,7 +82,8 @@ void pack(const void* data, Type type, int64_t depth, int64_t columns, int64_t k
 bool small_values(const Tensor& tensor);
 void to16(const void* from, Type type, int64_t count, int16_t* to);
 
-// Rows [begin, end) of `left` (row-major, `stride` elements apart) times panels [first, last).
+// Rows [begin, end) of `left` (row-major, `stride` elements apart) times panels [first, last). If rows are further
+// apart than they are long, there must be room for multiples of 16 of them.
 void multiply(const void* left, Type type, int64_t stride, int64_t begin, int64_t end, const Packed& right,
               int64_t first, int64_t last, const Sink& sink);
 
