@@ -1,11 +1,13 @@
 """Programs of ExpG-1: size, cycles, energy, speed of the simulator, and equality with numpy and onnxruntime.
 
+    python benchmarks/expg1.py
     python benchmarks/expg1.py NAME=MODEL.snn.onnx[,DATA.npz][@CORES] ...
 
-Each converted model is compiled, proved, simulated on one sample (random without data) in both orders of
-time-steps and one random interleaving of the queues, and every tensor is compared with the numpy runtime,
-the outputs with onnxruntime too. Writes `benchmarks/expg1.json` and a
-section of `benchmarks/RESULTS.md`; ends with status 1 if anything differs.
+Without arguments the networks of `examples/models` that have samples there are converted and measured, on one
+core and on four. Each model is compiled, proved, simulated on one sample (random without data) in both orders
+of time-steps and one random interleaving of the queues, and every tensor is compared with the numpy runtime,
+the outputs with onnxruntime too. Writes `benchmarks/expg1.json` and a section of `benchmarks/RESULTS.md`; ends
+with status 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +26,12 @@ sys.path.insert(0, str(HERE))
 
 from report import processor, write_section  # noqa: E402
 
-from snnc.compile import load_spiking  # noqa: E402
+from snnc.compile import ConvertOptions, convert, load_spiking  # noqa: E402
 from snnc.data import load_samples  # noqa: E402
 from snnc.emit.compiled import compile_program  # noqa: E402
 from snnc.emit.profile import profile  # noqa: E402
 from snnc.emit.report import report  # noqa: E402
+from snnc.ir import Model  # noqa: E402
 from snnc.isa.arch import Arch  # noqa: E402
 from snnc.runtimes import create  # noqa: E402
 from snnc.runtimes.common import one_sample  # noqa: E402
@@ -52,14 +56,25 @@ CHIPS = {
 ORDERS: tuple[tuple[Order, int | None], ...] = (("parallel", None), ("serial", None), ("parallel", 7))
 
 
-def measure(path: str, data: str | None, cores: int) -> dict[str, Any]:
+#: Samples, a file of them, or nothing for random ones.
+Data = dict[str, Any] | str | None
+MODELS = HERE.parent / "examples" / "models"
+#: Shipped networks with samples, by the names of their rows: on one core, on four.
+SHIPPED = {
+    "fashion_cnn_t4g2": ("residual CNN, T4 G2", "residual CNN, 4 cores"),
+    "fashion_transformer_t4g2": ("transformer, T4 G2", "transformer, 4 cores"),
+    "fashion_ge2mst_t4g2": ("Ge2mS-T, 32 x 32, T4 G2", "Ge2mS-T, 32 x 32, 4 cores"),
+}
+
+
+def measure(model: Model, data: Data, cores: int) -> dict[str, Any]:
     """Compile, prove, simulate and compare one model."""
-    model = load_spiking(path)
     start = time.process_time()
     compiled = compile_program(model, Arch(cores=cores))
     seconds = {"compile": time.process_time() - start}
     runtime = compiled.runtime()
-    feeds = one_sample(load_samples(data or "random:1", runtime.inputs, seed=0), runtime.inputs)
+    samples = data if isinstance(data, dict) else load_samples(data or "random:1", runtime.inputs, seed=0)
+    feeds = one_sample(samples, runtime.inputs)
     start = time.process_time()
     runtime.run(feeds)
     seconds["simulate"] = time.process_time() - start
@@ -145,19 +160,37 @@ def lines(results: dict[str, dict[str, Any]]) -> list[str]:
         f"Published chips, pJ per SOP (SENECA paper, PMC10326429, table 3): {chips}.",
         "",
         f"- machine: {processor()}; seconds are processor time",
-        "- command: `python benchmarks/expg1.py NAME=MODEL.snn.onnx[,DATA.npz][@CORES] ...`",
+        "- command: `python benchmarks/expg1.py` for residual CNN, transformer and Ge2mS-T of 32 x 32,",
+        "  which are shipped; `python benchmarks/expg1.py NAME=MODEL.snn.onnx[,DATA.npz][@CORES] ...` for",
+        "  others: from `snnc convert examples/models/vit_mnist_d64x6.onnx --timesteps 8 --groups 4",
+        "  --calibrate MNIST` (ViT), `benchmarks/scale.py` (DeiT-Tiny), `benchmarks/ge2mst.py --full-size`",
+        "  (Ge2mS-T of 224 x 224), `examples/05_siblings` (BSViT)",
     ]
+
+
+def wanted(arguments: list[str]) -> Iterator[tuple[str, Model, Data, int]]:
+    """Iterate over name, model, data and cores of what is to be measured."""
+    for argument in arguments:
+        name, _, rest = argument.partition("=")
+        rest, _, cores = rest.partition("@")
+        path, _, data = rest.partition(",")
+        yield name, load_spiking(path), data or None, int(cores or 1)
+    if not arguments:
+        images = np.load(MODELS / "fashion_sample.npz")["x"]
+        for file, names in SHIPPED.items():
+            model = convert(MODELS / f"{file}.onnx", ConvertOptions()).model
+            border = 2 if "ge2mst" in file else 0  # of zeros: it takes 32 x 32
+            samples = {"x": np.pad(images, ((0, 0), (0, 0), (border, border), (border, border)))}
+            for name, cores in zip(names, (1, 4), strict=True):
+                yield name, model, samples, cores
 
 
 def main() -> int:
     """Measure the models of the command line; earlier results of other names are kept."""
     kept = HERE / "expg1.json"
     results: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.is_file() else {}
-    for argument in sys.argv[1:]:
-        name, _, rest = argument.partition("=")
-        rest, _, cores = rest.partition("@")
-        path, _, data = rest.partition(",")
-        results[name] = measure(path, data or None, int(cores or 1))
+    for name, model, data, cores in wanted(sys.argv[1:]):
+        results[name] = measure(model, data, cores)
         print(name, results[name]["unequal"], results[name]["seconds"], flush=True)
     kept.write_text(json.dumps(results, indent=2) + "\n")
     write_section(HERE / "RESULTS.md", "Instructions of ExpG-1", lines(results))

@@ -59,5 +59,4 @@ def _counts(name: str, actions: dict[str, int]) -> Iterator[str]:
     yield "        action_counts:"
     for action, count in actions.items():
         yield f"          - name: {action}"
-        yield "            arguments: {}"
         yield f"            counts: {count}"

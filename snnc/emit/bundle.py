@@ -60,10 +60,10 @@ def _contents(
         "model.elf",
         elf(
             [
-                *((f".text.core{core}", text, 1) for core, text in enumerate(texts)),
-                (".dram.params", program.image, 1),
-                (".note.expg", note("ExpG", 1, version), 7),
-                (".debug_onnx", debug, 1),
+                *((f".text.core{core}", text, 1, 6) for core, text in enumerate(texts)),
+                (".dram.params", program.image, 1, 2),
+                (".note.expg", note("ExpG", 1, version), 7, 0),
+                (".debug_onnx", debug, 1, 0),
             ]
         ),
     )
@@ -224,16 +224,23 @@ def open_bundle(folder: str, words: str | None = None) -> Compiled:
 
 
 def _same_tensors(program: Program, model: Model) -> None:
-    """Check that what a program reads, writes and shows are tensors of its network.
+    """Check that what a program reads from the host and gives to it are tensors of its network.
 
     Raises:
-        InputError: SNN369, one is not.
+        InputError: SNN369, one is not, or has another shape.
     """
-    known = {value.name for value in model.graph.inputs}
-    known |= {value.name for node in model.graph for value in node.outputs}
+    known = {value.name: value for value in model.graph.inputs}
+    known |= {value.name: value for node in model.graph for value in node.outputs}
     for port in (*program.inputs, *program.outputs):
+        where = Where(tensor=port.tensor)
         if port.tensor not in known:
-            raise InputError("SNN369", "is no tensor of the network", where=Where(tensor=port.tensor))
+            raise InputError("SNN369", "is no tensor of the network", where=where)
+        # The first axis holds the samples, of which a program takes one.
+        shape = known[port.tensor].shape
+        wanted = [] if shape is None else list(shape)[1:]
+        if all(isinstance(n, int) for n in wanted) and list(port.place.shape[1:]) != wanted and shape:
+            text = f"has shape {list(port.place.shape)}, in the network {[1, *wanted]}"
+            raise InputError("SNN369", text, where=where)
 
 
 def routes_of(folder: str) -> dict[str, Any]:

@@ -55,25 +55,26 @@ def readmemh(content: bytes, width: int) -> bytes:
 _NOTE = 7
 
 
-def elf(sections: Sequence[tuple[str, bytes, int]]) -> bytes:
+def elf(sections: Sequence[tuple[str, bytes, int, int]]) -> bytes:
     """Return an ELF64 file with sections and no segments.
 
     Args:
-        sections: Name, content and ELF section type of each (1 is PROGBITS, 7 is NOTE).
+        sections: Name, content, ELF section type (1 is PROGBITS, 7 is NOTE) and flags of each (2 for what a
+            memory holds, 4 for instructions): objcopy extracts what a memory holds, and nothing else.
     """
     names = b"\0"
     places = []
-    for name, _, _ in [*sections, (".shstrtab", b"", 3)]:
+    for name, *_ in [*sections, (".shstrtab", b"", 3, 0)]:
         places.append(len(names))
         names += name.encode() + b"\0"
     body = bytearray()
     rows = [bytes(64)]
-    for (_, content, kind), label in zip([*sections, ("", names, 3)], places, strict=True):
+    for (_, content, kind, flags), label in zip([*sections, ("", names, 3, 0)], places, strict=True):
         body += bytes(-(64 + len(body)) % 16)
         # Readers take the alignment of a section of notes for that of its entries.
         align = 4 if kind == _NOTE else 16
         rows.append(
-            struct.pack("<IIQQQQIIQQ", label, kind, 0, 0, 64 + len(body), len(content), 0, 0, align, 0)
+            struct.pack("<IIQQQQIIQQ", label, kind, flags, 0, 64 + len(body), len(content), 0, 0, align, 0)
         )
         body += content
     body += bytes(-(64 + len(body)) % 8)
