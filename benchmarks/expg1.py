@@ -6,8 +6,8 @@
 Without arguments the networks of `examples/models` that have samples there are converted and measured, on one
 core and on four. Each model is compiled, proved, simulated on one sample (random without data) in both orders
 of time-steps and one random interleaving of the queues, and every tensor is compared with the numpy runtime,
-the outputs with onnxruntime too. Writes `benchmarks/expg1.json` and a section of `benchmarks/RESULTS.md`; ends
-with status 1 if anything differs.
+the outputs with onnxruntime too. Writes `benchmarks/expg1.json` and a section of `benchmarks/RESULTS.md`;
+ends with status 1 if anything differs.
 """
 
 from __future__ import annotations
