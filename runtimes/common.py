@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,6 +19,9 @@ Array = npt.NDArray[Any]
 
 DEFAULT_BATCH = 64
 """Samples evaluated together where the model leaves the batch free."""
+
+#: Bytes of a batch, filled up to the size that a model fixes.
+_LARGEST_FILLED = 4 << 30
 
 
 @runtime_checkable
@@ -70,6 +74,17 @@ def check_inputs(inputs: Mapping[str, Array], specs: Sequence[InputSpec]) -> dic
     if unknown and len(specs) > 1:
         raise InputError("SNN335", f"the model has no input {', '.join(map(repr, unknown))}")
     matched = match_inputs({name: np.asarray(array) for name, array in inputs.items()}, specs)
+    for spec in specs:
+        fixed, array = spec.shape[0] if spec.shape else None, matched[spec.name]
+        size = math.prod(array.shape[1:]) * array.dtype.itemsize
+        # A batch that the model fixes is filled up, whatever size the file says it has.
+        if fixed is not None and fixed > len(array) and fixed * size > _LARGEST_FILLED:
+            raise InputError(
+                "SNN336",
+                f"the model takes {fixed} samples at once, {fixed * size} bytes, and there are {len(array)}",
+                where=Where(tensor=spec.name),
+                hint="export the model with another batch size, or a free one",
+            )
     for name, array in matched.items():
         if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
             place = [int(index) for index in np.argwhere(~finite)[0]]

@@ -55,6 +55,8 @@ def _follow(view: Message, source: str, columns: int) -> _Tree | None:
     shape = view.shape(source)
     if shape is None or len(shape) < 2 or any(extent is None for extent in shape[1:]):
         return None
+    if shape[-1] != columns:
+        return None
     numbers = np.broadcast_to(np.arange(columns), (shape[0] or 1, *(extent or 0 for extent in shape[1:])))
     return tree if _descend(view, source, np.ascontiguousarray(numbers), tree) else None
 

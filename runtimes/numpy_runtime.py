@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from snnc.arrays import InputSpec
-from snnc.errors import Problem, UnsupportedError, Where
+from snnc.errors import InputError, Problem, UnsupportedError, Where
 from snnc.ir import Model, Node, Value, attributes, constant, table_rows
 from snnc.ir.hosting import declared
 from snnc.ops import DOMAIN, LAYOUT, OPS, LayoutOp, OpDef, Signal, SpikeTrain
@@ -164,6 +164,18 @@ class _NumpyRuntime:
         return {name: _packed(known[name]) for name in wanted}
 
     def _apply(self, step: _Step, operands: list[Signal | None]) -> list[Signal]:
+        try:
+            return self._evaluate(step, operands)
+        except (IndexError, TypeError, ValueError) as error:
+            # Converting makes no such graph, but a file may hold one.
+            raise InputError(
+                "SNN322",
+                f"cannot be computed: {error}",
+                where=step.where,
+                hint="the file is damaged: convert the model again",
+            ) from error
+
+    def _evaluate(self, step: _Step, operands: list[Signal | None]) -> list[Signal]:
         definition = step.definition
         if isinstance(definition, Node):
             return [*self._host.run(definition, [None if s is None else _packed(s) for s in operands])]

@@ -142,6 +142,34 @@ def test_slice_of_pages_that_take_longer(page: str, tmp_path: Path) -> None:
     _execute_page(page, tmp_path)
 
 
+#: Pages that speak of a model of yours, with samples and labels.
+PREPARED = ["docs/report.md", "docs/recipe.md", "docs/debugging.md"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("page", PREPARED, ids=lambda page: Path(page).stem)
+def test_slice_of_pages_that_need_a_model(page: str, tmp_path: Path) -> None:
+    import numpy as np
+
+    from snnc.settings import read_recipe
+
+    shutil.copy(ROOT / "tests" / "sources" / "float_dynamo.onnx", tmp_path / "model.onnx")
+    images = np.random.default_rng(0).standard_normal((24, 3, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", image=images)
+    np.save(tmp_path / "labels.npy", np.arange(24) % 10)
+    text = (ROOT / page).read_text()
+    if "model.snn.onnx" in text and "-o model.snn.onnx" not in text and page != "docs/recipe.md":
+        done = run_command("snnc convert model.onnx --calibrate x.npz --quiet", tmp_path)
+        assert done[0] == 0, done
+    given = "import numpy as np\nimages, labels = np.load('x.npz')['image'], np.load('labels.npy')\n"
+    assert execute(text.replace("```python\n", f"```python\n{given}"), tmp_path) > 0
+    for language, block in blocks(text):
+        if language == "toml":
+            (tmp_path / "r.toml").write_text(block)
+            assert read_recipe(tmp_path / "r.toml")
+
+
 def test_fences_of_the_pages_are_of_a_known_kind() -> None:
     """As in the README; ``py`` is Python that needs what no test can have, such as the weights of others."""
     for page in EXECUTED:

@@ -18,6 +18,8 @@ __all__ = ["CheckConsistency"]
 #: A tensor of 32 GiB in float32: nothing that is run has one.
 _MOST_ELEMENTS = 1 << 33
 _LONGEST_RANGE = 1 << 24
+#: Arrays of no library that runs networks have more.
+_MOST_AXES = 32
 _POOLS = ("MaxPool", "AveragePool", "LpPool")
 
 
@@ -70,6 +72,8 @@ def _size(node: Node) -> Iterator[str]:
         dims = [dim for dim in value.shape or () if isinstance(dim, int)]
         if (elements := prod(dims)) > _MOST_ELEMENTS:
             yield f"{node.op_type} makes {elements:,} elements: {dims}"
+        if len(value.shape or ()) > _MOST_AXES:
+            yield f"{node.op_type} makes a tensor of {len(value.shape or ())} axes; {_MOST_AXES} are the most"
 
 
 def _nothing(_: Node) -> Iterator[str]:

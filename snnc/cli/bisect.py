@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from snnc.arrays import Array
     from snnc.debug.bisect import Bisection, Judgement, Metric
     from snnc.debug.steps import Failure, Step
+    from snnc.errors import SnncError
 
 __all__ = ["command"]
 
@@ -78,36 +79,46 @@ def command(
     from snnc.debug.bisect import bisect
     from snnc.debug.script import Script
     from snnc.debug.steps import is_dump, read_dump
+    from snnc.errors import SnncError
     from snnc.runtimes.numpy_runtime import input_specs
 
     labels, given["labels"] = given["labels"], None
     judge = Script(script) if script is not None else None
     truth = read_labels(labels) if labels is not None else None
+    refused: SnncError | None = None
     if is_dump(model):
         steps, failure = read_dump(model)
     else:
-        steps, failure = _convert(output, model, given, dump_passes)
-    samples: dict[str, Array] | None = None
-    if data is not None:
-        count = most or (128 if metric in ("accuracy", "agreement") else 16)
-        specs = input_specs(steps[0].open())
-        samples = first_samples(named_samples(data, seed=given["seed"]), specs, count)
+        steps, failure, refused = _convert(output, model, given, dump_passes)
     stream = output.progress_stream()
 
     def progress(found: Judgement) -> None:
         stream.write(f"[{found.index:3}] {found.name}: {found.text}\n")
 
-    found = bisect(
-        steps,
-        failure,
-        samples,
-        metric,
-        threshold,
-        labels=truth,
-        script=judge,
-        binary=binary,
-        progress=progress,
-    )
+    try:
+        samples: dict[str, Array] | None = None
+        if data is not None:
+            count = most or (128 if metric in ("accuracy", "agreement") else 16)
+            specs = input_specs(steps[0].open())
+            samples = first_samples(named_samples(data, seed=given["seed"]), specs, count)
+        found = bisect(
+            steps,
+            failure,
+            samples,
+            metric,
+            threshold,
+            labels=truth,
+            script=judge,
+            binary=binary,
+            progress=progress,
+        )
+    except SnncError:
+        if refused is None:
+            raise
+        raise refused from None
+    # A pass that refuses the model may only see what an earlier one spoiled.
+    if refused is not None and found.guilty is None:
+        raise refused
     folder = model if is_dump(model) else dump_passes
     _show(output, found, model, folder)
     error = found.error()
@@ -122,10 +133,11 @@ def command(
 
 def _convert(
     output: Output, model: str, given: dict[str, Any], dump_passes: str | None
-) -> tuple[list[Step], Failure | None]:
-    """Convert and keep all states, also where a pass fails."""
+) -> tuple[list[Step], Failure | None, SnncError | None]:
+    """Convert and keep all states, also where a pass fails; return the error too if it refused the model."""
     from snnc.compile import ConvertOptions, convert
     from snnc.debug.steps import Recorder
+    from snnc.errors import SnncError
     from snnc.pipeline import Dump, Instrument
 
     recorder = Recorder()
@@ -137,11 +149,13 @@ def _convert(
     output.say(f"converting {printable(model)}")
     try:
         convert(model, choices, instruments=instruments)
-    except Exception:
-        # A pass that fails is what this command is for; a model that is refused is not.
-        if recorder.failure is None or recorder.failure.refusal:
+    except Exception as error:
+        # A pass that fails is what this command is for.
+        if recorder.failure is None:
             raise
-    return recorder.steps, recorder.failure
+        refused = error if recorder.failure.refusal and isinstance(error, SnncError) else None
+        return recorder.steps, recorder.failure, refused
+    return recorder.steps, None, None
 
 
 def _show(output: Output, found: Bisection, model: str, folder: str | None) -> None:

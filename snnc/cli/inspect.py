@@ -35,7 +35,9 @@ __all__ = ["command"]
 @options.seed
 def command(output: Output, *, file: str, why: str | None, data: str | None, seed: int) -> int:
     """Show what is in a model."""
+    from snnc.errors import SnncError
     from snnc.ir import load
+    from snnc.ops import check_codes
     from snnc.verify import dialect_of, verify_dialect
 
     bundle = _bundle(output, file) if Path(file).is_dir() else None
@@ -47,6 +49,9 @@ def command(output: Output, *, file: str, why: str | None, data: str | None, see
         explain(output, file, why)
         return 0
     model = load(file)
+    if data is not None:
+        # What is not executed may be looked at, whatever it is.
+        check_codes(model, file)
     dialect = dialect_of(model)
     facts = _facts(model)
     problems = verify_dialect(model, dialect) if dialect in ("quant", "spike") else []
@@ -85,8 +90,13 @@ def command(output: Output, *, file: str, why: str | None, data: str | None, see
         )
     for problem in problems:
         output.result(printable(f"not a valid {dialect} graph: {problem}"))
-    found = _support(output, file, model) if dialect in ("ann", None) else None
-    cost = _cost(output, model, data, seed) if data is not None else None
+    try:
+        found = _support(output, file, model) if dialect in ("ann", None) else None
+        cost = _cost(output, model, data, seed) if data is not None else None
+    except SnncError as error:
+        # Samples name their own file.
+        error.in_file(file)
+        raise
     output.document(
         {
             "file": file,
@@ -225,13 +235,18 @@ def _spec_text(spec: dict[str, Any]) -> str:
 
 
 def _neurons(model: Model) -> list[dict[str, Any]]:
+    from snnc.errors import SnncError
     from snnc.ir import attributes
     from snnc.ops import book_of
 
     rows = []
     for node in model.graph:
         if node.domain == "ai.snnc" and node.op_type in ("ExpGIF", "ExpGIFGain", "Encode", "Quantise"):
-            book = book_of(attributes(node))
+            try:
+                book = book_of(attributes(node))
+            except SnncError:
+                # Listed among the problems.
+                continue
             rows.append(
                 {
                     "name": node.metadata_props.get("snnc.source") or node.name,

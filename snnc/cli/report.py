@@ -49,7 +49,7 @@ __all__ = ["command"]
 @click.option(
     "--trade-off",
     metavar="T:G,...|none",
-    help="Points of the curve of T and G; each converts the source once.  [default: T and T/2, G 1, 2, 4, T]",
+    help="Points of the curve of T and G; each converts the source once.  [default: a dozen up to its T]",
 )
 @click.option("--dump", metavar="DIR", help="Take the passes from what convert --dump-passes wrote.")
 @click.option(

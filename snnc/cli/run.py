@@ -44,7 +44,7 @@ def command(
     """Run a spiking model."""
     from snnc.arrays import check_suffix, sample_count, write_arrays
     from snnc.data import load_samples
-    from snnc.errors import UsageError
+    from snnc.errors import SnncError, UsageError
     from snnc.files import check_output
 
     if source is None:
@@ -61,7 +61,11 @@ def command(
     if source.startswith("random:"):
         output.say(f"note: running on {source} samples, not on real data")
     start = time.perf_counter()
-    results = executor.run(samples)
+    try:
+        results = executor.run(samples)
+    except SnncError as error:
+        error.in_file(model)
+        raise
     seconds = time.perf_counter() - start
     if target is not None:
         write_arrays(target, results, force=output.settings.force, inputs=[model, source])

@@ -20,7 +20,7 @@ __all__ = ["RandomSamples", "load_samples", "named_samples", "open_samples"]
 
 _RANDOM = "random:"
 _CHUNK_BYTES = 4 << 20
-_LARGEST = 16 << 30
+_LARGEST = 2 << 30
 
 
 def named_samples(source: str, *, seed: int = 0) -> Samples:

@@ -174,7 +174,11 @@ def compare(
     Raises:
         InputError: SNN357, the states have no output in common; others if the data do not fit.
     """
-    arrays = check_inputs(inputs, second.inputs)
+    try:
+        arrays = check_inputs(inputs, second.inputs)
+    except SnncError as error:
+        error.in_file(second.name)
+        raise
     if {spec.name for spec in first.inputs} != set(arrays):
         raise InputError(
             "SNN357",

@@ -191,6 +191,9 @@ def _weights_differ(old: Value, new: Value) -> str | None:
     left, right = np.asarray(old.const_value.numpy()), np.asarray(new.const_value.numpy())
     if left.tobytes() == right.tobytes():
         return None
+    if left.shape != right.shape:
+        # What a file declares and what it holds are two things.
+        return f"shape {list(left.shape)} -> {list(right.shape)}"
     if left.dtype.kind not in "fiub":
         return "its content"
     wide = np.abs(left.astype(np.float64) - right.astype(np.float64))

@@ -15,6 +15,8 @@ from snnc.passes.quantise.insert_quantisers import SITE
 __all__ = ["Counterpart", "Distance", "OutputDistance", "counterparts"]
 
 Array = npt.NDArray[Any]
+#: In dB: the ratio of the smallest and the largest number there is; of values that are not finite.
+_HOPELESS = -6160.0
 
 
 @dataclass
@@ -42,17 +44,21 @@ class Distance:
     def add(self, source: Array, quantised: Array) -> None:
         """Compare one batch; both arrays have the same shape."""
         wanted, found = source.astype(np.float64).ravel(), quantised.astype(np.float64).ravel()
-        difference = found - wanted
         self.elements += source.size
-        self.largest_error = max(self.largest_error, float(np.abs(difference).max(initial=0.0)))
-        self.signal += float(wanted @ wanted)
-        self.power += float(found @ found)
-        self.product += float(wanted @ found)
-        self.noise += float(difference @ difference)
+        # What a network overflows to is not finite, and is judged so below.
+        with np.errstate(all="ignore"):
+            difference = found - wanted
+            self.largest_error = max(self.largest_error, float(np.abs(difference).max(initial=0.0)))
+            self.signal += float(wanted @ wanted)
+            self.power += float(found @ found)
+            self.product += float(wanted @ found)
+            self.noise += float(difference @ difference)
 
     @property
     def decibel(self) -> float | None:
         """Signal-to-noise ratio in dB; None where there is no noise or no signal."""
+        if not np.isfinite(self.noise):
+            return _HOPELESS
         if self.noise == 0.0 or self.signal == 0.0:
             return None
         return float(10 * np.log10(self.signal / self.noise))
@@ -62,6 +68,8 @@ class Distance:
         """Cosine similarity over all elements of all samples; None where either is zero throughout."""
         if self.signal == 0.0 or self.power == 0.0:
             return None
+        if not np.isfinite([self.signal, self.power, self.product]).all():
+            return 0.0
         return self.product / float(np.sqrt(self.signal) * np.sqrt(self.power))
 
 

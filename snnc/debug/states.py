@@ -6,7 +6,6 @@ that codes and real numbers can be compared.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +15,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from snnc import strict
 from snnc.arrays import InputSpec
 from snnc.debug.verify import coded_tensors, cut, fill
 from snnc.emit.bundle import MANIFEST, open_bundle
 from snnc.errors import InputError, SnncError, Where
 from snnc.ir import AI_SNNC, DataType, Model, clone, constant, load
-from snnc.ops import attach_functions
+from snnc.ops import attach_functions, check_codes
 from snnc.passes.quantise.align_membranes import AlignMembranes
 from snnc.passes.quantise.introduce_gains import IntroduceGains
 from snnc.passes.quantise.round_constants import RoundConstants
@@ -120,7 +120,11 @@ class State:
         """
         if isinstance(self.runner, _Oracle):
             return self.runner.evaluate(inputs, taps)
-        found = self.runner.run(inputs, taps)
+        try:
+            found = self.runner.run(inputs, taps)
+        except SnncError as error:
+            error.in_file(self.name)
+            raise
         return {name: found[name] for name in self.outputs}, {name: found[name] for name in taps}
 
 
@@ -128,7 +132,7 @@ def open_state(path: str | os.PathLike[str]) -> State:
     """Read a model, a dump or a bundle.
 
     Raises:
-        InputError: SNN3xx, it cannot be read.
+        InputError: SNN3xx, it cannot be read, or its neurons have no legal code.
         UnsupportedError: SNN423, it cannot be run.
     """
     name = os.fspath(path)
@@ -145,7 +149,9 @@ def open_state(path: str | os.PathLike[str]) -> State:
         tensors = tuple(t for t in _spiking(compiled.model) if t.name in runtime.tensors)
         return State(name, "bundle", compiled.model, tensors, runtime)
     try:
-        return state_of(load(path), name, settled=_settled_by_log(Path(path)))
+        model = load(path)
+        check_codes(model)
+        return state_of(model, name, settled=_settled_by_log(Path(path)))
     except SnncError as error:
         error.in_file(name)
         raise
@@ -198,7 +204,7 @@ def _settled_by_log(path: Path) -> bool | None:
     """Whether no approximating pass changed anything after a dump, by the log beside it; None: no log."""
     try:
         place = int(path.name.partition("-")[0])
-        passes = json.loads((path.parent / "run.json").read_text(encoding="utf-8"))["passes"]
+        passes = strict.loads((path.parent / "run.json").read_bytes())["passes"]
         if not path.name.endswith(f"-{passes[place - 1]['name']}.onnx"):
             return None
         later = [entry for entry in passes[place:] if entry["changed"]]

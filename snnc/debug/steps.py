@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from snnc import strict
 from snnc.errors import InputError, SnncError, Where
 from snnc.files import open_regular
 from snnc.ir import Model, clone, load
@@ -131,7 +131,7 @@ def read_dump(folder: str | Path) -> tuple[list[Step], Failure | None]:
         raise InputError("SNN349", said, where=where, hint=hint)
     try:
         with open_regular(path / _LOG) as stream:
-            log: dict[str, Any] = json.loads(stream.read(_LARGEST))
+            log: dict[str, Any] = strict.loads(stream.read(_LARGEST))
         specs = [str(each) for each in log["pipeline"]]
         changed = [(place, each) for place, each in enumerate(log["passes"], 1) if each["changed"]]
         failed = log["failed"]

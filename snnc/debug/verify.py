@@ -189,6 +189,7 @@ def verify(
     quantised = quantise(source, options_of_file(model), choices_of_file(model), repairs_of_file(model))
     taps = coded_tensors(model)
     _check_tensors(quantised, list(taps.values()))
+    _check_outputs(quantised, model, os.fspath(source))
     made = {name: make(model) for name, make in (runtimes or default_runtimes()).items()}
     first = next(iter(made.values()))
     arrays = check_inputs(inputs, first.inputs)
@@ -246,6 +247,17 @@ def _check_tensors(quantised: Model, taps: Sequence[str]) -> None:
         raise MismatchError(
             "SNN511",
             f"the spiking tensors are not those of the source's network: {', '.join(missing[:5])}",
+            hint="give the model the file was converted from, or convert it again",
+        )
+
+
+def _check_outputs(quantised: Model, model: Model, source: str) -> None:
+    ours, theirs = ([value.name or "" for value in each.graph.outputs] for each in (model, quantised))
+    if ours != theirs:
+        raise MismatchError(
+            "SNN511",
+            f"its outputs are {', '.join(theirs)}, those of the converted network {', '.join(ours)}",
+            where=Where(file=source),
             hint="give the model the file was converted from, or convert it again",
         )
 

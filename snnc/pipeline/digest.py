@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ __all__ = ["GraphDigest", "node_count"]
 
 #: Lists of an attribute from this length on are hashed on their own: the levels of 16-bit codes are many.
 _LONG = 256
+_NAME = attrgetter("name")
 
 
 class GraphDigest:
@@ -81,23 +83,25 @@ class GraphDigest:
         lines += [f"gives {_typed(value)}" for value in node.outputs]
         notes = node.metadata_props
         lines.append(f"metadata {sorted(notes.items())}" if notes else "metadata []")
-        if not node.attributes:
-            return
-        for name, attr in sorted(node.attributes.items()):
-            content = attr.value
-            if isinstance(content, Graph):
-                lines.append(f"subgraph {name!r}")
-                self._graph(content, lines)
-            elif hasattr(content, "numpy"):
-                lines.append(f"attribute {name!r} {self._tensor(content)}")
-            else:
-                lines.append(f"attribute {name!r} {self._listed(attr)}")
+        for attr in sorted(node.attributes.values(), key=_NAME):
+            # Attributes are replaced, never changed: their text is made once.
+            known = self._seen.get(id(attr)) or self._current.get(id(attr))
+            if known is None or known[0] is not attr:
+                content = attr.value
+                if isinstance(content, Graph):
+                    lines.append(f"subgraph {attr.name!r}")
+                    self._graph(content, lines)
+                    continue
+                text = self._tensor(content) if hasattr(content, "numpy") else self._listed(attr)
+                known = (attr, f"attribute {attr.name!r} {text}")
+            self._current[id(attr)] = known
+            lines.append(known[1])
 
     def _listed(self, attr: Attr) -> str:
-        """Return the text of an attribute; long lists are hashed, once for as long as the object stays."""
+        """Return the text of an attribute; long lists are hashed."""
         if not isinstance(attr.value, tuple) or len(attr.value) < _LONG:
             return _plain(attr)
-        return self._remembered(attr, lambda: _hashed(attr))
+        return _hashed(attr)
 
     def _tensor(self, tensor: Any) -> str:
         def text() -> str:

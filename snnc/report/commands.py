@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from pathlib import Path
 
+from snnc import strict
 from snnc.compile import ConvertOptions, options_of_file
 from snnc.ir import Model
 from snnc.settings import SETTINGS
@@ -41,7 +41,7 @@ def convert_command(
     if record is not None:
         words += ["--calibrate", "DATA"]
         try:
-            held = json.loads(record)
+            held = strict.loads(record)
             comment = f"  # DATA: {held['samples']} samples, sha256 {str(held['sha256'])[:16]}"
         except (ValueError, KeyError, TypeError):
             comment = ""

@@ -46,14 +46,18 @@ def parse_points(text: str) -> list[tuple[int, int]]:
 
 
 def default_points(timesteps: int) -> list[tuple[int, int]]:
-    """Return the points that a network of T time-steps is measured at: T and half of it, G = 1, 2, 4, T.
+    """Return the points that a network of T time-steps is measured at.
+
+    T, three quarters of it and half of it, each with G = 1, 2, half of the steps and all of them; with all T
+    steps also G = 3 and 4.
 
     Args:
         timesteps: T of the converted network.
     """
     found = []
-    for steps in sorted({max(2, timesteps // 2), timesteps}):
-        found += [(steps, groups) for groups in sorted({1, 2, 4, steps}) if groups <= steps]
+    for steps in sorted({max(2, timesteps // 2), max(2, 3 * timesteps // 4), timesteps}):
+        groups = {1, 2, steps // 2, steps} | ({3, 4} if steps == timesteps else set())
+        found += [(steps, count) for count in sorted(groups) if 1 <= count <= steps]
     return found
 
 

@@ -522,3 +522,31 @@ def test_what_is_missing_is_said(
 def test_a_network_that_is_refused_is_no_fault_of_a_pass(source: tuple[Path, dict[str, Any]]) -> None:
     result = run("bisect", source[0], "--data", source[0].with_name("x.npz"))
     assert result.exit_code == 2 and "SNN261" in result.stderr
+
+
+def test_a_refusal_that_an_earlier_pass_caused_names_that_pass(
+    source: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The numbers of a weight become so large that a later pass refuses the network."""
+    fault = part_of_weight(1, lambda a: a * 2**20)
+    data = source[0].with_name("x.npz")
+    arguments = [source[0], *convert_arguments(source), "--data", data, "--samples", SAMPLES]
+    with monkeypatch.context() as patch:
+        plant(patch, IntegerWeights, fault)
+        result = run("bisect", *arguments)
+    assert result.exit_code == 5, result.output
+    assert "SNN551: pass 'integer-weights'" in result.stderr and result.stderr.count("error:") == 1
+
+
+def test_a_refusal_that_no_pass_caused_is_reported_as_it_is(tmp_path: Path) -> None:
+    from tests.hostile.rows import model, tensor
+    from tests.hostile.rows import node as onnx_node
+
+    made = model(
+        [onnx_node("RandomNormalLike", "x", output="s", name="noise"), onnx_node("MatMul", "s", "w")],
+        [tensor(np.ones((4, 3)))],
+    )
+    (tmp_path / "m.onnx").write_bytes(made.SerializeToString())
+    result = run("bisect", tmp_path / "m.onnx", "--calibrate", "random:4", "--data", "random:4")
+    assert result.exit_code == 4 and "SNN4" in result.stderr
+    assert result.stderr.count("error:") == 1

@@ -158,7 +158,8 @@ def test_the_log_of_a_dump_tells_the_same(case, tmp_path):
 
 def test_points():
     assert parse_points("8:4, 4:2,8:4") == [(8, 4), (4, 2)]
-    assert default_points(4) == [(2, 1), (2, 2), (4, 1), (4, 2), (4, 4)]
+    assert default_points(4) == [(2, 1), (2, 2), (3, 1), (3, 2), (3, 3), (4, 1), (4, 2), (4, 3), (4, 4)]
+    assert len(default_points(8)) == 12 and default_points(1)[-1] == (2, 2)
     for text in ("8", "4:5", "0:0", "8:4:2", "a:b", "17:1", ""):
         with pytest.raises(UsageError, match="SNN254"):
             parse_points(text)
