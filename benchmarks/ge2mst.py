@@ -53,12 +53,12 @@ _CHUNK = 500
 FAST = {"numpy": NumpyPacked, "onnxruntime (all)": lambda model: OnnxRuntime(model, "all")}
 
 
-def images_of(options: argparse.Namespace) -> tuple[Any, Any]:
+def images_of(options: argparse.Namespace, border: int = 2) -> tuple[Any, Any]:
     """Return test images as the networks take them, and labels."""
     import torch
     from timed import load
 
-    data = load(argparse.Namespace(**vars(options), shift=0), "test", 2)
+    data = load(argparse.Namespace(**vars(options), shift=0), "test", border)
     inputs, truth = data.batch(torch.arange(min(options.images, len(data))), None)
     return inputs.contiguous().numpy(), truth.numpy()
 
@@ -132,8 +132,8 @@ def trained(options: argparse.Namespace, name: str, images: Any, labels: Any) ->
     }
 
 
-def full_size(size: str, folder: Path, light: Any = None, steps: int = 0) -> tuple[Path, dict[str, Any]]:
-    """Export a network of the paper's size; returns the file and two images.
+def full_size(size: str, folder: Path, light: Any = None, steps: int = 0) -> Path:
+    """Export a network of the paper's size; returns the file, which two images lie beside.
 
     Args:
         size: Its name.
@@ -167,9 +167,10 @@ def full_size(size: str, folder: Path, light: Any = None, steps: int = 0) -> tup
         network = network.to(memory_format=torch.contiguous_format)
         images = enlarged(pictures[-4:], 224)
     reestimate_batch_norm(network, [images])
-    path = folder / f"{size}.onnx"
+    path = folder / f"{size}_{'random' if light is None else 'trained'}.onnx"
     snnc.export(network, images[:1], path, exporter="torchscript")
-    return path, {"x": images[:2].numpy()}
+    np.savez(path.with_suffix(".npz"), x=images[:2].numpy())
+    return path
 
 
 def main() -> int:
@@ -185,6 +186,7 @@ def main() -> int:
     parser.add_argument("--counted", type=int, default=1_000, help="images of which operations are counted")
     parser.add_argument("--full-size", action="store_true", help="the three networks at 224 x 224")
     parser.add_argument("--light-steps", type=int, default=0, help="steps of light training of these")
+    parser.add_argument("--keep", type=Path, help="folder to keep these networks in, and to find them")
     parser.add_argument("--sizes", nargs="+", choices=tuple(PAPER), default=tuple(PAPER))
     parser.add_argument("--network", action="append", default=[], metavar="NAME=FILE.onnx")
     parser.add_argument("--samples", type=Path, help=".npz for the networks of --network")
@@ -193,6 +195,9 @@ def main() -> int:
     results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
 
     def keep(name: str, entry: dict[str, Any]) -> None:
+        # Read again: another process may have measured other networks meanwhile.
+        if path.is_file():
+            results.update(json.loads(path.read_text()))
         results[name] = entry
         print(name, {key: entry[key] for key in entry if key != "modules"}, flush=True)
         path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
@@ -210,11 +215,16 @@ def main() -> int:
         light = cifar10(options.data, "train", 16 * options.light_steps + 4)
     for size in options.sizes if options.full_size else ():
         with tempfile.TemporaryDirectory() as folder:
-            file, feeds = full_size(size, Path(folder), light, options.light_steps)
-            name = f"{size}_224_{'random' if light is None else 'trained'}_t4g2"
+            kind = "random" if light is None else "trained"
+            file = (options.keep or Path(folder)) / f"{size}_{kind}.onnx"
+            if not file.with_suffix(".npz").is_file():
+                full_size(size, file.parent, light, options.light_steps)
+            feeds = dict(np.load(file.with_suffix(".npz")))
             conversion = convert(file)
+            entry = counted(conversion.model, feeds, f"{size}_224_{kind}_t4g2")
+            keep(f"{size}_224_{kind}_t4g2", entry)
             checked = verify(file, conversion.model, {"x": feeds["x"][:1]}, runtimes=FAST)
-            keep(name, {"comparisons": _unequal(checked), **counted(conversion.model, feeds, name)})
+            keep(f"{size}_224_{kind}_t4g2", {"comparisons": _unequal(checked), **entry})
     for text in options.network:
         name, _, file_name = text.partition("=")
         keep(name, counted(convert(file_name).model, dict(np.load(options.samples)), name))

@@ -34,6 +34,7 @@ from snnc.passes.canonical.resolve_padding import ResolvePadding
 from snnc.passes.canonical.settle_shapes import SettleShapes
 from snnc.passes.canonical.sort_nodes import SortNodes
 from snnc.passes.canonical.to_float32 import ToFloat32
+from snnc.passes.canonical.unroll_loops import UnrollLoops
 from snnc.passes.canonical.unstack_time import UnstackTime
 from snnc.passes.canonical.write_out_fused import WriteOutFused
 from snnc.passes.canonical.write_out_moves import WriteOutMoves
@@ -101,6 +102,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     DropDeadCode,
     RefuseUnsupported,
     EvaluateConstants,
+    UnrollLoops,
     UnstackTime,
     FoldRepeated,
     GemmToMatmul,

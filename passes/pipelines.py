@@ -33,6 +33,7 @@ from snnc.passes.canonical.resolve_padding import ResolvePadding
 from snnc.passes.canonical.settle_shapes import SettleShapes
 from snnc.passes.canonical.sort_nodes import SortNodes
 from snnc.passes.canonical.to_float32 import ToFloat32
+from snnc.passes.canonical.unroll_loops import UnrollLoops
 from snnc.passes.canonical.unstack_time import UnstackTime
 from snnc.passes.canonical.write_out_fused import WriteOutFused
 from snnc.passes.canonical.write_out_moves import WriteOutMoves
@@ -86,6 +87,7 @@ def canonical(allow_host: tuple[str, ...] = (), sizes: tuple[str, ...] = ()) -> 
         ToFloat32(),
         WriteOutFused(allow_host),
         LiftQoperators(),
+        UnrollLoops(),
         RefuseUnsupported(allow_host),
         LiftConstants(),
         CheckConsistency(),

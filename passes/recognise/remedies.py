@@ -17,7 +17,7 @@ _BLOCKS = (
     "its weights have a scale in each block: convert the float model with --calibrate, or quantise with "
     "quantize_static"
 )
-_STEPS = "unroll it: export the module with a fixed number of iterations"
+_STEPS = "unroll it: export the module with a fixed number of iterations (128 at most, no condition)"
 
 #: Ops of the standard domain and of onnxruntime's that no later pass can take, and the remedy.
 REFUSED: dict[str, str] = {

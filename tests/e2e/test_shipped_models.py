@@ -87,6 +87,13 @@ def test_no_neuron_spikes_more_than_its_groups(name: str, groups: int, sample: d
     assert 0 < report.sops < report.sop_bound
 
 
+def test_the_shipped_bsvit_runs_alike_everywhere(sample: dict[str, Any]) -> None:
+    conversion = convert(MODELS / "mnist_bsvit.onnx")
+    report = verify(MODELS / "mnist_bsvit.onnx", conversion.model, {"x": sample["x"][:2]})
+    assert all(entry.mismatches == 0 for entry in report.agreements) and len(report.agreements) == 6
+    assert audit(conversion.model).clean
+
+
 def test_the_shipped_ge2ms_t_runs_alike_everywhere(sample: dict[str, Any]) -> None:
     images = np.pad(sample["x"][:2], ((0, 0), (0, 0), (2, 2), (2, 2)))
     conversion = convert(MODELS / "fashion_ge2mst_t4g2.onnx")

@@ -1,0 +1,126 @@
+"""BSViT and the transformer whose thresholds adapt, as examples/05_siblings trained them, converted.
+
+    python benchmarks/siblings.py --runs runs --data-set mnist5k --mnist-test FOLDER
+
+Compares every code and logit of the test images as benchmarks/ge2mst.py does, counts spikes and operations,
+and of each layer of the converted file the firing rate. Writes a section of RESULTS.md and siblings.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "examples"))
+
+from ge2mst import across, images_of  # noqa: E402
+from report import processor, write_section  # noqa: E402
+
+from snnc.compile import ConvertOptions, convert  # noqa: E402
+from snnc.cost import measure  # noqa: E402
+from snnc.cost.audit import audit  # noqa: E402
+from snnc.debug.verify import verify  # noqa: E402
+from snnc.ir import load  # noqa: E402
+from snnc.runtimes import NumpyPacked  # noqa: E402
+
+NAMES = {"bsvit": "BSViT", "adaptive": "thresholds that adapt"}
+_HEAD = (
+    "network",
+    "parameters",
+    "processor minutes",
+    "accuracy, torch",
+    "spiking",
+    "unequal codes and logits",
+    "audit",
+    "spikes per neuron: mean, most",
+    "SOPs",
+    "energy, µJ: with, without host",
+)
+
+
+def judge(options: argparse.Namespace, name: str, images: Any, labels: Any) -> dict[str, Any]:
+    """Convert, compare and count."""
+    path = options.runs / f"{name}.onnx"
+    # The latency encoder reads pixels, not spikes: it stays on the host.
+    hosted = [node.name or "" for node in load(path).graph if node.op_type in ("Round", "Cast")]
+    allowed = tuple(entry for entry in hosted if "encode" in entry)
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "x.npz"
+        np.savez(data, x=images[:64])
+        calibrate = str(data) if allowed else None
+        conversion = convert(path, ConvertOptions(allow_host=allowed, calibrate=calibrate))
+        full = across(conversion.model, images, labels, options.runs / f"{name}.across.json")
+        few = verify(path, conversion.model, {"x": images[: options.verified]})
+    report = measure(conversion.model, {"x": images[: options.counted]}, NumpyPacked(conversion.model).run)
+    figures = report.to_dict()
+    elements = sum(tensor.elements for tensor in few.agreements[0].tensors.values())
+    neurons = [layer for layer in figures["layers"] if layer["kind"] == "neuron"]
+    return {
+        "spiking_accuracy": round(100 * full["right"] / full["images"], 2),
+        "compared": full["compared"] + elements * len(few.agreements),
+        "unequal": full["unequal"] + sum(entry.mismatches for entry in few.agreements),
+        "clean": audit(conversion.model).clean,
+        "per_image": {key: value for key, value in figures["per_image"].items() if np.isscalar(value)},
+        "rates": {
+            layer["name"]: round(100 * layer["spikes"] / layer["neurons"] / layer["timesteps"], 2)
+            for layer in neurons
+        },
+    }
+
+
+def lines_of(results: dict[str, Any]) -> list[str]:
+    """Return the table."""
+    lines = [f"| {' | '.join(_HEAD)} |", f"| {' | '.join(['---'] * len(_HEAD))} |"]
+    for name, entry in results.items():
+        figures = entry["per_image"]
+        cells = [NAMES[name.rpartition("_")[2]], f"{entry['parameters']:,}", str(entry["cpu_minutes"])]
+        cells += [f"{entry['accuracy']:.2f} %", f"{entry['spiking_accuracy']:.2f} %"]
+        cells += [f"{entry['unequal']} of {entry['compared']:,}", "clean" if entry["clean"] else "not clean"]
+        cells += [f"{figures['spikes_per_neuron']:.3f}, {figures['most_spikes']}"]
+        cells += [f"{figures['sops'] / 1e6:.2f} M"]
+        costs = (figures[key] / 1e6 for key in ("energy_with_host_pj", "energy_spikes_pj"))
+        lines.append(f"| {' | '.join([*cells, ', '.join(f'{cost:.2f}' for cost in costs)])} |")
+    return lines
+
+
+def main() -> int:
+    """Measure and record."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--data-set", choices=("fashion", "mnist5k"), default="fashion")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--mnist-test", type=Path)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--verified", type=int, default=64)
+    parser.add_argument("--counted", type=int, default=1_000)
+    options = parser.parse_args()
+    path = HERE / "siblings.json"
+    results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    images, labels = images_of(options, border=0)
+    for name, record in json.loads((options.runs / "RESULTS.json").read_text()).items():
+        if name.startswith(options.data_set) and name.rpartition("_")[2] in NAMES:
+            results[name] = {**record, **judge(options, name, images, labels)}
+            print(name, results[name], flush=True)
+            path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    note = (
+        "MNIST: trained on 5,000 images, tested on all 10,000. Unequal: numpy against onnxruntime with all "
+        "optimisations on all of them, the quantised network against six runtimes on "
+        f"{options.verified}. Operations of {options.counted:,} images. {processor()}; "
+        "`python examples/05_siblings/train.py`, "
+        "`python benchmarks/siblings.py --runs RUNS --data-set mnist5k --mnist-test FOLDER`."
+    )
+    write_section(HERE / "RESULTS.md", "BSViT and thresholds that adapt", [*lines_of(results), "", note])
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
