@@ -21,8 +21,7 @@ struct FireLine {
   const float* offset32;
   const int32_t* first_cell;   // start of the row's part of `cells`
   const int32_t* first_limit;  // start of the row's part of `limits`
-  const int16_t* cells;        // code of each cell; near: or kUndecided
-  const int16_t* least;        // near: limits that are surely reached in the cell
+  const int16_t* cells;        // code of each cell; near: or kUndecided + the limits that are surely reached
   const int32_t* limits;       // ascending thresholds of each row, padded with unreachable ones
   const int32_t* codes;        // code of each count
   const int32_t* columns;      // few: limit j of every position at columns + j * columns_pitch
@@ -32,7 +31,9 @@ struct FireLine {
   int steps;                   // search, few: rounds
 };
 
-constexpr int16_t kUndecided = -32768;  // a cell that may hold a limit
+// Cells that may hold a limit are kUndecided + n, n < kUnknown the limits below them; all codes are above. With
+// n = kUnknown nothing is known.
+constexpr int32_t kUndecided = -32768, kUnknown = 16383;
 
 enum FireMode : int { kExact = 0, kNear = 1, kSearch = 2, kFew = 3 };
 
@@ -69,10 +70,10 @@ struct Kernels {
                                  int width, const int32_t* start, int32_t* c, int64_t ldc);
   void (*product8_signed_rows)(const int8_t* a, int64_t lda, const uint8_t* panel, int64_t depth, int rows,
                                int width, const int32_t* start, int32_t* c, int64_t ldc);
-  // Potentials to codes.
-  void (*fire8)(const FireLine& line, const int32_t* v, int64_t count, int8_t* out);
-  void (*fire16)(const FireLine& line, const int32_t* v, int64_t count, int16_t* out);
-  void (*fire32)(const FireLine& line, const int32_t* v, int64_t count, int32_t* out);
+  // Potentials to codes; `rows` lines that are `pitch` and `out_pitch` apart.
+  void (*fire8)(const FireLine& line, const int32_t* v, int64_t pitch, int64_t rows, int64_t count, int8_t* out, int64_t out_pitch);
+  void (*fire16)(const FireLine& line, const int32_t* v, int64_t pitch, int64_t rows, int64_t count, int16_t* out, int64_t out_pitch);
+  void (*fire32)(const FireLine& line, const int32_t* v, int64_t pitch, int64_t rows, int64_t count, int32_t* out, int64_t out_pitch);
   // floor(v * factor / gain) for |v| * factor < 2^52, gain >= 1.
   void (*quotient32)(const int32_t* v, double factor, double gain, int64_t count, int32_t* out);
   void (*quotient64)(const int64_t* v, double factor, double gain, int64_t count, int32_t* out);

@@ -297,7 +297,20 @@ void split16(const int16_t* x, int64_t count, int8_t* low, int8_t* high, unsigne
   for (int64_t start = 0; start < count; start += 64) {
     const int64_t end = count - start < 64 ? count : start + 64;
     int any = 0;
-    for (int64_t i = start; i < end; ++i) {
+    int64_t i = start;
+#if defined(__AVX512BW__)
+    __m512i rests = _mm512_setzero_si512();
+    for (; i + 32 <= end; i += 32) {
+      const __m512i v = _mm512_loadu_si512(x + i);
+      const __m256i near = _mm512_cvtsepi16_epi8(v);  // saturates
+      const __m512i rest = _mm512_sub_epi16(v, _mm512_cvtepi8_epi16(near));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(low + i), near);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(high + i), _mm512_cvtepi16_epi8(rest));
+      rests = _mm512_or_si512(rests, rest);
+    }
+    any = _mm512_test_epi32_mask(rests, rests);
+#endif
+    for (; i < end; ++i) {
       const int16_t v = x[i];
       const int16_t near = v > 127 ? static_cast<int16_t>(127) : v < -128 ? static_cast<int16_t>(-128) : v;
       low[i] = static_cast<int8_t>(near);
@@ -336,10 +349,10 @@ inline int32_t code_of(const FireLine& line, int64_t at, int32_t v) {
   const int32_t* limits = line.limits + line.first_limit[at];
   v = v < 2147483646 ? v : 2147483646;  // padding is out of reach even of what the compiler excludes
   if (line.mode == kNear) {
-    const int32_t cell = line.first_cell[at] + near_cell(line, at, v);
-    if (line.cells[cell] != kUndecided) return line.cells[cell];
-    int32_t count = line.least[cell];
-    if (count >= 0) {
+    const int32_t cell = line.cells[line.first_cell[at] + near_cell(line, at, v)];
+    if (cell > kUndecided + kUnknown) return cell;
+    if (cell < kUndecided + kUnknown) {
+      int32_t count = cell - kUndecided;
       while (v >= limits[count]) ++count;
       return line.codes[count];
     }
@@ -446,77 +459,84 @@ inline void fire_columns(const FireLine& line, const int32_t* v, int64_t count, 
   }
 }
 
-// The potentials in undecided cells, whose positions and cells are given: their limits are compared.
+constexpr int32_t kLate = 256;
+
+// Potentials in undecided cells: their rows, positions and values of cells.
+struct Late {
+  int32_t rows[kLate + 32], places[kLate + 32], cells[kLate + 32];
+  int32_t count;
+};
+
+// Compares them with their limits, 16 at a time, so that the waits for memory overlap.
 template <class T>
-inline void settle(const FireLine& line, const int32_t* v, const int32_t* places, const int32_t* cells, int32_t noted, T* out) {
+inline void settle(const FireLine& line, const int32_t* v, int64_t pitch, const Late& late, T* out, int64_t out_pitch) {
   const __m512i zero = _mm512_setzero_si512(), one = _mm512_set1_epi32(1), highest = _mm512_set1_epi32(2147483646);
-  alignas(64) int32_t codes[16];
-  for (int32_t n = 0; n < noted; n += 16) {
-    const __mmask16 live = live_lanes(noted - n);
-    const __m512i place = _mm512_maskz_loadu_epi32(live, places + n), cell = _mm512_maskz_loadu_epi32(live, cells + n);
-    __m512i count = cell_values(live, cell, line.least);
-    if (_mm512_mask_cmplt_epi32_mask(live, count, zero) != 0) {
+  const __m512i base = _mm512_set1_epi32(kUndecided), unknown = _mm512_set1_epi32(kUnknown);
+  alignas(64) int32_t potentials[16], codes[16];
+  for (int32_t n = 0; n < late.count; n += 16) {
+    const int32_t some = late.count - n < 16 ? late.count - n : 16;
+    const __mmask16 live = live_lanes(some);
+    for (int32_t i = 0; i < some; ++i) potentials[i] = v[late.rows[n + i] * pitch + late.places[n + i]];
+    const __m512i place = _mm512_maskz_loadu_epi32(live, late.places + n);
+    __m512i count = _mm512_sub_epi32(_mm512_maskz_loadu_epi32(live, late.cells + n), base);
+    if (_mm512_mask_cmpeq_epi32_mask(live, count, unknown) != 0) {
       // A row that shares no cells with others is searched.
-      for (int32_t i = n; i < noted && i < n + 16; ++i) {
-        out[places[i]] = static_cast<T>(code_of(line, line.shared ? 0 : places[i], v[places[i]]));
+      for (int32_t i = 0; i < some; ++i) codes[i] = code_of(line, line.shared ? 0 : late.places[n + i], potentials[i]);
+    } else {
+      const __m512i x = _mm512_min_epi32(_mm512_maskz_loadu_epi32(live, potentials), highest);
+      const __m512i row = line.shared ? _mm512_set1_epi32(line.first_limit[0])
+                                      : _mm512_mask_i32gather_epi32(zero, live, place, line.first_limit, 4);
+      for (__mmask16 rising = live; rising != 0;) {
+        const __m512i limit = _mm512_mask_i32gather_epi32(zero, rising, _mm512_add_epi32(row, count), line.limits, 4);
+        rising = _mm512_mask_cmpge_epi32_mask(rising, x, limit);
+        count = _mm512_mask_add_epi32(count, rising, count, one);
       }
-      continue;
+      _mm512_store_si512(codes, _mm512_mask_i32gather_epi32(zero, live, count, line.codes, 4));
     }
-    const __m512i x = _mm512_min_epi32(_mm512_mask_i32gather_epi32(zero, live, place, v, 4), highest);
-    const __m512i row = line.shared ? _mm512_set1_epi32(line.first_limit[0])
-                                    : _mm512_mask_i32gather_epi32(zero, live, place, line.first_limit, 4);
-    for (__mmask16 rising = live; rising != 0;) {
-      const __m512i limit = _mm512_mask_i32gather_epi32(zero, rising, _mm512_add_epi32(row, count), line.limits, 4);
-      rising = _mm512_mask_cmpge_epi32_mask(rising, x, limit);
-      count = _mm512_mask_add_epi32(count, rising, count, one);
-    }
-    _mm512_store_si512(codes, _mm512_mask_i32gather_epi32(zero, live, count, line.codes, 4));
-    for (int32_t i = n; i < noted && i < n + 16; ++i) out[places[i]] = static_cast<T>(codes[i - n]);
+    for (int32_t i = 0; i < some; ++i) out[late.rows[n + i] * out_pitch + late.places[n + i]] = static_cast<T>(codes[i]);
   }
 }
 
 // Most cells give the code; potentials in the others are noted and settled afterwards.
 template <class T>
-inline void fire_near(const FireLine& line, const int32_t* v, int64_t count, T* out) {
-  constexpr int64_t kBlock = 256;
-  int32_t places[kBlock + 16], cells[kBlock + 16];
+inline void fire_near(const FireLine& line, const int32_t* v, int64_t pitch, int64_t rows, int64_t count, T* out, int64_t out_pitch) {
+  Late late;
+  late.count = 0;
   const __m512 top = _mm512_set1_ps(static_cast<float>(line.last_cell));
-  const __m512i undecided = _mm512_set1_epi32(kUndecided), highest = _mm512_set1_epi32(2147483646);
+  const __m512i undecided = _mm512_set1_epi32(kUndecided + kUnknown), highest = _mm512_set1_epi32(2147483646);
+  const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   __m512 s = _mm512_set1_ps(line.scale32[0]), o = _mm512_set1_ps(line.offset32[0]);
   __m512i first = _mm512_set1_epi32(line.first_cell[0]);
-  for (int64_t start = 0; start < count; start += kBlock) {
-    const int64_t end = count - start < kBlock ? count : start + kBlock;
-    int32_t noted = 0;
-    __m512i place = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int32_t>(start)), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-    for (int64_t i = start; i < end; i += 16) {
-      const __mmask16 live = live_lanes(end - i);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t i = 0; i < count; i += 16) {
+      const __mmask16 live = live_lanes(count - i);
       if (!line.shared) {
         s = _mm512_maskz_loadu_ps(live, line.scale32 + i);
         o = _mm512_maskz_loadu_ps(live, line.offset32 + i);
         first = _mm512_maskz_loadu_epi32(live, line.first_cell + i);
       }
-      const __m512i potential = _mm512_min_epi32(_mm512_maskz_loadu_epi32(live, v + i), highest);
+      const __m512i potential = _mm512_min_epi32(_mm512_maskz_loadu_epi32(live, v + r * pitch + i), highest);
       __m512 x = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(potential), s), o);
       x = _mm512_min_ps(_mm512_max_ps(x, _mm512_setzero_ps()), top);
-      const __m512i cell = _mm512_add_epi32(_mm512_cvttps_epi32(x), first);
-      const __m512i codes = cell_values(live, cell, line.cells);
-      put(out + i, live, codes);
-      const __mmask16 open = _mm512_mask_cmpeq_epi32_mask(live, codes, undecided);
-      _mm512_storeu_si512(places + noted, _mm512_maskz_compress_epi32(open, place));
-      _mm512_storeu_si512(cells + noted, _mm512_maskz_compress_epi32(open, cell));
-      noted += __builtin_popcount(open);
-      place = _mm512_add_epi32(place, _mm512_set1_epi32(16));
+      const __m512i codes = cell_values(live, _mm512_add_epi32(_mm512_cvttps_epi32(x), first), line.cells);
+      put(out + r * out_pitch + i, live, codes);
+      const __mmask16 open = _mm512_mask_cmple_epi32_mask(live, codes, undecided);
+      const __m512i place = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int32_t>(i)), lanes);
+      _mm512_storeu_si512(late.rows + late.count, _mm512_set1_epi32(static_cast<int32_t>(r)));
+      _mm512_storeu_si512(late.places + late.count, _mm512_maskz_compress_epi32(open, place));
+      _mm512_storeu_si512(late.cells + late.count, _mm512_maskz_compress_epi32(open, codes));
+      late.count += __builtin_popcount(open);
+      if (late.count > kLate) {
+        settle(line, v, pitch, late, out, out_pitch);
+        late.count = 0;
+      }
     }
-    settle(line, v, places, cells, noted, out);
   }
+  settle(line, v, pitch, late, out, out_pitch);
 }
 
 template <class T>
-void fire(const FireLine& line, const int32_t* v, int64_t count, T* out) {
-  if (line.mode == kNear) {
-    fire_near(line, v, count, out);
-    return;
-  }
+void fire_one(const FireLine& line, const int32_t* v, int64_t count, T* out) {
   if (line.mode == kFew) {
     if (line.shared) {
       fire_row(line, v, count, out);
@@ -532,7 +552,7 @@ void fire(const FireLine& line, const int32_t* v, int64_t count, T* out) {
 }
 #else
 template <class T>
-void fire(const FireLine& line, const int32_t* v, int64_t count, T* out) {
+void fire_one(const FireLine& line, const int32_t* v, int64_t count, T* out) {
   if (line.shared) {
     for (int64_t i = 0; i < count; ++i) out[i] = static_cast<T>(code_of(line, 0, v[i]));
   } else {
@@ -541,9 +561,26 @@ void fire(const FireLine& line, const int32_t* v, int64_t count, T* out) {
 }
 #endif
 
-void fire8(const FireLine& line, const int32_t* v, int64_t count, int8_t* out) { fire(line, v, count, out); }
-void fire16(const FireLine& line, const int32_t* v, int64_t count, int16_t* out) { fire(line, v, count, out); }
-void fire32(const FireLine& line, const int32_t* v, int64_t count, int32_t* out) { fire(line, v, count, out); }
+template <class T>
+void fire(const FireLine& line, const int32_t* v, int64_t pitch, int64_t rows, int64_t count, T* out, int64_t out_pitch) {
+#if defined(__AVX512BW__)
+  if (line.mode == kNear) {
+    fire_near(line, v, pitch, rows, count, out, out_pitch);
+    return;
+  }
+#endif
+  for (int64_t r = 0; r < rows; ++r) fire_one(line, v + r * pitch, count, out + r * out_pitch);
+}
+
+void fire8(const FireLine& line, const int32_t* v, int64_t pitch, int64_t rows, int64_t count, int8_t* out, int64_t out_pitch) {
+  fire(line, v, pitch, rows, count, out, out_pitch);
+}
+void fire16(const FireLine& line, const int32_t* v, int64_t pitch, int64_t rows, int64_t count, int16_t* out, int64_t out_pitch) {
+  fire(line, v, pitch, rows, count, out, out_pitch);
+}
+void fire32(const FireLine& line, const int32_t* v, int64_t pitch, int64_t rows, int64_t count, int32_t* out, int64_t out_pitch) {
+  fire(line, v, pitch, rows, count, out, out_pitch);
+}
 
 // ---- elementwise -------------------------------------------------------------------------------------------
 

@@ -6,8 +6,8 @@
 namespace snnc {
 namespace {
 
-constexpr int64_t kFewestCells = 1024, kMostCells = 8192;  // of a near table: they stay in the first cache
-constexpr int64_t kCellsOfLimit = 64;
+constexpr int64_t kFewestCells = 1024, kMostCells = 32768;  // of a near table
+constexpr int64_t kCellsOfLimit = 256;                      // so many that few potentials meet a limit's cell
 constexpr int64_t kMostBorders = 4096;  // cells of an exact table
 constexpr int64_t kMostClasses = 24;    // rows of different shapes in one near table
 constexpr int64_t kFewLimits = 31;
@@ -152,8 +152,8 @@ void FireTable::merge_limits() {
 }
 
 bool FireTable::fit_near() {
-  if (count_ < 1 || count_ > kMostCells) return false;
-  if (std::any_of(codes_.begin(), codes_.end(), [](int32_t code) { return code <= kUndecided || code > 32767; })) return false;
+  if (count_ < 1 || count_ >= kUnknown) return false;
+  if (std::any_of(codes_.begin(), codes_.end(), [](int32_t code) { return code <= kUndecided + kUnknown || code > 32767; })) return false;
   int64_t cells = kFewestCells;
   while (cells < kCellsOfLimit * count_ && cells < kMostCells) cells *= 2;
   const float top = static_cast<float>(cells - 1);
@@ -224,16 +224,13 @@ bool FireTable::fit_near() {
     offset32_[row] = offset;
   }
   const int64_t used = static_cast<int64_t>(classes.size()) * cells;
-  cells_.assign(static_cast<size_t>(used + 2), kUndecided);  // loops read a word at the last one
-  least_.assign(static_cast<size_t>(used + 2), -1);
+  cells_.assign(static_cast<size_t>(used + 2), static_cast<int16_t>(kUndecided + kUnknown));  // loops read a word at the last one
   for (size_t which = 0; which < classes.size(); ++which) {
     int64_t low = 0, high = 0;
     for (int64_t cell = 0; cell < cells; ++cell) {
       while (low < count_ && classes[which].reached[low] <= cell) ++low;
       while (high < count_ && classes[which].open[high] <= cell) ++high;
-      const int64_t at = static_cast<int64_t>(which) * cells + cell;
-      least_[at] = static_cast<int16_t>(low);
-      if (low == high) cells_[at] = static_cast<int16_t>(codes_[low]);
+      cells_[static_cast<int64_t>(which) * cells + cell] = static_cast<int16_t>(low == high ? codes_[low] : kUndecided + low);
     }
   }
   first_cell_.resize(static_cast<size_t>(rows_));
@@ -285,7 +282,6 @@ FireLine FireTable::line(const Positions& positions, int64_t at, bool shared) co
   line.columns_pitch = static_cast<int64_t>(positions.first_limit.size());
   line.count = static_cast<int>(count_);
   line.cells = cells_.data();
-  line.least = least_.data();
   line.limits = limits_.data();
   line.codes = codes_.data();
   line.last_cell = last_cell_;
@@ -303,15 +299,20 @@ Broadcast plan_rows(const Shape& v, const Tensor& rows, int64_t row_count) {
   return plan;
 }
 
-void fire_line(const FireLine& line, const int32_t* v, int64_t count, int width, void* out) {
+void fire_lines(const FireLine& line, const int32_t* v, int64_t pitch, int64_t rows, int64_t count, int width, void* out,
+                int64_t out_pitch) {
   const Kernels& loops = kernels();
   if (width == 1) {
-    loops.fire8(line, v, count, static_cast<int8_t*>(out));
+    loops.fire8(line, v, pitch, rows, count, static_cast<int8_t*>(out), out_pitch);
   } else if (width == 2) {
-    loops.fire16(line, v, count, static_cast<int16_t*>(out));
+    loops.fire16(line, v, pitch, rows, count, static_cast<int16_t*>(out), out_pitch);
   } else {
-    loops.fire32(line, v, count, static_cast<int32_t*>(out));
+    loops.fire32(line, v, pitch, rows, count, static_cast<int32_t*>(out), out_pitch);
   }
+}
+
+void fire_line(const FireLine& line, const int32_t* v, int64_t count, int width, void* out) {
+  fire_lines(line, v, count, 1, count, width, out, count);
 }
 
 }  // namespace snnc

@@ -43,7 +43,7 @@ class FireTable {
   FireMode mode_ = kSearch;
   int64_t rows_, count_, stride_;  // count_: limits of a row; stride_: with padding
   std::vector<int32_t> limits_, codes_;
-  std::vector<int16_t> cells_, least_;
+  std::vector<int16_t> cells_;
   std::vector<double> scale_, offset_;
   std::vector<float> scale32_, offset32_;
   std::vector<int32_t> first_cell_;
@@ -53,7 +53,9 @@ class FireTable {
 // How the row numbers lie over the potentials; checks that they are in range.
 Broadcast plan_rows(const Shape& v, const Tensor& rows, int64_t row_count);
 
-// Writes codes of `width` bytes.
+// Writes codes of `width` bytes; of several lines with the same parameters, or of one.
+void fire_lines(const FireLine& line, const int32_t* v, int64_t pitch, int64_t rows, int64_t count, int width, void* out,
+                int64_t out_pitch);
 void fire_line(const FireLine& line, const int32_t* v, int64_t count, int width, void* out);
 
 }  // namespace snnc

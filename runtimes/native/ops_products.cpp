@@ -200,7 +200,7 @@ struct FireSink : Sink {
       : table(t), positions(p), shared(s), width(w), columns(n), out(to) {}
   void tile(int64_t row, int rows, int64_t col, int cols, const int32_t* c, int64_t ldc) const override {
     const FireLine line = table.line(positions, shared ? 0 : col, shared);
-    for (int r = 0; r < rows; ++r) fire_line(line, c + r * ldc, cols, width, out + ((row + r) * columns + col) * width);
+    fire_lines(line, c, ldc, rows, cols, width, out + (row * columns + col) * width, columns);
   }
 };
 

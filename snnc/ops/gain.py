@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnc.ops.schema import BOOK_ATTRIBUTES, Array, Attribute, Attributes, OpDef, arrays, integer, integers
-from snnc.ops.search import SEARCH_BODY, code_table, count_reached, fire
+from snnc.ops.search import SEARCH_BODY, code_table, count_reached, fire, floor_quotient
 from snnc.ops.signal import Signal, SpikeTrain, book_of
 from snnc.ops.types import numpy_dtype
 
@@ -262,7 +262,6 @@ EXPG_IF_GAIN = OpDef(
         Attribute("depth", "int", "rounds of the binary search"),
         Attribute("fraction_bits", "int", "F: thresholds count in 2^-F of the gain"),
     ),
-    # Mod takes the sign of the divisor, so the difference is divisible and Div, which truncates, is a floor.
     body="""\
   v64 = Cast<to = 7>(v)
   gain64 = Cast<to = 7>(gain)
@@ -274,11 +273,9 @@ EXPG_IF_GAIN = OpDef(
   factor_u = BitShift<direction = "LEFT">(unit_u, f_bits_u)
   factor = Cast<to = 7>(factor_u)
   shifted = Mul(v64, factor)
-  rest = Mod(shifted, divisor)
-  whole = Sub(shifted, rest)
-  quotient64 = Div(whole, divisor)
-  quotient = Cast<to = 6>(quotient64)
 """
+    + floor_quotient("shifted", "divisor", "quotient64")
+    + "  quotient = Cast<to = 6>(quotient64)\n"
     + SEARCH_BODY.replace("Shape(v)", "Shape(quotient)").replace("Reshape(v,", "Reshape(quotient,"),
     packed=_expg_if_gain,
     timestep=_expg_if_gain_in_time,

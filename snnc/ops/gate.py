@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from snnc.ops.schema import Array, Attribute, Attributes, OpDef, arrays, integer, same_in_time
+from snnc.ops.search import floor_quotient
 from snnc.ops.signal import Signal, SpikeTrain
 from snnc.ops.synapse import charge, spikes_of
 from snnc.ops.types import numpy_dtype
@@ -178,7 +179,6 @@ HOST_QUOTIENT = OpDef(
     inputs=("v", "gain"),
     output="y",
     attributes=(Attribute("fraction_bits", "int", "F: the quotient counts in 2^-F"),),
-    # Mod takes the sign of the divisor, so the difference is divisible and Div, which truncates, is a floor.
     body="""\
   v64 = Cast<to = 7>(v)
   gain64 = Cast<to = 7>(gain)
@@ -190,10 +190,9 @@ HOST_QUOTIENT = OpDef(
   factor_u = BitShift<direction = "LEFT">(unit_u, f_bits_u)
   factor = Cast<to = 7>(factor_u)
   shifted = Mul(v64, factor)
-  rest = Mod(shifted, divisor)
-  whole = Sub(shifted, rest)
-  quotient = Div(whole, divisor)
-  y = Cast<to = 6>(quotient)""",
+"""
+    + floor_quotient("shifted", "divisor", "quotient")
+    + "  y = Cast<to = 6>(quotient)",
     packed=_quotient,
     timestep=same_in_time(_quotient),
 )

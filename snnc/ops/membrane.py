@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from snnc.ops.schema import Array, Attribute, Attributes, OpDef, arrays, integer, integers, same_in_time
+from snnc.ops.search import floor_quotient
 from snnc.ops.signal import Signal
 
 __all__ = ["MEMBRANE_ADD", "MEMBRANE_ROUND", "MEMBRANE_SCALE", "MEMBRANE_SUM", "READOUT"]
@@ -121,7 +122,6 @@ MEMBRANE_ROUND = OpDef(
     inputs=("v",),
     output="y",
     attributes=(Attribute("shift", "int", "number of bits dropped"),),
-    # Mod takes the sign of the divisor, so v - Mod(v, d) is divisible and Div, which truncates, is a floor.
     body="""\
   v64 = Cast<to = 7>(v)
   one_u = Constant<value = uint64 {1}>()
@@ -132,10 +132,9 @@ MEMBRANE_ROUND = OpDef(
   two = Constant<value = int64 {2}>()
   a_half = Div(divisor, two)
   raised = Add(v64, a_half)
-  rest = Mod(raised, divisor)
-  whole = Sub(raised, rest)
-  quotient = Div(whole, divisor)
-  y = Cast<to = 6>(quotient)""",
+"""
+    + floor_quotient("raised", "divisor", "quotient")
+    + "  y = Cast<to = 6>(quotient)",
     packed=_round,
     timestep=same_in_time(_round),
 )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from snnc.coding import CodeBook
 from snnc.ops.types import numpy_dtype
 
-__all__ = ["SEARCH_BODY", "code_table", "count_reached", "fire"]
+__all__ = ["SEARCH_BODY", "code_table", "count_reached", "fire", "floor_quotient"]
 
 Array = npt.NDArray[Any]
 
@@ -59,6 +59,28 @@ SEARCH_BODY = """\
   k = Sub(place, begin)
   chosen = GatherElements<axis = 0>(table, k)
   code = Reshape(chosen, shape)"""
+
+
+def floor_quotient(value: str, divisor: str, result: str) -> str:
+    """Return lines of a function body: result = floor(value / divisor), int64, for a positive divisor.
+
+    Div truncates, so one is taken off where the remainder is negative. Mod would give the remainder as well,
+    but onnxruntime takes ten times as long for it as for a Div.
+
+    Args:
+        value: Name of the dividend, int64, |value| < 2^62.
+        divisor: Name of the divisor, int64, broadcastable to ``value``.
+        result: Name of the quotient.
+    """
+    return f"""\
+  {result}_truncated = Div({value}, {divisor})
+  {result}_product = Mul({result}_truncated, {divisor})
+  {result}_rest = Sub({value}, {result}_product)
+  {result}_zero = Constant<value = int64 {{0}}>()
+  {result}_below = Less({result}_rest, {result}_zero)
+  {result}_borrow = Cast<to = 7>({result}_below)
+  {result} = Sub({result}_truncated, {result}_borrow)
+"""
 
 
 @lru_cache(maxsize=64)
