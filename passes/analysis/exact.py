@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snnc.passes.analysis.rational import Rational
+from snnc.passes.analysis.rational import Rational, rationals
 
 __all__ = [
     "ExactArray",
@@ -86,7 +86,7 @@ def _convert(source: npt.NDArray[Any]) -> ExactArray:
     if source.dtype.kind == "f" and not np.isfinite(source).all():
         raise NotFiniteError
     line = np.empty(source.size, dtype=object)
-    line[:] = [Rational.of(item) for item in source.reshape(-1).tolist()]
+    line[:] = rationals(source.reshape(-1).tolist())
     return line.reshape(source.shape)
 
 
@@ -96,30 +96,47 @@ def distinct(*arrays: npt.NDArray[Any]) -> tuple[list[tuple[Any, ...]], npt.NDAr
     Args:
         arrays: Exact numbers, or other hashable objects, that broadcast to each other.
     """
-    wide = np.broadcast_arrays(*arrays)
-    number: dict[tuple[Any, ...], int] = {}
-    found: list[tuple[Any, ...]] = []
-    labels = np.empty(wide[0].size, dtype=np.int32)
-    for place, numbers in enumerate(zip(*(array.reshape(-1).tolist() for array in wide), strict=True)):
-        # The hash of a Fraction takes far longer than those of its parts.
-        key = tuple(item.as_integer_ratio() if isinstance(item, Fraction) else item for item in numbers)
-        label = number.setdefault(key, len(found))
-        if label == len(found):
-            found.append(numbers)
-        labels[place] = label
-    return found, labels.reshape(wide[0].shape)
+    shape = np.broadcast_shapes(*(array.shape for array in arrays))
+    # Entries of each array get numbers of their own first, as few as it has entries.
+    joint = np.zeros(shape, dtype=np.int64)
+    for array in arrays:
+        number: dict[Any, int] = {}
+        own = [number.setdefault(key, len(number)) for key in _keys(array)]
+        if len(number) > 1:
+            joint = np.unique(joint, return_inverse=True)[1].reshape(shape)
+            joint = joint * len(number) + np.asarray(own, dtype=np.int64).reshape(array.shape)
+    _, first, label = np.unique(joint, return_index=True, return_inverse=True)
+    # In the order in which they come.
+    order = np.argsort(first)
+    rank = np.empty(len(order), dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    places = first[order]
+    columns = [np.broadcast_to(array, shape).reshape(-1)[places].tolist() for array in arrays]
+    return list(zip(*columns, strict=True)), rank[label].reshape(shape)
+
+
+def _keys(array: npt.NDArray[Any]) -> list[Any]:
+    """Return what tells the entries of an array apart."""
+    line = array.reshape(-1).tolist()
+    try:
+        # The hash of a Fraction takes far longer than those of its parts, and a property than a slot.
+        return [(item._numerator, item._denominator) for item in line]
+    except AttributeError:
+        return [item.as_integer_ratio() if isinstance(item, Fraction) else item for item in line]
 
 
 def floats(array: ExactArray) -> tuple[npt.NDArray[np.float64], bool]:
     """Return exact numbers as float64, and whether none of them was rounded."""
     line = array.reshape(-1).tolist()
     try:
-        near = [float(item) for item in line]
+        ratios = [(item._numerator, item._denominator) for item in line]
+    except AttributeError:
+        ratios = [item.as_integer_ratio() for item in line]
+    try:
+        near = [top / bottom for top, bottom in ratios]
     except OverflowError:
         return np.full(array.shape, np.inf), False
-    same_numbers = all(
-        number.as_integer_ratio() == item.as_integer_ratio() for item, number in zip(line, near, strict=True)
-    )
+    same_numbers = [number.as_integer_ratio() for number in near] == ratios
     return np.array(near, dtype=np.float64).reshape(array.shape), same_numbers
 
 

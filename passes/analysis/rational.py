@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
 from math import gcd
 from typing import Any
 
-__all__ = ["Rational"]
+__all__ = ["Rational", "rationals"]
 
 _new = object.__new__
 
@@ -16,6 +17,20 @@ def _make(numerator: int, denominator: int) -> Rational:
     made: Any = _new(Rational)
     made._numerator, made._denominator = numerator, denominator
     return made  # type: ignore[no-any-return]
+
+
+def rationals(numbers: Iterable[Fraction | float]) -> list[Rational]:
+    """Return integers, finite floats or Fractions as Rationals; quicker than one at a time.
+
+    Raises:
+        OverflowError, ValueError: One of them is infinite or NaN.
+    """
+    found: list[Rational] = []
+    for number in numbers:
+        made: Any = _new(Rational)
+        made._numerator, made._denominator = number.as_integer_ratio()
+        found.append(made)
+    return found
 
 
 class Rational(Fraction):

@@ -15,8 +15,12 @@ from snnc.ir import AI_SNNC, DataType, Graph, Model, Node, initializer, insert_n
 from snnc.passes.analysis import Membrane, TypeAnalysis, as_membrane, same
 from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, distinct, floats
 from snnc.passes.analysis.sums import power_of_two, ranked
+<<<<<<< HEAD
 from snnc.passes.quantise.room import joint_bound, make_room
 from snnc.passes.quantise.shifts import write_shifts
+=======
+from snnc.passes.quantise.room import extremes, joint_bound, make_room
+>>>>>>> 54ddf9d (Conversion: digests of unchanged nodes, bounds of membranes and exact numbers take less time)
 from snnc.passes.quantise.streams import reaches_join
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
 
@@ -104,13 +108,14 @@ class AlignMembranes:
     def _common(self, sides: tuple[Membrane, Membrane], bits: int) -> _Found | None:
         """Return a common step and the factors of both sides, None if nothing fits."""
         left, right = sides
+        narrow = extremes(sides)
         for precision in range(self.precision, 3, -1):
             step, factors = _common_step(left.step, right.step, precision)
-            if joint_bound(sides, factors) < 2 ** (bits if precision > 8 else _BITS):
+            if joint_bound(narrow, factors) < 2 ** (bits if precision > 8 else _BITS):
                 return step, factors
         for precision in range(self.precision, 3, -1):
             step, factors = _common_step(left.step, right.step, precision, rounds=True)
-            if joint_bound(sides, factors) < 2**_BITS and _lost(sides, factors, step) < _LOSS:
+            if joint_bound(narrow, factors) < 2**_BITS and _lost(sides, factors, step) < _LOSS:
                 return step, factors
         return None
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from snnc.errors import UnsupportedError, UsageError
 
-__all__ = ["EXACT_FLOAT32", "WeightFormat", "integer_grid", "smallest_integer_type"]
+__all__ = ["EXACT_FLOAT32", "WEIGHTS_AT_ONCE", "WeightFormat", "integer_grid", "smallest_integer_type"]
 
 EXACT_FLOAT32 = 2**24
 # A channel whose weights are tiny gets a step at most this much finer than the coarsest channel of its layer,
 # so that aligning the two on one membrane costs few bits.
 _FINEST_SHIFT = 6
+#: Weights rounded at a time: what is in between stays in the cache.
+WEIGHTS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def integer_grid(
     input_bound: int,
     *,
     powers_of_two: bool,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
     """Put the membrane charge of every weight on an integer grid, one step per output channel.
 
     Args:
@@ -63,8 +66,8 @@ def integer_grid(
         powers_of_two: Use powers of two as steps, so that membranes can be joined by shifts.
 
     Returns:
-        Integers (int64, shape of ``charge``) and steps (float64, size 1 along ``axes``) with
-        charge ≈ integers · step; the nearest integer is taken, ties to even.
+        Integers (of the narrowest type that holds the format, shape of ``charge``) and steps (float64, size
+        1 along ``axes``) with charge ≈ integers · step; the nearest integer is taken, ties to even.
     """
     if form.largest is None:
         count = int(np.prod([charge.shape[axis] for axis in axes]))
@@ -81,19 +84,34 @@ def integer_grid(
         step = peak / form.largest
     largest = float(step.max())
     if largest == 0.0:
-        return np.zeros(charge.shape, dtype=np.int64), np.ones(step.shape, dtype=np.float64)
+        return _rounded(charge, np.ones_like(step), form.largest), np.ones(step.shape, dtype=np.float64)
     step = np.maximum(step, largest * 2.0**-_FINEST_SHIFT)
     if powers_of_two:
         mantissa, exponent = np.frexp(step)
         step = np.ldexp(1.0, np.where(mantissa == 0.5, exponent - 1, exponent))
-    integers = charge / step
-    np.rint(integers, out=integers)
-    if form.largest is not None:
-        np.clip(integers, -form.largest, form.largest, out=integers)
-    return integers.astype(np.int64), step
+    return _rounded(charge, step, form.largest), step
 
 
-def smallest_integer_type(integers: npt.NDArray[np.int64]) -> npt.DTypeLike:
+def _rounded(
+    charge: npt.NDArray[np.float64], step: npt.NDArray[np.float64], largest: int | None
+) -> npt.NDArray[Any]:
+    """Return the nearest multiples, in the narrowest type that surely holds them."""
+    dtype = np.int64 if largest is None else np.int8 if largest <= 127 else np.int16
+    integers = np.empty(charge.shape, dtype=dtype)
+    steps = np.broadcast_to(step, charge.shape)
+    # Some rows at a time: what is in between stays in the cache.
+    rows = max(1, WEIGHTS_AT_ONCE // max(1, charge[:1].size))
+    for first in range(0, len(charge), rows):
+        part = slice(first, first + rows)
+        near = charge[part] / steps[part]
+        np.rint(near, out=near)
+        if largest is not None:
+            np.clip(near, -largest, largest, out=near)
+        integers[part] = near
+    return integers
+
+
+def smallest_integer_type(integers: npt.NDArray[Any]) -> npt.DTypeLike:
     """Return the narrowest signed integer type that holds all values."""
     low, high = int(integers.min(initial=0)), int(integers.max(initial=0))
     for dtype in (np.int8, np.int16, np.int32):

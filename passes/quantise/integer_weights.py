@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ from snnc.passes.analysis import (
 )
 from snnc.passes.layers import Chooser
 from snnc.passes.quantise.biases import add_bias, round_host
-from snnc.passes.quantise.grids import WeightFormat, integer_grid, smallest_integer_type
+from snnc.passes.quantise.grids import WEIGHTS_AT_ONCE, WeightFormat, integer_grid, smallest_integer_type
 from snnc.passes.quantise.reconstruct import (
     InputObserver,
     Inputs,
@@ -164,9 +164,10 @@ class IntegerWeights:
         )
         repair = given if isinstance(given, Repair) else None
         if isinstance(given, Inputs):
-            repair = repaired(array, divisor, integers, step, given, form.largest, convolution=convolution)
+            nearest = integers.astype(np.int64)
+            repair = repaired(array, divisor, nearest, step, given, form.largest, convolution=convolution)
         if repair is not None and repair.moved is not None:
-            integers = integers + repair.moved
+            integers = integers.astype(np.int64) + repair.moved
         stem = f"{node.inputs[1].name if node.inputs[1] else name}"
         inputs = [
             initializer(graph, f"{stem}_integers", integers.astype(smallest_integer_type(integers))),
@@ -187,10 +188,10 @@ class IntegerWeights:
         node.replace_input_with(1, insert_node(graph, node, made))
         drop_if_unused(graph, replaced)
         analysis.adopt(made, array.shape)
-        error = integers * (step / divisor)
-        error -= array
         result.rewrites.append(Rewrite("integer weights", (), (made.name or "",)))
-        result.notes.append(f"{name}: {_width(integers)} weights, {_decibel(array, error)}")
+        result.notes.append(
+            f"{name}: {_width(integers)} weights, {_fidelity(array, integers, step / divisor)}"
+        )
         return repair
 
 
@@ -222,15 +223,23 @@ def _input_steps(node: Node, data: Coded | Merged | Fixed, shape: tuple[int, ...
     return np.ascontiguousarray(per_group.reshape(shape[:2] + (1,) * (len(shape) - 2)))
 
 
-def _width(integers: npt.NDArray[np.int64]) -> str:
+def _width(integers: npt.NDArray[Any]) -> str:
     """Width of signed integers that hold these values, as text."""
     largest = max(int(integers.max(initial=0)), -int(integers.min(initial=0)))
     return f"{largest.bit_length() + 1}-bit"
 
 
-def _decibel(signal: npt.NDArray[np.float64], error: npt.NDArray[np.float64]) -> str:
-    """Signal-to-quantisation-noise ratio, as text."""
-    noise, power = float(np.vdot(error, error)), float(np.vdot(signal, signal))
+def _fidelity(weights: npt.NDArray[np.float64], integers: npt.NDArray[Any], step: npt.NDArray[Any]) -> str:
+    """Signal-to-quantisation-noise ratio of integers times steps, as text."""
+    steps = np.broadcast_to(step, weights.shape)
+    noise = power = 0.0
+    rows = max(1, WEIGHTS_AT_ONCE // max(1, weights[:1].size))
+    for first in range(0, len(weights), rows):
+        part = slice(first, first + rows)
+        error = integers[part] * steps[part]
+        error -= weights[part]
+        noise += float(np.vdot(error, error))
+        power += float(np.vdot(weights[part], weights[part]))
     if noise == 0.0:
         return "no error"
     return f"signal to noise {10 * np.log10(power / noise):.1f} dB" if power > 0 else "all zero"

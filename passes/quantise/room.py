@@ -15,7 +15,7 @@ from snnc.passes.analysis.exact import ExactArray, floats
 from snnc.passes.analysis.sums import scaled_range
 from snnc.pipeline.contract import PassResult, Rewrite
 
-__all__ = ["Common", "joint_bound", "make_room"]
+__all__ = ["Common", "extremes", "joint_bound", "make_room"]
 
 Common = Callable[
     [ExactArray, ExactArray, int], tuple[ExactArray, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]
@@ -63,10 +63,11 @@ def make_room(
     """
     movable = [_may_be_rounded(analysis.kind(value)) for value in node.inputs]
     plain = [_with_plain_steps(side) if may else side for side, may in zip(sides, movable, strict=True)]
+    narrow = extremes(plain)
 
     @cache
     def bound(left: int, right: int) -> int:
-        return _bound(plain, (left, right), common)
+        return _bound(narrow, (left, right), common)
 
     shifts = (0, 0)
     for _ in range(_MOST):
@@ -94,6 +95,24 @@ def make_room(
         result.notes.append(
             f"{node.name}: its {which} operand is rounded to multiples of {float(coarse.max()):.3g} at most"
         )
+
+
+def extremes(sides: Sequence[Membrane]) -> list[Membrane]:
+    """Return membranes with one range for all places whose steps are the same; `joint_bound` stays.
+
+    Args:
+        sides: Membranes that are combined with each other, by factors of the shape of their steps.
+    """
+    rank = max(side.step.ndim for side in sides)
+    steps = [side.step.reshape((1,) * (rank - side.step.ndim) + side.step.shape) for side in sides]
+    varies = np.broadcast_shapes(*(step.shape for step in steps))
+    found = []
+    for side, step in zip(sides, steps, strict=True):
+        ends = [end.reshape((1,) * (rank - end.ndim) + end.shape) for end in (side.low, side.high)]
+        alike = tuple(axis for axis in range(rank) if varies[axis] == 1)
+        low, high = ends[0].min(axis=alike, keepdims=True), ends[1].max(axis=alike, keepdims=True)
+        found.append(Membrane(step, side.bias, low, high))
+    return found
 
 
 def _with_plain_steps(side: Membrane) -> Membrane:
