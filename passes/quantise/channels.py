@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snnc.ir import Model, Node, concrete_shapes, constant
+from snnc.ir import Model, Node, constant, shapes_of_batches
 from snnc.passes.analysis.layout import LAYOUT_OPS, layout_functions
 from snnc.passes.quantise.sites import Site
 from snnc.passes.quantise.streams import reaches_join
@@ -82,7 +82,7 @@ def channels_of(model: Model, sites: list[Site]) -> list[Channels]:
         model: The model of the sites.
         sites: Values that get a quantiser.
     """
-    one, two = concrete_shapes(model, 1), concrete_shapes(model, 2)
+    one, two = shapes_of_batches(model, 1, 2)
     return [_channels(site, _Pair(one, two)) for site in sites]
 
 

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from snnc.cores import each_in_order
 from snnc.errors import UnsupportedError, UsageError
 
-__all__ = ["EXACT_FLOAT32", "WEIGHTS_AT_ONCE", "WeightFormat", "integer_grid", "smallest_integer_type"]
+__all__ = ["EXACT_FLOAT32", "WeightFormat", "integer_grid", "rows_at_once", "smallest_integer_type"]
 
 EXACT_FLOAT32 = 2**24
 # A channel whose weights are tiny gets a step at most this much finer than the coarsest channel of its layer,
 # so that aligning the two on one membrane costs few bits.
 _FINEST_SHIFT = 6
-#: Weights rounded at a time: what is in between stays in the cache.
-WEIGHTS_AT_ONCE = 1 << 16
+# Weights worked on at a time.
+_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -99,16 +100,23 @@ def _rounded(
     dtype = np.int64 if largest is None else np.int8 if largest <= 127 else np.int16
     integers = np.empty(charge.shape, dtype=dtype)
     steps = np.broadcast_to(step, charge.shape)
-    # Some rows at a time: what is in between stays in the cache.
-    rows = max(1, WEIGHTS_AT_ONCE // max(1, charge[:1].size))
-    for first in range(0, len(charge), rows):
-        part = slice(first, first + rows)
+
+    def put(part: slice) -> None:
         near = charge[part] / steps[part]
         np.rint(near, out=near)
         if largest is not None:
             np.clip(near, -largest, largest, out=near)
         integers[part] = near
+
+    for _ in each_in_order(put, rows_at_once(charge)):
+        pass
     return integers
+
+
+def rows_at_once(array: npt.NDArray[Any]) -> list[slice]:
+    """Return parts of the first axis of an array, each small enough to stay in the cache."""
+    rows = max(1, _AT_ONCE // max(1, array[:1].size))
+    return [slice(first, first + rows) for first in range(0, len(array), rows)]
 
 
 def smallest_integer_type(integers: npt.NDArray[Any]) -> npt.DTypeLike:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from snnc.cores import each_in_order
 from snnc.errors import InputError, UsageError, Where
 from snnc.ir import (
     AI_SNNC,
@@ -34,7 +35,7 @@ from snnc.passes.analysis import (
 )
 from snnc.passes.layers import Chooser
 from snnc.passes.quantise.biases import add_bias, round_host
-from snnc.passes.quantise.grids import WEIGHTS_AT_ONCE, WeightFormat, integer_grid, smallest_integer_type
+from snnc.passes.quantise.grids import WeightFormat, integer_grid, rows_at_once, smallest_integer_type
 from snnc.passes.quantise.reconstruct import (
     InputObserver,
     Inputs,
@@ -232,14 +233,14 @@ def _width(integers: npt.NDArray[Any]) -> str:
 def _fidelity(weights: npt.NDArray[np.float64], integers: npt.NDArray[Any], step: npt.NDArray[Any]) -> str:
     """Signal-to-quantisation-noise ratio of integers times steps, as text."""
     steps = np.broadcast_to(step, weights.shape)
-    noise = power = 0.0
-    rows = max(1, WEIGHTS_AT_ONCE // max(1, weights[:1].size))
-    for first in range(0, len(weights), rows):
-        part = slice(first, first + rows)
+
+    def squares(part: slice) -> tuple[float, float]:
         error = integers[part] * steps[part]
         error -= weights[part]
-        noise += float(np.vdot(error, error))
-        power += float(np.vdot(weights[part], weights[part]))
+        return float(np.vdot(error, error)), float(np.vdot(weights[part], weights[part]))
+
+    found = list(each_in_order(squares, rows_at_once(weights)))
+    noise, power = sum(noise for noise, _ in found), sum(power for _, power in found)
     if noise == 0.0:
         return "no error"
     return f"signal to noise {10 * np.log10(power / noise):.1f} dB" if power > 0 else "all zero"

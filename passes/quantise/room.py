@@ -97,11 +97,11 @@ def make_room(
         )
 
 
-def extremes(sides: Sequence[Membrane]) -> list[Membrane]:
+def extremes(sides: Sequence[Membrane]) -> tuple[Membrane, Membrane]:
     """Return membranes with one range for all places whose steps are the same; `joint_bound` stays.
 
     Args:
-        sides: Membranes that are combined with each other, by factors of the shape of their steps.
+        sides: Two membranes that are combined with each other, by factors of the shape of their steps.
     """
     rank = max(side.step.ndim for side in sides)
     steps = [side.step.reshape((1,) * (rank - side.step.ndim) + side.step.shape) for side in sides]
@@ -112,7 +112,8 @@ def extremes(sides: Sequence[Membrane]) -> list[Membrane]:
         alike = tuple(axis for axis in range(rank) if varies[axis] == 1)
         low, high = ends[0].min(axis=alike, keepdims=True), ends[1].max(axis=alike, keepdims=True)
         found.append(Membrane(step, side.bias, low, high))
-    return found
+    left, right = found
+    return left, right
 
 
 def _with_plain_steps(side: Membrane) -> Membrane:

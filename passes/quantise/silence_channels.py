@@ -13,6 +13,7 @@ from snnc.ir import (
     Graph,
     Model,
     Node,
+    constant,
     consumers_of,
     drop_if_unused,
     initializer,
@@ -45,10 +46,13 @@ class SilenceChannels:
 
     def run(self, model: Model) -> PassResult:
         """Insert ``Rescale`` nodes by zero and one."""
-        analysis = TypeAnalysis(model)
         result = PassResult()
+        nodes = {id(node) for node in model.graph if _may_silence(node)}
+        if not nodes:
+            return result
+        analysis = TypeAnalysis(model)
         for node in list(model.graph):
-            if node.op_type == "Mul" and node.domain == "":
+            if id(node) in nodes:
                 self._split(model.graph, node, analysis, result)
             analysis.visit(node)
         return result
@@ -93,3 +97,11 @@ class SilenceChannels:
         drop_if_unused(graph, old)
         analysis.adopt(made, shape)
         result.rewrites.append(Rewrite("silence channels", (), (made.name or "",)))
+
+
+def _may_silence(node: Node) -> bool:
+    """Whether a node multiplies by a constant that is zero somewhere."""
+    if node.op_type != "Mul" or node.domain:
+        return False
+    factors = [constant(value) for value in node.inputs]
+    return any(factor is not None and bool((factor == 0).any()) for factor in factors)
