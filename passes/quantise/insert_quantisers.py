@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from snnc import strict
 from snnc.coding import CodeBook, Partition
-from snnc.cores import each_in_order
 from snnc.errors import InputError, InternalError, UsageError, Where
 from snnc.ir import AI_SNNC, DataType, Model, Node, Value, initializer, make_node, unique_name
 from snnc.passes.layers import Chooser, book_of
@@ -29,8 +28,6 @@ __all__ = ["SITE", "Choice", "InsertQuantisers", "Observer", "Sampler", "TensorS
 
 _MOST_NAMES = 4
 _MEASURED = "snnc.measured"
-#: Steps searched at the same time: each search takes some megabytes.
-_MOST_AT_ONCE = 4
 
 Array = npt.NDArray[Any]
 
@@ -134,16 +131,12 @@ class InsertQuantisers:
             seen = dict(self.observer(model, axes, {name: entry.places for name, entry in channels.items()}))
             chooser = Chooser(model, self.layers, [site.value for site in sites])
 
-            named = _named(sites)
-            asked = {name: chooser.code(site.value) for name, site in named}
-
-            def choose(entry: tuple[str, Site]) -> tuple[Choice, str]:
-                name, site = entry
-                return self._choose(name, site, seen.pop(name), channels[name].rows, asked[name])
-
-            found = list(each_in_order(choose, named, most=_MOST_AT_ONCE))
-            chosen = {name: choice for (name, _), (choice, _) in zip(named, found, strict=True)}
-            result.notes.extend(note for _, note in found)
+            chosen = {
+                name: self._choose(
+                    name, site, seen.pop(name), channels[name].rows, chooser.code(site.value), result
+                )
+                for name, site in _named(sites)
+            }
         else:
             raise UsageError(
                 "SNN261",
@@ -165,8 +158,8 @@ class InsertQuantisers:
         seen: Distribution,
         rows: tuple[Rows, ...],
         asked: dict[str, Any],
-    ) -> tuple[Choice, str]:
-        """Return the quantiser of a tensor, and what is to be said of it."""
+        result: PassResult,
+    ) -> Choice:
         if not np.isfinite([seen.low, seen.high]).all():
             raise InputError(
                 "SNN346",
@@ -185,12 +178,12 @@ class InsertQuantisers:
         kind = "one step per channel" if seen.axes else "one step"
         if asked:
             kind = f"T={book.timesteps} G={book.groups}, {kind}"
-        note = (
+        result.notes.append(
             f"{name}: {kind}, signal to noise {found.decibel:.1f} dB, "
             f"{found.clipped:.2%} of the values clipped"
         )
         decibel = round(found.decibel, 2) if np.isfinite(found.decibel) else None
-        return Choice(book, step, measured={"sqnr_db": decibel, "clipped": round(found.clipped, 6)}), note
+        return Choice(book, step, measured={"sqnr_db": decibel, "clipped": round(found.clipped, 6)})
 
     def _insert(self, model: Model, site: Site, choice: Choice, result: PassResult) -> None:
         graph, value = model.graph, site.value

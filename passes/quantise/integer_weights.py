@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from snnc.cores import each_in_order
 from snnc.errors import InputError, UsageError, Where
 from snnc.ir import (
     AI_SNNC,
@@ -233,14 +232,12 @@ def _width(integers: npt.NDArray[Any]) -> str:
 def _fidelity(weights: npt.NDArray[np.float64], integers: npt.NDArray[Any], step: npt.NDArray[Any]) -> str:
     """Signal-to-quantisation-noise ratio of integers times steps, as text."""
     steps = np.broadcast_to(step, weights.shape)
-
-    def squares(part: slice) -> tuple[float, float]:
+    noise = power = 0.0
+    for part in rows_at_once(weights):
         error = integers[part] * steps[part]
         error -= weights[part]
-        return float(np.vdot(error, error)), float(np.vdot(weights[part], weights[part]))
-
-    found = list(each_in_order(squares, rows_at_once(weights)))
-    noise, power = sum(noise for noise, _ in found), sum(power for _, power in found)
+        noise += float(np.vdot(error, error))
+        power += float(np.vdot(weights[part], weights[part]))
     if noise == 0.0:
         return "no error"
     return f"signal to noise {10 * np.log10(power / noise):.1f} dB" if power > 0 else "all zero"
