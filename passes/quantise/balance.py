@@ -12,7 +12,7 @@ from snnc.passes.quantise.channels import Rows
 from snnc.passes.quantise.errors import ErrorTable, on_grid
 from snnc.passes.quantise.grids import WeightFormat, integer_grid
 from snnc.passes.quantise.histogram import Distribution
-from snnc.passes.quantise.steps import ObserverName, StepChoice, cost_of, steps_of
+from snnc.passes.quantise.steps import ObserverName, StepChoice, choice_of, steps_of
 
 __all__ = ["balanced_steps"]
 
@@ -57,7 +57,8 @@ def balanced_steps(
         if best is None or lost < best[0]:
             best = lost, steps
     assert best is not None
-    return cost_of(seen, best[1].astype(np.float32), book)
+    steps = best[1]
+    return choice_of(seen, steps.astype(np.float32), table.errors(steps).sum(), table.beyond(steps).sum())
 
 
 def _own_steps(seen: Distribution, book: CodeBook, method: ObserverName) -> Floats:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -59,8 +61,16 @@ class ErrorTable:
 
     def errors(self, steps: Floats) -> Floats:
         """Return the sum of squared errors of each channel at its step, which lies on the grid."""
+        return self._sums(steps, self._table)
+
+    def beyond(self, steps: Floats) -> Floats:
+        """Return the number of values of each channel beyond the code at its step, which lies on the grid."""
+        return self._sums(steps, self._beyond)
+
+    def _sums(self, steps: Floats, table: Callable[[npt.NDArray[np.int64]], Floats]) -> Floats:
+        """Sum up the counts of each channel times what a table has for the bins and its step."""
         wanted, place = np.unique(_places(steps), return_inverse=True)
-        rows = np.ascontiguousarray(self._table(wanted).T)
+        rows = np.ascontiguousarray(table(wanted).T)
         found = np.empty(len(steps))
         for part in self._parts:
             found[part] = np.einsum("cb,cb->c", self._counts(part), rows[place[part]])
@@ -71,7 +81,13 @@ class ErrorTable:
         return [slice(start, start + _BLOCK) for start in range(0, self.seen.channels, _BLOCK)]
 
     def _counts(self, part: slice) -> Floats:
-        return self.seen.ordered(part).astype(np.float64)
+        return (
+            self._all_counts if self.seen.channels <= _BLOCK else self.seen.ordered(part).astype(np.float64)
+        )
+
+    @cached_property
+    def _all_counts(self) -> Floats:
+        return self.seen.ordered().astype(np.float64)
 
     def _table(self, places: npt.NDArray[np.int64]) -> Floats:
         """Return the mean squared error of the values of each bin, (bins, places)."""
@@ -84,6 +100,13 @@ class ErrorTable:
         cell = np.searchsorted(middles, points, side="right")
         integral = offset[cell] + (points - codes[cell]) ** 3 / 3
         return np.asarray(np.diff(integral, axis=0) / np.diff(points, axis=0) * steps**2)
+
+    def _beyond(self, places: npt.NDArray[np.int64]) -> Floats:
+        """Return the share of the values of each bin that lie beyond the code, (bins, places)."""
+        steps = _steps_at(places)
+        bounds = self.seen.ordered_bounds[:, None]
+        inside = np.clip(bounds, min(0, self.book.smallest) * steps, self.book.largest * steps)
+        return np.asarray(1 - np.diff(inside, axis=0) / np.diff(bounds, axis=0))
 
 
 def _places(steps: Floats) -> npt.NDArray[np.int64]:

@@ -19,6 +19,7 @@ __all__ = [
     "ObserverName",
     "StepChoice",
     "best_step",
+    "choice_of",
     "cost_of",
     "per_axis",
     "steps_of",
@@ -187,7 +188,6 @@ def cost_of(seen: Distribution, step: npt.NDArray[np.float32], book: CodeBook) -
     known = seen.clamped() if book.smallest >= 0 else seen
     steps = np.broadcast_to(step.astype(np.float64).reshape(-1), (known.channels,))
     noise = beyond = 0.0
-    signal = float(known.squares.sum())
     for part, moments in known.blocks:
         noise += float((known.squares[part] + _squared_error(moments, steps[part], book)).sum())
         ends = steps[part, None] * np.array([[float(book.smallest), float(book.largest)]])
@@ -195,6 +195,19 @@ def cost_of(seen: Distribution, step: npt.NDArray[np.float32], book: CodeBook) -
         if book.smallest < 0:
             beyond += float(below[:, 0].sum())
         beyond += float((moments.number[:, -1] - below[:, 1]).sum())
+    return choice_of(known, step, noise, beyond)
+
+
+def choice_of(seen: Distribution, step: npt.NDArray[np.float32], noise: float, beyond: float) -> StepChoice:
+    """Return steps with what they cost.
+
+    Args:
+        seen: What calibration saw; values that the code takes for zero count as zeros already.
+        step: Steps of its channels, or one.
+        noise: Sum of squared errors.
+        beyond: Number of values beyond the code.
+    """
+    signal = float(seen.squares.sum())
     decibel = float("inf") if noise <= 0 or signal <= 0 else float(10 * np.log10(signal / noise))
     return StepChoice(step, decibel, max(0.0, beyond) / max(1, seen.total))
 

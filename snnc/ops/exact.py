@@ -23,6 +23,7 @@ Array = npt.NDArray[Any]
 _FLOAT32_EXACT = 2**24
 _FLOAT64_EXACT = 2**53
 _INT64_EXACT = 2**63
+_ROWS_AT_ONCE = 256  # rows of weights of two bytes: their sums stay below 2^24
 _COLUMN_BUDGET = 1 << 19  # elements of one im2col buffer: 2 MiB of float32
 _SHIFT_BUDGET = 1 << 16  # elements of one depthwise buffer: 256 KiB of float32; several are touched in turn
 
@@ -55,8 +56,21 @@ def _sum_bound(x: Array, weights: Array, axes: tuple[int, ...]) -> int:
     rough: int = reach * max_abs(weights) * prod(weights.shape[axis] for axis in axes)
     if rough < _FLOAT32_EXACT or weights.size == 0:
         return rough
-    # Widened first, so that |-128| and long sums are right.
-    return reach * int(np.abs(weights.astype(np.int64)).sum(axis=axes).max())
+    return reach * _largest_norm(weights, axes)
+
+
+def _largest_norm(weights: Array, axes: tuple[int, ...]) -> int:
+    """Return the largest sum of magnitudes over ``axes``."""
+    if weights.dtype.itemsize > 2:
+        return int(np.abs(weights.astype(np.int64)).sum(axis=axes).max())
+    # Widened first, so that |-128| is right; some rows at a time, whose sums fit 32 bits, in the cache.
+    wide = np.int16 if weights.dtype.itemsize == 1 else np.int32
+    moved = np.moveaxis(weights, axes, range(len(axes)))
+    rows = moved.reshape(prod(moved.shape[: len(axes)]), -1)
+    total = np.zeros(rows.shape[1], dtype=np.int64)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        total += np.abs(rows[start : start + _ROWS_AT_ONCE].astype(wide)).sum(axis=0, dtype=np.int32)
+    return int(total.max())
 
 
 def integer_matmul(a: Array, b: Array, dtype: npt.DTypeLike = np.int32) -> Array:

@@ -44,10 +44,17 @@ class Before(Instrument):
     def __init__(self) -> None:
         self.failed: Pass | None = None
         self.model: Model | None = None
+        self._outdated = True
 
     def before(self, index: int, step: Pass, model: Model) -> None:
-        """Copy the model."""
-        self.model = clone(model)
+        """Copy the model, unless the passes since the last copy changed nothing."""
+        if self._outdated:
+            self.model = clone(model)
+            self._outdated = False
+
+    def after(self, index: int, record: PassRecord, model: Model) -> None:
+        """Note whether the copy is still the model."""
+        self._outdated |= record.changed
 
     def fail(self, index: int, step: Pass, model: Model, error: BaseException) -> None:
         """Remember which pass failed."""
