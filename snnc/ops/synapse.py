@@ -98,6 +98,9 @@ def _spike_matmul_in_time(inputs: Sequence[Signal], attrs: Attributes) -> Signal
     return charge(spikes_of(inputs[0]), lambda spikes: integer_matmul(spikes, weights))
 
 
+# The left operand becomes int32 on its way to float32: where a Transpose that moves the batch stands right in
+# front of Cast and MatMul, onnxruntime's MatmulTransposeFusion (1.18 to 1.29) breaks the graph, and the
+# session crashes.
 SPIKE_MATMUL = OpDef(
     name="SpikeMatMul",
     dialect="spike",
@@ -112,7 +115,8 @@ SPIKE_MATMUL = OpDef(
     output="a",
     attributes=(),
     body="""\
-  xf = Cast<to = 1>(x)
+  xi = Cast<to = 6>(x)
+  xf = Cast<to = 1>(xi)
   wf = Cast<to = 1>(W)
   s = MatMul(xf, wf)
   a = Cast<to = 6>(s)""",
@@ -141,7 +145,8 @@ SPIKE_MATMUL_HELD = OpDef(
     output="y",
     attributes=(),
     body="""\
-  af = Cast<to = 1>(a)
+  ai = Cast<to = 6>(a)
+  af = Cast<to = 1>(ai)
   bf = Cast<to = 1>(b)
   s = MatMul(af, bf)
   y = Cast<to = 6>(s)""",

@@ -194,3 +194,26 @@ def test_dead_tensors_are_freed(builder: Any) -> None:
 def test_importing_the_runtimes_does_not_import_onnxruntime() -> None:
     code = "import sys, snnc.runtimes; sys.exit('onnxruntime' in sys.modules or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("permutation", [(1, 0, 2), (1, 2, 0), (0, 2, 1)])
+def test_a_moved_batch_in_front_of_a_product_does_not_crash_onnxruntime(
+    builder: Any, permutation: tuple[int, ...], tmp_path: Path
+) -> None:
+    model = builder()
+    model.input("v", np.int32, ["N", 4, 4])
+    spikes = model.spikes("v", CodeBook(4, 2))
+    moved = model.node("Transpose", [spikes], perm=list(permutation))
+    current = model.node("SpikeMatMul", [moved, model.constant(np.eye(4)[:, :3], np.int8)])
+    bias = model.constant(np.ones(3), np.float32)
+    y = model.node("Readout", [current, model.constant(0.5, np.float32), bias])
+    path = tmp_path / "moved.onnx"
+    path.write_bytes(model.proto({y: (np.float32, 3)}).SerializeToString())
+    # A crash would take the tests with it.
+    script = (
+        "import sys, onnxruntime\n"
+        "onnxruntime.InferenceSession(open(sys.argv[1], 'rb').read(), providers=['CPUExecutionProvider'])"
+    )
+    command = [sys.executable, "-c", script, str(path)]
+    opened = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert opened.returncode == 0, opened.stderr
