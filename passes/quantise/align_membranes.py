@@ -15,12 +15,8 @@ from snnc.ir import AI_SNNC, DataType, Graph, Model, Node, initializer, insert_n
 from snnc.passes.analysis import Membrane, TypeAnalysis, as_membrane, same
 from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, distinct, floats
 from snnc.passes.analysis.sums import power_of_two, ranked
-<<<<<<< HEAD
-from snnc.passes.quantise.room import joint_bound, make_room
-from snnc.passes.quantise.shifts import write_shifts
-=======
 from snnc.passes.quantise.room import extremes, joint_bound, make_room
->>>>>>> 54ddf9d (Conversion: digests of unchanged nodes, bounds of membranes and exact numbers take less time)
+from snnc.passes.quantise.shifts import write_shifts
 from snnc.passes.quantise.streams import reaches_join
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
 

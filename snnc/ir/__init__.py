@@ -3,7 +3,7 @@
 Everything above works on these objects; names, types and shapes are those of onnx_ir.
 """
 
-from onnx_ir import Attr, AttributeType, DataType, Function, Graph, Model, Node, Shape, Tensor, Value, tensor
+from onnx_ir import Attr, DataType, Function, Graph, Model, Node, Shape, Tensor, Value, tensor
 
 from snnc.ir.edit import (
     attributes,
@@ -29,7 +29,6 @@ from snnc.ir.text import to_text
 __all__ = [
     "AI_SNNC",
     "Attr",
-    "AttributeType",
     "DataType",
     "Function",
     "Graph",

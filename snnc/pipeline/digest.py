@@ -9,17 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from snnc.ir import Attr, AttributeType, Graph, Model, Node, Value
+from snnc.ir import Attr, Graph, Model, Node, Value
 
 __all__ = ["GraphDigest", "node_count"]
 
 #: Lists of an attribute from this length on are hashed on their own: the levels of 16-bit codes are many.
 _LONG = 256
-<<<<<<< HEAD
 _NAME = attrgetter("name")
-=======
-_INNER = frozenset({AttributeType.GRAPH, AttributeType.GRAPHS})
->>>>>>> 54ddf9d (Conversion: digests of unchanged nodes, bounds of membranes and exact numbers take less time)
 
 
 class GraphDigest:
@@ -40,9 +36,6 @@ class GraphDigest:
         self._content = content
         self._seen: dict[int, tuple[object, str]] = {}
         self._current: dict[int, tuple[object, str]] = {}
-        # What a node or a weight looked like, all objects it was made of, and its text.
-        self._texts: dict[int, tuple[object, object, str]] = {}
-        self._current_texts: dict[int, tuple[object, object, str]] = {}
 
     def __call__(self, model: Model) -> str:
         """Return the SHA-256 of everything that gives the model its meaning.
@@ -56,7 +49,6 @@ class GraphDigest:
         Returns:
             64 hexadecimal digits.
         """
-<<<<<<< HEAD
         self._current = {}
         # All lines at once: this runs after every pass, and generators within generators are slow.
         lines = [f"model {sorted(model.metadata_props.items())}"]
@@ -74,58 +66,18 @@ class GraphDigest:
         self._seen = self._current if self._remember else {}
         lines.append("")
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
-=======
-        self._current, self._current_texts = {}, {}
-        digest = hashlib.sha256()
-        for line in self._model(model):
-            digest.update(line.encode("utf-8", "surrogatepass"))
-            digest.update(b"\n")
-        # Only what is still in the graph is kept alive by the caches.
-        if self._remember:
-            self._seen, self._texts = self._current, self._current_texts
-        return digest.hexdigest()
->>>>>>> 54ddf9d (Conversion: digests of unchanged nodes, bounds of membranes and exact numbers take less time)
 
     def _graph(self, graph: Graph, lines: list[str]) -> None:
         lines.append(f"graph {graph.name!r} {sorted(graph.opset_imports.items())}")
         lines += [f"in {_typed(value)}" for value in graph.inputs]
         for name, value in sorted(graph.initializers.items()):
             content = self._tensor(value.const_value) if value.const_value is not None else "nothing"
-<<<<<<< HEAD
             lines.append(f"weight {name!r} {_typed(value)} {content}")
         for node in graph:
             self._node(node, lines)
         lines += [f"out {_typed(value)}" for value in graph.outputs]
 
     def _node(self, node: Node, lines: list[str]) -> None:
-=======
-            yield f"weight {name!r} {self._typed(value)} {content}"
-        for node in graph:
-            yield self._text(node)
-        yield from (f"out {_typed(value)}" for value in graph.outputs)
-
-    def _typed(self, value: Value) -> str:
-        shape = value.shape
-        look = (value.name, value.dtype, shape.dims if shape is not None else None)
-        known = self._texts.get(id(value))
-        if known is None or known[0] is not value or known[1] != look:
-            known = (value, look, _typed(value))
-        self._current_texts[id(value)] = known
-        return known[2]
-
-    def _text(self, node: Node) -> str:
-        """Return the text of a node, made once for as long as the node looks the same."""
-        look = _look(node)
-        if look is None:
-            return "\n".join(self._node(node))
-        known = self._texts.get(id(node))
-        if known is None or known[0] is not node or known[1] != look:
-            known = (node, look, "\n".join(self._node(node)))
-        self._current_texts[id(node)] = known
-        return known[2]
-
-    def _node(self, node: Node) -> Iterable[str]:
->>>>>>> 54ddf9d (Conversion: digests of unchanged nodes, bounds of membranes and exact numbers take less time)
         inputs = [None if value is None else value.name for value in node.inputs]
         lines.append(f"node {node.domain!r} {node.op_type!r} {node.overload!r} {node.name!r} {inputs}")
         lines += [f"gives {_typed(value)}" for value in node.outputs]
@@ -173,43 +125,6 @@ class GraphDigest:
 def node_count(model: Model) -> int:
     """Return the number of nodes of the main graph."""
     return len(model.graph)
-
-
-class _Same:
-    """An object that equals itself alone, so that comparing is quick, and is kept alive meanwhile."""
-
-    __slots__ = ("held",)
-
-    def __init__(self, held: object) -> None:
-        self.held = held
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.held is other.held
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def _look(node: Node) -> object | None:
-    """Return what the text of a node is made of, quickly; None where it takes all of an inner graph.
-
-    onnx_ir's attributes do not change: passes put new ones in their place.
-    """
-    attributes = node.attributes
-    if any(attr.type in _INNER for attr in attributes.values()):
-        return None
-    return (
-        node.domain,
-        node.op_type,
-        node.overload,
-        node.name,
-        [None if value is None else value.name for value in node.inputs],
-        [
-            (value.name, value.dtype, value.shape.dims if value.shape is not None else None)
-            for value in node.outputs
-        ],
-        dict(node.metadata_props) if node.metadata_props else None,
-        [(name, _Same(attr)) for name, attr in attributes.items()],
-    )
 
 
 def _typed(value: Value) -> str:
