@@ -9,9 +9,12 @@ from itertools import product
 from snnc.isa.program import dense
 from snnc.passes.lower.kernels import Buffer, Halo, Kernel, View
 
-__all__ = ["Lowered", "Ref", "instructions", "transfer"]
+__all__ = ["FARTHEST", "WIDEST", "Lowered", "Ref", "instructions", "transfer"]
 
-_WIDEST = 1 << 16  # extents of a descriptor
+#: The largest extent of a descriptor.
+WIDEST = 1 << 16
+#: The largest stride of a descriptor.
+FARTHEST = (1 << 25) - 1
 _WINDOWS = frozenset({"SCONV", "SDWC", "POOL"})
 #: From ONNX order (batch, channel, rows, columns) to the machine's (batch, rows, columns, channel).
 _CHANNELS_LAST = (0, 2, 3, 1)
@@ -82,7 +85,7 @@ def _fold(axes: list[_Axis]) -> list[_Axis]:
         if folded:
             outer = folded[-1]
             one_run = all(a == b * axis.extent for a, b in zip(outer.strides, axis.strides, strict=True))
-            if one_run and outer.extent * axis.extent <= _WIDEST:
+            if one_run and outer.extent * axis.extent <= WIDEST:
                 folded[-1] = _Axis(outer.extent * axis.extent, axis.strides)
                 continue
         folded.append(axis)
@@ -99,7 +102,7 @@ def _loops(axes: list[_Axis], kept: int) -> tuple[list[_Axis], list[list[tuple[i
             held.append(axis)
         else:
             unrolled.append(
-                [(begin, min(_WIDEST, axis.extent - begin)) for begin in range(0, axis.extent, _WIDEST)]
+                [(begin, min(WIDEST, axis.extent - begin)) for begin in range(0, axis.extent, WIDEST)]
             )
             held.append(axis)
     return held, unrolled
@@ -181,7 +184,7 @@ def _all_of(view: View) -> Ref:
     """Return a descriptor of all of a buffer, whose axes are joined as far as an extent allows."""
     shape = [1]
     for extent in reversed(view.shape):
-        if shape[0] * extent <= _WIDEST:
+        if shape[0] * extent <= WIDEST:
             shape[0] *= extent
         else:
             shape.insert(0, extent)
@@ -247,7 +250,7 @@ def _products(kernel: Kernel, views: Sequence[View], rank: int) -> Iterator[list
     row = rows[-1:]
     held, unrolled = _loops(joined, 2)
     pieces = row[0].extent if row else 1
-    chunks = [(begin, min(_WIDEST, pieces - begin)) for begin in range(0, pieces, _WIDEST)]
+    chunks = [(begin, min(WIDEST, pieces - begin)) for begin in range(0, pieces, WIDEST)]
     for piece in product(*unrolled):
         for begin, count in chunks:
             result = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from snnc.errors import UnsupportedError
+from snnc.errors import UnsupportedError, Where
 from snnc.isa.arch import Arch
 from snnc.isa.program import Descriptor, Port, Program, Region, Tap
 from snnc.isa.table import FORMS
@@ -138,9 +138,13 @@ def _address(arch: Arch, selected: Selected, laid: Laid) -> tuple[bytes, list[tu
         span.buffer.address = end + laid.plans[DRAM].offsets[id(span.buffer)]
     end += laid.plans[DRAM].peak
     if end > arch.dram:
+        # The largest thing that lies there, and who uses it first.
+        users = [(ref.buffer, macro.node) for macro in laid.order for ref in macro.lowered.refs.values()]
+        large, user = max((item for item in users if item[0].home == "DRAM"), key=lambda item: item[0].size)
         raise UnsupportedError(
             "SNN481",
-            f"does not fit: {end} bytes of DRAM are needed, there are {arch.dram}",
+            f"does not fit: {end} bytes of DRAM are needed, there are {arch.dram}; this is the largest of them",
+            where=Where(node=user, tensor=large.name),
             hint="give an architecture with a larger dram (--arch)",
         )
     return bytes(image), constants, end

@@ -14,6 +14,7 @@ from snnc.ir import AI_SNNC, Model, Node, Value, attributes
 from snnc.ops import LAYOUT
 from snnc.passes.lower import handover, layouts, synapses, vectors
 from snnc.passes.lower.builder import Builder, machine_type
+from snnc.passes.lower.expand import FARTHEST, WIDEST
 from snnc.passes.lower.kernels import Kernel, Operand, View
 from snnc.passes.lower.partition import Partition
 from snnc.passes.lower.ports import host_range
@@ -417,22 +418,26 @@ class Selector:
                 "SNN470", "Gather from a table along its rows only", where=Where(node=node.name)
             )
         index, out = self.view(node.inputs[1]), self.result(node)
-        held = self.build.constant(f"{node.name}.table", table, machine_type(table, node.name), "TMEM")
+        rows, columns = table.shape
+        # Rows lie in blocks of equal size, so that extents and strides fit their fields; the last may end in
+        # rows that nobody asks for.
+        blocks = -(-rows // min(WIDEST, max(1, FARTHEST // max(1, columns))))
+        filled = np.pad(table, ((0, -rows % blocks), (0, 0)), mode="edge").reshape(blocks, -1, columns)
+        held = self.build.constant(f"{node.name}.table", filled, machine_type(table, node.name), "TMEM")
         self.build.pinned.add(id(held.buffer))
-        rows = len(table)
         self.limits[node.outputs[0].name or ""] = (int(table.min(initial=0)), int(table.max(initial=0)))
         count = int(np.prod(index.shape, dtype=np.int64))
         flat = layouts.reshaped(self.build, node, index, (count,))
-        target = View.whole(out.buffer, (count, table.shape[1]))
+        target = View.whole(out.buffer, (count, columns))
         if index.buffer.kind == "input":
             index.buffer.low, index.buffer.high = -rows, rows - 1
         kernel = Kernel(
             "LDX",
             node.name or "",
             out.buffer.name,
-            (Operand("dst", target, (0, 1)), Operand("table", held, (None, 1)), Operand("index", flat, (0,))),
+            (Operand("dst", target, (0, 1)), Operand("table", held, (None, None, 1)), Operand("index", flat, (0,))),
             {"rows": rows},
-            tails={"table": 2, "dst": 2, "index": 1},
+            tails={"table": 3, "dst": 2, "index": 1},
         )
         self.build.add(node.name or "", target.shape, [kernel])
 

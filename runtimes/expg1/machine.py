@@ -14,6 +14,7 @@ from snnc.errors import InputError, Where
 from snnc.isa.codec import decode_all
 from snnc.isa.order import GIVES, TAKES, Queue, cores_of, in_queues, peer
 from snnc.isa.program import Descriptor, Port, Program, Step, Tap, follow, strided
+from snnc.isa.table import MEMORIES
 from snnc.runtimes.expg1.semantics import SEMANTICS
 
 __all__ = ["Machine", "Retired"]
@@ -53,19 +54,24 @@ class Machine:
         dram = np.zeros(-(-size // 8) * 8, np.uint8)
         dram[: len(program.image)] = np.frombuffer(program.image, np.uint8)
         #: Memories of each core by name; DRAM is the same for all.
-        self.memory = [
-            {
-                "DRAM": dram,
-                **{
-                    name: np.zeros(-(-arch.capacity(name) // 8) * 8, np.uint8)
-                    for name in ("WMEM", "SMEM", "AMEM", "TMEM")
-                },
-            }
-            for _ in range(cores)
-        ]
+        self.memory = [{"DRAM": dram, **memories} for memories in self._memories(cores)]
         self._host: Host | None = None
         self._taken: dict[str, Array] = {}
         self._messages: dict[tuple[int, int], deque[tuple[int, Array | None]]] = defaultdict(deque)
+
+    def _memories(self, cores: int) -> list[dict[str, npt.NDArray[np.uint8]]]:
+        """Return the memories of each core, as far as its program reaches into them."""
+        places = [(step.core, place) for step in self.steps for place, _ in step.accesses()]
+        places += [(self.steps[pc].core, tap.place) for pc, taps in self._taps.items() for tap in taps]
+        reach = [dict.fromkeys(MEMORIES[1:], 0) for _ in range(cores)]
+        for core, place in places:
+            if place.memory != "DRAM":
+                reach[core][place.memory] = max(reach[core][place.memory], place.span[1])
+        arch = self.program.arch
+        return [
+            {name: np.zeros(-(-min(arch.capacity(name), most) // 8) * 8, np.uint8) for name, most in own.items()}
+            for own in reach
+        ]
 
     def look(self, place: Descriptor, *, core: int = 0, writable: bool = False) -> Array:
         """Return the elements of a descriptor, in the memory of a core or in DRAM."""

@@ -188,7 +188,8 @@ def _ldx(step: Step, given: Mapping[str, Array], serial: bool) -> Array:
     index, rows = given["index"][0, 0, 0], step.instruction.fields["rows"]
     if index.size and not -rows <= int(index.min()) <= int(index.max()) < rows:
         raise InputError("SNN347", f"an input asks for a row of a table of {rows} rows that is not there")
-    return np.asarray(given["table"][0, 0][np.where(index < 0, index + rows, index)])[None, None]
+    blocks, row = np.divmod(np.where(index < 0, index + rows, index), given["table"].shape[2])
+    return np.asarray(given["table"][0, blocks, row])[None, None]
 
 
 #: What each instruction writes into its first operand. Instructions that only move are not listed.

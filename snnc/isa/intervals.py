@@ -343,8 +343,8 @@ def _bits(step: Step, given: Mapping[str, Pair]) -> Pair:
 
 
 def _ldx(step: Step, given: Mapping[str, Pair]) -> Pair:
-    table, shape = given["table"][0][0, 0], given["dst"][0].shape
-    return np.broadcast_to(table.min(axis=0), shape), np.broadcast_to(table.max(axis=0), shape)
+    table, shape = given["table"][0][0], given["dst"][0].shape
+    return np.broadcast_to(table.min(axis=(0, 1)), shape), np.broadcast_to(table.max(axis=(0, 1)), shape)
 
 
 def _same(step: Step, given: Mapping[str, Pair]) -> Pair:

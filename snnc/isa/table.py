@@ -193,12 +193,13 @@ _ALL = (
         "L",
         (
             _reg("dst", "writes", "1 1 i j"),
-            _reg("table", "reads", "1 1 r j", dram=True),
+            _reg("table", "reads", "1 q r j", dram=True),
             _reg("index", "reads", "1 1 1 i"),
             Field("rows", 24, "biased", doc="rows of the table"),
         ),
-        "Look-up: dst[0, 0, i, j] = table[0, 0, index[0, 0, 0, i], j], the table in DRAM, the index on the "
-        "core; a negative index counts from the end. An index outside -rows .. rows - 1 stops the machine.",
+        "Look-up: dst[0, 0, i, j] = table[0, k div r, k mod r, j], k = index[0, 0, 0, i], the table in DRAM, "
+        "the index on the core; a negative index counts from the end, k + rows. An index outside -rows .. "
+        "rows - 1 stops the machine.",
     ),
     Form(
         0x10,

@@ -434,6 +434,20 @@ def test_what_does_not_fit_leaves_nothing_behind(home, snnc):
     assert sorted(home.iterdir()) == before
 
 
+def test_dram_that_is_too_small_is_told_with_what_fills_it(home, snnc):
+    Path("arch.json").write_text('{"dram": 20}')
+    done = snnc("emit", "net.snn.onnx", "-o", "b", "--arch", "arch.json")
+    assert done.exit_code == 4 and "SNN481" in done.stderr and not Path("b").exists()
+    for part in ("node '", "tensor '", "bytes of DRAM", "there are 20", "--arch"):
+        assert part in done.stderr
+
+
+def test_memories_cost_the_host_only_what_a_program_reaches(home, snnc):
+    Path("arch.json").write_text(json.dumps(dict.fromkeys(("wmem", "smem", "amem", "tmem"), 1 << 36)))
+    assert snnc("emit", "net.snn.onnx", "-o", "b", "--arch", "arch.json").exit_code == 0
+    assert snnc("sim", "b").exit_code == 0
+
+
 def test_a_bundle_is_replaced_only_by_force_and_nothing_else_ever(bundle, home, snnc):
     assert snnc("emit", "net.snn.onnx", "-o", "bundle").exit_code == 2
     assert snnc("emit", "net.snn.onnx", "-o", "bundle", "--force").exit_code == 0

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
+from snnc.compile import ConvertOptions, convert
 from snnc.data import load_samples
+from snnc.emit.compiled import compile_program
 from snnc.errors import InputError, UnsupportedError
 from snnc.isa.arch import Arch
 from snnc.isa.assembly import assemble, disassemble
@@ -147,3 +150,18 @@ def test_the_page_about_attention_quotes_the_program(compiled):
     page = module.PAGE.read_text(encoding="utf-8")
     assert page.count("SMM ") >= 2 and page.count("```expg1 ") == 7
     assert module.filled(page, compiled("fashion_transformer_t4g2.onnx").program) == page
+
+
+def test_a_table_of_more_rows_than_an_extent_holds(net):
+    """70,000 rows are two blocks of 35,000; the last rows and negative indices are found too."""
+    made = net(9)
+    made.inputs.append(helper.make_tensor_value_info("ids", TensorProto.INT64, ["N", 5]))
+    rows = made.op("Gather", [made.const(made.normal(70_000, 2)), "ids"])
+    coded = made.quantise(made.matmul(rows, (2, 3)), 0.3, (4, 2))
+    model = made.output(made.matmul(coded, (3, 2))).model()
+    converted = convert(model, ConvertOptions(calibrate="random:4")).model
+    feeds = {"ids": np.array([[0, 69_999, 35_000, -1, -70_000]])}
+    expected = NumpyPacked(converted).run(feeds)
+    found = compile_program(converted).runtime().run(feeds)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
