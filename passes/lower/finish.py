@@ -143,7 +143,7 @@ def _address(arch: Arch, selected: Selected, laid: Laid) -> tuple[bytes, list[tu
         large, user = max((item for item in users if item[0].home == "DRAM"), key=lambda item: item[0].size)
         raise UnsupportedError(
             "SNN481",
-            f"does not fit: {end} bytes of DRAM are needed, there are {arch.dram}; this is the largest of them",
+            f"does not fit: {end} bytes of DRAM are needed, there are {arch.dram}; this takes most of them",
             where=Where(node=user, tensor=large.name),
             hint="give an architecture with a larger dram (--arch)",
         )

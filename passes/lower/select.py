@@ -435,7 +435,11 @@ class Selector:
             "LDX",
             node.name or "",
             out.buffer.name,
-            (Operand("dst", target, (0, 1)), Operand("table", held, (None, None, 1)), Operand("index", flat, (0,))),
+            (
+                Operand("dst", target, (0, 1)),
+                Operand("table", held, (None, None, 1)),
+                Operand("index", flat, (0,)),
+            ),
             {"rows": rows},
             tails={"table": 3, "dst": 2, "index": 1},
         )

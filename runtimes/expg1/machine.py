@@ -69,7 +69,10 @@ class Machine:
                 reach[core][place.memory] = max(reach[core][place.memory], place.span[1])
         arch = self.program.arch
         return [
-            {name: np.zeros(-(-min(arch.capacity(name), most) // 8) * 8, np.uint8) for name, most in own.items()}
+            {
+                name: np.zeros(-(-min(arch.capacity(name), most) // 8) * 8, np.uint8)
+                for name, most in own.items()
+            }
             for own in reach
         ]
 
