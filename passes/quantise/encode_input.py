@@ -255,8 +255,15 @@ def _is_code(node: Node) -> bool:
 def _origins(model: Model, host: set[int]) -> dict[Value, list[tuple[Node, int]]]:
     """Return the values to quantise, with the readers behind layout operations that are not on the host."""
     found: dict[Value, list[tuple[Node, int]]] = {}
+    live = _live(model)
     for node in model.graph:
+        # What passes before left behind reads nothing for anyone.
+        if id(node) not in live:
+            continue
         if node.op_type == "Shape" or all(id(value) in host for value in node.outputs):
+            continue
+        # Truth values of a mask stay truth values: they open gates.
+        if node.op_type == "Cast" and node.outputs[0].dtype != DataType.FLOAT:
             continue
         for place, value in enumerate(node.inputs):
             if value is None or id(value) not in host or value.dtype != DataType.FLOAT:
@@ -265,6 +272,18 @@ def _origins(model: Model, host: set[int]) -> dict[Value, list[tuple[Node, int]]
             for step in _layouts_above(value):
                 origin = step
             found.setdefault(origin, []).append((node, place))
+    return found
+
+
+def _live(model: Model) -> set[int]:
+    """Return the nodes that an output depends on."""
+    stack = [value.producer() for value in model.graph.outputs]
+    found: set[int] = set()
+    while stack:
+        node = stack.pop()
+        if node is not None and id(node) not in found:
+            found.add(id(node))
+            stack += [value.producer() for value in node.inputs if value is not None]
     return found
 
 

@@ -82,7 +82,8 @@ class Batches:
         for chunk in self._samples.chunks(self._inputs):
             part = self._checked(chunk)
             for name, array in part.items():
-                hashes[name].update(np.ascontiguousarray(array).data)
+                # As bytes: not every element type has a buffer.
+                hashes[name].update(np.ascontiguousarray(array).view(np.uint8).data)
             if held and _form(held[0]) != _form(part):
                 # Samples of another length, where the network leaves one free, do not go into one array.
                 self.done += waiting

@@ -223,7 +223,7 @@ def _tensors(model: Model, kind: Kind) -> list[Tensor]:
         if node.domain == AI_SNNC and node.op_type == "Quantise":
             name = node.outputs[0].name or ""
             site = node.metadata_props.get(SITE)
-            step = constant(node.inputs[1])
+            step = constant(node.inputs[1]) if len(node.inputs) > 1 else None
             worth = None if step is None else np.asarray(step, dtype=np.float32)
             meanings = tuple(dict.fromkeys(each for each in (name, site) if each))
             found.append(Tensor(name, meanings, worth, coded=kind == "quant"))

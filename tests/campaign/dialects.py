@@ -170,7 +170,7 @@ class Dressed:
             "gelu",
             "silu",
         )
-        if kind == "none":
+        if kind == "none" or (kind == "HardSwish" and self.opset < 14):
             return x
         if kind == "clip":
             return self.op("Clip", [x, self.const(0.0), self.const(1.5)])

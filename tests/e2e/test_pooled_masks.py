@@ -77,3 +77,22 @@ def test_a_factor_that_is_no_mask_is_coded(network: Callable[..., Path], tmp_pat
     assert report.identical, report.first_mismatch()
     assert report.distances[0].decibel is not None
     assert report.distances[0].decibel > 30
+
+
+def test_a_masked_mean_behind_an_encoded_input(network: Callable[..., Path], tmp_path: Path) -> None:
+    """The mask opens gates as it does elsewhere: it is no input to be encoded."""
+    text = """g (float[N, 6, 4] x, int64[N, 6] open) => (float[N, K] y)
+    <float[4, 8] w = {RANDOM}, float[8, 5] v = {RANDOM}, int64[1] last = {-1}, int64[1] tokens = {1},
+     float tiny = {0.000000001}> {
+      p0 = MatMul(x, w) f = Cast<to = 1>(open) u = Unsqueeze(f, last) p = Mul(p0, u)
+      t = ReduceSum<keepdims = 0>(p, tokens) n = ReduceSum<keepdims = 0>(u, tokens) c = Clip(n, tiny)
+      h = Div(t, c) y = MatMul(h, v) }"""
+    source = network(text, opset=17)
+    feeds = {name: array for name, array in samples(40).items() if name == "open"}
+    feeds["x"] = np.random.default_rng(0).standard_normal((40, 6, 4)).astype(np.float32)
+    conversion = convert(source, ConvertOptions(8, 8, encode_input=True), calibration=feeds)
+    few = {name: array[:6] for name, array in feeds.items()}
+    report = verify(source, conversion.model, few, runtimes=RUNTIMES)
+    assert report.identical, report.first_mismatch()
+    assert report.distances[0].decibel is not None and report.distances[0].decibel > 25
+    assert audit(conversion.model).clean

@@ -18,6 +18,7 @@ import os
 import random
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,8 @@ TARGETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("tests/hostile/test_rows.py", "tests/ir", "tests/fuzz/test_slice.py"),
     ),
 }
+#: Libraries are imported before pytest could rewrite them.
+_QUIET = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 #: Seconds of a test run with a mutant; one that never ends is noticed.
 LIMIT = 150
 _COMPARE: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -167,21 +170,26 @@ def module_of(path: Path) -> str:
     return ".".join(parts).removesuffix(".__init__")
 
 
-def attempt(path: Path, index: int, tests: tuple[str, ...]) -> dict[str, Any]:
-    """Run the tests with one mistake, in a forked process."""
-    tree, what = mutated(path.read_text(), index)
+def attempt(path: Path, index: int | None, tests: tuple[str, ...]) -> dict[str, Any]:
+    """Run the tests with one mistake, in a forked process; without an index, with none."""
+    tree, what = (
+        (ast.parse(path.read_text()), "nothing") if index is None else mutated(path.read_text(), index)
+    )
     begin = time.monotonic()
     process = os.fork()
     if not process:
         import pytest
 
-        sink = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(sink, 1)
-        os.dup2(sink, 2)
+        if index is not None:
+            sink = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(sink, 1)
+            os.dup2(sink, 2)
         sys.meta_path.insert(0, Finder(module_of(path), path, tree))
         status = 1
         try:
-            status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *tests]))
+            status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *_QUIET, *tests]))
+        except BaseException:  # noqa: BLE001 - a broken module is seen, whatever it raises
+            traceback.print_exc()
         finally:
             os._exit(status)
     outcome = "survived"
@@ -262,6 +270,10 @@ def main() -> None:
         importlib.import_module(name)
     part, parts = map(int, chosen.shard.split("/"))
     done = {(entry["file"], entry["site"]) for entry in lines(chosen.out, chosen.target)}
+    # Tests that fail as it is would see everything.
+    healthy = attempt(planned(chosen.target, 1)[0][0], None, TARGETS[chosen.target][1])
+    if healthy["outcome"] != "survived":
+        sys.exit("the tests fail without a mistake")
     with (chosen.out / f"{chosen.target}-{part}-of-{parts}.jsonl").open("a") as stream:
         for path, index in planned(chosen.target, chosen.sample)[part - 1 :: parts]:
             if (str(path.relative_to(ROOT)), index) not in done:
