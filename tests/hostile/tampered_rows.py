@@ -237,6 +237,11 @@ def another_output(made: onnx.ModelProto) -> None:
     made.graph.output.append(info("w", [4, 3]))
 
 
+def own_quantiser(made: onnx.ModelProto) -> None:
+    made.graph.node[1].domain, made.graph.node[1].op_type = "ai.snnc", "Quantise"
+    made.opset_import.append(helper.make_opsetid("ai.snnc", 1))
+
+
 VERIFY = ("verify", "{}/bad.onnx", "{}/good.snn.onnx", "--data", "random:3", "--quiet")
 BISECT = ("bisect", "{}/bad.onnx", "--calibrate", "random:4", "--data", "random:4", "--quiet")
 SOURCES = [
@@ -248,6 +253,8 @@ SOURCES = [
             ("an axis of 99", behind("Softmax", axis=-99), 3, "SNN303", (CONVERT, BISECT)),
             ("a cast to type 12345", behind("Cast", to=12345), 3, "SNN303", (CONVERT, BISECT)),
             ("complex numbers", typed(TensorProto.COMPLEX128), 4, "SNN461", (CONVERT,)),
+            ("floats of 8 bits", typed(TensorProto.FLOAT8E4M3FN), 4, "SNN461", (CONVERT, BISECT)),
+            ("our quantiser without a step", own_quantiser, 3, "SNN322", (CONVERT, BISECT)),
         )
         for command in commands
     ),
