@@ -11,10 +11,22 @@ import numpy as np
 from snnc.ir import Node, Value, attributes, constant
 from snnc.passes.editing import is_standard, rank_of
 
-__all__ = ["all_static", "centred_of", "extent_of", "length_of", "root_of", "skip_of", "variance_of"]
+__all__ = [
+    "LEAST_LENGTH",
+    "all_static",
+    "centred_of",
+    "extent_of",
+    "is_number",
+    "length_of",
+    "radicand",
+    "reduced_axes",
+    "root_of",
+    "skip_of",
+    "variance_of",
+]
 
-#: What is added to a length, or is its least, so that nothing divides by zero.
-_SMALL = 1e-2
+#: Bound of what is added to a length, or is its least, so that nothing divides by zero.
+LEAST_LENGTH = 1e-2
 
 
 def extent_of(value: Value, axes: tuple[int, ...]) -> int | None:
@@ -50,33 +62,34 @@ def root_of(node: Node) -> tuple[Value, Value] | None:
     if left is None or right is None:
         return None
     if node.op_type == "Div":
-        inner = _radicand(right)
+        inner = radicand(right)
         return (left, inner) if inner is not None else None
     for value, other in ((left, right), (right, left)):
         inverse = other.producer()
         inner = None
         if inverse is not None and is_standard(inverse, "Reciprocal"):
-            inner = _radicand(skip_of(inverse.inputs[0]))
-        elif inverse is not None and is_standard(inverse, "Div") and _is_number(inverse.inputs[0], 1.0):
-            inner = _radicand(skip_of(inverse.inputs[1]))
-        elif inverse is not None and is_standard(inverse, "Pow") and _is_number(inverse.inputs[1], -0.5):
+            inner = radicand(skip_of(inverse.inputs[0]))
+        elif inverse is not None and is_standard(inverse, "Div") and is_number(inverse.inputs[0], 1.0):
+            inner = radicand(skip_of(inverse.inputs[1]))
+        elif inverse is not None and is_standard(inverse, "Pow") and is_number(inverse.inputs[1], -0.5):
             inner = inverse.inputs[0]
         if inner is not None:
             return value, inner
     return None
 
 
-def _radicand(value: Value | None) -> Value | None:
+def radicand(value: Value | None) -> Value | None:
     """Return y where a value is sqrt(y)."""
     root = value.producer() if value is not None else None
     if root is None:
         return None
     if is_standard(root, "Sqrt"):
         return root.inputs[0]
-    return root.inputs[0] if is_standard(root, "Pow") and _is_number(root.inputs[1], 0.5) else None
+    return root.inputs[0] if is_standard(root, "Pow") and is_number(root.inputs[1], 0.5) else None
 
 
-def _is_number(value: Value | None, number: float) -> bool:
+def is_number(value: Value | None, number: float) -> bool:
+    """Return whether a value is a constant that is this number everywhere."""
     held = constant(value)
     return held is not None and bool(np.all(held == number))
 
@@ -105,7 +118,11 @@ def length_of(node: Node) -> tuple[Value, float, tuple[int, ...]] | None:
             continue
         held = [constant(entry) for entry in maker.inputs[1:]]
         small = [float(entry.reshape(-1)[0]) for entry in held if entry is not None and entry.size == 1]
-        if not is_standard(maker, "Clip", "Max", "Add") or len(small) != 1 or not 0 <= small[0] < _SMALL:
+        if (
+            not is_standard(maker, "Clip", "Max", "Add")
+            or len(small) != 1
+            or not 0 <= small[0] < LEAST_LENGTH
+        ):
             return None
         value, epsilon = maker.inputs[0], small[0]
     return None
@@ -113,12 +130,15 @@ def length_of(node: Node) -> tuple[Value, float, tuple[int, ...]] | None:
 
 def _axes_of(node: Node) -> tuple[int, ...] | None:
     """Return the axes that a node reduces and keeps with extent 1, in order; None for others."""
-    attrs, rank = attributes(node), rank_of(node.inputs[0]) if node.inputs else None
+    return reduced_axes(node) if int(attributes(node).get("keepdims", 1)) else None
+
+
+def reduced_axes(node: Node) -> tuple[int, ...] | None:
+    """Return the axes that a node reduces, in order; None if it does not say."""
+    rank = rank_of(node.inputs[0]) if node.inputs else None
     given = constant(node.inputs[1]) if len(node.inputs) > 1 else None
-    axes = given.tolist() if given is not None else attrs.get("axes")
-    if not axes or not rank or not int(attrs.get("keepdims", 1)):
-        return None
-    return tuple(sorted(int(axis) % rank for axis in axes))
+    axes = given.tolist() if given is not None else attributes(node).get("axes")
+    return tuple(sorted(int(axis) % rank for axis in axes)) if axes and rank else None
 
 
 def _mean_of(value: Value | None) -> tuple[Value, tuple[int, ...]] | None:
@@ -145,7 +165,7 @@ def _square(value: Value | None) -> Value | None:
     if power is None or not is_standard(power, "Pow", "Mul"):
         return None
     base, other = skip_of(power.inputs[0]), skip_of(power.inputs[1])
-    twice = power.op_type == "Pow" and _is_number(other, 2.0)
+    twice = power.op_type == "Pow" and is_number(other, 2.0)
     return base if twice or (power.op_type == "Mul" and base is other) else None
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from snnc.ir import AI_SNNC, Model, Node, Value, attributes
 from snnc.passes.editing import Editor, is_standard
 from snnc.passes.recognise.normal_form import Form, normal_form, variables
+from snnc.passes.recognise.piecewise import recognise_choice
 from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["FUSED", "PATTERNS", "Pattern", "RecogniseActivations"]
@@ -141,7 +142,8 @@ class RecogniseActivations:
     table, exactly.
 
     Matches:
-        The patterns of `PATTERNS`, in every order of their factors and summands; the ops of `FUSED`.
+        The patterns of `PATTERNS`, in every order of their factors and summands; the ops of `FUSED`; a Where
+        between a value and a function of it that make Relu, LeakyRelu, Elu or a guarded Softplus.
     Leaves alone:
         Expressions of the same structure with other numbers ("... stands where ... should"); Erf without a
         GELU around it.
@@ -167,6 +169,8 @@ class RecogniseActivations:
                 _unfuse(editor, node)
             elif is_standard(node, "Mul", "Div", "Add", "Sub", "Log"):
                 _recognise(editor, node)
+            elif is_standard(node, "Where"):
+                recognise_choice(editor, node)
         for node in model.graph:
             if is_standard(node, "Erf"):
                 editor.fail("no GELU around it", node)

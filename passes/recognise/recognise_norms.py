@@ -11,6 +11,7 @@ import numpy.typing as npt
 from snnc.ir import AI_SNNC, Model, Node, Value, constant
 from snnc.passes.canonical.chain import Chain, leave
 from snnc.passes.editing import Editor, is_standard, only_consumer
+from snnc.passes.recognise.cosine import cosine_of, write_cosine
 from snnc.passes.recognise.norm_forms import (
     all_static,
     centred_of,
@@ -36,7 +37,7 @@ class RecogniseNorms:
     """Recognise ``(x - mean x) / sqrt(mean (x - mean x)^2 + eps) * scale + offset`` over any axes.
 
     The same without the mean is RMSNorm, which stands in the quantised network as ``ai.snnc::RMSNorm``; so
-    is division by the length of a vector, ``x / max(|x|, eps)``.
+    is division by the length of a vector, ``x / max(|x|, eps)``, also of both vectors of a cosine.
 
     Matches:
         ReduceMean, Sub, Pow or Mul, ReduceMean, Add, Sqrt and Div (or Reciprocal and Mul), with the constant
@@ -59,6 +60,10 @@ class RecogniseNorms:
     def run(self, model: Model) -> PassResult:
         """Recognise; see the class."""
         editor = Editor(model)
+        for node in list(model.graph):
+            cosine = cosine_of(node)
+            if cosine is not None:
+                write_cosine(editor, node, cosine)
         for node in list(model.graph):
             if node.graph is not None and is_standard(node, "Div", "Mul"):
                 _recognise(editor, node)

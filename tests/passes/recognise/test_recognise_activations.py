@@ -16,7 +16,7 @@ NUMBERS = {
     "half": 0.5, "one": 1, "two": 2, "three": 3, "six": 6, "zero": 0, "root": 2**0.5, "inv": 0.5**0.5,
     "c": 0.044715, "k": (2 / np.pi) ** 0.5, "q": 1.702, "nq": -1.702, "sixth": 1 / 6,
     "ck": 0.044715 * (2 / np.pi) ** 0.5,
-    "k2": 2 * (2 / np.pi) ** 0.5, "wrong": 0.6, "halfq": 0.851, "neg": -1, "minus": -0.5,
+    "k2": 2 * (2 / np.pi) ** 0.5, "wrong": 0.6, "c20": 20, "halfq": 0.851, "neg": -1, "minus": -0.5,
 }  # fmt: skip
 WEIGHTS = ", ".join(f"float {name} = {{{value}}}" for name, value in NUMBERS.items())
 
@@ -237,3 +237,36 @@ def test_patterns_are_consistent():
         "Softsign",
     }
     assert {entry[0] for entry in FUSED.values()} == {"Gelu", "Silu"}
+
+
+ELU = "e = Exp(x) d = Sub(e, one) n = Mul(d, half) "
+
+
+@pytest.mark.parametrize(
+    ("body", "ops"),
+    [
+        ("g = Greater(x, zero) y = Where(g, x, zero)", ["Relu"]),
+        ("g = Less(x, zero) y = Where(g, zero, x)", ["Relu"]),
+        ("g = GreaterOrEqual(x, zero) n = Mul(x, half) y = Where(g, x, n)", ["LeakyRelu"]),
+        ("g = Less(zero, x) n = Div(x, six) y = Where(g, x, n)", ["LeakyRelu"]),
+        ("g = Greater(x, zero) " + ELU + "y = Where(g, x, n)", ["Elu"]),
+        ("g = LessOrEqual(x, zero) " + ELU + "y = Where(g, n, x)", ["Elu"]),
+        ("p = Softplus(x) g = Greater(x, twenty) y = Where(g, x, p)", ["Softplus"]),
+        (
+            "w = Mul(x, two) s = Softplus(w) p = Div(s, two) g = Greater(w, twenty) y = Where(g, x, p)",
+            ["Mul", "Softplus", "Div"],
+        ),
+        # What only looks like one.
+        ("p = Softplus(x) g = Greater(x, two) y = Where(g, x, p)", ["Softplus", "Greater", "Where"]),
+        ("g = Greater(x, two) y = Where(g, x, zero)", ["Greater", "Where"]),
+        ("g = Greater(z, zero) y = Where(g, x, zero)", ["Greater", "Where"]),
+        ("g = Greater(x, zero) n = Neg(x) y = Where(g, x, n)", ["Greater", "Neg", "Where"]),
+        (
+            "g = Greater(x, zero) e = Exp(x) d = Sub(e, half) y = Where(g, x, d)",
+            ["Greater", "Exp", "Sub", "Where"],
+        ),
+    ],
+)
+def test_choices_of_branches(parse, evaluate, body, ops):
+    model, _ = run(parse, evaluate, body.replace("twenty", "c20"))
+    assert [node.op_type for node in model.graph] == ops

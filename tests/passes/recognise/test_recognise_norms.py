@@ -174,3 +174,34 @@ def test_one_axis_among_open_ones(parse, ops):
     model = parse(f"{header} g (float[N, 4, H, W] x) => (float[N, 4, H, W] y) <{OF_IMAGES}> {{ {body} }}")
     assert RecogniseNorms().run(model).rewrites
     assert ops(model) == AROUND
+
+
+DOT = "q = Mul(x, z) t = ReduceSum<keepdims = 0>(q, last) "
+LENGTHS = (
+    "xx = Mul(x, x) zz = Pow(z, two) sx = ReduceSum<keepdims = 0>(xx, last) "
+    "sz = ReduceSum<keepdims = 0>(zz, last) "
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "norms"),
+    [
+        (DOT + LENGTHS + "s = Mul(sx, sz) r = Sqrt(s) m = Max(r, eps) y = Div(t, m)", 2),
+        (DOT + LENGTHS + "s = Mul(sz, sx) r = Sqrt(s) y = Div(t, r)", 2),
+        # The length of one vector twice, and sums over other axes, are no cosine.
+        (DOT + LENGTHS + "s = Mul(sx, sx) r = Sqrt(s) m = Max(r, eps) y = Div(t, m)", 0),
+    ],
+)
+def test_cosines(parse, ops, evaluate, random_feeds, body, norms):
+    model = parse(
+        '<ir_version: 10, opset_import: ["" : 17, "ai.snnc" : 1]>\n'
+        "g (float[N, 3, 4] x, float[N, 3, 4] z) => (float[N, 3] y) "
+        f"<float two = {{2}}, float eps = {{0.00000001}}, int64[1] last = {{-1}}> {{ {body} }}"
+    )
+    feeds = random_feeds(model)
+    expected = evaluate(model, feeds)["y"]
+    RecogniseNorms().run(model)
+    assert ops(model).count("RMSNorm") == norms
+    assert model.graph.outputs[0].name == "y"
+    attach_functions(model)
+    np.testing.assert_allclose(evaluate(model, feeds)["y"], expected, rtol=2e-5, atol=2e-5)
