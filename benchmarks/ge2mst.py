@@ -38,13 +38,13 @@ from snnc.ir import model_digest  # noqa: E402
 from snnc.runtimes import NumpyPacked, OnnxRuntime  # noqa: E402
 
 _NOTE = """\
-Trained for the processor time stated (of the steps, one thread), a small part of what such networks need: the
-accuracies show that training works and that conversion loses nothing, not how good the architecture is. All
-10,000 test images. Unequal codes and logits: numpy against onnxruntime with all optimisations on all of them,
-and the quantised network against all six runtimes on the first {verified} (`comparisons` in ge2mst.json).
-Operations of the first {counted:,}. Spikformer: SpikingJelly's LIF neurons, backpropagation through time. At
-224 x 224, two images: random weights and images, or trained for some steps of 16 images of CIFAR-10 enlarged
-to 64 x 64, then shown enlarged to 224 x 224; one image compared bit for bit."""
+Trained for the processor time stated (of the steps, one thread), a small part of what such networks need:
+the accuracies show that training works and that conversion loses nothing, not how good the architecture is.
+In torch all 10,000 test images. Unequal codes and logits: numpy against onnxruntime with all optimisations on
+the images that *spiking* states, and the quantised network against six runtimes on the first {verified}
+(`comparisons` in ge2mst.json). Operations of the first {counted:,}. Spikformer: SpikingJelly's LIF neurons,
+backpropagation through time. At 224 x 224, two images: random weights and images, or trained for some steps
+of 16 images of CIFAR-10 enlarged to 64 x 64, then shown enlarged to 224 x 224."""
 _COMMANDS = (
     "`python examples/04_ge2mst/train.py`, `python benchmarks/ge2mst.py --runs RUNS`, "
     "`python benchmarks/ge2mst.py --full-size --light-steps 40`"
@@ -84,7 +84,9 @@ def _unequal(report: VerifyReport) -> dict[str, Any]:
     }
 
 
-def across(model: Any, images: Any, labels: Any, record: Path) -> dict[str, Any]:
+def across(
+    model: Any, images: Any, labels: Any, record: Path, seconds: float = float("inf")
+) -> dict[str, Any]:
     """Compare numpy and onnxruntime in every code and logit; a run that was cut goes on where it was."""
     state = {
         "images": 0,
@@ -98,7 +100,8 @@ def across(model: Any, images: Any, labels: Any, record: Path) -> dict[str, Any]
         state = found
     packed, ort = NumpyPacked(model), OnnxRuntime(model, "all")
     taps = list(coded_tensors(model))
-    while state["images"] < len(images):
+    first = time.process_time()
+    while state["images"] < len(images) and time.process_time() - first < seconds:
         start, begun = state["images"], time.process_time()
         part = {"x": images[start : start + _CHUNK]}
         one, two = packed.run(part, taps), ort.run(part, taps)
@@ -120,11 +123,12 @@ def trained(options: argparse.Namespace, name: str, images: Any, labels: Any) ->
     """Convert, verify and measure one trained network."""
     path = options.runs / f"{name}.onnx"
     conversion = convert(path)
-    full = across(conversion.model, images, labels, options.runs / f"{name}.across.json")
+    full = across(conversion.model, images, labels, options.runs / f"{name}.across.json", options.seconds)
     few = verify(path, conversion.model, {"x": images[: options.verified]})
     compared = {"numpy and onnxruntime": full, "quantised network and all": _unequal(few)}
     return {
         "spiking_accuracy": round(100 * full["right"] / full["images"], 2),
+        "spiking_images": full["images"],
         "comparisons": compared,
         "compared": sum(entry["compared"] for entry in compared.values()),
         "unequal": sum(entry["unequal"] for entry in compared.values()),
@@ -182,6 +186,7 @@ def main() -> int:
     parser.add_argument("--data-set", choices=("fashion", "cifar10"), default="fashion")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="for each, of these; go on later")
     parser.add_argument("--verified", type=int, default=64, help="images of which all runtimes are compared")
     parser.add_argument("--counted", type=int, default=1_000, help="images of which operations are counted")
     parser.add_argument("--full-size", action="store_true", help="the three networks at 224 x 224")

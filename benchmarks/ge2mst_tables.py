@@ -129,7 +129,10 @@ def _trained(results: dict[str, Any]) -> list[str]:
         if figures is None:
             cells += [""] * 6
         else:
-            cells += [f"{entry['spiking_accuracy']:.2f} %", f"{entry['unequal']} of {entry['compared']:,}"]
+            cells += [
+                f"{entry['spiking_accuracy']:.2f} % of {entry['spiking_images']:,}",
+                f"{entry['unequal']} of {entry['compared']:,}",
+            ]
             cells += [f"{figures['spikes_per_neuron']:.3f}, {figures['most_spikes']}"]
             cells += [f"{figures['sops'] / 1e6:.2f} M", f"{figures['sop_bound'] / 1e6:.2f} M"]
             with_host, alone = figures["energy_with_host_pj"], figures["energy_spikes_pj"]

@@ -60,9 +60,9 @@ class Steps:
         if value is None or node is None or node.domain not in ("", "ai.onnx"):
             return 0, False
         if node.op_type == "Concat" and int(attributes(node).get("axis", 0)) == 0:
-            return (
-                len(node.inputs) if all(_single(entry) is not None for entry in node.inputs) else 0
-            ), False
+            if all(_single(entry) is not None for entry in node.inputs):
+                return len(node.inputs), False
+            return (len(node.inputs), True) if _alike(node) else (0, False)
         if node.op_type in ("Expand", "Tile"):
             return self._repeated(value, node), False
         if node.op_type == "Reshape":
@@ -125,7 +125,7 @@ class Steps:
         node = value.producer()
         assert node is not None
         if node.op_type == "Concat":
-            result = _single(node.inputs[place])
+            result = node.inputs[place] if self._steps(value)[1] else _single(node.inputs[place])
         elif node.op_type in ("Expand", "Tile"):
             source = node.inputs[0]
             while source is not None and _single(source) is None:
@@ -177,6 +177,16 @@ class Steps:
         if folded or held.ndim < rank or anchor.op_type == "MatMul":
             return entry
         return self.editor.constant(f"{entry.name}.step", held[0])
+
+
+def _alike(node: Node) -> bool:
+    """Whether a Concat along the first axis joins batches of one shape: steps folded into the batch."""
+    shapes = {
+        None if entry is None or entry.shape is None else tuple(map(str, entry.shape))
+        for entry in node.inputs
+    }
+    held = any(constant(entry) is not None for entry in node.inputs)
+    return len(node.inputs) > 1 and len(shapes) == 1 and None not in shapes and not held
 
 
 def _single(value: Value | None) -> Value | None:

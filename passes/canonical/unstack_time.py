@@ -26,9 +26,10 @@ class UnstackTime:
     products with constant matrices in between are written once for each step.
 
     Matches:
-        A step taken (Slice and Squeeze, or Gather with one place), or a sum or mean taken, along the first
-        axis of a Concat of unsqueezed values, or of an unsqueezed value repeated by Expand or Tile; also
-        where time is folded into the batch in between, and layers that compute each row for itself read it.
+        A step taken (Slice or Split and Squeeze, or Gather with one place), or a sum or mean taken, along the
+        first axis of a Concat of unsqueezed values, or of an unsqueezed value repeated by Expand or Tile;
+        also where time is folded into the batch in between, and layers that compute each row for itself read
+        it.
     Leaves alone:
         Everything else; "its time-steps are not told apart" where another operator lies in between.
     Keeps:
@@ -105,7 +106,15 @@ def _taken(node: Node) -> tuple[Value, int] | None:
     source = (
         node.inputs[0].producer() if is_standard(node, "Squeeze") and node.inputs[0] is not None else None
     )
-    if source is None or axes_of(node) != [0] or not is_standard(source, "Slice"):
+    if source is None or axes_of(node) != [0]:
+        return None
+    if is_standard(source, "Split") and int(attributes(source).get("axis", 0)) == 0:
+        # A Squeeze of a piece says that each holds one step.
+        piece = next(number for number, out in enumerate(source.outputs) if out is node.inputs[0])
+        sizes = constant(source.inputs[1]) if len(source.inputs) > 1 else None
+        even = sizes is None or set(np.asarray(sizes).reshape(-1).tolist()) == {1}
+        return (source.inputs[0], piece) if even and source.inputs[0] is not None else None
+    if not is_standard(source, "Slice"):
         return None
     held = [constant(value) for value in source.inputs[1:]]
     if len(held) < 3 or any(entry is None for entry in held):

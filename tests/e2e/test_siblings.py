@@ -19,7 +19,14 @@ from snnc.compile import convert  # noqa: E402
 from snnc.cost.audit import audit  # noqa: E402
 from snnc.errors import UnsupportedError  # noqa: E402
 from snnc.ir import load  # noqa: E402
-from snnc.nn import AdaptiveLIF, AdaptiveTransformer, BSViT, reestimate_batch_norm  # noqa: E402
+from snnc.nn import (  # noqa: E402
+    LIF,
+    AdaptiveLIF,
+    AdaptiveTransformer,
+    BSViT,
+    Unrolled,
+    reestimate_batch_norm,
+)
 from snnc.nn.surrogate import fire  # noqa: E402
 
 
@@ -77,6 +84,26 @@ def test_unrolled_lif_with_soft_reset(tmp_path: Path, agree: Callable[..., Any])
     patterns = np.stack(list(found.codes.values()))
     assert len(found.codes) == 3 and set(np.unique(patterns)) == {0, 1}
     assert len(np.unique(patterns.reshape(3, -1), axis=0)) > 1  # the steps differ: there is state
+
+
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_time_folded_into_the_batch_is_taken_apart(
+    tmp_path: Path, agree: Callable[..., Any], exporter: Any
+) -> None:
+    """Neurons that hold T steps one behind the other in the first axis, around layers that do not mind."""
+    torch.manual_seed(1)
+    neurons = (LIF(3, soft_reset=True, threshold=0.25) for _ in range(2))
+    layers = [nn.Linear(8, 12), next(neurons), nn.Linear(12, 6), next(neurons), nn.Linear(6, 3)]
+    network = Unrolled(nn.Sequential(*layers), 3).eval()
+    snnc.export(network, torch.zeros(1, 8), tmp_path / "net.onnx", exporter=exporter)
+    x = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
+    found = agree(load(tmp_path / "net.onnx"), {"x": x}, levels=("all",), float64=False, weights="wide")
+    assert audit(found.conversion.model).clean
+    assert len(found.codes) == 6 and any(codes.any() for codes in found.codes.values())
+    with torch.no_grad():
+        wanted = network(torch.from_numpy(x)).numpy()
+    (logits,) = found.outputs.values()
+    assert np.isclose(logits, wanted, atol=1e-3).all(1).mean() > 0.8
 
 
 def test_hard_reset_is_refused(tmp_path: Path) -> None:
