@@ -347,10 +347,12 @@ def _sqnr(wanted: Array, found: Array) -> float:
     if wanted.shape != found.shape:
         return -np.inf
     signal, other = wanted.astype(np.float64), found.astype(np.float64)
-    noise = float(((signal - other) ** 2).sum())
+    # A network may overflow; what is not finite is judged below.
+    with np.errstate(all="ignore"):
+        noise = float(((signal - other) ** 2).sum())
+        power = float((signal**2).sum())
     if noise == 0.0:
         return float(np.inf)
-    power = float((signal**2).sum())
     return float(10 * np.log10(power / noise)) if power > 0 and np.isfinite(noise) else -np.inf
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from snnc.arrays import sample_count
 from snnc.compile import choices_of_file, load_spiking, options_of_file, quantise, repairs_of_file
 from snnc.debug.distance import Counterpart, Distance, OutputDistance, counterparts
-from snnc.errors import InputError, MismatchError, SnncError, Where
+from snnc.errors import InputError, InternalError, MismatchError, SnncError, Where
 from snnc.ir import AI_SNNC, Model, load, model_digest
 from snnc.ir.taps import elements_per_sample
 from snnc.ops import attach_functions
@@ -186,7 +186,18 @@ def verify(
         MismatchError: SNN511, the file's spiking tensors are not those of the source's network.
     """
     model = load_spiking(converted) if not isinstance(converted, Model) else converted
-    quantised = quantise(source, options_of_file(model), choices_of_file(model), repairs_of_file(model))
+    try:
+        quantised = quantise(source, options_of_file(model), choices_of_file(model), repairs_of_file(model))
+    except InternalError as error:
+        if error.code != "SNN161":
+            raise
+        # The file records the quantisers of its own source, and this one needs another.
+        raise MismatchError(
+            "SNN511",
+            "the converted file records no quantiser for this tensor: it was made from another model",
+            where=Where(file=os.fspath(source), tensor=error.where.tensor),
+            hint="give the model the file was converted from, or convert it again",
+        ) from None
     taps = coded_tensors(model)
     _check_tensors(quantised, list(taps.values()))
     _check_outputs(quantised, model, os.fspath(source))

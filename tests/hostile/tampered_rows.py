@@ -252,6 +252,13 @@ SOURCES = [
             ("500 axes", behind("Einsum", equation="ij->" + "i" * 500), 3, "SNN303", (CONVERT, BISECT)),
             ("an axis of 99", behind("Softmax", axis=-99), 3, "SNN303", (CONVERT, BISECT)),
             ("a cast to type 12345", behind("Cast", to=12345), 3, "SNN303", (CONVERT, BISECT)),
+            (
+                "another operator than was converted",
+                behind("Pow", ("e", np.float32(3.0))),
+                5,
+                "SNN511",
+                (VERIFY,),
+            ),
             ("complex numbers", typed(TensorProto.COMPLEX128), 4, "SNN461", (CONVERT,)),
             ("floats of 8 bits", typed(TensorProto.FLOAT8E4M3FN), 4, "SNN461", (CONVERT, BISECT)),
             ("our quantiser without a step", own_quantiser, 3, "SNN322", (CONVERT, BISECT)),
