@@ -164,7 +164,7 @@ def lines(results: dict[str, dict[str, Any]]) -> list[str]:
         "  which are shipped; `python benchmarks/expg1.py NAME=MODEL.snn.onnx[,DATA.npz][@CORES] ...` for",
         "  others: from `snnc convert examples/models/vit_mnist_d64x6.onnx --timesteps 8 --groups 4",
         "  --calibrate MNIST` (ViT), `benchmarks/scale.py` (DeiT-Tiny), `benchmarks/ge2mst.py --full-size`",
-        "  (Ge2mS-T of 224 x 224), `examples/05_siblings` (BSViT)",
+        "  (Ge2mS-T of 224 x 224), `snnc convert examples/models/mnist_bsvit.onnx` (BSViT)",
     ]
 
 
