@@ -191,8 +191,6 @@ def _stop(step: Step, given: Mapping[str, Pair]) -> str | None:
         low, high = given["index"]
         if int(low.min(initial=0)) < -fields["rows"] or int(high.max(initial=0)) >= fields["rows"]:
             return "its table has no such row"
-    if name == "ISQRT" and int(given["a"][1].max(initial=0)) >= _WIDEST:
-        return "the root of a number of more than 62 bits"
     return None
 
 
@@ -204,6 +202,9 @@ def _between(step: Step, given: Mapping[str, Pair]) -> Iterator[tuple[int, int]]
         yield int(low.min(initial=0)) << fields["f"], int(high.max(initial=0)) << fields["f"]
         gain, limits = max(1, int(given["gain"][1].max(initial=1))), given["thr"][0]
         yield gain * int(limits.min(initial=0)), gain * int(limits.max(initial=0))
+    elif name == "ISQRT":
+        # Roots are those of numbers below 2^62: the largest that is one of them is one too many.
+        yield 0, int(given["a"][1].max(initial=0)) + 1
     elif name == "SHR":
         half = (1 << fields["sh"]) >> 1
         low, high = given["a"]
