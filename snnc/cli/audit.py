@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from snnc.cli import options
 from snnc.cli.options import command as make_command
 from snnc.cli.output import Output, printable
 
@@ -32,9 +33,7 @@ def _between(name: str, count: int) -> str:
     "snnc audit model.snn.onnx\nsnnc audit model.snn.onnx --json\nsnnc audit bundle/",
 )
 @click.argument("model", metavar="MODEL.snn.onnx|BUNDLE")
-@click.option(
-    "--words", metavar="FILE.bin", help="Other words for the bundle, such as what 'snnc asm' wrote."
-)
+@options.words
 def command(output: Output, *, model: str, words: str | None) -> int:
     """Audit a model."""
     from snnc.compile import load_spiking

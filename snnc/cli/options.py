@@ -32,6 +32,7 @@ __all__ = [
     "settings",
     "sqnr",
     "trace",
+    "words",
 ]
 
 #: Key of a context's memory: the recipe that was read.
@@ -287,6 +288,11 @@ trace = click.option(
     metavar="FILE",
     help="Write a trace. run, report: every spike, .npz, int8 [samples, T, ...] by name of the tensor. "
     "sim: retired instructions of the first sample, .csv or .vcd.",
+)
+words = click.option(
+    "--words",
+    metavar="FILE.bin",
+    help="Words to take in place of the bundle's own, such as what 'snnc asm' wrote.",
 )
 sqnr = click.option(
     "--sqnr",

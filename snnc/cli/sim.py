@@ -30,11 +30,7 @@ __all__ = ["command"]
     help="Time-steps of a code all at once, or one after the other.",
 )
 @click.option("--interleaving", type=int, metavar="SEED", help="Draw a legal interleaving of the queues.")
-@click.option(
-    "--words",
-    metavar="FILE.bin",
-    help="Execute these words, such as what 'snnc asm' wrote, in place of its own.",
-)
+@options.words
 @options.trace
 @options.seed
 def command(
