@@ -79,8 +79,9 @@ axes = {"x": {0: "n"}, "logits": {0: "n"}}
 torch.onnx.export(network.eval(), (torch.randn(1, 3, 224, 224),), path, dynamo=False, opset_version=17,
                   dynamic_axes=axes, input_names=["x"], output_names=["logits"])
 """
-#: For --check: native against stock and float on a small network; far from what is measured.
-CHECK_STOCK, CHECK_FLOAT = 0.8, 3.0
+#: For --check: native against stock and float on a small network; far from what was measured, 0.2 and 2.5,
+#: since other processors have other instructions.
+CHECK_STOCK, CHECK_FLOAT = 0.8, 6.0
 
 
 def original(path: Path, threads: int) -> Any:
