@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from types import ModuleType
@@ -142,17 +143,36 @@ class OnnxRuntime:
         self._stock = stock
         self._threads = threads
         self._batch_size = batch_size
-        self._session = self._open(*split(self._source))
+        self._messages: dict[tuple[str, ...], tuple[bytes, dict[str, Array]]] = {}
+        self._session = self._open(())
         self._tapped: dict[tuple[str, ...], Any] = {}
         rows = table_rows(self._source)
         self._inputs = tuple(_spec(entry, rows) for entry in self._session.get_inputs())
         self._outputs = tuple(entry.name for entry in self._session.get_outputs())
 
-    def _open(self, message: Any, weights: dict[str, Array]) -> Any:
+    def at(self, optimisation: Optimisation) -> OnnxRuntime:
+        """Return a runtime of the same model at another level; the model is not serialised again.
+
+        Args:
+            optimisation: Graph optimisation level of its sessions.
+
+        Raises:
+            UnsupportedError: SNN423, onnxruntime refuses the model.
+        """
+        other = copy.copy(self)
+        other._optimisation = optimisation
+        other._tapped = {}
+        other._session = other._open(())
+        return other
+
+    def _open(self, taps: tuple[str, ...]) -> Any:
         native = not self._stock and ort.native_library() is not None
-        if native:
-            fusion.prepare(message, weights)
-        content = message.SerializeToString(deterministic=True)
+        if taps not in self._messages:
+            message, weights = with_outputs(self._source, taps) if taps else split(self._source)
+            if native:
+                fusion.prepare(message, weights)
+            self._messages[taps] = message.SerializeToString(deterministic=True), weights
+        content, weights = self._messages[taps]
         return open_session(content, self._optimisation, self._threads, weights, self._file, native=native)
 
     @property
@@ -210,7 +230,7 @@ class OnnxRuntime:
     def _with_taps(self, taps: tuple[str, ...]) -> Any:
         if taps not in self._tapped:
             check_taps(taps, tensor_names(self._source))
-            self._tapped[taps] = self._open(*with_outputs(self._source, taps))
+            self._tapped[taps] = self._open(taps)
         return self._tapped[taps]
 
 

@@ -236,9 +236,17 @@ def verify(
 
 def default_runtimes() -> dict[str, Callable[[Model], Runtime]]:
     """Return every runtime that must agree: numpy twice, onnxruntime at four optimisation levels."""
+    opened: list[tuple[Model, OnnxRuntime]] = []
 
     def at(level: Any) -> Callable[[Model], Runtime]:
-        return lambda model: OnnxRuntime(model, optimisation=level)
+        def make(model: Model) -> Runtime:
+            for known, runtime in opened:
+                if known is model:
+                    return runtime.at(level)
+            opened.append((model, OnnxRuntime(model, optimisation=level)))
+            return opened[-1][1]
+
+        return make
 
     return {
         "numpy": NumpyPacked,

@@ -19,18 +19,18 @@ from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
 
 from snnc.compile import Conversion, ConvertOptions, convert
 from snnc.cost.audit import audit
-from snnc.debug.verify import coded_tensors
 from snnc.errors import InputError, SnncError, UnsupportedError
-from snnc.runtimes import NumpyPacked, NumpyTimestep, OnnxRuntime
-from snnc.runtimes.oracle import QuantisedOracle
+from tests import agreement
+from tests.agreement import NearTie, compare_with_float64
 from tests.campaign.coded import images, sequences
 from tests.campaign.dialects import DIALECTS, UNSIGNED, Dressed
 from tests.campaign.floats import Builder
 from tests.campaign.soup import Soup
-from tests.conftest import NearTie, Net, _compare_with_float64, _compare_with_words, same_bits
+from tests.conftest import Net
 
 Array = npt.NDArray[Any]
-LEVELS = ("none", "basic", "extended", "all")
+#: Levels of onnxruntime beside the highest.
+LEVELS = ("none", "basic", "extended")
 #: What T = G = 8 reaches on random weights: a wrong rewrite is far below.
 DECIBEL = 20.0
 #: Values of a quantiser nearer than this (relative) to the edge between two codes fall either way in float32.
@@ -75,24 +75,18 @@ def one_of(choose: Callable[[int, int], int], *options: Any) -> Any:
     return options[choose(0, len(options) - 1)]
 
 
-def everywhere(conversion: Conversion, feeds: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Run oracle, both numpy runtimes, onnxruntime at all levels and the instructions; require equal bits."""
-    taps = coded_tensors(conversion.model)
-    outputs, codes = QuantisedOracle(conversion.quantised).run_batch(feeds, list(taps.values()))
-    expected = {**{name: codes[meant] for name, meant in taps.items()}, **outputs}
-    found = {
-        "numpy": NumpyPacked(conversion.model).run(feeds, list(taps)),
-        "numpy-timestep": NumpyTimestep(conversion.model).run(feeds, list(taps)),
-    }
-    for level in LEVELS:
-        runtime = OnnxRuntime(conversion.model, level, threads=1)  # type: ignore[arg-type]
-        found[f"onnxruntime {level}"] = runtime.run(feeds)
-        if level == "all":
-            found["onnxruntime all, tapped"] = runtime.run(feeds, list(taps))
-    _compare_with_words(conversion.model, feeds, expected)
-    for name, results in found.items():
-        for tensor, array in results.items():
-            same_bits(name, tensor, expected[tensor], array)
+def everywhere(
+    conversion: Conversion, feeds: dict[str, Array], seed: int
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Require equal bits from the oracle and all runtimes, and no multiplication.
+
+    Each network runs in onnxruntime fully optimised and, in turns, at another level; each second one as
+    instructions too.
+    """
+    other = LEVELS[seed % len(LEVELS)]
+    outputs, codes = agreement.everywhere(
+        conversion, feeds, levels=(other, "all"), tapped=(other,), words=seed % 2 == 0
+    )
     report = audit(conversion.model)
     assert report.clean, report
     for name, array in outputs.items():
@@ -143,7 +137,7 @@ def float_network(seed: int, *, tokens: bool) -> dict[str, Any]:
         onnx.save(proto, path)
         conversion = convert(path, options, calibration=feeds)
         seen = {name: array[:4] for name, array in feeds.items()}
-        outputs, _ = everywhere(conversion, seen)
+        outputs, _ = everywhere(conversion, seen, seed)
         if options != ConvertOptions(8, 8):
             return {"samples": 4}
         (wanted,) = source_outputs(path, seen)
@@ -160,9 +154,9 @@ def coded_network(seed: int, *, tokens: bool) -> dict[str, Any]:
     feeds = net.feeds(batch=3, spread=one_of(choose, 0.1, 1.0, 30.0))
     weights = one_of(choose, "int8", "int8", "int4", "int16", "wide")
     conversion = convert(net.model(), ConvertOptions(weights=weights, partition=partition))
-    outputs, codes = everywhere(conversion, feeds)
+    outputs, codes = everywhere(conversion, feeds, seed)
     try:
-        _compare_with_float64(conversion.quantised, feeds, outputs, codes, 1e-4)
+        compare_with_float64(conversion.quantised, feeds, outputs, codes, 1e-4)
     except NearTie:
         return {"samples": 3, "edges": 3}
     return {"samples": 3}
@@ -212,7 +206,7 @@ def dialect_network(seed: int) -> dict[str, Any]:
         path = Path(folder) / "net.onnx"
         onnx.save(proto, path)
         conversion = convert(path, ConvertOptions())
-        outputs, _ = everywhere(conversion, {"x": x})
+        outputs, _ = everywhere(conversion, {"x": x}, seed)
         (found,) = outputs.values()
         edge = max(EDGE, 4 * claimed(conversion))
         wanted, on_edge = reference(seed, unsigned=unsigned, x=x, edge=edge)
@@ -241,7 +235,7 @@ def soup_network(seed: int) -> dict[str, Any]:
             return {"text": "not finite"}
         conversion = convert(path, ConvertOptions(8, 8), calibration=feeds)
         seen = {name: array[:4] for name, array in feeds.items()}
-        outputs, _ = everywhere(conversion, seen)
+        outputs, _ = everywhere(conversion, seen, seed)
     (found,) = outputs.values()
     near = decibel(wanted[:4], found)
     assert near >= DECIBEL, f"{near:.1f} dB: {soup.log}"

@@ -48,7 +48,7 @@ def test_a_wrong_threshold_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     real = rules.everywhere
 
-    def spoiled(conversion: Any, feeds: Any) -> Any:
+    def spoiled(conversion: Any, feeds: Any, seed: int) -> Any:
         neuron = next(node for node in conversion.model.graph if node.op_type == "ExpGIF")
         value = neuron.inputs[1]
         array = np.array(value.const_value.numpy())
@@ -56,7 +56,7 @@ def test_a_wrong_threshold_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         import onnx_ir
 
         value.const_value = onnx_ir.tensor(array, name=value.name)
-        return real(conversion, feeds)
+        return real(conversion, feeds, seed)
 
     monkeypatch.setattr(rules, "everywhere", spoiled)
     assert judge("dialects", 0).kind == "wrong"
