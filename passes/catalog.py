@@ -39,6 +39,7 @@ from snnc.passes.canonical.unstack_time import UnstackTime
 from snnc.passes.canonical.write_out_fused import WriteOutFused
 from snnc.passes.canonical.write_out_moves import WriteOutMoves
 from snnc.passes.canonical.write_out_pools import WriteOutPools
+from snnc.passes.canonical.write_out_recurrent import WriteOutRecurrent
 from snnc.passes.canonical.write_out_squares import WriteOutSquares
 from snnc.passes.canonical.write_out_variadic import WriteOutVariadic
 from snnc.passes.quantise.align_membranes import AlignMembranes
@@ -96,6 +97,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FoldConstants,
     PostponeExpand,
     RaiseOpset,
+    WriteOutRecurrent,
     ResolvePadding,
     DropExpansions,
     RemoveIdentity,

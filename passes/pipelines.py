@@ -38,6 +38,7 @@ from snnc.passes.canonical.unstack_time import UnstackTime
 from snnc.passes.canonical.write_out_fused import WriteOutFused
 from snnc.passes.canonical.write_out_moves import WriteOutMoves
 from snnc.passes.canonical.write_out_pools import WriteOutPools
+from snnc.passes.canonical.write_out_recurrent import WriteOutRecurrent
 from snnc.passes.canonical.write_out_squares import WriteOutSquares
 from snnc.passes.canonical.write_out_variadic import WriteOutVariadic
 from snnc.passes.quantise.align_membranes import AlignMembranes
@@ -105,6 +106,9 @@ def canonical(allow_host: tuple[str, ...] = (), sizes: tuple[str, ...] = ()) -> 
         FoldConstants(),
         FoldTiles(),
         RaiseOpset(),
+        WriteOutRecurrent(allow_host),
+        # Names the recurrent layers that stayed, before anything is measured.
+        RefuseUnsupported(allow_host),
         KeepOnHost(allow_host),
         KeepTailOnHost(),
         ResolvePadding(),

@@ -70,7 +70,7 @@ def test_operators_are_those_that_decide(filled: dict[str, str]) -> None:
 
     table = filled["docs/operators.md"].split("## What is rewritten")[0]
     assert set(re.findall(r"`(\w+)`", table.split("| --- |")[-1])) >= set(QUANT.standard or ())
-    assert "`LSTM`" in filled["docs/operators.md"].split("## What is refused")[1]
+    assert "`Loop`" in filled["docs/operators.md"].split("## What is refused")[1]
 
 
 def test_formulas_can_be_drawn(filled: dict[str, str]) -> None:

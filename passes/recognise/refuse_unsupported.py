@@ -22,7 +22,7 @@ _INPUTS = frozenset(
 
 @dataclass(frozen=True)
 class RefuseUnsupported:
-    """Refuse integer operators of other tools, control flow, recurrent layers and unknown domains early.
+    """Refuse integer operators of other tools, control flow and unknown domains early.
 
     Without this pass they would fail later, in shape inference, with a worse message.
 

@@ -57,7 +57,6 @@ REFUSED: dict[str, str] = {
         ("MoE", "DynamicSparseAttention", "LongformerAttention"),
         "what it computes depends on which values are large: use dense layers in its place",
     ),
-    **dict.fromkeys(("LSTM", "GRU", "RNN"), "recurrent layers have no spiking form yet"),
     **dict.fromkeys(
         (
             "RandomNormal",

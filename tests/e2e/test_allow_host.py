@@ -97,7 +97,8 @@ def test_nothing_is_hosted_unasked(tmp_path, network):
 @pytest.mark.parametrize("with_data", [True, False])
 def test_one_error_lists_everything_and_the_flags_that_help(tmp_path, network, with_data):
     """Refusals of different stages, before any data is asked for; the flags of the hint are enough."""
-    source = network(RECURRENT.replace("Sin(", "Atan("), 14)
+    text = RECURRENT.replace("Sin(", "Atan(").replace("hidden_size = 4", "hidden_size = 4, clip = 1.0")
+    source = network(text, 14)
     data(tmp_path, 6, 8)
     calibrate = str(tmp_path / "x.npz")
     with pytest.raises(UnsupportedError) as caught:

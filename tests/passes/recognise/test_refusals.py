@@ -108,7 +108,7 @@ def test_a_model_without_quantisers_says_so(parse):
         ("y = qonnx.custom_op.general.FloatQuant(x)", "FloatQuant of QONNX is not supported"),
         ("y = my.own.Thing(x)", "my.own::Thing is not known"),
         ("y = RandomNormalLike(x)", "export it in eval mode"),
-        ("r, h = LSTM<hidden_size = 2>(x, x, x) y = Identity(h)", "recurrent layers"),
+        ("y = Inverse(x)", "no neuron inverts a matrix"),
     ],
 )
 def test_refused_by_name(nodes, message):
