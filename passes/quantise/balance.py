@@ -50,10 +50,11 @@ def balanced_steps(
     own = _own_steps(seen, book, method)
     common = float(steps_of(seen.pooled(), book, method)[0])
     table = ErrorTable(seen, book)
+    norms = [np.einsum("ij,ij->i", entry.weights, entry.weights) for entry in rows]
     best: tuple[float, Floats] | None = None
     for exponent in _EXPONENTS:
         steps = on_grid(common ** (1 - exponent) * own**exponent)
-        lost = _lost(table, steps, rows, form)
+        lost = _lost(table, steps, rows, norms, form)
         if best is None or lost < best[0]:
             best = lost, steps
     assert best is not None
@@ -76,21 +77,34 @@ def _own_steps(seen: Distribution, book: CodeBook, method: ObserverName) -> Floa
     return np.asarray(own**weight * alike ** (1 - weight))
 
 
-def _lost(table: ErrorTable, steps: Floats, rows: tuple[Rows, ...], form: WeightFormat) -> float:
-    """Return the squared error that code and weights leave in the sums behind, in parts of their squares."""
+def _lost(
+    table: ErrorTable, steps: Floats, rows: tuple[Rows, ...], norms: list[Floats], form: WeightFormat
+) -> float:
+    """Return the squared error that code and weights leave in the sums behind, in parts of their squares.
+
+    Args:
+        table: Errors of the code.
+        steps: Step of each channel.
+        rows: Weights behind the code.
+        norms: For each of these, the sum of squares of every row.
+        form: How they become integers.
+    """
     number = np.maximum(table.seen.numbers, 1)
     errors, squares = table.errors(steps) / number, table.seen.squares / number
     if not rows:
         return float(errors.sum())
     total = 0.0
-    for entry in rows:
+    for entry, norm in zip(rows, norms, strict=True):
         label, weights = entry.labels, entry.weights
-        lost = float((errors[label, None] * weights**2).sum())
+        lost = float(errors[label] @ norm)
         if entry.shared and form.largest is not None:
             scale = steps[label, None]
-            integers, step = integer_grid(weights * scale, (0,), form, 1, powers_of_two=entry.powers_of_two)
-            wrong: npt.NDArray[Any] = integers * step / scale - weights
-            lost += float((squares[label, None] * wrong**2).sum())
-        signal = float((squares[label, None] * weights**2).sum())
+            wrong: npt.NDArray[Any]
+            wrong, step = integer_grid(weights * scale, (0,), form, 1, powers_of_two=entry.powers_of_two)
+            wrong = wrong * step
+            wrong /= scale
+            wrong -= weights
+            lost += float(squares[label] @ np.einsum("ij,ij->i", wrong, wrong))
+        signal = float(squares[label] @ norm)
         total += lost / signal if signal > 0 else 0.0
     return total

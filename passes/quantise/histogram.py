@@ -24,8 +24,8 @@ _OCTAVES_OF_CHANNEL = 16
 #: Values counted of one batch at most: many at first, fewer once many have been seen, each standing for
 #: those left out. Smallest, largest and peaks come from all of them.
 _VALUES_PER_BATCH = 1 << 19
-_VALUES_AT_FIRST = 1 << 21
-_VALUES_LATER = 1 << 17
+_VALUES_AT_FIRST = 1 << 20
+_VALUES_LATER = 1 << 16
 _BLOCK = 256
 
 
@@ -66,8 +66,8 @@ class Histogram:
         self.low, self.high = min(self.low, float(bottom.min())), max(self.high, float(top.max()))
         if not self.shape and self.axes:
             self.shape = tuple(batch.shape[axis] for axis in self.axes)
-            self._counts = np.zeros((rows.shape[1], 2 * self._bins), dtype=np.int64)
-            self._peaks = np.zeros(rows.shape[1])
+            self._counts = np.zeros((len(rows), 2 * self._bins), dtype=np.int64)
+            self._peaks = np.zeros(len(rows))
         self._peaks = np.maximum(self._peaks, peaks)
         self._make_room(float(peaks.max()))
         self._count(rows, stride)
@@ -87,15 +87,19 @@ class Histogram:
         )
 
     def _rows(self, batch: Array) -> tuple[Array, int]:
-        """Return some of the values, evenly spread, of shape (values, channels): one out of so many."""
-        budget = _VALUES_PER_BATCH if self._taken < _VALUES_AT_FIRST else _VALUES_LATER
+        """Return some of the values, evenly spread, of shape (channels, values): one out of so many.
+
+        Channel by channel, since the bins of one channel then stay in the cache while they are counted.
+        """
+        early = self._taken < _VALUES_AT_FIRST
+        budget, least = (_VALUES_PER_BATCH, 64) if early else (_VALUES_LATER, 32)
         if not self.axes:
             table = batch.reshape(-1, 1)
         else:
             moved = np.moveaxis(batch, self.axes, range(-len(self.axes), 0))
             table = moved.reshape(-1, int(np.prod(moved.shape[moved.ndim - len(self.axes) :])))
-        stride = _stride(len(table), max(64, budget // table.shape[1]))
-        return np.ascontiguousarray(table[::stride]), stride
+        stride = _stride(len(table), max(least, budget // table.shape[1]))
+        return np.ascontiguousarray(table[::stride].T), stride
 
     def _make_room(self, peak: float) -> None:
         if peak == 0.0:
@@ -125,8 +129,7 @@ class Histogram:
         np.clip(place, 0, self._bins - 1, out=place)
         # All bits of a negative number's sign, shifted in, or none: the bins of negative numbers come second.
         place += (rows.view(np.int32) >> 31) & np.int32(self._bins)
-        if rows.shape[1] > 1:
-            place += np.arange(rows.shape[1], dtype=np.int32) * (2 * self._bins)
+        place += np.arange(len(rows), dtype=np.int32)[:, None] * (2 * self._bins)
         flat = self._counts.reshape(-1)
         if place.size < flat.size:
             np.add.at(flat, place.reshape(-1), each)

@@ -151,7 +151,7 @@ class IntegerWeights:
             )
             return None
         convolution = node.op_type == "Conv"
-        array = weight.array.astype(np.float64)
+        array = weight.array
         if not np.isfinite(array).all():
             raise InputError("SNN323", "has weights that are not finite", where=Where(node=name))
         divisor = _input_steps(node, data, array.shape)
@@ -160,12 +160,18 @@ class IntegerWeights:
         bound = _PLANE_BOUND if host else max(map(abs, integer_range(data)))
         form = WeightFormat("wide") if host and not asked else wanted
         integers, step = integer_grid(
-            array * divisor, summed, form, bound, powers_of_two=reaches_join(node.outputs[0])
+            np.multiply(array, divisor, dtype=np.float64),
+            summed,
+            form,
+            bound,
+            powers_of_two=reaches_join(node.outputs[0]),
         )
         repair = given if isinstance(given, Repair) else None
         if isinstance(given, Inputs):
             nearest = integers.astype(np.int64)
-            repair = repaired(array, divisor, nearest, step, given, form.largest, convolution=convolution)
+            repair = repaired(
+                array.astype(np.float64), divisor, nearest, step, given, form.largest, convolution=convolution
+            )
         if repair is not None and repair.moved is not None:
             integers = integers.astype(np.int64) + repair.moved
         stem = f"{node.inputs[1].name if node.inputs[1] else name}"
@@ -229,15 +235,16 @@ def _width(integers: npt.NDArray[Any]) -> str:
     return f"{largest.bit_length() + 1}-bit"
 
 
-def _fidelity(weights: npt.NDArray[np.float64], integers: npt.NDArray[Any], step: npt.NDArray[Any]) -> str:
+def _fidelity(weights: npt.NDArray[Any], integers: npt.NDArray[Any], step: npt.NDArray[Any]) -> str:
     """Signal-to-quantisation-noise ratio of integers times steps, as text."""
     steps = np.broadcast_to(step, weights.shape)
     noise = power = 0.0
     for part in rows_at_once(weights):
         error = integers[part] * steps[part]
-        error -= weights[part]
+        exactly = weights[part].astype(np.float64)
+        error -= exactly
         noise += float(np.vdot(error, error))
-        power += float(np.vdot(weights[part], weights[part]))
+        power += float(np.vdot(exactly, exactly))
     if noise == 0.0:
         return "no error"
     return f"signal to noise {10 * np.log10(power / noise):.1f} dB" if power > 0 else "all zero"

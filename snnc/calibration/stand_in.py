@@ -31,6 +31,7 @@ __all__ = ["quantised_stand_in"]
 
 Array = npt.NDArray[Any]
 _MICROSOFT = "com.microsoft"
+_OPSET_OF_GATHER_ELEMENTS = 11
 _MOVES = frozenset({"Expand", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
@@ -115,7 +116,14 @@ def _table_read(graph: Graph, node: Node) -> list[Node]:
         place = add("Sub", [place, held(np.full((), low, np.float32), "first")], "place")
     # Casting truncates, which is floor for what has been moved above zero.
     index = add("Cast", [place], "index", to=int(DataType.INT32))
-    value = add("Gather", [held(table, "table"), index], "code", axis=0)
+    if graph.opset_imports.get("", 0) >= _OPSET_OF_GATHER_ELEMENTS:
+        # onnxruntime reads single elements by Gather at a fifth of the speed.
+        shape = add("Shape", [source], "shape")
+        flat = add("Reshape", [index, held(np.array([-1], np.int64), "flat")], "places")
+        read = add("GatherElements", [held(table, "table"), flat], "read", axis=0)
+        value = add("Reshape", [read, shape], "code")
+    else:
+        value = add("Gather", [held(table, "table"), index], "code", axis=0)
     if not single:
         add("Mul", [value, held(step.astype(np.float32), "step")], "value")
     return nodes

@@ -26,7 +26,7 @@ __all__ = ["command"]
 
 #: Samples that the closing cost table is measured on: fewer where a network has many neurons.
 _COST_SAMPLES = 64
-_COST_ELEMENTS = 1 << 27
+_COST_ELEMENTS = 1 << 26
 _RANDOM_SAMPLES = 8
 
 
