@@ -166,11 +166,11 @@ def everywhere(
 
 
 def compare_with_words(model: Model, feeds: Feeds, expected: Mapping[str, Array]) -> None:
-    """Compile for ExpG-1 and compare one sample; windows over three axes are refused."""
+    """Compile for ExpG-1 and compare one sample."""
     try:
         runtime = compile_program(model).runtime()
     except UnsupportedError as error:
-        assert error.code in {"SNN471", "SNN473"}, error
+        assert error.code == "SNN471", error
         return
     sample = one_sample(feeds, runtime.inputs)
     share = len(next(iter(sample.values()))), len(next(iter(feeds.values())))

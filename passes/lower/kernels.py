@@ -221,11 +221,6 @@ class Kernel:
         """Whether an operand is used where it lies in DRAM, and not moved onto a core."""
         return self.name in ("HGET", "HPUT") or (self.name == "LDX" and item.field == "table")
 
-    @property
-    def halos(self) -> list[Halo]:
-        """The axes that a window slides over: rows, then columns."""
-        return [axis for item in self.operands for axis in item.axes if isinstance(axis, Halo)]
-
 
 @dataclass(eq=False)
 class Group:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from snnc.passes.lower.expand import Lowered, Ref
+from snnc.passes.lower.folding import Lowered, Ref
 from snnc.passes.lower.kernels import Buffer, View
 from snnc.passes.lower.tile import Macro
 

@@ -37,7 +37,7 @@ def lower(model: Model, arch: Arch | None = None) -> Program:
         The program for one sample.
 
     Raises:
-        UnsupportedError: SNN470 to SNN473, something has no instructions; SNN480, SNN481, it does not fit.
+        UnsupportedError: SNN470 to SNN472, something has no instructions; SNN480, SNN481, it does not fit.
     """
     machine = arch or Arch()
     split = partition(model)

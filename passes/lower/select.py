@@ -14,7 +14,7 @@ from snnc.ir import AI_SNNC, Model, Node, Value, attributes
 from snnc.ops import LAYOUT
 from snnc.passes.lower import handover, layouts, synapses, vectors
 from snnc.passes.lower.builder import Builder, machine_type
-from snnc.passes.lower.expand import FARTHEST, WIDEST
+from snnc.passes.lower.folding import FARTHEST, WIDEST
 from snnc.passes.lower.kernels import Kernel, Operand, View
 from snnc.passes.lower.partition import Partition
 from snnc.passes.lower.ports import host_range
@@ -76,7 +76,7 @@ class Selector:
         if dtype == "i64" and low >= -_LARGEST and high < _LARGEST:
             dtype = "i32"
         rank = array.ndim
-        order = (0, *range(2, rank), 1) if rank in (3, 4) and self._slides(value) else None
+        order = (0, *range(2, rank), 1) if rank > 2 and self._slides(value) else None
         view = self.build.fresh(name, array.shape, dtype, order)
         view.buffer.kind, view.buffer.in_dram = "input", True
         view.buffer.low, view.buffer.high = low, high
@@ -466,7 +466,7 @@ def select(model: Model, split: Partition, *, fuse: bool = True) -> Selected:
         fuse: Whether neighbours are joined.
 
     Raises:
-        UnsupportedError: SNN470 to SNN473, a node has no instructions.
+        UnsupportedError: SNN470 to SNN472, a node has no instructions.
     """
     selector = Selector(model, split, fuse)
     for node in split.device:

@@ -8,7 +8,8 @@ from math import prod
 
 from snnc.isa.arch import Arch
 from snnc.isa.program import DTYPE_OF
-from snnc.passes.lower.expand import Lowered, transfer
+from snnc.passes.lower.expand import transfer
+from snnc.passes.lower.folding import Lowered
 from snnc.passes.lower.holdings import Holdings, Message, Share
 from snnc.passes.lower.kernels import Box, Group, Kernel, View
 from snnc.passes.lower.tile import Macro, Task, Tiling

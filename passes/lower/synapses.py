@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from snnc.coding import CodeBook
 from snnc.cost.events import most_spikes
-from snnc.errors import SnncError, UnsupportedError, Where
+from snnc.errors import SnncError
 from snnc.ir import AI_SNNC, Node, Value, attributes
 from snnc.passes.lower.builder import Builder, machine_type, over
 from snnc.passes.lower.kernels import Halo, Kernel, Operand, View
@@ -91,48 +91,16 @@ def matmul(build: Builder, node: Node, x: View, rhs: View, out: View, limits: tu
     build.add(node.name or "", out.shape, [kernel])
 
 
-def _square(view: View, node: Node) -> View:
-    """Return a tensor of channels with two spatial axes.
-
-    Raises:
-        UnsupportedError: SNN473, it has more.
-    """
-    rank = len(view.shape)
-    if rank == 4:
-        return view
-    if rank == 3:
-        shape, strides = view.shape, view.strides
-        return View(view.buffer, view.offset, (*shape[:2], 1, shape[2]), (*strides[:2], 0, strides[2]))
-    raise UnsupportedError(
-        "SNN473", f"windows over {rank - 2} axes have no instruction", where=Where(node=node.name)
-    )
-
-
-def _window(
-    attrs: Mapping[str, Any], kernel: Sequence[int]
-) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Return kernel, steps, paddings before and spacings over two axes."""
+def _halos(attrs: Mapping[str, Any], kernel: Sequence[int], source: View) -> tuple[Halo, ...]:
+    """Return how a window slides over the axes behind the channels."""
     rank = len(kernel)
-    lists = [
-        list(kernel),
-        list(attrs.get("strides") or [1] * rank),
-        list(attrs.get("pads") or [0] * (2 * rank))[:rank],
-        list(attrs.get("dilations") or [1] * rank),
-    ]
-    if rank == 1:
-        lists = [[1, lists[0][0]], [1, lists[1][0]], [0, lists[2][0]], [1, lists[3][0]]]
-    return lists[0], lists[1], lists[2], lists[3]
-
-
-def _fields(step: Sequence[int], gap: Sequence[int]) -> dict[str, int]:
-    return {"sy": step[0], "sx": step[1], "pt": 0, "pl": 0, "dy": gap[0], "dx": gap[1]}
-
-
-def _check(node: Node, *numbers: int) -> None:
-    if max(numbers) > 256:
-        raise UnsupportedError(
-            "SNN473", "a window has extents, steps and spacings of 256 at most", where=Where(node=node.name)
-        )
+    step = list(attrs.get("strides") or [1] * rank)
+    pad = list(attrs.get("pads") or [0] * (2 * rank))[:rank]
+    gap = list(attrs.get("dilations") or [1] * rank)
+    return tuple(
+        Halo(axis + 2, kernel[axis], step[axis], pad[axis], gap[axis], source.shape[axis + 2])
+        for axis in range(rank)
+    )
 
 
 def conv(
@@ -144,55 +112,45 @@ def conv(
     attrs: Mapping[str, Any],
     limits: tuple[int, int],
 ) -> None:
-    """Add a convolution of spikes with weights, (O, C / group, *kernel), one or two spatial axes."""
-    size, step, pad, gap = _window(attrs, weights.shape[2:])
-    _check(node, *size, *step, *gap)
-    source, target = _square(x, node), _square(out, node)
+    """Add a convolution of spikes with weights, (O, C / group, *kernel)."""
+    halos = _halos(attrs, weights.shape[2:], x)
     group = int(attrs.get("group", 1))
     dtype = machine_type(weights, node.name)
-    kernel = weights.reshape(*weights.shape[:2], *size)
-    per = weights.shape[0] // group
+    per, inputs = weights.shape[0] // group, weights.shape[1]
     steps = steps_of(limits)
-    tail = {"t": steps, "add": 0}
-    halos = tuple(
-        Halo(axis + 2, size[axis], step[axis], pad[axis], gap[axis], source.shape[axis + 2])
-        for axis in (0, 1)
-    )
     name = node.name or ""
-    whole = group == 1 or (per == 1 and weights.shape[1] == 1)
+    every = tuple(range(len(out.shape)))
+    whole = group == 1 or (per == 1 and inputs == 1)
 
-    def emit(form: str, acc: View, inp: View, array: Array, mapped: tuple[Any, ...], inner: int) -> None:
-        channel: int | str = 1 if form == "SDWC" else "inner"
+    def emit(form: str, acc: View, inp: View, array: Array, inner: int) -> None:
+        channel, last = (1, (1,)) if form == "SDWC" else ("inner", ("inner", 1))
         held = build.constant(f"{name}.weights", array, dtype, "WMEM")
         item = Kernel(
             form,
             name,
             out.buffer.name,
             (
-                Operand("acc", acc, (0, 1, 2, 3)),
+                Operand("acc", acc, every),
                 Operand("inp", inp, (0, channel, *halos)),
-                Operand("w", held, mapped),
+                Operand("w", held, (*(None for _ in halos), *last)),
             ),
-            {**_fields(step, gap), **tail},
-            complete=whole and len(out.shape) == 4,
+            {"t": steps},
+            complete=whole,
             inner=inner,
             **_spikes(node, 0, steps),  # type: ignore[arg-type]
         )
         build.add(name, acc.shape, [item])
 
-    if weights.shape[1] == 1 and group > 1:
+    if inputs == 1 and group > 1:
         # Depthwise; several outputs a channel are as many depthwise convolutions, interleaved.
         for index in range(per):
-            acc = _channels(target, index, per, group)
-            array = kernel[index::per, 0].transpose(1, 2, 0)[None]
-            emit("SDWC", acc, source, array, (None, None, None, 1), 1)
+            emit("SDWC", _channels(out, index, per, group), x, np.moveaxis(weights[index::per, 0], 0, -1), 1)
         return
-    inputs = weights.shape[1]
     for index in range(group):
-        acc = target if group == 1 else _channels(target, index * per, 1, per)
-        inp = source if group == 1 else _channels(source, index * inputs, 1, inputs)
-        array = kernel[index * per : (index + 1) * per].transpose(2, 3, 1, 0)
-        emit("SCONV", acc, inp, array, (None, None, "inner", 1), inputs)
+        acc = out if group == 1 else _channels(out, index * per, 1, per)
+        inp = x if group == 1 else _channels(x, index * inputs, 1, inputs)
+        array = np.moveaxis(weights[index * per : (index + 1) * per], (0, 1), (-1, -2))
+        emit("SCONV", acc, inp, array, inputs)
 
 
 def _channels(view: View, first: int, every: int, count: int) -> View:
@@ -205,19 +163,13 @@ def _channels(view: View, first: int, every: int, count: int) -> View:
 
 def pool(build: Builder, node: Node, x: View, out: View, attrs: Mapping[str, Any], function: str) -> None:
     """Add a pooling; ``function`` is ``sum`` or ``max``."""
-    size, step, pad, gap = _window(attrs, attrs["kernel_shape"])
-    _check(node, *size, *step, *gap)
-    source, target = _square(x, node), _square(out, node)
-    halos = tuple(
-        Halo(axis + 2, size[axis], step[axis], pad[axis], gap[axis], source.shape[axis + 2])
-        for axis in (0, 1)
-    )
+    halos = _halos(attrs, attrs["kernel_shape"], x)
     kernel = Kernel(
         "POOL",
         node.name or "",
         out.buffer.name,
-        (over("dst", target, 4), Operand("src", source, (0, 1, *halos))),
-        {"f": _POOL.index(function), "kh": size[0], "kw": size[1], **_fields(step, gap)},
-        complete=len(out.shape) == 4,
+        (over("dst", out, len(out.shape)), Operand("src", x, (0, 1, *halos))),
+        {"f": _POOL.index(function)},
+        complete=True,
     )
-    build.add(node.name or "", target.shape, [kernel])
+    build.add(node.name or "", out.shape, [kernel])

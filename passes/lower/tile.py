@@ -10,7 +10,8 @@ from typing import Any
 from snnc.errors import InternalError, UnsupportedError, Where
 from snnc.isa.arch import Arch
 from snnc.isa.program import DTYPE_OF
-from snnc.passes.lower.expand import Lowered, instructions, pads_of, transfer
+from snnc.passes.lower.expand import instructions, transfer
+from snnc.passes.lower.folding import Lowered
 from snnc.passes.lower.kernels import Box, Buffer, Group, Kernel, Operand, View, join
 
 __all__ = ["Macro", "Task", "Tiling", "transients"]
@@ -232,7 +233,7 @@ class _Tiler:
                 result = kernel.result
                 if result.view.buffer.in_dram and not self.group.host:
                     stores[id(result.view.buffer), result.box(box)] = (kernel, result, views[0])
-                made = list(instructions(kernel, views, len(box), pads_of(kernel, box), step > 0))
+                made = list(instructions(kernel, views, box, step > 0))
                 for number, lowered in enumerate(made):
                     last = number == len(made) - 1 and step == len(parts) - 1
                     tap = None

@@ -11,7 +11,7 @@ from snnc.isa.arch import Arch
 from snnc.isa.codec import Instruction
 from snnc.isa.program import DTYPE_OF, Descriptor, Line, dense
 from snnc.isa.table import DTYPES, FORMS, MEMORIES, QUEUES, REGISTERS
-from snnc.passes.lower.expand import Ref
+from snnc.passes.lower.folding import Ref
 from snnc.passes.lower.tile import Macro
 from snnc.passes.lower.tokens import Access, order_queues
 

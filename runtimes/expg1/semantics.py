@@ -93,7 +93,7 @@ def _pool(step: Step, given: Mapping[str, Array], serial: bool) -> Array:
     bound = np.iinfo(np.int64)
     start = {"sum": 0, "max": bound.min, "min": bound.max}[name]
     join = {"sum": np.add, "max": np.maximum, "min": np.minimum}[name]
-    total = np.full(out, start, np.int64)
+    total = given["dst"].astype(np.int64) if fields["add"] else np.full(out, start, np.int64)
     for _, _, (rows, columns), seen in windows(source, (fields["kh"], fields["kw"]), out[1:3], fields):
         total[:, rows, columns] = join(total[:, rows, columns], seen)
     return total

@@ -125,8 +125,9 @@ def _activity(step: Step, given: Mapping[str, Array], arch: Arch, count: Count, 
     if name in GIVES | TAKES:
         return _message(step, arch, hops)
     traffic: dict[str, int] = {"IMEM": WORD_BYTES}
+    updated = step.instruction.form.operands("updates")
     for operand, place in step.operands.items():
-        doubled = 2 if operand == "acc" and step.instruction.fields["add"] else 1
+        doubled = 2 if operand in updated and step.instruction.fields["add"] else 1
         if not (operand in ("rhs", "w") or (name == "LDX" and operand == "table")):
             traffic[place.memory] = traffic.get(place.memory, 0) + doubled * _stored(place)
     if name in ("LD", "ST", "LDX", "HGET", "HPUT"):
@@ -188,7 +189,7 @@ def _pool(step: Step, given: Mapping[str, Array], lanes: int, count: Count) -> _
     seen = [
         part.size for _, _, _, part in windows(given["src"], (fields["kh"], fields["kw"]), out[1:3], fields)
     ]
-    merges = max(0, sum(seen) - math.prod(out))
+    merges = sum(seen) if fields["add"] else max(0, sum(seen) - math.prod(out))
     cycles = sum(-(-size // lanes) for size in seen)
     return (cycles, 0, merges, 0, 0) if fields["f"] == 0 else (cycles, 0, 0, merges, 0)
 

@@ -284,8 +284,13 @@ def _checked(path: Path, names: Sequence[str]) -> dict[str, bytes]:
         version = str(manifest["isa"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError("SNN369", f"is no bundle: {error}", where=Where(file=str(path))) from error
-    if version != ".".join(map(str, VERSION)):
-        raise InputError("SNN369", f"is for ExpG {version}", where=Where(file=str(path)))
+    if version != (spoken := ".".join(map(str, VERSION))):
+        raise InputError(
+            "SNN369",
+            f"is for ExpG {version[:40]}; this snnc speaks {spoken}",
+            where=Where(file=str(path)),
+            hint="write the bundle again: snnc emit MODEL.snn.onnx -o DIRECTORY",
+        )
     files = {}
     for name in names:
         files[name] = _read(path / name)

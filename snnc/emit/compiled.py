@@ -56,7 +56,7 @@ def compile_program(model: Model, arch: Arch | None = None) -> Compiled:
         arch: The machine; None for the reference sizes.
 
     Raises:
-        UnsupportedError: SNN470 to SNN473, something has no instructions; SNN480, SNN481, it does not fit;
+        UnsupportedError: SNN470 to SNN472, something has no instructions; SNN480, SNN481, it does not fit;
             SNN482, a sum may leave its element type.
         InternalError: SNN172, a proof fails.
     """

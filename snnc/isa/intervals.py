@@ -269,10 +269,10 @@ def _pool(step: Step, given: Mapping[str, Pair]) -> Pair:
     fields, shape = step.instruction.fields, given["dst"][0].shape
     kind = fields["f"]
     results = []
-    for array in given["src"]:
+    for array, held in zip(given["src"], given["dst"], strict=True):
         start = (0.0, -np.inf, np.inf)[kind]
         join = (np.add, np.maximum, np.minimum)[kind]
-        total = np.full(shape, start)
+        total = held.astype(np.float64) if fields["add"] else np.full(shape, start)
         for _, _, (rows, columns), seen in windows(array, (fields["kh"], fields["kw"]), shape[1:3], fields):
             total[:, rows, columns] = join(total[:, rows, columns], seen)
         results.append(total)

@@ -254,10 +254,11 @@ def _unset(order: Sequence[Step], image: int, inputs: Sequence[Port]) -> list[Fi
     found = []
     for step in order:
         adds = step.instruction.fields.get("add", 1)
-        for place, writes in step.accesses():
-            view = _bytes(known[_space(step, place)], place)
-            updates = writes and "acc" in step.operands and place is step.operands["acc"] and adds
-            if (not writes or updates) and not view.all():
+        for item in step.instruction.form.fields:
+            if item.role not in ("reads", "updates") or (item.role == "updates" and not adds):
+                continue
+            place = step.operands[item.name]
+            if not _bytes(known[_space(step, place)], place).all():
                 found.append(
                     Finding("unset", step.index, f"reads {place.memory} {place.span} before it is written")
                 )

@@ -26,7 +26,7 @@ __all__ = [
     "partners",
 ]
 
-VERSION = (1, 1)
+VERSION = (1, 2)
 """Version of the encoding; a change of any field raises it."""
 
 WORD_BITS = 128
@@ -251,14 +251,16 @@ _ALL = (
         "POOL",
         "C",
         (
-            _reg("dst", "writes", "b y x c"),
+            _reg("dst", "updates", "b y x c"),
             _reg("src", "reads", "b r s c"),
             Field("f", 2, "unsigned", doc="function", choices=("sum", "max", "min")),
             Field("kh", 8, "biased", doc="rows of the window"),
             Field("kw", 8, "biased", doc="columns of the window"),
             *_window(dilated=True),
+            _flag("add", "1 goes on from what dst holds, 0 starts anew"),
         ),
-        "dst[b, y, x, c] = f of src over the window. Outside of src nothing is added, and nothing wins.",
+        "dst[b, y, x, c] = f of src over the window, and with add = 1 of what dst holds. Outside of src "
+        "nothing is added, and nothing wins.",
     ),
     Form(
         0x14,

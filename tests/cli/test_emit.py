@@ -130,7 +130,7 @@ def test_elf_and_memory_images_hold_the_same_bytes(bundle):
         elf = ELFFile(stream)
         sections = {section.name: section.data() for section in elf.iter_sections()}
         (entry,) = elf.get_section_by_name(".note.expg").iter_notes()
-    assert entry["n_name"] == "ExpG" and entry["n_desc"] in ("1.1", b"1.1", "312e31")
+    assert entry["n_name"] == "ExpG" and entry["n_desc"] in ("1.2", b"1.2", "312e32")
     assert sections[".text.core0"] == (bundle / "model.bin").read_bytes()
     assert sections[".dram.params"] == (bundle / "mem" / "dram.bin").read_bytes()
     for name, section in (("core0_imem", ".text.core0"), ("dram", ".dram.params")):
