@@ -11,7 +11,7 @@ export OMP_NUM_THREADS := 1
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint slow docs wheel clean
+.PHONY: help demo test lint exchange slow docs wheel clean
 
 help: ## list the targets
 	@grep -E "^[a-z]+:.*##" $(MAKEFILE_LIST) | sed -E "s/:[^#]*## */: /"
@@ -29,6 +29,13 @@ $(VENV)/full: $(VENV)/core
 	@$(PIP) hatchling --editable '.[test,torch,docs]'
 	@touch $@
 
+# norse is under the LGPL: tests run it as a program of its own on files that snnc wrote. It is no dependency, and
+# nothing imports it.
+$(VENV)/norse: $(VENV)/full
+	@echo "Installing norse (LGPL) into a folder of its own, for the test that lets it read NIR ..."
+	@$(PIP) --upgrade --target $@ --no-deps norse nirtorch && touch $@ \
+		|| { rm -rf $@; echo "norse could not be installed: the test in which it reads NIR will be skipped"; }
+
 demo: $(VENV)/core ## convert a trained network, run it in three ways, verify and measure it; DEMO=ge2mst: a transformer
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh $(DEMO)
 
@@ -37,8 +44,11 @@ lint: $(VENV)/full ## ruff and mypy --strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint ## lint, then every test that is not marked slow
+test: lint $(VENV)/norse ## lint, then every test that is not marked slow
 	$(BIN)/python -m pytest --numprocesses $(JOBS) $(PYTEST)
+
+exchange: $(VENV)/norse ## let norse, an independent reader of NIR, execute what snnc exports; prints the difference
+	$(BIN)/python benchmarks/exchange.py
 
 slow: $(VENV)/full ## the tests that take minutes: full test sets; PYTEST="-k name" selects
 	$(BIN)/python -m pytest -m slow $(PYTEST)

@@ -36,15 +36,17 @@ def _between(name: str, count: int) -> str:
 @options.words
 def command(output: Output, *, model: str, words: str | None) -> int:
     """Audit a model."""
+    from snnc import __version__
     from snnc.compile import load_spiking
-    from snnc.cost.audit import audit
+    from snnc.cost.audit import OTHER_BODY, audit
     from snnc.errors import MismatchError, Problem, UsageError, Where
 
     if Path(model).is_dir():
         from snnc.emit.audit import audit_bundle
         from snnc.emit.bundle import open_bundle, routes_of
 
-        found = audit_bundle(open_bundle(model, words), routes_of(model))
+        compiled = open_bundle(model, words)
+        found, props = audit_bundle(compiled, routes_of(model)), compiled.model.metadata_props
         report = found.report
         output.table(
             ["instruction", "count"], [[name, str(count)] for name, count in found.instructions.items()]
@@ -61,7 +63,8 @@ def command(output: Output, *, model: str, words: str | None) -> int:
     else:
         if words is not None:
             raise UsageError("SNN298", "--words are the words of a bundle, and this is a model")
-        report, about, wrong = audit(load_spiking(model)), None, ()
+        spiking = load_spiking(model)
+        report, props, about, wrong = audit(spiking), spiking.metadata_props, None, ()
     output.table(["computes with", "nodes"], [[kind, str(count)] for kind, count in report.counts().items()])
     output.table(
         ["nodes with", "between encoder and readout", "on the host"],
@@ -97,6 +100,19 @@ def command(output: Output, *, model: str, words: str | None) -> int:
     if report.clean:
         output.result(printable(report.claim))
         return 0
+    if all(row.note == OTHER_BODY for row in report.findings):
+        said = props.get("snnc.version")
+        writer = f"snnc {said}" if said not in (None, __version__) else "another state of snnc"
+        error = MismatchError(
+            "SNN521",
+            f"defines {len(report.findings)} operator(s) in another way than this snnc, {__version__}",
+            where=Where(file=model),
+            problems=[Problem(row.note, Where(node=row.op)) for row in report.findings],
+            hint=f"the file was written by {writer}, or changed afterwards: convert the source again"
+            + (", and write the bundle again" if about is not None else ""),
+        )
+        output.complain(error)
+        return error.exit_code
     error = MismatchError(
         "SNN520",
         f"{len(report.findings)} node(s) multiply between encoder and readout, or may",

@@ -17,7 +17,7 @@ from snnc.ir import AI_SNNC, Model, Node, Value, constant
 from snnc.ir.hosting import BEHIND_THE_READOUT, declared, is_barrier
 from snnc.ops import LAYOUT, OPS, function_for
 
-__all__ = ["ARITHMETIC", "OPERATIONS", "STANDARD_OPERATORS", "AuditReport", "AuditRow", "audit"]
+__all__ = ["ARITHMETIC", "OPERATIONS", "OTHER_BODY", "STANDARD_OPERATORS", "AuditReport", "AuditRow", "audit"]
 
 Kind = Literal["additions", "shifts", "shift-adds", "comparisons", "roots", "layout", "host", "finding"]
 
@@ -98,6 +98,9 @@ _STANDARD: Mapping[str, tuple[Operation, ...]] = {
     **dict.fromkeys(("Neg", "Not", "Or", "ReduceMax", "ReduceMin", "ReduceSum", "Relu", "Round"), ()),
     **dict.fromkeys(("Sign", "Sub", "Sum", "TopK", "Where", "Xor"), ()),
 }
+OTHER_BODY = "its body is not the definition"
+"""What is noted of an operator whose function body in the file is not that of this snnc."""
+
 #: Operators of the standard domain whose arithmetic is known.
 STANDARD_OPERATORS = tuple(sorted(_STANDARD))
 _SYNAPSES = frozenset({"SpikeConv", "SpikeMatMul", "SpikeMatMulHeld", "SpikeMulHeld"})
@@ -328,7 +331,7 @@ def _foreign_bodies(model: Model) -> list[AuditRow]:
             continue
         ours = function_for(OPS[name], opset)
         if _shape_of(function) != _shape_of(ours):
-            found.append(AuditRow(name, f"{domain}::{name}", "finding", "its body is not the definition"))
+            found.append(AuditRow(name, f"{domain}::{name}", "finding", OTHER_BODY))
     return found
 
 
