@@ -10,7 +10,7 @@ from snnc import __version__
 
 @pytest.mark.parametrize("version", ["0.0.9", None])
 def test_a_file_of_another_snnc_has_to_be_converted_again(home, snnc, version):
-    """Function bodies that are not those of this snnc multiply nothing, and --allow-host has no part in it."""
+    """Function bodies of another snnc multiply nothing, and --allow-host has no part in it."""
     model = onnx.load("net.snn.onnx")
     body = next(function for function in model.functions if function.name == "ExpGIF")
     extra = body.node.add()
