@@ -1,28 +1,34 @@
 """Programs of ExpG-1: size, cycles, energy, speed of the simulator, and equality with numpy and onnxruntime.
 
     python benchmarks/expg1.py
+    python benchmarks/expg1.py --all --mnist FOLDER
+    python benchmarks/expg1.py --networks deit_tiny ge2mst_small_224 --cores 1 4
     python benchmarks/expg1.py NAME=MODEL.snn.onnx[,DATA.npz][@CORES] ...
 
-Without arguments the networks of `examples/models` that have samples there are converted and measured, on one
-core and on four. Each model is compiled, proved, simulated on one sample (random without data) in both orders
-of time-steps and one random interleaving of the queues, and every tensor is compared with the numpy runtime,
-the outputs with onnxruntime too. Writes `benchmarks/expg1.json` and a section of `benchmarks/RESULTS.md`;
-ends with status 1 if anything differs.
+Without arguments the networks of `examples/models` that have samples there are converted and measured, on
+one core and on four; with `--all` every row of the table: networks on MNIST need its t10k images, DeiT-Tiny
+needs timm (`pip install timm`), Ge2mS-T needs torch. Each model is compiled, proved, simulated on one sample
+(random without data) in both orders of time-steps and one random interleaving of the queues, and every tensor
+is compared with the numpy runtime, the outputs with onnxruntime too. Writes `benchmarks/expg1.json` and a
+section of `benchmarks/RESULTS.md`; ends with status 1 if anything differs.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent / "examples")]
 
 from report import processor, write_section  # noqa: E402
 
@@ -59,11 +65,92 @@ ORDERS: tuple[tuple[Order, int | None], ...] = (("parallel", None), ("serial", N
 #: Samples, a file of them, or nothing for random ones.
 Data = dict[str, Any] | str | None
 MODELS = HERE.parent / "examples" / "models"
-#: Shipped networks with samples, by the names of their rows: on one core, on four.
-SHIPPED = {
-    "fashion_cnn_t4g2": ("residual CNN, T4 G2", "residual CNN, 4 cores"),
-    "fashion_transformer_t4g2": ("transformer, T4 G2", "transformer, 4 cores"),
-    "fashion_ge2mst_t4g2": ("Ge2mS-T, 32 x 32, T4 G2", "Ge2mS-T, 32 x 32, 4 cores"),
+_MNIST = "t10k-images-idx3-ubyte.gz"
+
+
+def _shipped(file: str, border: int = 0) -> Callable[[argparse.Namespace], tuple[Model, Data]]:
+    def make(options: argparse.Namespace) -> tuple[Model, Data]:
+        images = np.load(MODELS / "fashion_sample.npz")["x"]
+        frame = ((0, 0), (0, 0), (border, border), (border, border))
+        return convert(MODELS / file, ConvertOptions()).model, {"x": np.pad(images, frame)}
+
+    return make
+
+
+def _mnist(options: argparse.Namespace) -> np.ndarray:
+    """MNIST's test images, 0 to 1."""
+    if options.mnist is None:
+        raise SystemExit(f"name the folder that holds {_MNIST}: --mnist FOLDER")
+    from data import read_idx
+
+    return (read_idx(options.mnist / _MNIST)[:, None] / 255).astype(np.float32)
+
+
+def _vit(options: argparse.Namespace) -> tuple[Model, Data]:
+    """Calibrated on the last 256 images; the first is the sample."""
+    images = ((_mnist(options) - 0.1307) / 0.3081).astype(np.float32)
+    np.savez(options.folder / "mnist.npz", x=images[-256:])
+    chosen = ConvertOptions(timesteps=8, groups=4, calibrate=str(options.folder / "mnist.npz"))
+    return convert(MODELS / "vit_mnist_d64x6.onnx", chosen).model, {"x": images[:1]}
+
+
+def _bsvit(options: argparse.Namespace) -> tuple[Model, Data]:
+    return convert(MODELS / "mnist_bsvit.onnx", ConvertOptions()).model, {"x": _mnist(options)[:1]}
+
+
+def _ge2mst(options: argparse.Namespace) -> tuple[Model, Data]:
+    from ge2mst import full_size
+
+    path = options.folder / "small_random.onnx"
+    if not path.exists():
+        full_size("small", options.folder)
+    return convert(path, ConvertOptions()).model, str(path.with_suffix(".npz"))
+
+
+def _deit(options: argparse.Namespace) -> tuple[Model, Data]:
+    """Calibrated on 32 images of noise."""
+    from scale import _EXPORT, run
+
+    path, noise = options.folder / "deit_tiny.onnx", options.folder / "noise.npz"
+    if not path.exists():
+        run(_EXPORT, "deit_tiny_patch16_224", path, "torchscript")
+    images = np.random.default_rng(0).standard_normal((32, 3, 224, 224)).astype(np.float32)
+    np.savez(noise, x=images)
+    return convert(path, ConvertOptions(calibrate=str(noise))).model, None
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of the table.
+
+    Attributes:
+        title: What its row on one core is called.
+        short: What its row on several cores begins with.
+        make: Converts it and gives a sample, or None for a random one.
+        shipped: Whether it comes with its sample.
+    """
+
+    title: str
+    short: str
+    make: Callable[[argparse.Namespace], tuple[Model, Data]]
+    shipped: bool = False
+
+
+NETWORKS: Mapping[str, Network] = {
+    "cnn": Network("residual CNN, T4 G2", "residual CNN", _shipped("fashion_cnn_t4g2.onnx"), True),
+    "transformer": Network(
+        "transformer, T4 G2", "transformer", _shipped("fashion_transformer_t4g2.onnx"), True
+    ),
+    "vit_mnist": Network("ViT, MNIST, T8 G4", "ViT, MNIST", _vit),
+    "ge2mst_small_224": Network(
+        "Ge2mS-T small, 224 x 224, random weights", "Ge2mS-T small, 224 x 224", _ge2mst
+    ),
+    # Two rows of zeros on each side: it takes 32 x 32.
+    "ge2mst_32": Network(
+        "Ge2mS-T, 32 x 32, T4 G2", "Ge2mS-T, 32 x 32", _shipped("fashion_ge2mst_t4g2.onnx", 2), True
+    ),
+    "bsvit": Network("BSViT, 28 x 28", "BSViT, 28 x 28", _bsvit),
+    "deit_tiny": Network("DeiT-Tiny, random weights, T8 G4", "DeiT-Tiny", _deit),
 }
 
 
@@ -97,7 +184,15 @@ def measure(model: Model, data: Data, cores: int) -> dict[str, Any]:
         "tensors": len(names),
         "elements": sum(found[name].size for name in names),
         "unequal": unequal,
+        "commit": _commit(),
     }
+
+
+def _commit() -> str:
+    """Return the commit that was measured."""
+    asked = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "unknown"
 
 
 def lines(results: dict[str, dict[str, Any]]) -> list[str]:
@@ -160,39 +255,57 @@ def lines(results: dict[str, dict[str, Any]]) -> list[str]:
         f"Published chips, pJ per SOP (SENECA paper, PMC10326429, table 3): {chips}.",
         "",
         f"- machine: {processor()}; seconds are processor time",
-        "- command: `python benchmarks/expg1.py` for residual CNN, transformer and Ge2mS-T of 32 x 32,",
-        "  which are shipped; `python benchmarks/expg1.py NAME=MODEL.snn.onnx[,DATA.npz][@CORES] ...` for",
-        "  others: from `snnc convert examples/models/vit_mnist_d64x6.onnx --timesteps 8 --groups 4",
-        "  --calibrate MNIST` (ViT), `benchmarks/scale.py` (DeiT-Tiny), `benchmarks/ge2mst.py --full-size`",
-        "  (Ge2mS-T of 224 x 224), `snnc convert examples/models/mnist_bsvit.onnx` (BSViT)",
+        f"- commit: {', '.join(dict.fromkeys(item.get('commit', '-') for item in results.values()))}",
+        f"- command: `python benchmarks/expg1.py --all --mnist FOLDER`, FOLDER with {_MNIST};",
+        "  needs torch and timm. Without arguments: the networks shipped with samples, which need neither.",
+        "  `NAME=MODEL.snn.onnx[,DATA.npz][@CORES]` measures any other",
     ]
 
 
-def wanted(arguments: list[str]) -> Iterator[tuple[str, Model, Data, int]]:
+def wanted(options: argparse.Namespace) -> Iterator[tuple[str, Model, Data, int]]:
     """Iterate over name, model, data and cores of what is to be measured."""
-    for argument in arguments:
+    for argument in options.models:
         name, _, rest = argument.partition("=")
         rest, _, cores = rest.partition("@")
         path, _, data = rest.partition(",")
         yield name, load_spiking(path), data or None, int(cores or 1)
-    if not arguments:
-        images = np.load(MODELS / "fashion_sample.npz")["x"]
-        for file, names in SHIPPED.items():
-            model = convert(MODELS / f"{file}.onnx", ConvertOptions()).model
-            border = 2 if "ge2mst" in file else 0  # of zeros: it takes 32 x 32
-            samples = {"x": np.pad(images, ((0, 0), (0, 0), (border, border), (border, border)))}
-            for name, cores in zip(names, (1, 4), strict=True):
-                yield name, model, samples, cores
+    chosen = list(NETWORKS) if options.all else options.networks
+    if not chosen and not options.models:
+        chosen = [name for name, network in NETWORKS.items() if network.shipped]
+    for name in chosen:
+        network = NETWORKS[name]
+        model, data = network.make(options)
+        for cores in options.cores:
+            title = network.title if cores == 1 else f"{network.short}, {cores} cores"
+            yield title, model, data, cores
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", nargs="*", metavar="NAME=MODEL.snn.onnx[,DATA.npz][@CORES]")
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=[], metavar="NAME")
+    parser.add_argument("--all", action="store_true", help="every network of the table")
+    parser.add_argument("--mnist", type=Path, help=f"folder with {_MNIST}")
+    parser.add_argument("--cores", type=int, nargs="+", default=[1, 4])
+    parser.add_argument(
+        "--folder", type=Path, default=Path("out/expg1"), help="where exports go, and are kept"
+    )
+    return parser.parse_args()
 
 
 def main() -> int:
-    """Measure the models of the command line; earlier results of other names are kept."""
+    """Measure; earlier results of other names are kept."""
+    options = arguments()
+    options.folder.mkdir(parents=True, exist_ok=True)
     kept = HERE / "expg1.json"
     results: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.is_file() else {}
-    for name, model, data, cores in wanted(sys.argv[1:]):
+    for name, model, data, cores in wanted(options):
         results[name] = measure(model, data, cores)
         print(name, results[name]["unequal"], results[name]["seconds"], flush=True)
-    kept.write_text(json.dumps(results, indent=2) + "\n")
+        kept.write_text(json.dumps(results, indent=2) + "\n")
     write_section(HERE / "RESULTS.md", "Instructions of ExpG-1", lines(results))
     return int(any(item["unequal"] for item in results.values()))
 
