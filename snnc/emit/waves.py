@@ -1,4 +1,4 @@
-"""A trace as waves: which instruction each queue works on, and the synaptic operations so far."""
+"""A trace as waves: what each queue works on, tokens that wait between queues, synaptic operations so far."""
 
 from __future__ import annotations
 
@@ -27,11 +27,27 @@ def trace_vcd(counted: Profile) -> str:
         pcs = {q: writer.register_var(scopes[q], "pc", "integer", size=32, init=0) for q in queues}
         busy = {q: writer.register_var(scopes[q], "busy", "wire", size=1, init=0) for q in queues}
         sops = [writer.register_var(f"core{core}", "sops", "integer", size=64, init=0) for core in cores]
+        lines = sorted(
+            {(s.core, s.instruction.queue, other) for s in counted.steps for other in s.instruction.push}
+        )
+        tokens = {
+            line: writer.register_var(f"core{line[0]}", f"tokens_{line[1]}_{line[2]}", "integer", 8, init=0)
+            for line in lines
+        }
+        waiting = dict.fromkeys(lines, 0)
         done = [0 for _ in cores]
         firsts = first_of(counted.steps)
         for time, _, index, begins in sorted(events):
             step = counted.steps[index]
             queue = (step.core, step.instruction.queue)
+            moved = (
+                [((step.core, other, queue[1]), -1) for other in step.instruction.pop]
+                if begins
+                else [((*queue, other), 1) for other in step.instruction.push]
+            )
+            for line, change in moved:
+                waiting[line] += change
+                writer.change(tokens[line], time, waiting[line])
             if begins:
                 writer.change(pcs[queue], time, index - firsts[step.core])
             else:

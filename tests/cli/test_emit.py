@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
-from vcd.reader import TokenKind, tokenize
 
 from snnc.arrays import read_arrays
 from snnc.emit.golden import read_safetensors
@@ -309,42 +308,6 @@ def test_the_number_of_cores_may_stand_in_the_sizes(home, snnc):
     assert done.exit_code == 0 and len(json.loads(done.stdout)["cores"]) == 2
     Path("arch.json").write_text('{"cores": 257}')
     assert snnc("emit", "net.snn.onnx", "-o", "b", "--arch", "arch.json").exit_code == 3
-
-
-def test_traces(bundle, snnc):
-    for suffix in ("csv", "vcd"):
-        done = snnc("sim", "bundle", "--trace", f"trace.{suffix}")
-        assert done.exit_code == 0, done.output
-        assert Path(f"trace.{suffix}").read_bytes() == (bundle / "golden" / f"trace.{suffix}").read_bytes()
-    wave = Path("trace.vcd").read_text()
-    assert wave.count("$var") == 9 and "$enddefinitions" in wave and "$date" not in wave
-    assert snnc("sim", "bundle", "--trace", "trace.txt").exit_code == 2
-
-
-def test_waves_are_read_by_a_reader_of_vcd(home, snnc):
-    """The last value of each counter of synaptic operations is what the trace adds up to, core by core."""
-    assert snnc("emit", "net.snn.onnx", "-o", "pair", "--cores", "2", "--data", "x.npz").exit_code == 0
-    scopes: list[str] = []
-    names: dict[str, str] = {}
-    last: dict[str, int] = {}
-    time = 0
-    with Path("pair/golden/trace.vcd").open("rb") as stream:
-        for token in tokenize(stream):
-            if token.kind is TokenKind.SCOPE:
-                scopes.append(token.scope.ident)
-            elif token.kind is TokenKind.UPSCOPE:
-                scopes.pop()
-            elif token.kind is TokenKind.VAR:
-                names[token.var.id_code] = ".".join([*scopes, token.var.reference])
-            elif token.kind is TokenKind.CHANGE_VECTOR:
-                last[names[token.vector_change.id_code]] = int(token.vector_change.value)
-            elif token.kind is TokenKind.CHANGE_TIME:
-                assert token.time_change >= time
-                time = token.time_change
-    trace = list(csv.DictReader(io.StringIO(Path("pair/golden/trace.csv").read_text())))
-    for core in ("0", "1"):
-        assert last[f"core{core}.sops"] == sum(int(row["sops"]) for row in trace if row["core"] == core)
-    assert time == max(int(row["end"]) for row in trace)
 
 
 @pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog is not installed")
