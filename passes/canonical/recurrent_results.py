@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from snnc.ir import Node, Shape, Value, attributes, consumers_of
+from snnc.ir import Node, Shape, Value, attributes, constant, consumers_of
 from snnc.passes.canonical.recurrent_cells import State
 from snnc.passes.editing import Editor, is_standard
 
@@ -86,16 +86,20 @@ class Results:
         samples = self._joined(parts, 1, dims)
         if self.layout:
             return self._reshaped(samples, [self.batch, self.steps, count, self.hidden])
-        first = self._joined(
-            [self._unsqueezed(value, 0, [self.batch, both]) for value in steps],
-            0,
-            [self.steps, self.batch, both],
+        parts = [self._unsqueezed(value, 0, [self.batch, both]) for value in steps]
+        stacked = self._joined(parts, 0, [self.steps, self.batch, both])
+        shape = Shape([self.steps, self.batch, both])
+        name = f"{self.node.name}.steps"
+        first = self.editor.add(
+            self.node, "Transpose", [samples], {"perm": BATCH_FIRST}, name=name, shape=shape
         )
-        self.batch_first[first] = samples
+        self.batch_first.update({stacked: samples, first: samples})
         for flat in self._flat(out, count):
             for reader in consumers_of(flat):
                 if is_standard(reader, "Transpose") and attributes(reader).get("perm") == BATCH_FIRST:
                     self.editor.replace(self.rule, reader.outputs[0], samples, removed=[reader])
+                elif _takes_steps(reader):
+                    reader.replace_input_with(0, stacked)
             if flat.uses() or flat.is_graph_output():
                 self.editor.replace(self.rule, flat, first)
         if not (out.uses() or out.is_graph_output()):
@@ -141,3 +145,11 @@ class Results:
         return self.editor.add(
             self.node, "Reshape", [value, held], name=f"{self.node.name}.apart", shape=Shape(dims)
         )
+
+
+def _takes_steps(node: Node) -> bool:
+    """Whether a node takes some steps out of a sequence with the steps in front."""
+    if is_standard(node, "Gather", "Split"):
+        return int(attributes(node).get("axis", 0)) == 0
+    axes = constant(node.inputs[3]) if is_standard(node, "Slice") and len(node.inputs) > 3 else None
+    return axes is not None and axes.reshape(-1).tolist() == [0]

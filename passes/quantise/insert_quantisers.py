@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -17,10 +17,12 @@ from snnc.ir import AI_SNNC, DataType, Model, Node, Value, initializer, make_nod
 from snnc.passes.layers import Chooser, book_of
 from snnc.passes.quantise.balance import balanced_steps
 from snnc.passes.quantise.channels import Channels, Rows, channels_of
+from snnc.passes.quantise.choices import Choice, Observer, Sampler, TensorSample
 from snnc.passes.quantise.grids import WeightFormat
 from snnc.passes.quantise.histogram import Distribution
+from snnc.passes.quantise.long_sums import common_steps, long_sums
 from snnc.passes.quantise.sites import SITE, Site, quantiser_sites
-from snnc.passes.quantise.steps import ObserverName, best_step, per_axis
+from snnc.passes.quantise.steps import ObserverName, StepChoice, best_step, per_axis
 from snnc.passes.recognise.uniform import quantise_attributes
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
 
@@ -30,48 +32,6 @@ _MOST_NAMES = 4
 _MEASURED = "snnc.measured"
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Choice:
-    """A quantiser that was chosen for a tensor.
-
-    Attributes:
-        book: Its code.
-        step: Its step, float32, of shape () or one that broadcasts to the tensor.
-        offset: Value of code 0 where that is not zero (a network input), of the shape of the step.
-        measured: What coding costs on the calibration data: ``sqnr_db``, None where nothing is lost, and
-            ``clipped``, the share of the values beyond the code; empty where nothing was measured.
-    """
-
-    book: CodeBook
-    step: Array
-    offset: Array | None = None
-    measured: Mapping[str, float | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, eq=False)
-class TensorSample:
-    """Some of the values that calibration saw of one tensor.
-
-    Attributes:
-        values: Sample of its values, float32, shape (n, channels) with the last axis of the tensor kept.
-        low: Smallest value seen.
-        high: Largest value seen.
-    """
-
-    values: Array
-    low: float
-    high: float
-
-
-#: Runs a model on the calibration data and samples tensors, by name.
-Sampler = Callable[[Model, Sequence[str]], Mapping[str, TensorSample]]
-#: Runs a model on the calibration data; for each tensor named, the axes along which channels are told apart.
-Observer = Callable[
-    [Model, Mapping[str, tuple[int, ...]], Mapping[str, tuple[tuple[int, int], ...]]],
-    Mapping[str, Distribution],
-]
 
 
 @dataclass(frozen=True)
@@ -131,10 +91,22 @@ class InsertQuantisers:
             seen = dict(self.observer(model, axes, {name: entry.places for name, entry in channels.items()}))
             chooser = Chooser(model, self.layers, [site.value for site in sites])
 
+            sums = long_sums(model, sites)
+            # What sums of many products are made of is chosen together, the rest one after the other.
+            kept: dict[str, tuple[Distribution, CodeBook, StepChoice]] = {}
+            together = frozenset().union(*(entry.factors for entry in sums))
+            found: dict[str, tuple[CodeBook, StepChoice, tuple[int, ...]]] = {}
+            for name, site in _named(sites):
+                here = seen.pop(name)
+                book, choice = self._best(name, here, channels[name].rows, chooser.code(site.value))
+                found[name] = book, choice, _steps_shape(choice, here, site)
+                if name in together:
+                    kept[name] = here, book, choice
+            for entry in sums:
+                for name, choice in common_steps(entry, kept).items():
+                    found[name] = found[name][0], choice, found[name][2]
             chosen = {
-                name: self._choose(
-                    name, site, seen.pop(name), channels[name].rows, chooser.code(site.value), result
-                )
+                name: self._noted(name, *found[name], chooser.code(site.value), result)
                 for name, site in _named(sites)
             }
         else:
@@ -151,15 +123,9 @@ class InsertQuantisers:
             self._insert(model, site, chosen[name], result)
         return result
 
-    def _choose(
-        self,
-        name: str,
-        site: Site,
-        seen: Distribution,
-        rows: tuple[Rows, ...],
-        asked: dict[str, Any],
-        result: PassResult,
-    ) -> Choice:
+    def _best(
+        self, name: str, seen: Distribution, rows: tuple[Rows, ...], asked: dict[str, Any]
+    ) -> tuple[CodeBook, StepChoice]:
         if not np.isfinite([seen.low, seen.high]).all():
             raise InputError(
                 "SNN346",
@@ -170,12 +136,19 @@ class InsertQuantisers:
         signed = seen.low < 0
         book = book_of(asked, self.timesteps, self.groups, self.partition, signed=signed, tensor=name)
         if seen.axes:
-            found = balanced_steps(seen, book, self.method, rows, WeightFormat(self.weights))
-            step = per_axis(found.step, seen, len(site.value.shape or ()))
-        else:
-            found = best_step(seen, book, self.method)
-            step = np.asarray(found.step)
-        kind = "one step per channel" if seen.axes else "one step"
+            return book, balanced_steps(seen, book, self.method, rows, WeightFormat(self.weights))
+        return book, best_step(seen, book, self.method)
+
+    def _noted(
+        self,
+        name: str,
+        book: CodeBook,
+        found: StepChoice,
+        shape: tuple[int, ...],
+        asked: dict[str, Any],
+        result: PassResult,
+    ) -> Choice:
+        kind = "one step per channel" if shape else "one step"
         if asked:
             kind = f"T={book.timesteps} G={book.groups}, {kind}"
         result.notes.append(
@@ -183,6 +156,7 @@ class InsertQuantisers:
             f"{found.clipped:.2%} of the values clipped"
         )
         decibel = round(found.decibel, 2) if np.isfinite(found.decibel) else None
+        step = np.asarray(found.step).reshape(shape)
         return Choice(book, step, measured={"sqnr_db": decibel, "clipped": round(found.clipped, 6)})
 
     def _insert(self, model: Model, site: Site, choice: Choice, result: PassResult) -> None:
@@ -224,6 +198,11 @@ def measured_at(node: Node) -> dict[str, float | None]:
     """Return what coding costs at an inserted quantiser on the calibration data; see `Choice`."""
     content = strict.loads(node.metadata_props.get(_MEASURED, "{}"))
     return {str(key): value for key, value in content.items()}
+
+
+def _steps_shape(choice: StepChoice, seen: Distribution, site: Site) -> tuple[int, ...]:
+    """Return the shape in which steps broadcast to the tensor."""
+    return per_axis(choice.step, seen, len(site.value.shape or ())).shape if seen.axes else ()
 
 
 def _named(sites: Sequence[Site]) -> list[tuple[str, Site]]:
