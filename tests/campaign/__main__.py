@@ -93,6 +93,7 @@ def summary(folder: Path) -> dict[str, Any]:
             counts[family][entry["kind"]] += 1
             counts[family]["samples"] += entry.get("samples", 0)
             counts[family]["edges"] += entry.get("edges", 0)
+            counts[family]["rounded"] += entry.get("rounded", 0)
             counts[family]["seconds"] += entry.get("seconds", 0)
             if entry["kind"] == "refused":
                 refusals[family][entry["text"]] += 1

@@ -78,7 +78,8 @@ class Dressed:
 
     def scale(self) -> np.float32:
         """Steps of training are any numbers; powers of two make ties that are no accident."""
-        return np.float32(self.one_of(0.031, 0.05, 0.11, 0.25, 0.125, 0.07, 0.5))
+        step, power = np.float32(self.random.uniform(0.03, 0.5)), self.one_of(0.125, 0.25, 0.5)
+        return np.float32(power if self.choose(0, 4) == 0 else step)
 
     def code(self, x: str, *, signed: bool | None = None, factor: float = 1.0) -> str:
         """Quantise an activation."""

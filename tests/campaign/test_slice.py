@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from snnc.errors import InternalError, UnsupportedError
 from tests.campaign.__main__ import PLAN, planned, run, summary
+from tests.campaign.bounds import Deviations, claims
 from tests.campaign.dialects import DIALECTS
 from tests.campaign.judge import FAMILIES, judge
 from tests.campaign.mutants import MUTANTS, relations
@@ -60,6 +62,58 @@ def test_a_wrong_threshold_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(rules, "everywhere", spoiled)
     assert judge("dialects", 0).kind == "wrong"
+
+
+def test_an_error_of_a_thousandth_of_a_step_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Canary: the output is off by next to nothing, a join is aligned worse than its note says."""
+    from tests.campaign import judge as rules
+
+    real = rules.everywhere
+
+    def spoiled(conversion: Any, feeds: Any, seed: int) -> Any:
+        outputs, codes = real(conversion, feeds, seed)
+        return {name: array * np.float32(1 + 2e-6) for name, array in outputs.items()}, codes
+
+    monkeypatch.setattr(rules, "everywhere", spoiled)
+    found = judge("dialects", 0)
+    assert found.kind == "wrong" and "float64" in found.text
+
+
+def test_notes_of_joins_are_read() -> None:
+    nodes = [
+        helper.make_node("Add", ["a", "b"], ["c"], "first"),
+        helper.make_node("Add", ["c", "w"], ["d"], "bias"),
+        helper.make_node("Add", ["d", "a"], ["e"], "second"),
+    ]
+    weight = numpy_helper.from_array(np.ones(1, np.float32), "w")
+    proto = helper.make_model(helper.make_graph(nodes, "g", [], [], [weight]))
+    notes = [
+        "first: b is scaled by 1 ± 2.0e-06",
+        "second: d is the sum of 3 shifted copies, scaled by 1 ± 1.0e-04, each rounded to multiples of 0.5 "
+        "at most",
+        "second: its second operand is rounded to multiples of 0.25 at most",
+        "5 quantisers recognised as they stand",
+    ]
+    found = [
+        (each.join, each.side, round(each.relative * 1e6, 2), round(each.absolute, 4))
+        for each in claims(proto, notes)
+    ]
+    assert found == [(0, 1, 2.12, 0.0), (1, 0, 106.0, 1.06), (1, 1, 0.0, 0.1325)]
+
+
+def test_deviations_hold_what_float32_does() -> None:
+    """A sum in float32 is off by less than the bound, and by more than a hundredth of it."""
+    random = np.random.default_rng(0)
+    weight = numpy_helper.from_array(random.standard_normal((40, 6)), "w")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    info = [helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["N", 40])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.DOUBLE, ["N", 6])]
+    proto = helper.make_model(helper.make_graph(nodes, "g", info, outputs, [weight]), ir_version=10)
+    x = random.standard_normal((50, 40))
+    found = Deviations(proto).run({"x": x})
+    short = x.astype(np.float32) @ numpy_helper.to_array(weight).astype(np.float32)
+    off = np.abs(short - found.values["y"]) / found.errors["y"]
+    assert 0.01 < off.max() < 1
 
 
 def test_a_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
