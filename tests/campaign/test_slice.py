@@ -89,8 +89,7 @@ def test_notes_of_joins_are_read() -> None:
     proto = helper.make_model(helper.make_graph(nodes, "g", [], [], [weight]))
     notes = [
         "first: b is scaled by 1 ± 2.0e-06",
-        "second: d is the sum of 3 shifted copies, scaled by 1 ± 1.0e-04, each rounded to multiples of 0.5 "
-        "at most",
+        "second: d is the sum of 3 shifted copies, scaled by 1 ± 1.0e-04, each rounded to multiples of 0.5",
         "second: its second operand is rounded to multiples of 0.25 at most",
         "5 quantisers recognised as they stand",
     ]
