@@ -16,6 +16,9 @@ from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["WriteOutSquares"]
 
+#: From this opset on ReduceMax reads its axes.
+_AXES_ARE_INPUTS = 18
+
 
 @dataclass(frozen=True)
 class WriteOutSquares:
@@ -26,7 +29,7 @@ class WriteOutSquares:
 
     Matches:
         LpPool and GlobalLpPool with p = 2, ReduceL2, ReduceSumSquare, ReduceLogSum, ReduceLogSumExp,
-        LpNormalization, LRN.
+        LpNormalization, LRN, LogSoftmax.
     Leaves alone:
         "its sizes are not static"; "its p is not 1 or 2"; "it reduces the batch"; "its axes are not
         constant".
@@ -87,12 +90,17 @@ def _reduction(editor: Editor, node: Node, chain: Chain) -> str | None:
     if 0 in axes:
         return "it reduces the batch"
     op = node.op_type
-    if op in ("ReduceL2", "ReduceSumSquare"):
-        _square(chain)
-    elif op == "ReduceLogSumExp":
-        chain.append("Exp")
     keep = int(attrs.get("keepdims", 1))
     out = list(node.outputs[0].shape or ())
+    if op == "ReduceLogSumExp":
+        largest, _ = _log_of_sum(editor, chain, axes)
+        chain.append("Add", [largest])
+        if not keep:
+            chain.reshape([size for size in out[1:] if isinstance(size, int)])
+        chain.finish(op)
+        return None
+    if op in ("ReduceL2", "ReduceSumSquare"):
+        _square(chain)
     chain.append("ReduceSum", [np.array(axes, dtype=np.int64)], out, keepdims=keep)
     if op != "ReduceSumSquare":
         chain.append("Sqrt" if op == "ReduceL2" else "Log")
@@ -115,6 +123,34 @@ def _normalisation(editor: Editor, node: Node, chain: Chain) -> str | None:
     if order == 2:
         chain.append("Sqrt")
     _times(chain.append("Reciprocal"), source, dims).finish("division by a norm")
+    return None
+
+
+def _log_of_sum(editor: Editor, chain: Chain, axes: list[int]) -> tuple[Value, Value]:
+    """Append ``log(sum(exp(x - max x)))`` along some axes, which are kept; return max x and x - max x.
+
+    Without the largest, a code of the exponentials has one step for rows whose sums are far apart.
+    """
+    source, dims = chain.value, list(chain.dims)
+    reduced = [1 if axis in axes else size for axis, size in enumerate(dims)]
+    held = np.array(axes, dtype=np.int64)
+    old = editor.graph.opset_imports.get("", 17) < _AXES_ARE_INPUTS
+    largest = chain.append(
+        "ReduceMax", [] if old else [held], reduced, **({"axes": axes} if old else {})
+    ).value
+    chain.value, chain.dims = source, dims
+    below = chain.append("Sub", [largest]).value
+    chain.append("Exp").append("ReduceSum", [held], reduced, keepdims=1).append("Log")
+    return largest, below
+
+
+def _log_softmax(editor: Editor, node: Node, chain: Chain) -> str | None:
+    axis = int(attributes(node).get("axis", -1)) % len(chain.dims)
+    if axis == 0:
+        return "it normalises the batch"
+    dims = list(chain.dims)
+    _, below = _log_of_sum(editor, chain, [axis])
+    chain.append("Neg").append("Add", [below], dims).finish("logarithm of a softmax")
     return None
 
 
@@ -144,4 +180,5 @@ _RULES: dict[str, Callable[[Editor, Node, Chain], str | None]] = {
     **dict.fromkeys(("ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp"), _reduction),
     "LpNormalization": _normalisation,
     "LRN": _local_response,
+    "LogSoftmax": _log_softmax,
 }

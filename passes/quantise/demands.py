@@ -20,12 +20,19 @@ from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.analysis.layout import LAYOUT_OPS
 
-__all__ = ["Carried", "Demand", "Walk"]
+__all__ = ["TABULATED", "Carried", "Demand", "Walk"]
 
 #: Adds a reader, by node and position, to the site of a value; with no node: the value is an output. The last
 #: argument says that nothing but a code will do: a sum of spikes may do where its steps happen to allow it.
 Demand = Callable[[Value, Node | None, int, bool], None]
 
+#: Functions of one value that no neuron holds as they are; of a code, a table holds them.
+TABULATED = frozenset(
+    {
+        "Sqrt", "Log", "Reciprocal", "Pow", "Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh",
+        "Asinh", "Acosh", "Atanh",
+    }
+)  # fmt: skip
 _NEVER_FALL = frozenset({"Relu", "Clip", "Sigmoid", "Tanh", "Softplus", "Softsign", "Erf", "Exp"})
 _SUMS = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"})
 _NORMS = frozenset({"LayerNormalization", "RMSNormalization", "RMSNorm"})
@@ -436,7 +443,7 @@ _RULES: dict[str, Callable[[Walk, Node], _Seen]] = {
     "ReduceMax": Walk._largest,
     **dict.fromkeys(sorted(_SUMS), Walk._pool),
     **dict.fromkeys(sorted(_NORMS), Walk._normalised),
-    **dict.fromkeys(("Sqrt", "Log", "Sin", "Cos", "Reciprocal", "Pow"), Walk._tabulated),
+    **dict.fromkeys(sorted(TABULATED), Walk._tabulated),
     "Concat": Walk._concat,
     "Pad": Walk._padded,
 }

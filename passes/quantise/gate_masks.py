@@ -21,7 +21,6 @@ _MOVES = frozenset({"Cast", "Expand", "Identity", "Reshape", "Squeeze", "Unsquee
 #: A count of places is 1 or more, or what it divides is zero; so much may be added to it, or be its least.
 _LEAST = 1.0
 _ADDED = 1e-5
-_TRUTH = frozenset({0.0, 1.0})
 _ONE_SPIKE = CodeBook(1, 1)
 
 
@@ -38,7 +37,8 @@ class GateMasks:
         perhaps with a lower bound of at most 1 or a summand of at most 1e-5: by the sum of its spikes.
     Leaves alone:
         Masks that are no smaller than the value; values that are the host's themselves; numbers that are not
-        zeros and ones alone: "a factor that is computed from the input, and no mask".
+        zeros and ones alone, or that come from an input of floats and may be any: "a factor that is computed
+        from the input, and no mask".
     Keeps:
         Names and shapes.
     """
@@ -77,7 +77,7 @@ def _product(editor: Editor, masks: Masks, hosted: set[int], node: Node) -> None
         mask, value = node.inputs[place], node.inputs[1 - place]
         if mask is None or not masks.is_hosted(mask) or not _is_ours(value, hosted):
             continue
-        if masks.numbers(mask) is None or not (masks.numbers(mask) or _TRUTH) <= _TRUTH:
+        if not masks.is_truth(mask):
             editor.fail("a factor that is computed from the input, and no mask", node)
             return
         _gate(editor, masks, node, value, _truth(editor, node, mask))
@@ -141,7 +141,7 @@ def _quotient(editor: Editor, masks: Masks, node: Node) -> None:
     axes = constant(step.inputs[1]) if len(step.inputs) > 1 else None
     if mask is None or axes is None or not masks.is_hosted(mask):
         return
-    if not (masks.numbers(mask) or frozenset({2.0})) <= _TRUTH:
+    if not masks.is_truth(mask):
         editor.fail("it divides by a sum of numbers that are computed from the input, and no mask", node)
         return
     stem = f"{node.name}.count"

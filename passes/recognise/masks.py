@@ -95,6 +95,8 @@ class Masks:
         return None
 
     def _sum(self, node: Node) -> Value | str | None:
+        if self.is_hosted(node.outputs[0]):
+            return None  # the scores themselves are computed from the input: neither summand masks the other
         for place in (1, 0) if node.op_type == "Add" else (1,):
             mask, scores = node.inputs[place], node.inputs[1 - place]
             if mask is None or scores is None:
@@ -110,6 +112,8 @@ class Masks:
                 if numbers is None and not self._reaches_closed(mask):
                     return scores  # a bias, of which a quantiser makes spikes
                 if numbers is None or any(n != 0 and not sign * n <= CLOSED for n in numbers):
+                    if numbers is not None and self._from_floats(mask):
+                        return scores  # a bias as well: an input of floats holds any numbers
                     seen = "unknown" if numbers is None else ", ".join(f"{n:g}" for n in sorted(numbers))
                     return f"a summand that is computed from the input, and no mask: its values are {seen}"
                 if not self._drop(node, scores, "mask of run-time values"):
@@ -308,6 +312,29 @@ class Masks:
             both_open, name = [gate, other_gate], f"{softmax.name}.gate"
             gate = self._editor.add(softmax, "And", both_open, name=name, dtype=DataType.BOOL)
         return gate
+
+    def is_truth(self, value: Value) -> bool:
+        """Return whether a value of the host is zeros and ones, as a factor or a count of places must be.
+
+        What comes from an input of floats may be any number: only what closes a place by far is a mask then.
+        """
+        numbers = self.numbers(value)
+        return numbers is not None and numbers <= {0.0, 1.0} and not self._from_floats(value)
+
+    def _from_floats(self, value: Value) -> bool:
+        waiting, seen = [value], {id(value)}
+        while waiting:
+            one = waiting.pop()
+            if one.is_graph_input() and (one.dtype is None or one.dtype.is_floating_point()):
+                return True
+            producer = one.producer()
+            if producer is None or producer.op_type in _TRUTH:
+                continue
+            for read in producer.inputs:
+                if read is not None and id(read) not in seen:
+                    seen.add(id(read))
+                    waiting.append(read)
+        return False
 
     def numbers(self, value: Value | None) -> Numbers | None:
         """Return every number that a value computed from 0/1 masks can hold; None if it may be others."""

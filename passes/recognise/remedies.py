@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from snnc.ir import Node, constant
 from snnc.passes.analysis.activations import ACTIVATION_OPS
+from snnc.passes.quantise.demands import TABULATED
 from snnc.passes.recognise.qonnx import QONNX_DOMAINS, QONNX_REFUSED
 
 __all__ = ["REFUSED", "activation_remedy", "refusal"]
@@ -80,7 +81,7 @@ _BATCH_NORM = "train with batch normalisation in its place, which folds into the
 #: Activation functions and normalisations by op type, with what to do.
 _ACTIVATIONS: dict[str, str] = {
     **dict.fromkeys(sorted(ACTIVATION_OPS), _QUANTISED),
-    **dict.fromkeys(("Log", "Sqrt", "Pow", "Sin", "Cos", "Shrink"), _REPLACE),
+    **dict.fromkeys((*sorted(TABULATED), "Shrink"), _REPLACE),
     **dict.fromkeys(
         ("Softmax", "LogSoftmax", "Hardmax"),
         "if it only turns logits into probabilities, leave it out of the model; in attention, train with "

@@ -14,16 +14,13 @@ from snnc.ir.evaluate import evaluate
 from snnc.ops import OPS
 from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.editing import Array, Editor, is_standard
+from snnc.passes.quantise.demands import TABULATED
 from snnc.passes.quantise.sites import SITE
 from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["TabulateProducts"]
 
-_ELEMENTWISE = frozenset(
-    {"Add", "Sub", "Mul", "Div", "Neg", "Pow", "Sqrt", "Reciprocal", "Log", "Min", "Max", "Sin", "Cos"}
-)
-#: Functions that no neuron holds, unless what they read is one code.
-_ALONE = frozenset({"Pow", "Sqrt", "Log", "Sin", "Cos", "Reciprocal"})
+_ELEMENTWISE = TABULATED | {"Add", "Sub", "Mul", "Div", "Neg", "Min", "Max"}
 _MOST_LEVELS = 4096
 _MOST_NODES = 24
 
@@ -59,9 +56,9 @@ class TabulateProducts:
     on the edge between two levels, of which ``0.1 · 5`` is one, fall as they do in the source.
 
     Matches:
-        Activation functions between two quantisers; Mul and Div of two variables, and Pow, Sqrt, Log, Sin,
-        Cos. Their operands all come from one quantiser with one step, by elementwise operators and
-        quantisers.
+        Activation functions between two quantisers; Mul and Div of two variables, and Pow, Sqrt, Log,
+        Reciprocal, trigonometric and hyperbolic functions and their inverses. Their operands all come from
+        one quantiser with one step, by elementwise operators and quantisers.
     Leaves alone:
         "its operands come from more than one code"; "the step of its code differs between channels"; "its
         code has more than 4096 levels"; "a value of it is not finite".
@@ -85,7 +82,7 @@ class TabulateProducts:
                 _between(editor, node, order)
                 continue
             product = is_standard(node, "Mul", "Div") and len(_variables(node)) == 2
-            if node.graph is None or not (product or is_standard(node, *_ALONE)):
+            if node.graph is None or not (product or is_standard(node, *TABULATED)):
                 continue
             found = _code(node, order)
             reason = found if isinstance(found, str) else _tabulate(editor, node, *found)

@@ -214,16 +214,22 @@ class Deviations:
         """Run one node on other arrays; those not given are as they are."""
         held = [self.values[name] for name in node.input]
         held[: len(arrays)] = arrays
-        kinds = [helper.np_dtype_to_tensor_dtype(array.dtype) for array in held]
-        graph = helper.make_graph(
-            [node],
-            "one",
-            [helper.make_tensor_value_info(n, k, None) for n, k in zip(node.input, kinds, strict=True)],
-            [onnx.ValueInfoProto(name=node.output[0])],
-        )
-        model = helper.make_model(graph, opset_imports=self.proto.opset_import, ir_version=10)
-        (result,) = ReferenceEvaluator(model).run(None, dict(zip(node.input, held, strict=True)))
-        return np.asarray(result)
+        return run_node(node, held, self.proto)[0]
+
+
+def run_node(node: onnx.NodeProto, arrays: Sequence[Array], proto: onnx.ModelProto) -> list[Array]:
+    """Evaluate one node of a model with ONNX's own reference."""
+    kinds = [helper.np_dtype_to_tensor_dtype(array.dtype) for array in arrays]
+    inputs = {name: (kind, array) for name, kind, array in zip(node.input, kinds, arrays, strict=True)}
+    graph = helper.make_graph(
+        [node],
+        "one",
+        [helper.make_tensor_value_info(name, kind, None) for name, (kind, _) in inputs.items()],
+        [onnx.ValueInfoProto(name=name) for name in node.output],
+    )
+    model = helper.make_model(graph, opset_imports=proto.opset_import, ir_version=10)
+    feeds = {name: array for name, (_, array) in inputs.items()}
+    return [np.asarray(each) for each in ReferenceEvaluator(model).run(None, feeds)]
 
 
 def _on_lattice(array: Array, unit: float) -> bool:

@@ -20,7 +20,7 @@ from snnc.cost.audit import audit
 from snnc.errors import InputError, SnncError, UnsupportedError
 from tests import agreement
 from tests.agreement import NearTie, compare_with_float64
-from tests.campaign.bounds import Claim, Deviations, claims, on_edges
+from tests.campaign.bounds import Claim, Deviations, claims, on_edges, run_node
 from tests.campaign.coded import images, sequences
 from tests.campaign.dialects import DIALECTS, UNSIGNED, Dressed
 from tests.campaign.floats import Builder
@@ -217,13 +217,39 @@ def dialect_network(seed: int) -> dict[str, Any]:
     return counts if dialect == "qonnx" else {**counts, "rounded": int(limits[1][1].sum())}
 
 
+def noisy(proto: onnx.ModelProto, feeds: dict[str, Array], few: int) -> float:
+    """Return how near the source stays to itself in dB, if each operator's result is rounded to 8 bits.
+
+    Networks drawn at random may amplify any rounding: a hyperbolic sine of a cube in front of a softmax.
+
+    Args:
+        proto: The source.
+        feeds: Samples that tell the ranges.
+        few: Of so many samples the outputs are compared.
+    """
+    random = np.random.default_rng(0)
+    ways = []
+    for scale in (0.0, 1.0):
+        values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+        values.update(feeds)
+        for node in proto.graph.node:
+            (value,) = run_node(node, [values[name] for name in node.input], proto)
+            if value.dtype == np.float32:
+                reach = float(np.abs(value).max(initial=0.0))
+                value = value + scale * random.uniform(-1, 1, value.shape).astype(np.float32) * reach / 255
+            values[node.output[0]] = value
+        ways.append(values[proto.graph.output[0].name][:few])
+    return decibel(*ways)
+
+
 def soup_network(seed: int) -> dict[str, Any]:
     """Operators of ONNX at random: right where it converts."""
     soup = Soup(choices(seed))
     feeds = soup.samples(24, 1)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.onnx"
-        onnx.save(soup.build(), path)
+        proto = soup.build()
+        onnx.save(proto, path)
         wanted = source_outputs(path, feeds)[0]
         if not np.isfinite(wanted).all() or np.abs(wanted).max() > 1e6:
             return {"text": "not finite"}
@@ -232,7 +258,9 @@ def soup_network(seed: int) -> dict[str, Any]:
         outputs, _ = everywhere(conversion, seen, seed)
     (found,) = outputs.values()
     near = decibel(wanted[:4], found)
-    assert near >= DECIBEL, f"{near:.1f} dB: {soup.log}"
+    if near < DECIBEL:
+        reachable = noisy(proto, feeds, 4)
+        assert near >= min(DECIBEL, reachable - 6), f"{near:.1f} dB, {reachable:.1f} by rounding: {soup.log}"
     return {"decibel": round(min(near, 200.0), 1), "samples": 4}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from snnc.compile import ConvertOptions, convert
 from snnc.cost.audit import audit
@@ -186,6 +186,13 @@ OPERATORS: dict[str, Build] = {
     "local response": lambda net, x: net.op("LRN", [x], size=3, alpha=0.5),
     "norm of the channels": lambda net, x: net.op("LpNormalization", [x], axis=1),
     "logarithm of sums": lambda net, x: net.op("ReduceLogSumExp", [x], axes=[2, 3]),
+    "logarithm of sums, flat": lambda net, x: net.op(
+        "Reshape", [net.op("ReduceLogSumExp", [x], axes=[1], keepdims=0), ints(net, 0, 4, 3, 3)]
+    ),
+    "logarithm of a softmax": lambda net, x: net.op("LogSoftmax", [x], axis=1),
+    "inverse tangent": lambda net, x: net.op("Atan", [x]),
+    "hyperbolic cosine": lambda net, x: net.op("Cosh", [x]),
+    "inverse hyperbolic sine": lambda net, x: net.op("Asinh", [x]),
     "instance normalisation": lambda net, x: net.op(
         "InstanceNormalization", [x, net.const([1, -2, 0.5, 1]), net.const([0, 0.1, 0.2, -0.1])]
     ),
@@ -267,6 +274,33 @@ def test_older_forms(net: Any, tmp_path: Path, opset: int) -> None:
         x = made.op("Pad", [x], pads=[0, 0, 1, 1, 0, 0, 1, 1], mode="reflect")
     x = made.op("Squeeze", [made.op("Unsqueeze", [x], axes=[4])], axes=[4])
     near_source(saved(made, tmp_path, made.conv(x, (3, 4, 1, 1))), made.feeds(batch=8))
+
+
+@pytest.mark.parametrize("kind", ["float", "int64"])
+def test_a_factor_of_the_input_is_no_mask(net: Any, tmp_path: Path, kind: str) -> None:
+    """Zeros and ones come as integers; an input of floats holds any numbers, and multiplies."""
+    made = net(seed=3)
+    x = made.input(["N", 4, 8])
+    other = x
+    if kind == "int64":
+        made.inputs.append(helper.make_tensor_value_info("open", TensorProto.INT64, ["N", 4, 8]))
+        other = made.op("Cast", ["open"], to=TensorProto.FLOAT)
+    y = made.op("Mul", [made.op("Tanh", [made.matmul(x, (8, 8))]), other])
+    feeds = made.feeds(batch=24)
+    if kind == "int64":
+        feeds["open"] = (feeds["open"] > 0).astype(np.int64)
+    path = saved(made, tmp_path, made.matmul(y, (8, 3)), ["N", 4, 3])
+    near_source(path, feeds)
+    ops = [node.op_type for node in convert(path, ConvertOptions(8, 8), calibration=feeds).model.graph]
+    assert ("SpikeGate" in ops) == (kind == "int64")
+
+
+def test_a_softmax_of_what_the_input_gives(net: Any, tmp_path: Path) -> None:
+    """Neither summand of scores that nothing but the input makes is a mask of the other."""
+    made = net(seed=3)
+    x = made.input(["N", 4, 8])
+    y = made.op("Softmax", [made.op("Add", [made.op("ReduceMean", [x], axes=[2]), x])], axis=2)
+    near_source(saved(made, tmp_path, made.matmul(y, (8, 3)), ["N", 4, 3]), made.feeds(batch=24))
 
 
 def test_sizes_of_another_tensor(net: Any, tmp_path: Path) -> None:
