@@ -1,11 +1,12 @@
 """The Ge2mS-T networks of examples/04_ge2mst, converted: accuracy, exactness, and operations by module.
 
-    python benchmarks/ge2mst.py --runs runs --data-set fashion --images 10000 --verified 64
+    python benchmarks/ge2mst.py --runs runs --data-set fashion
     python benchmarks/ge2mst.py --full-size --light-steps 40 --data cifar10.npz
 
 ``--runs`` is the folder that examples/04_ge2mst/train.py wrote. Every code and every logit of ``--images``
-test images is compared between numpy and onnxruntime with all of its optimisations, and of the first
-``--verified`` between the quantised network and all six runtimes. ``--full-size`` counts the three networks
+test images is compared between the quantised network and numpy, packed and time-stepped, stock onnxruntime
+with all of its optimisations, the native operators, and the simulator of ExpG-1; of the first ``--verified``
+at onnxruntime's other levels, too. ``--full-size`` counts the three networks
 at 224 x 224, with random weights and, with ``--light-steps``, trained for so many steps on CIFAR-10 enlarged
 to 64 x 64 and then to 224 x 224. ``--network NAME=FILE.onnx`` adds networks of which operations alone are
 counted, on ``--samples``. Writes RESULTS.md, ge2mst.json and, for each network, a plot of the operations by
@@ -19,6 +20,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +35,24 @@ from report import processor, write_section  # noqa: E402
 
 from snnc.compile import convert  # noqa: E402
 from snnc.cost import measure  # noqa: E402
-from snnc.debug.verify import VerifyReport, coded_tensors, verify  # noqa: E402
-from snnc.ir import model_digest  # noqa: E402
-from snnc.runtimes import NumpyPacked, OnnxRuntime  # noqa: E402
+from snnc.debug.verify import VerifyReport, default_runtimes, verify  # noqa: E402
+from snnc.emit.compiled import compile_program  # noqa: E402
+from snnc.ir import Model, model_digest  # noqa: E402
+from snnc.isa.arch import Arch  # noqa: E402
+from snnc.runtimes import NumpyPacked, OnnxRuntime, Runtime  # noqa: E402
 
 _NOTE = """\
 Trained for the processor time stated (of the steps, one thread), a small part of what such networks need:
 the accuracies show that training works and that conversion loses nothing, not how good the architecture is.
-In torch all 10,000 test images. Unequal codes and logits: numpy against onnxruntime with all optimisations on
-the images that *spiking* states, and the quantised network against six runtimes on some of them. How many,
-and of how many the operations are, ge2mst.json states: 16 and 256. Spikformer: SpikingJelly's LIF neurons,
+In torch all 10,000 test images. Unequal codes and logits: the quantised network against numpy, packed and
+time-stepped, stock onnxruntime with all optimisations, the native operators, and the simulator of ExpG-1 on
+the images that *spiking* states, and at onnxruntime's other three levels on the first 16.
+Operations are of 256 images. Spikformer: SpikingJelly's LIF neurons,
 backpropagation through time. At 224 x 224, two images: random weights and images, or trained for some steps
 of 16 images of CIFAR-10 enlarged to 64 x 64, then shown enlarged to 224 x 224."""
 _COMMANDS = (
-    "`python examples/04_ge2mst/train.py`, `python benchmarks/ge2mst.py --runs RUNS "
-    "--verified 16 --counted 256`, `python benchmarks/ge2mst.py --full-size --light-steps 24`"
+    "`python examples/04_ge2mst/train.py`, `python benchmarks/ge2mst.py --runs RUNS`, "
+    "`python benchmarks/ge2mst.py --full-size --light-steps 24`"
 )
 _CHUNK = 500
 FAST = {"numpy": NumpyPacked, "onnxruntime (all)": lambda model: OnnxRuntime(model, "all")}
@@ -74,64 +79,85 @@ def counted(model: Any, feeds: dict[str, Any], name: str) -> dict[str, Any]:
     return {"images": report["images"], "per_image": figures, "modules": table}
 
 
-def _unequal(report: VerifyReport) -> dict[str, Any]:
-    elements = sum(tensor.elements for tensor in report.agreements[0].tensors.values())
+def everywhere() -> dict[str, Callable[[Model], Runtime]]:
+    """Return what whole test sets are compared in: all but three of onnxruntime's levels."""
+    stock = default_runtimes()
+    kept = ("numpy", "numpy-timestep", "onnxruntime (all)")
     return {
-        "images": report.samples,
-        "runtimes": [entry.runtime for entry in report.agreements],
-        "compared": elements * len(report.agreements),
-        "unequal": sum(entry.mismatches for entry in report.agreements),
+        **{name: stock[name] for name in kept},
+        "native operators": lambda model: OnnxRuntime(model, "all", stock=False),
+        "ExpG-1 simulator": lambda model: compile_program(model, Arch()).runtime(),
     }
 
 
 def across(
-    model: Any, images: Any, labels: Any, record: Path, seconds: float = float("inf")
+    source: Path,
+    model: Model,
+    images: Any,
+    labels: Any,
+    record: Path,
+    *,
+    first: int = 0,
+    seconds: float = float("inf"),
 ) -> dict[str, Any]:
-    """Compare numpy and onnxruntime in every code and logit; a run that was cut goes on where it was."""
-    state = {
-        "images": 0,
-        "compared": 0,
-        "unequal": 0,
-        "right": 0,
-        "seconds": 0.0,
-        "digest": model_digest(model),
-    }
-    if record.is_file() and (found := json.loads(record.read_text()))["digest"] == state["digest"]:
-        state = found
-    packed, ort = NumpyPacked(model), OnnxRuntime(model, "all")
-    taps = list(coded_tensors(model))
-    first = time.process_time()
-    while state["images"] < len(images) and time.process_time() - first < seconds:
-        start, begun = state["images"], time.process_time()
-        part = {"x": images[start : start + _CHUNK]}
-        one, two = packed.run(part, taps), ort.run(part, taps)
-        # Taps are outputs of a copy, where they block fusions: logits come from the file as it is.
-        two |= ort.run(part)
-        for name, array in one.items():
-            state["unequal"] += int(np.count_nonzero(array != np.asarray(two[name])))
-            state["compared"] += array.size
-        logits = one[packed.outputs[0]]
+    """Compare every code and logit of the quantised network with all runtimes; a run that was cut goes on.
+
+    Args:
+        source: The network that was converted.
+        model: What it was converted to.
+        images: Test images.
+        labels: Their classes.
+        record: Where the state is kept.
+        first: Images that onnxruntime's levels in between are compared on, too.
+        seconds: Processor time after which to stop, to go on later.
+    """
+    state = {"images": 0, "compared": 0, "unequal": 0, "right": 0, "seconds": 0.0}
+    state |= {"digest": model_digest(model), "runtimes": list(everywhere()), "first": first}
+    if record.is_file():
+        found = json.loads(record.read_text())
+        if all(found.get(key) == state[key] for key in ("digest", "runtimes", "first")):
+            state = found
+    begun = time.process_time()
+
+    def judge(part: Any, runtimes: dict[str, Callable[[Model], Runtime]]) -> VerifyReport:
+        report = verify(source, model, {"x": part}, runtimes=runtimes)
+        state["compared"] += sum(
+            tensor.elements for entry in report.agreements for tensor in entry.tensors.values()
+        )
+        state["unequal"] += sum(entry.mismatches for entry in report.agreements)
+        return report
+
+    if first and not state["images"]:
+        between = {name: make for name, make in default_runtimes().items() if name not in everywhere()}
+        judge(images[:first], between)
+    packed = NumpyPacked(model)
+    while state["images"] < len(images) and time.process_time() - begun < seconds:
+        start, since = state["images"], time.process_time()
+        part = images[start : start + _CHUNK]
+        judge(part, everywhere())
+        logits = packed.run({"x": part})[packed.outputs[0]]
         state["right"] += int((logits.argmax(1) == labels[start : start + _CHUNK]).sum())
-        state["images"] += len(logits)
-        state["seconds"] += time.process_time() - begun
+        state["images"] += len(part)
+        state["seconds"] += time.process_time() - since
         record.write_text(json.dumps(state))
         print(f"{record.stem}: {state['images']} images, {state['unequal']} unequal", flush=True)
-    return {**state, "runtimes": ["numpy", "onnxruntime (all)"]}
+    return state
 
 
 def trained(options: argparse.Namespace, name: str, images: Any, labels: Any) -> dict[str, Any]:
     """Convert, verify and measure one trained network."""
     path = options.runs / f"{name}.onnx"
     conversion = convert(path)
-    full = across(conversion.model, images, labels, options.runs / f"{name}.across.json", options.seconds)
-    few = verify(path, conversion.model, {"x": images[: options.verified]})
-    compared = {"numpy and onnxruntime": full, "quantised network and all": _unequal(few)}
+    record = options.runs / f"{name}.across.json"
+    compared = across(
+        path, conversion.model, images, labels, record, first=options.verified, seconds=options.seconds
+    )
     return {
-        "spiking_accuracy": round(100 * full["right"] / full["images"], 2),
-        "spiking_images": full["images"],
+        "spiking_accuracy": round(100 * compared["right"] / compared["images"], 2),
+        "spiking_images": compared["images"],
         "comparisons": compared,
-        "compared": sum(entry["compared"] for entry in compared.values()),
-        "unequal": sum(entry["unequal"] for entry in compared.values()),
+        "compared": compared["compared"],
+        "unequal": compared["unequal"],
         **counted(conversion.model, {"x": images[: options.counted]}, name),
     }
 
@@ -187,8 +213,8 @@ def main() -> int:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="for each, of these; go on later")
-    parser.add_argument("--verified", type=int, default=64, help="images of which all runtimes are compared")
-    parser.add_argument("--counted", type=int, default=1_000, help="images of which operations are counted")
+    parser.add_argument("--verified", type=int, default=16, help="images for all of onnxruntime's levels")
+    parser.add_argument("--counted", type=int, default=256, help="images of which operations are counted")
     parser.add_argument("--full-size", action="store_true", help="the three networks at 224 x 224")
     parser.add_argument("--light-steps", type=int, default=0, help="steps of light training of these")
     parser.add_argument("--keep", type=Path, help="folder to keep these networks in, and to find them")
@@ -229,7 +255,9 @@ def main() -> int:
             entry = counted(conversion.model, feeds, f"{size}_224_{kind}_t4g2")
             keep(f"{size}_224_{kind}_t4g2", entry)
             checked = verify(file, conversion.model, {"x": feeds["x"][:1]}, runtimes=FAST)
-            keep(f"{size}_224_{kind}_t4g2", {"comparisons": _unequal(checked), **entry})
+            unequal = sum(agreement.mismatches for agreement in checked.agreements)
+            compared = {"images": checked.samples, "runtimes": list(FAST), "unequal": unequal}
+            keep(f"{size}_224_{kind}_t4g2", {"comparisons": compared, **entry})
     for text in options.network:
         name, _, file_name = text.partition("=")
         keep(name, counted(convert(file_name).model, dict(np.load(options.samples)), name))
