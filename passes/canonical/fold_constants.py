@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -89,6 +90,15 @@ EXACT_OPS = frozenset(
 _EXACT_ON_INTEGERS = frozenset({"ReduceSum", "CumSum", "MatMul", "Sum"})
 #: Rounding a float weight is a quantiser: ``recognise-weights`` needs to see it.
 _ROUNDINGS = ("Round", "Floor", "Ceil")
+_LINEAR_DOMAINS = ("", "ai.onnx", "com.microsoft")
+_MOVES = frozenset({"Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+#: Inputs that are numbers of the op, not weights: no code is ever made of them.
+_PARAMETERS = {
+    "BatchNormalization": range(1, 5),
+    "GroupNormalization": range(1, 3),
+    "InstanceNormalization": range(1, 3),
+    "PRelu": range(1, 2),
+}
 _RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 )
@@ -103,10 +113,7 @@ def _quantised(node: Node, arrays: list[Array | None]) -> list[Array] | None:
     data, scale = arrays[0], arrays[1]
     if data is None or scale is None:
         return None
-    zero = arrays[2] if len(arrays) > 2 and arrays[2] is not None else np.zeros(scale.shape, np.int32)
-    axis = int(node.attributes["axis"].value) if "axis" in node.attributes else 1
-    if axis >= data.ndim and scale.size == 1:
-        axis = 0
+    zero, axis = _zero(scale, arrays[2:]), _axis(node, data, scale)
     if node.op_type == "DequantizeLinear":
         return [dequantise_linear(data, scale, zero, axis)] if data.dtype == np.int32 else None
     dtype = node.outputs[0].dtype
@@ -139,6 +146,48 @@ class Budget:
         return True
 
 
+def _written_out(value: Value | None, opsets: Mapping[str, int], most: int, depth: int = 8) -> Array | None:
+    """Return what a value is if DequantizeLinear and ops that only move numbers are all that make it."""
+    found, node = constant(value), value.producer() if value is not None else None
+    if found is not None or node is None or depth == 0 or len(node.outputs) != 1:
+        return found
+    if node.op_type == "DequantizeLinear" and node.domain in _LINEAR_DOMAINS:
+        data, scale, *rest = (constant(entry) for entry in node.inputs)
+        if data is None or scale is None or not np.issubdtype(data.dtype, np.integer):
+            return None
+        return dequantise_linear(data, scale, _zero(scale, rest), _axis(node, data, scale))
+    if not is_standard(node, node.op_type) or node.op_type not in _MOVES:
+        return None
+    arrays = [_written_out(entry, opsets, most, depth - 1) for entry in node.inputs]
+    if any(array is None for array in arrays):
+        return None
+    results = evaluate(node, arrays, opsets, most_bytes=most)
+    return results[0] if results else None
+
+
+def _fold_parameters(editor: Editor, node: Node) -> bool:
+    """Let ops whose numbers DequantizeLinear makes of a constant read these numbers."""
+    value = node.outputs[0]
+    read = [use for use in value.uses() if use.idx in _PARAMETERS.get(use.node.op_type, ())]
+    numbers = _written_out(value, editor.graph.opset_imports, 0) if read else None
+    if numbers is None:
+        return False
+    held = editor.constant(f"{value.name}.float", numbers)
+    for use in read:
+        use.node.replace_input_with(use.idx, held)
+    editor.record("fold parameters", [node])
+    return True
+
+
+def _zero(scale: Array, rest: Sequence[Array | None]) -> Array:
+    return rest[0] if rest and rest[0] is not None else np.zeros(scale.shape, np.int32)
+
+
+def _axis(node: Node, data: Array, scale: Array) -> int:
+    axis = int(node.attributes["axis"].value) if "axis" in node.attributes else 1
+    return 0 if axis >= data.ndim and scale.size == 1 else axis
+
+
 def fold_node(
     editor: Editor, node: Node, *, exact: bool, max_bytes: int, budget: Budget | None = None
 ) -> bool:
@@ -155,14 +204,13 @@ def fold_node(
         Whether it was folded.
     """
     arrays = [constant(value) for value in node.inputs]
+    linear = node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.domain in _LINEAR_DOMAINS
+    if linear and node.op_type == "QuantizeLinear" and arrays[0] is None and arrays[1:2] != [None]:
+        # What shares its numbers with another weight reads that one's, which has a quantiser of its own.
+        arrays[0] = _written_out(node.inputs[0], editor.graph.opset_imports, max_bytes)
     present = [value for value in node.inputs if value is not None]
     if any(value is not None and array is None for value, array in zip(node.inputs, arrays, strict=True)):
         return False
-    linear = node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.domain in (
-        "",
-        "ai.onnx",
-        "com.microsoft",
-    )
     if (not linear and not is_standard(node, node.op_type)) or has_subgraph(node):
         return False
     if node.op_type in _RANDOM or node.op_type == "Constant":
@@ -185,7 +233,7 @@ def fold_node(
         editor.fail(str(error), node)
         return False
     if results is None:
-        return False
+        return _fold_parameters(editor, node) if node.op_type == "DequantizeLinear" else False
     size = sum(result.nbytes for result in results)
     if size > most:
         editor.fail(f"the result takes {size} bytes, more than {max_bytes}", node)
@@ -204,13 +252,15 @@ def fold_node(
 class FoldConstants:
     """Evaluate nodes whose inputs are all constant, where IEEE arithmetic fixes the result to the bit.
 
-    QuantizeLinear of a constant weight becomes its integers, and DequantizeLinear of an int32 constant (a
+    QuantizeLinear of a constant weight becomes its integers (also where ops that move numbers lie between it
+    and a DequantizeLinear of another constant), and DequantizeLinear of an int32 constant (a
     bias) its float32 values, both as onnxruntime computes them.
 
     Matches:
         Nodes of standard ops with constant inputs, without subgraphs.
     Leaves alone:
-        DequantizeLinear of narrower integers and Round, Floor, Ceil of floats (they make a weight's code);
+        DequantizeLinear of narrower integers (but where it makes the numbers of a normalisation or of PRelu)
+        and Round, Floor, Ceil of floats (they make a weight's code);
         "... is not exact to the bit on every machine" (see ``evaluate-constants``); "the result takes ...
         bytes"; "the result is an output of the graph"; what the evaluator cannot run.
     Keeps:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from snnc.errors import Problem, UnsupportedError, Where
-from snnc.ir import AI_SNNC, DataType, Model, Node, Shape, Value, attributes, concrete_shapes
+from snnc.ir import AI_SNNC, DataType, Model, Node, Shape, Value, attributes, concrete_shapes, keeps_shape
 from snnc.ir.rewrite import infer_with_stand_ins
 from snnc.passes.canonical.fix_sizes import OPEN_SIZES
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
@@ -16,28 +16,19 @@ __all__ = ["InferShapes", "stand_in"]
 
 
 _FLOAT = int(DataType.FLOAT)
-_QONNX = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "qonnx.custom_op", "finn")
 
 
 def stand_in(node: Node) -> tuple[str, Mapping[str, Any]] | None:
     """Return a standard op of the same result type and shape for quantisers that ONNX does not know."""
     if node.domain == AI_SNNC:
         return ("Cast", {"to": _FLOAT}) if node.op_type == "Weight" else ("Identity", {})
-    if node.op_type in ("GroupNormalization", "MeanVarianceNormalization") and not node.domain:
-        return "Identity", {}  # a function of the standard whose body ONNX does not infer through
-    if node.domain in _QONNX:
-        return "Identity", {}
-    if node.domain != "com.microsoft":
-        return None
-    if node.op_type in ("Gelu", "BiasGelu", "FastGelu", "QuickGelu", "RotaryEmbedding"):
-        return "Identity", {}
-    if node.op_type == "DequantizeLinear":
+    if node.domain == "com.microsoft" and node.op_type == "DequantizeLinear":
         return "Cast", {"to": _FLOAT}
-    if node.op_type == "QuantizeLinear":
+    if node.domain == "com.microsoft" and node.op_type == "QuantizeLinear":
         zero = node.inputs[2] if len(node.inputs) > 2 else None
         listed = int(attributes(node).get("output_dtype", 0)) or int(DataType.UINT8)
         return "Cast", {"to": int(zero.dtype) if zero is not None and zero.dtype is not None else listed}
-    return None
+    return ("Identity", {}) if keeps_shape(node) else None
 
 
 def _values(model: Model) -> list[Value]:

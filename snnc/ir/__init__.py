@@ -21,7 +21,14 @@ from snnc.ir.edit import (
 from snnc.ir.external import hard_links_allowed
 from snnc.ir.files import AI_SNNC, companion, data_files, load, model_digest, save, to_bytes, weight_bytes
 from snnc.ir.provenance import keep_provenance
-from snnc.ir.shapes import concrete_shapes, contradiction, infer_shapes, settled, shapes_of_batches
+from snnc.ir.shapes import (
+    concrete_shapes,
+    contradiction,
+    infer_shapes,
+    keeps_shape,
+    settled,
+    shapes_of_batches,
+)
 from snnc.ir.tables import table_rows
 from snnc.ir.tensors import read_tensor
 from snnc.ir.text import to_text
@@ -51,6 +58,7 @@ __all__ = [
     "initializer",
     "insert_node",
     "keep_provenance",
+    "keeps_shape",
     "load",
     "make_node",
     "model_digest",

@@ -17,13 +17,26 @@ from snnc.ir.evaluate import evaluate
 from snnc.ir.hosting import declared, is_sealed
 from snnc.ir.quiet import silent
 
-__all__ = ["concrete_shapes", "contradiction", "infer_shapes", "settled", "shapes_of_batches"]
+__all__ = ["concrete_shapes", "contradiction", "infer_shapes", "keeps_shape", "settled", "shapes_of_batches"]
 
 _SMALL = 1024
 #: Constants of a graph, and lists, that are larger are refused: a file's numbers are not trusted.
 _MOST_FIXED = 1 << 26
-#: Functions of the standard whose bodies ONNX does not infer through.
-_ELEMENTWISE_FUNCTIONS = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
+#: Ops whose result has the shape of their first input though ONNX cannot tell: functions of the standard
+#: whose bodies it does not infer through, and ops of other domains; an empty set stands for a whole domain.
+_KEEPING_SHAPE = {
+    "": frozenset({"GroupNormalization", "MeanVarianceNormalization"}),
+    "com.microsoft": frozenset(
+        {
+            "BiasGelu", "DequantizeLinear", "FastGelu", "Gelu", "QuantizeLinear", "QuickGelu",
+            "RotaryEmbedding",
+        }
+    ),
+    **dict.fromkeys(
+        ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general", "qonnx.custom_op", "finn"),
+        frozenset[str](),
+    ),
+}  # fmt: skip
 _FLOAT = ir.DataType.FLOAT
 _INFERENCE = re.compile(
     r"\(op_type:(?P<op>\w+)(?:, node name: (?P<node>[^)]*))?\):? (?:\[\w+\] )?(?P<what>.+)"
@@ -263,7 +276,13 @@ def _growth(
 
 def _is_elementwise(node: ir.Node, domains: tuple[str, ...] | None) -> bool:
     """Return whether a node's output has the shape of its first input, which ONNX need not know."""
-    return node.domain in (domains or ()) or (not node.domain and node.op_type in _ELEMENTWISE_FUNCTIONS)
+    return node.domain in (domains or ()) or keeps_shape(node)
+
+
+def keeps_shape(node: ir.Node) -> bool:
+    """Return whether the result has the shape of the first input, though ONNX's inference does not know."""
+    kinds = _KEEPING_SHAPE.get(node.domain)
+    return kinds is not None and (not kinds or node.op_type in kinds)
 
 
 def _concrete(info: onnx.ValueInfoProto) -> tuple[int, ...] | None:

@@ -153,3 +153,35 @@ def test_elements_gathered_by_a_smaller_table_of_indices(parse, check, ops):
     FoldConstants().run(model)
     assert ops(model) == ["Add"]
     assert constant(next(iter(model.graph)).inputs[1]).tolist() == [[3, 1]]
+
+
+def test_quantised_again(parse, check, ops):
+    # A tool that shares equal constants makes the second weight of the first one's values.
+    model = parse(
+        """g (float[N, 2] x) => (float[N, 2] y, float[N, 2] z)
+        <int8[2, 2] a = {1, -7, 100, 3}, float s = {0.5}, int8 o = {0}, float t = {0.25}, int8 p = {0}>
+        { w = DequantizeLinear(a, s, o) y = MatMul(x, w)
+          i = Identity(w) j = Transpose(i) q = QuantizeLinear(j, t, p) v = DequantizeLinear(q, t, p)
+          z = MatMul(x, v) }"""
+    )
+    check(FoldConstants(), model)
+    check(DropDeadCode(), model)
+    assert ops(model) == ["DequantizeLinear", "MatMul", "DequantizeLinear", "MatMul"]
+    assert constant(model.graph[2].inputs[0]).tolist() == [[2, 127], [-14, 6]]
+
+
+@pytest.mark.parametrize(
+    "op",
+    ["InstanceNormalization(x, w, b)", "BatchNormalization(x, w, b, b, w)", "PRelu(x, w)"],
+)
+def test_parameters_that_were_quantised(parse, check, ops, op):
+    shape = "2, 1" if op.startswith("PRelu") else "2"
+    model = parse(
+        f"""g (float[N, 2, 3] x) => (float[N, 2, 3] y)
+        <int8[{shape}] a = {{1, 7}}, float s = {{0.5}}, int8 o = {{-1}}, float[2] b = {{1, 2}}>
+        {{ w = DequantizeLinear(a, s, o) y = {op} }}"""
+    )
+    check(FoldConstants(), model)
+    check(DropDeadCode(), model)
+    assert ops(model) == [op.partition("(")[0]]
+    assert constant(model.graph[0].inputs[1]).reshape(-1).tolist() == [1.0, 4.0]
