@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from snnc.errors import InputError, Where
+from snnc.errors import InputError, InternalError, Where
 from snnc.isa.codec import decode_all
 from snnc.isa.order import GIVES, TAKES, Queue, cores_of, in_queues, peer
 from snnc.isa.program import Descriptor, Port, Program, Step, Tap, follow, strided
@@ -205,7 +205,11 @@ class Machine:
             return given, None
         if name in ("HGET", "HPUT"):
             return given, self._hand_over(step, given)
-        result = self._take(step, given) if name in TAKES else SEMANTICS[name](step, given, self.serial)
+        try:
+            result = self._take(step, given) if name in TAKES else SEMANTICS[name](step, given, self.serial)
+        except InternalError as error:
+            # A sum that 64 bits may not hold: no fault of snnc, as nobody has proved these words.
+            raise InputError("SNN368", f"instruction {step.index}, {name}: {error.message}") from error
         if result is None:
             return given, None
         target = step.operands[form.operands("writes", "updates")[0]]

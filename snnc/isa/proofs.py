@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,8 @@ from snnc.isa.arch import Arch
 from snnc.isa.codec import decode_all
 from snnc.isa.operands import fault
 from snnc.isa.order import GIVES, TAKES, Queue, cores_of, in_queues, peer
-from snnc.isa.program import Descriptor, Port, Region, Step, follow
-from snnc.isa.table import QUEUES
+from snnc.isa.program import DTYPE_OF, Descriptor, Port, Region, Step, follow
+from snnc.isa.table import DTYPES, QUEUES
 
 __all__ = ["Finding", "overlaps", "prove"]
 
@@ -31,7 +32,8 @@ class Finding:
     """What is wrong with a program.
 
     Attributes:
-        kind: ``stuck``, ``left over``, ``race``, ``bounds``, ``form``, ``unset``, ``message``, ``overlap``.
+        kind: ``stuck``, ``left over``, ``race``, ``bounds``, ``form``, ``unset``, ``type``,
+            ``message``, ``overlap``.
         pc: Index of the instruction; -1 for the program as a whole.
         text: Details.
     """
@@ -63,6 +65,11 @@ def prove(binary: bytes, arch: Arch, image: int = 0, inputs: Sequence[Port] = ()
         for step in steps
         for place, _ in step.accesses()
         if place.span[0] < 0 or place.span[1] > arch.capacity(place.memory) or place.base % place.itemsize
+    ]
+    found += [
+        Finding("bounds", -1, f"{port.tensor} is not in DRAM: {port.place.span}, {port.place.dtype}")
+        for port in inputs
+        if port.place.span[0] < 0 or port.place.span[1] > arch.dram or port.place.base % port.place.itemsize
     ]
     found += [
         Finding("form", step.index, f"{step.instruction.name}: {wrong}")
@@ -239,7 +246,7 @@ def _queues_of(core: int) -> range:
 
 
 def _unset(order: Sequence[Step], image: int, inputs: Sequence[Port]) -> list[Finding]:
-    """Find reads of bytes that nobody has written, byte by byte."""
+    """Find reads of bytes that nobody has written, or that were written as elements of another type."""
     reach: dict[tuple[int, str], int] = defaultdict(int)
     reach[-1, "DRAM"] = image
     for port in inputs:
@@ -247,10 +254,11 @@ def _unset(order: Sequence[Step], image: int, inputs: Sequence[Port]) -> list[Fi
     for step in order:
         for place, _ in step.accesses():
             reach[_space(step, place)] = max(reach[_space(step, place)], place.span[1])
-    known = {space: np.zeros(size, np.bool_) for space, size in reach.items()}
-    known[-1, "DRAM"][:image] = True
+    # Of every byte: of which type it was written, and which byte of its element it is.
+    known = {space: np.zeros(-(-size // 8) * 8, np.uint8) for space, size in reach.items()}
+    known[-1, "DRAM"][:image] = _CONSTANT
     for port in inputs:
-        _bytes(known[-1, "DRAM"], port.place)[...] = not port.late
+        _marks(known[-1, "DRAM"], port.place)[...] = 0 if port.late else _mark(port.place.dtype)
     found = []
     for step in order:
         adds = step.instruction.fields.get("add", 1)
@@ -258,19 +266,43 @@ def _unset(order: Sequence[Step], image: int, inputs: Sequence[Port]) -> list[Fi
             if item.role not in ("reads", "updates") or (item.role == "updates" and not adds):
                 continue
             place = step.operands[item.name]
-            if not _bytes(known[_space(step, place)], place).all():
-                found.append(
-                    Finding("unset", step.index, f"reads {place.memory} {place.span} before it is written")
-                )
+            if (wrong := _unlike(_marks(known[_space(step, place)], place), place)) is not None:
+                kind, why = wrong
+                found.append(Finding(kind, step.index, f"reads {place.memory} {place.span} {why}"))
         for place, writes in step.accesses():
             if writes:
-                _bytes(known[_space(step, place)], place)[...] = True
+                _marks(known[_space(step, place)], place)[...] = _mark(place.dtype)
     return found
 
 
-def _bytes(memory: npt.NDArray[np.bool_], place: Descriptor) -> npt.NDArray[np.bool_]:
-    strides = (*(stride * place.itemsize for stride in place.strides), 1)
-    return np.lib.stride_tricks.as_strided(memory[place.base :], (*place.shape, place.itemsize), strides)
+#: Mark of constants, which are what their bytes say.
+_CONSTANT = 0xFF
+
+
+def _mark(dtype: str) -> int:
+    """Return what marks the bytes of one element of a type."""
+    size = DTYPE_OF[dtype].itemsize
+    return sum((8 * (DTYPES.index(dtype) + 1) + byte) << (8 * byte) for byte in range(size))
+
+
+def _marks(memory: npt.NDArray[np.uint8], place: Descriptor) -> npt.NDArray[Any]:
+    """Return the marks of the elements of a descriptor, each as one number."""
+    words = memory.view(f"u{place.itemsize}")[place.base // place.itemsize :]
+    strides = tuple(stride * place.itemsize for stride in place.strides)
+    return np.lib.stride_tricks.as_strided(words, place.shape, strides)
+
+
+def _unlike(marks: npt.NDArray[Any], place: Descriptor) -> tuple[str, str] | None:
+    """Return which proof fails, and why, where elements are not what their reader takes them for."""
+    other = marks[marks != _mark(place.dtype)]
+    if not other.size:
+        return None
+    bytes_of = other.view(np.uint8).reshape(-1, place.itemsize)
+    if not bytes_of.all():
+        return "unset", "before it is written"
+    if (bytes_of[(bytes_of != _CONSTANT).any(axis=1)]).size:
+        return "type", f"as {place.dtype}, which was written as another type"
+    return None
 
 
 def overlaps(regions: Sequence[Region]) -> list[Finding]:
