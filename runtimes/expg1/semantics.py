@@ -162,8 +162,8 @@ def _shr(step: Step, given: Mapping[str, Array], serial: bool) -> Array:
 
 def _isqrt(step: Step, given: Mapping[str, Array], serial: bool) -> Array:
     rest = given["a"].astype(np.int64)
-    if rest.size and (rest.min() < 0 or rest.max() >> (2 * _ROOT_BITS)):
-        raise InputError("SNN368", f"instruction {step.index}: a root of what is not in 0 .. 2^62 - 1")
+    if rest.size and rest.max() >> (2 * _ROOT_BITS) > 0:
+        raise InputError("SNN368", f"instruction {step.index}: a root of what is beyond 2^62 - 1")
     root = np.zeros_like(rest)
     for bit in range(_ROOT_BITS - 1, -1, -1):
         cost = ((root << 1) + (1 << bit)) << bit

@@ -3,7 +3,7 @@
 Every element of every memory holds the smallest and the largest value it can have. Weights, thresholds and
 tables are known exactly; inputs have the range that their port declares. The same run shows that no
 instruction finds what it stops at: a code with more bits than time-steps, thresholds that do not ascend, a
-row that a table does not have. That a root is taken of nothing negative follows from Cauchy and Schwarz.
+row that a table does not have.
 """
 
 from __future__ import annotations
@@ -162,6 +162,9 @@ def _execute(
             if max(-least, most) > _WIDEST:
                 result.overflows.append(Overflow(step.index, least, most, "i64"))
         low, high = _RULES[name](step, given)
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            result.stops.append(Finding("stop", step.index, f"{name}: a window sees nothing"))
+            low, high = (np.nan_to_num(item, posinf=_WIDEST, neginf=-_WIDEST) for item in (low, high))
     target = step.operands[step.instruction.form.operands("writes", "updates")[0]]
     least, most = (int(low.min()), int(high.max())) if low.size else (0, 0)
     result.ranges[step.index] = (least, most)
@@ -324,7 +327,7 @@ def _shr(step: Step, given: Mapping[str, Pair]) -> Pair:
 
 
 def _isqrt(step: Step, given: Mapping[str, Pair]) -> Pair:
-    # C times a sum of squares is never below the square of the sum (Cauchy and Schwarz).
+    # What is negative has the root of 0, as in the machine.
     low, high = (np.maximum(np.sqrt(np.maximum(array, 0).astype(np.float64)), 1) for array in given["a"])
     return np.floor(low) - (low > 1), np.ceil(high)
 

@@ -67,6 +67,14 @@ def prove(binary: bytes, arch: Arch, image: int = 0, inputs: Sequence[Port] = ()
         if place.span[0] < 0 or place.span[1] > arch.capacity(place.memory) or place.base % place.itemsize
     ]
     found += [
+        Finding(
+            "bounds", step.index, f"writes onto the constants: DRAM {place.span}, of which {image} bytes are"
+        )
+        for step in steps
+        for place, writes in step.accesses()
+        if writes and place.memory == "DRAM" and place.span[0] < image
+    ]
+    found += [
         Finding("bounds", -1, f"{port.tensor} is not in DRAM: {port.place.span}, {port.place.dtype}")
         for port in inputs
         if port.place.span[0] < 0 or port.place.span[1] > arch.dram or port.place.base % port.place.itemsize

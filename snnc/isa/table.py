@@ -345,7 +345,8 @@ _ALL = (
         "ISQRT",
         "C",
         (_reg("dst", "writes"), _reg("a", "reads")),
-        "dst = max(1, root of a rounded down), digit by digit: 31 subtractions and comparisons.",
+        "dst = max(1, root of a rounded down), digit by digit: 31 subtractions and comparisons; 1 where a is "
+        "negative, as no digit fits.",
     ),
     Form(
         0x1C,
