@@ -33,6 +33,7 @@ from snnc.passes.canonical.remove_identity import RemoveIdentity
 from snnc.passes.canonical.resolve_padding import ResolvePadding
 from snnc.passes.canonical.settle_shapes import SettleShapes
 from snnc.passes.canonical.sort_nodes import SortNodes
+from snnc.passes.canonical.split_products import SplitProducts
 from snnc.passes.canonical.to_float32 import ToFloat32
 from snnc.passes.canonical.unroll_loops import UnrollLoops
 from snnc.passes.canonical.unstack_time import UnstackTime
@@ -109,6 +110,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     FoldRepeated,
     GemmToMatmul,
     EinsumToMatmul,
+    SplitProducts,
     WriteOutMoves,
     WriteOutSquares,
     WriteOutPools,
