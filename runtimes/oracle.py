@@ -369,6 +369,8 @@ def _largest(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
     grid = inputs[0]
     listed = np.asarray(inputs[1]).tolist() if len(inputs) > 1 else attrs["axes"]
     axis = int(listed[0])
+    # A mask of zeros that was added, for one, has the same bias everywhere.
+    grid = Grid(grid.integers, _collapsed(grid.scale), _collapsed(grid.bias))
     if grid.scale.shape[axis] != 1 or grid.bias.shape[axis] != 1 or bool(np.any(grid.scale <= 0)):
         raise UnsupportedError("SNN448", "a maximum over different steps", where=Where(node=node.name))
     return Grid(grid.integers.max(axis=axis, keepdims=True), grid.scale, grid.bias)
@@ -377,6 +379,7 @@ def _largest(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
 def _mask_row(inputs: list[Any], attrs: dict[str, Any], node: Node) -> Grid:
     grid, gate = inputs[0], np.asarray(inputs[1])
     axis = int(attrs["axis"])
+    grid = Grid(grid.integers, _collapsed(grid.scale), _collapsed(grid.bias))
     if grid.scale.shape[axis] != 1 or grid.bias.shape[axis] != 1 or bool(np.any(grid.scale <= 0)):
         raise UnsupportedError("SNN448", "a mask over different steps", where=Where(node=node.name))
     lowest = grid.integers.min(axis=axis, keepdims=True)

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from snnc.ir import DataType, Model, Node, Value, constant
+from snnc.ir import DataType, Model, Node, Value, constant, consumers_of
 from snnc.ir.evaluate import dequantise_linear, evaluate, integer_range, quantise_linear
 from snnc.ir.rewrite import has_subgraph
 from snnc.passes.editing import Array, Editor, is_output, is_standard
@@ -104,8 +104,34 @@ _RANDOM = frozenset(
 )
 
 
+#: What rounded distances go through before they are integers.
+_ON_THE_WAY_TO_PLACES = ("Add", "Sub", "Mul", "Neg", "Where", "Min", "Max", "Clip", "Reshape", "Unsqueeze")
+
+
 def _floats_in(values: list[Value]) -> bool:
     return any(value.dtype is None or value.dtype.is_floating_point() for value in values)
+
+
+def _becomes_places(node: Node) -> bool:
+    """Whether a float is computed to be an integer: logarithmic buckets of distances, no quantised weight."""
+    waiting: list[Value] = list(node.outputs)
+    seen: set[int] = set()
+    while waiting:
+        value = waiting.pop()
+        if value.is_graph_output():
+            return False
+        for reader in consumers_of(value):
+            if id(reader) in seen:
+                continue
+            seen.add(id(reader))
+            if is_standard(reader, "Cast"):
+                if reader.outputs[0].dtype not in (DataType.INT32, DataType.INT64):
+                    return False
+            elif is_standard(reader, *_ON_THE_WAY_TO_PLACES):
+                waiting += reader.outputs
+            else:
+                return False
+    return True
 
 
 def _quantised(node: Node, arrays: list[Array | None]) -> list[Array] | None:
@@ -215,7 +241,7 @@ def fold_node(
         return False
     if node.op_type in _RANDOM or node.op_type == "Constant":
         return False
-    if node.op_type in _ROUNDINGS and _floats_in(present):
+    if node.op_type in _ROUNDINGS and _floats_in(present) and (exact or not _becomes_places(node)):
         return False
     fixed = linear or node.op_type in EXACT_OPS
     fixed = fixed or (node.op_type in _EXACT_ON_INTEGERS and not _floats_in(present))

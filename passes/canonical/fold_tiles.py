@@ -24,7 +24,7 @@ _BATCHES = (1, 2, 3)
 _MOST_BYTES = 2**24
 #: What two sums of floats could make of it depends on their order; these operations have one result.
 _ALLOWED = EXACT_OPS - {"Clip", "Compress", "NonZero", "OneHot"}
-_JOINS = ("Add", "Sub", "Mul")
+_JOINS = ("Add", "Sub", "Mul", "MatMul")
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,9 @@ class FoldTiles:
     windows, ...) instead, the constant is added there, and the result is merged again.
 
     Matches:
-        Tile along axes of one element: it becomes Expand. Add, Sub, Mul of a computed value and one that is
-        made of constants and the batch size alone and repeats itself along its first axis for every sample.
+        Tile along axes of one element: it becomes Expand. Add, Sub, Mul, MatMul of a computed value and one
+        that is made of constants and the batch size alone and repeats itself along its first axis for every
+        sample.
     Leaves alone:
         "it does not repeat itself for every sample"; what takes more than 16 MiB.
     Keeps:
@@ -155,7 +156,11 @@ def _split(editor: Editor, node: Node, place: int, values: list[_Values]) -> Non
     one = found[0]
     if one is None or shape is None or one.ndim != len(shape) or one.ndim == 0:
         return
-    if values[0].shapes.get(out.name or "") != shape or one.shape[0] != shape[0]:
+    result = values[0].shapes.get(out.name or "")
+    fits = result is not None and (
+        result == shape or (node.op_type == "MatMul" and len(result) == len(shape) > 2)
+    )
+    if result is None or not fits or result[0] != shape[0] or one.shape[0] != shape[0]:
         return
     for batch, array in zip(_BATCHES, found, strict=True):
         times = (batch,) + (1,) * (one.ndim - 1)
@@ -180,10 +185,9 @@ def _split(editor: Editor, node: Node, place: int, values: list[_Values]) -> Non
     )
     held = editor.constant(f"{stem}.once", one[None])
     pair = (held, apart) if place == 0 else (apart, held)
-    joined = editor.add(
-        node, node.op_type, list(pair), name=f"{stem}.joined", dtype=out.dtype, shape=apart.shape
-    )
-    outer = np.array([-1, *shape[1:]], dtype=np.int64)
+    dims = Shape([batch_name(editor.model), *result])
+    joined = editor.add(node, node.op_type, list(pair), name=f"{stem}.joined", dtype=out.dtype, shape=dims)
+    outer = np.array([-1, *result[1:]], dtype=np.int64)
     merged = editor.add(
         node,
         "Reshape",

@@ -1,4 +1,4 @@
-"""Pass ``write-out-moves``: Resize, Tile, Pad and CumSum become Gather, or a product."""
+"""Pass ``write-out-moves``: Resize, Tile, Pad, GatherElements and CumSum become Gather, or a product."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from snnc.ir.rewrite import set_attribute
 from snnc.passes.analysis.hosted import made_of_integers
 from snnc.passes.canonical.chain import Chain, leave, static_rest
 from snnc.passes.canonical.resampling import resampling_matrix
+from snnc.passes.canonical.taken_elements import take_elements
 from snnc.passes.editing import Editor, is_standard, only_consumer
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -33,7 +34,8 @@ class WriteOutMoves:
     that pool's own padding. A running sum is a product with a constant triangle of ones.
 
     Matches:
-        Resize, Tile, Pad and CumSum whose sizes are static behind the batch.
+        Resize, Tile, Pad, CumSum, and GatherElements by places that are the same for all samples, whose sizes
+        are static behind the batch.
     Leaves alone:
         "its sizes are not static"; "it changes the batch"; "it filters before it shrinks (antialias)"; "its
         coordinate_transformation_mode ... cuts a region out"; "its ... are not constant"; a
@@ -240,6 +242,7 @@ def _into_pool(editor: Editor, node: Node, begins: list[int], ends: list[int]) -
 
 _RULES: dict[str, Callable[[Editor, Node], str | None]] = {
     "CumSum": _running_sum,
+    "GatherElements": take_elements,
     "Pad": _pad,
     "Resize": _resize,
     "Tile": _tile,

@@ -43,7 +43,7 @@ from snnc.passes.quantise.reconstruct import (
     repaired,
     write_repairs,
 )
-from snnc.passes.quantise.streams import reaches_join
+from snnc.passes.quantise.streams import merges_with_batch, reaches_join
 from snnc.pipeline.contract import NoMatch, PassResult, Rewrite, Semantics
 
 __all__ = ["REPAIRS", "IntegerWeights"]
@@ -156,6 +156,8 @@ class IntegerWeights:
             raise InputError("SNN323", "has weights that are not finite", where=Where(node=name))
         divisor = _input_steps(node, data, array.shape)
         summed = tuple(range(1, array.ndim)) if convolution else (array.ndim - 2,)
+        if len(summed) < array.ndim - 1 and merges_with_batch(node.outputs[0]):
+            summed = tuple(range(array.ndim - 1))
         host = isinstance(data, Fixed)
         bound = _PLANE_BOUND if host else max(map(abs, integer_range(data)))
         form = WeightFormat("wide") if host and not asked else wanted

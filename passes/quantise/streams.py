@@ -5,7 +5,7 @@ from __future__ import annotations
 from snnc.ir import Value, constant, consumers_of
 from snnc.passes.analysis.layout import LAYOUT_OPS
 
-__all__ = ["reaches_join"]
+__all__ = ["merges_with_batch", "reaches_join"]
 
 _ON_THE_WAY_TO_A_JOIN = LAYOUT_OPS | {
     "Add",
@@ -44,4 +44,21 @@ def reaches_join(value: Value) -> bool:
                 if id(output) not in seen:
                     seen.add(id(output))
                     queue.append(output)
+    return False
+
+
+def merges_with_batch(value: Value) -> bool:
+    """Whether a Reshape behind a membrane merges further axes with the batch, which has one step."""
+    queue = [value]
+    while queue:
+        current = queue.pop()
+        for node in consumers_of(current):
+            if node.op_type not in _ON_THE_WAY_TO_A_JOIN:
+                continue
+            out = node.outputs[0]
+            if node.op_type == "Reshape" and current.shape is not None and out.shape is not None:
+                if str(current.shape[0]) != str(out.shape[0]):
+                    return True
+                continue
+            queue.extend(node.outputs)
     return False

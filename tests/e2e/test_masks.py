@@ -172,3 +172,19 @@ def test_random_samples_are_rows_and_masks(tmp_path: Path) -> None:
     assert set(np.unique(drawn["open"])) == {0, 1}
     assert (np.diff(drawn["open"], axis=1) <= 0).all()
     assert drawn["open"][:, 0].all()
+
+
+def test_a_mask_of_zeros_for_every_sample(tmp_path, network):
+    """A mask made of the batch size, as exporters write it for cross attention: nothing is added."""
+    weights = ", ".join(f"float[6, 6] {name} = {{RANDOM}}" for name in ("q", "k", "v", "o"))
+    source = network(
+        f"""g (float[N,4,6] x) => (float[N,4,6] y) <{weights}, int64[1] z = {{0}}, int64[2] r = {{4, 4}}> {{
+        s = Shape(x) n = Gather(s, z) e = Concat<axis = 0>(n, r) m = ConstantOfShape(e)
+        a = MatMul(x, q) b = MatMul(x, k) c = MatMul(x, v) t = Transpose<perm = [0, 2, 1]>(b)
+        w = MatMul(a, t) u = Add(w, m) p = Softmax<axis = -1>(u) h = MatMul(p, c) y = MatMul(h, o) }}""",
+        17,
+    )
+    samples = np.random.default_rng(3).standard_normal((16, 4, 6)).astype(np.float32)
+    np.save(tmp_path / "x.npy", samples)
+    conversion = convert(source, ConvertOptions(calibrate=str(tmp_path / "x.npy")))
+    assert verify(source, conversion.model, {"x": samples[:3]}).identical
