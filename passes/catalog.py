@@ -35,6 +35,7 @@ from snnc.passes.canonical.settle_shapes import SettleShapes
 from snnc.passes.canonical.sort_nodes import SortNodes
 from snnc.passes.canonical.split_products import SplitProducts
 from snnc.passes.canonical.to_float32 import ToFloat32
+from snnc.passes.canonical.turn_products import TurnProducts
 from snnc.passes.canonical.unroll_loops import UnrollLoops
 from snnc.passes.canonical.unstack_time import UnstackTime
 from snnc.passes.canonical.write_out_fused import WriteOutFused
@@ -111,6 +112,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     GemmToMatmul,
     EinsumToMatmul,
     SplitProducts,
+    TurnProducts,
     WriteOutMoves,
     WriteOutSquares,
     WriteOutPools,

@@ -34,6 +34,7 @@ from snnc.passes.canonical.settle_shapes import SettleShapes
 from snnc.passes.canonical.sort_nodes import SortNodes
 from snnc.passes.canonical.split_products import SplitProducts
 from snnc.passes.canonical.to_float32 import ToFloat32
+from snnc.passes.canonical.turn_products import TurnProducts
 from snnc.passes.canonical.unroll_loops import UnrollLoops
 from snnc.passes.canonical.unstack_time import UnstackTime
 from snnc.passes.canonical.write_out_fused import WriteOutFused
@@ -161,6 +162,7 @@ def front_end(
         GemmToMatmul(),
         EinsumToMatmul(),
         SplitProducts(),
+        TurnProducts(),
         WriteOutMoves(),
         WriteOutSquares(),
         WriteOutPools(),
