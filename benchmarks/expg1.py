@@ -188,6 +188,15 @@ def measure(model: Model, data: Data, cores: int) -> dict[str, Any]:
     }
 
 
+def _commits(results: dict[str, dict[str, Any]]) -> str:
+    """Return the commits that were measured, and of all but the most frequent one the rows."""
+    rows: dict[str, list[str]] = {}
+    for name, item in results.items():
+        rows.setdefault(item.get("commit", "earlier"), []).append(name)
+    first, *others = sorted(rows, key=lambda commit: -len(rows[commit]))
+    return "; ".join([first, *(f"{commit}: {', '.join(rows[commit])}" for commit in others)])
+
+
 def _commit() -> str:
     """Return the commit that was measured."""
     asked = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
@@ -255,7 +264,7 @@ def lines(results: dict[str, dict[str, Any]]) -> list[str]:
         f"Published chips, pJ per SOP (SENECA paper, PMC10326429, table 3): {chips}.",
         "",
         f"- machine: {processor()}; seconds are processor time",
-        f"- commit: {', '.join(dict.fromkeys(item.get('commit', '-') for item in results.values()))}",
+        f"- commit: {_commits(results)}",
         f"- command: `python benchmarks/expg1.py --all --mnist FOLDER`, FOLDER with {_MNIST};",
         "  needs torch and timm. Without arguments: the networks shipped with samples, which need neither.",
         "  `NAME=MODEL.snn.onnx[,DATA.npz][@CORES]` measures any other",

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnc import strict
-from snnc.cost.machine import constants
+from snnc.cost.machine import constants_file
 from snnc.emit.accelergy import action_counts, reference_table
 from snnc.emit.compiled import Compiled
 from snnc.emit.containers import elf, note, readmemh, safetensors
@@ -75,7 +75,7 @@ def _contents(
     yield "memmap.csv", _text(memory_map(compiled))
     yield _ROUTES, (json.dumps(routing(program)) + "\n").encode()
     yield "arch.json", program.arch.to_json().encode()
-    yield "constants_45nm.json", (json.dumps(constants(), indent=2) + "\n").encode()
+    yield "constants_45nm.json", constants_file()
     yield _REPORT, (json.dumps(report(compiled, counted), indent=2) + "\n").encode()
     yield "cost/ERT.yaml", _text(reference_table(compiled))
     yield "cost/action_counts.yaml", _text(action_counts(compiled, counted))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from snnc.cost.machine import prices_of
+from snnc.cost.machine import constants_file, prices_of
 from snnc.emit.compiled import Compiled
 from snnc.emit.profile import Profile
 from snnc.isa.codec import Instruction
@@ -65,6 +66,7 @@ def report(compiled: Compiled, counted: Profile) -> dict[str, Any]:
         "picojoules_per_image_of_batch": {
             str(size): energy.full - parameters * (1 - 1 / size) for size in _BATCHES
         },
+        "constants_sha256": hashlib.sha256(constants_file()).hexdigest(),
         "multiplications": multiplications(program.instructions),
         "host": {"before": list(program.host[0]), "after": list(program.host[1])},
         "proofs": {

@@ -193,6 +193,8 @@ def test_synaptic_operations_are_spikes_times_fan_out(home, snnc, bundle):
     hidden = np.searchsorted([1, 5, 9], codes @ weights, side="right")
     ones = np.array([0, 1, 1, 2])
     report = json.loads((bundle / "report.json").read_text())
+    prices = (bundle / "constants_45nm.json").read_bytes()
+    assert report["constants_sha256"] == hashlib.sha256(prices).hexdigest()
     assert report["sops"] == 4 * ones[codes].sum() + 2 * ones[hidden].sum()
 
 

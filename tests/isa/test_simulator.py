@@ -52,6 +52,7 @@ def test_every_tensor_is_that_of_numpy(compiled, tiny, name, small):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_networks(compiled, name):
     made = compiled(name)
+    assert encode_all(assemble(disassemble(decode_all(made.binary)))) == made.binary
     assert same_everywhere(made, "parallel", None) >= 20
     assert same_everywhere(made, "serial", 7) >= 20
 
