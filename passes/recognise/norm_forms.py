@@ -107,8 +107,9 @@ def length_of(node: Node) -> tuple[Value, float, tuple[int, ...]] | None:
         axes = _axes_of(maker) if is_standard(maker, "ReduceL2") else None
         if axes is not None:
             return (source, epsilon**2, axes) if skip_of(maker.inputs[0]) is skip_of(source) else None
-        if is_standard(maker, "Sqrt"):
-            total = maker.inputs[0].producer() if maker.inputs[0] is not None else None
+        under = radicand(value)
+        if under is not None:
+            total = under.producer()
             axes = _axes_of(total) if total is not None and is_standard(total, "ReduceSum") else None
             if total is None or axes is None:
                 return None

@@ -67,6 +67,7 @@ ROOT = "p = Pow(x, two) v = ReduceMean<axes = [2]>(p) a = Add(v, eps) "
             "p = Mul(x, x) t = ReduceSum(p, last) l = Sqrt(t) c = Max(l, eps) n = Div(x, c) y = Mul(n, g)",
             ["RMSNorm"],
         ),
+        ("p = Pow(x, two) t = ReduceSum(p, last) l = Pow(t, half) y = Div(x, l)", ["RMSNorm"]),
     ],
 )
 def test_root_mean_squares_and_lengths(parse, ops, evaluate, random_feeds, body, after):
