@@ -11,7 +11,7 @@ import numpy as np
 
 from snnc.errors import InputError, Problem, Where
 from snnc.ir import Model, Node, attributes, constant, contradiction, static_shape
-from snnc.pipeline.contract import PassResult, Semantics
+from snnc.pipeline.contract import PassResult, Rewrite, Semantics
 
 __all__ = ["CheckConsistency"]
 
@@ -29,13 +29,16 @@ class CheckConsistency:
 
     The ONNX checker accepts most of them; later passes would fail with a worse message, or not at all.
 
+    Shapes and types that a file declares for what its nodes give are not believed where they are not what
+    the operators give: they are dropped, to be inferred, and noted.
+
     Matches:
-        Nothing: the graph does not change.
+        Declared shapes and types that are untrue.
     Leaves alone:
         Every model that ONNX's strict inference accepts and whose convolutions, pools, normalisations and
         quantisers have the sizes and parameters their definitions ask for.
     Keeps:
-        Everything.
+        Everything else.
 
     Raises:
         InputError: SNN303, naming every such node, with what was expected and found.
@@ -54,7 +57,8 @@ class CheckConsistency:
             for node in model.graph
             for what in (*_CHECKS.get(node.op_type, _nothing)(node), *_size(node))
         ]
-        found = contradiction(model) if not problems else None
+        untrue: dict[str, str] = {}
+        found = contradiction(model, untrue) if not problems else None
         if found is not None:
             problems.append(Problem(found[1], Where(node=found[0])))
         if problems:
@@ -64,7 +68,11 @@ class CheckConsistency:
                 where=Where(pass_name=self.name),
                 problems=problems,
             )
-        return PassResult()
+        for value in (output for node in model.graph for output in node.outputs):
+            if value.name in untrue:
+                value.shape, value.type = None, None
+        rewrites = [Rewrite("drop a declaration", (), (), text) for text in untrue.values()]
+        return PassResult(rewrites, notes=list(untrue.values()))
 
 
 def _size(node: Node) -> Iterator[str]:

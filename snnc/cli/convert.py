@@ -117,6 +117,7 @@ def _convert(
     if save_recipe is not None:
         _save_recipe(save_recipe, converted, force=output.settings.force, inputs=inputs)
     show_passes(output, converted.records)
+    _show_untrue(output, converted)
     _show_calibration(output, converted, choices.calibrate)
     _show_cost(output, cost, calibrate, target)
     output.result(printable(report.claim))
@@ -158,6 +159,15 @@ def _show_next(output: Output, place: Piped, target: str, calibrate: str | None)
     if not place.streams:
         command = shlex.join(["snnc", "verify", place.shown, target, "--data", calibrate or "x.npz"])
         output.result(printable(f"next:    {command}"))
+
+
+def _show_untrue(output: Output, converted: Conversion) -> None:
+    """Warn of shapes and types that the source declares and does not have."""
+    notes = [note for each in converted.records if each.name == "check-consistency" for note in each.notes]
+    found = list(dict.fromkeys(notes))
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        output.say(printable(f"warning: {found[0]}{more}: what the file declares is not believed"))
 
 
 def _show_calibration(output: Output, converted: Conversion, source: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -196,12 +197,13 @@ def _skeleton(
     return skeleton, known
 
 
-def contradiction(model: ir.Model) -> tuple[str | None, str] | None:
+def contradiction(model: ir.Model, untrue: dict[str, str] | None = None) -> tuple[str | None, str] | None:
     """Return what contradicts the operators' definitions: element types, axes, attributes, dimensions.
 
     Args:
         model: Any model; not changed. Declared shapes of inner values and outputs are not believed, so
             they cannot contradict.
+        untrue: Gets a line, by name, for each of those that is not what the operators give.
 
     Returns:
         The node's name (None where ONNX does not tell) and what is wrong with it, or None.
@@ -211,7 +213,9 @@ def contradiction(model: ir.Model) -> tuple[str | None, str] | None:
     if excess is not None:
         return excess
     try:
-        onnx.shape_inference.infer_shapes(skeleton, check_type=True, strict_mode=True, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(
+            skeleton, check_type=True, strict_mode=True, data_prop=True
+        )
     except onnx.shape_inference.InferenceError as error:
         text = str(error).strip()
         matches = [found for line in reversed(text.splitlines()) if (found := _INFERENCE.search(line))]
@@ -220,7 +224,32 @@ def contradiction(model: ir.Model) -> tuple[str | None, str] | None:
             if found is not None:
                 return found["node"], f"{found['op']}: {found['what']}"
         return None, text.splitlines()[-1] if text else "its shapes contradict each other"
+    if untrue is not None:
+        untrue.update(_untrue(model.graph, inferred.graph))
     return None
+
+
+def _untrue(graph: ir.Graph, found: onnx.GraphProto) -> Iterator[tuple[str, str]]:
+    """Yield names of values, and what a file declares of them and inference says instead."""
+    inferred = {info.name: info.type.tensor_type for info in (*found.value_info, *found.output)}
+    for value in (output for node in graph for output in node.outputs):
+        name = value.name or ""
+        known = inferred.get(name)
+        if known is None:
+            continue
+        dtype = ir.DataType(known.elem_type)
+        if value.dtype is not None and known.elem_type and value.dtype != dtype:
+            yield name, f"{name} is declared as {value.dtype.name}, and is {dtype.name}"
+        if value.shape is None or not known.HasField("shape"):
+            continue
+        said = [dim if isinstance(dim, int) else None for dim in value.shape]
+        dims = [dim.dim_value if dim.HasField("dim_value") else None for dim in known.shape.dim]
+        pairs = zip(said, dims, strict=False)
+        if len(said) != len(dims) or any(None not in pair and pair[0] != pair[1] for pair in pairs):
+            texts = [
+                "[" + ", ".join("?" if d is None else str(d) for d in each) + "]" for each in (said, dims)
+            ]
+            yield name, f"{name} is declared as {texts[0]}, and is {texts[1]}"
 
 
 def _too_large(
