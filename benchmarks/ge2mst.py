@@ -5,8 +5,8 @@
 
 ``--runs`` is the folder that examples/04_ge2mst/train.py wrote. Every code and every logit of ``--images``
 test images is compared between the quantised network and numpy, packed and time-stepped, stock onnxruntime
-with all of its optimisations, the native operators, and the simulator of ExpG-1; of the first ``--verified``
-at onnxruntime's other levels, too. ``--full-size`` counts the three networks
+with all of its optimisations, and the native operators; of the first ``--verified`` at onnxruntime's other
+levels and in the simulator of ExpG-1, too. ``--full-size`` counts the three networks
 at 224 x 224, with random weights and, with ``--light-steps``, trained for so many steps on CIFAR-10 enlarged
 to 64 x 64 and then to 224 x 224. ``--network NAME=FILE.onnx`` adds networks of which operations alone are
 counted, on ``--samples``. Writes RESULTS.md, ge2mst.json and, for each network, a plot of the operations by
@@ -45,8 +45,8 @@ _NOTE = """\
 Trained for the processor time stated (of the steps, one thread), a small part of what such networks need:
 the accuracies show that training works and that conversion loses nothing, not how good the architecture is.
 In torch all 10,000 test images. Unequal codes and logits: the quantised network against numpy, packed and
-time-stepped, stock onnxruntime with all optimisations, the native operators, and the simulator of ExpG-1 on
-the images that *spiking* states, and at onnxruntime's other three levels on the first 16.
+time-stepped, stock onnxruntime with all optimisations, and the native operators on the images that *spiking*
+states, onnxruntime's other three levels and the simulator of ExpG-1 on the first 200.
 Operations are of 256 images. Spikformer: SpikingJelly's LIF neurons,
 backpropagation through time. At 224 x 224, two images: random weights and images, or trained for some steps
 of 16 images of CIFAR-10 enlarged to 64 x 64, then shown enlarged to 224 x 224."""
@@ -80,12 +80,18 @@ def counted(model: Any, feeds: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def everywhere() -> dict[str, Callable[[Model], Runtime]]:
-    """Return what whole test sets are compared in: all but three of onnxruntime's levels."""
+    """Return what whole test sets are compared in."""
     stock = default_runtimes()
-    kept = ("numpy", "numpy-timestep", "onnxruntime (all)")
     return {
-        **{name: stock[name] for name in kept},
+        **{name: stock[name] for name in ("numpy", "numpy-timestep", "onnxruntime (all)")},
         "native operators": lambda model: OnnxRuntime(model, "all", stock=False),
+    }
+
+
+def besides() -> dict[str, Callable[[Model], Runtime]]:
+    """Return what the first images are compared in, too: onnxruntime's other levels and the simulator."""
+    return {
+        **{name: make for name, make in default_runtimes().items() if name not in everywhere()},
         "ExpG-1 simulator": lambda model: compile_program(model, Arch()).runtime(),
     }
 
@@ -108,7 +114,7 @@ def across(
         images: Test images.
         labels: Their classes.
         record: Where the state is kept.
-        first: Images that onnxruntime's levels in between are compared on, too.
+        first: Images that are compared in the slower ones, too.
         seconds: Processor time after which to stop, to go on later.
     """
     state = {"images": 0, "compared": 0, "unequal": 0, "right": 0, "seconds": 0.0}
@@ -128,8 +134,7 @@ def across(
         return report
 
     if first and not state["images"]:
-        between = {name: make for name, make in default_runtimes().items() if name not in everywhere()}
-        judge(images[:first], between)
+        judge(images[:first], besides())
     packed = NumpyPacked(model)
     while state["images"] < len(images) and time.process_time() - begun < seconds:
         start, since = state["images"], time.process_time()
@@ -213,7 +218,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="for each, of these; go on later")
-    parser.add_argument("--verified", type=int, default=16, help="images for all of onnxruntime's levels")
+    parser.add_argument("--verified", type=int, default=200, help="images for all levels and the simulator")
     parser.add_argument("--counted", type=int, default=256, help="images of which operations are counted")
     parser.add_argument("--full-size", action="store_true", help="the three networks at 224 x 224")
     parser.add_argument("--light-steps", type=int, default=0, help="steps of light training of these")
