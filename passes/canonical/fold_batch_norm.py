@@ -54,7 +54,7 @@ class FoldBatchNorm:
 
     name: ClassVar[str] = "fold-batch-norm"
     requires: ClassVar[frozenset[str]] = frozenset({"constants-folded", "unique-names", "shapes-known"})
-    establishes: ClassVar[frozenset[str]] = frozenset({"no-batch-norm"})
+    establishes: ClassVar[frozenset[str]] = frozenset()
     invalidates: ClassVar[frozenset[str]] = frozenset()
     semantics: ClassVar[Semantics] = "approximate"
 

@@ -62,6 +62,17 @@ class _Attention:
         later = self.w.op("Greater", [self._columns(), rows], dtype=_BOOL)
         self.open_places.append(self.w.op("Not", [later], dtype=_BOOL))
 
+    def window(self, left: int, right: int) -> None:
+        """Close what lies further than so many places before or after a token; -1 closes nothing."""
+        rows = self.w.unsqueeze(self.w.places(self.query, 2), 1, dtype=_INT)
+        for bound, op_type, sign in ((left, "Less", -1), (right, "Greater", 1)):
+            if bound < -1:
+                raise CannotWrite(f"its window of {bound} is no number of places")
+            if bound >= 0:
+                last = self.w.op("Add", [rows, np.array(sign * bound, np.int64)], dtype=_INT)
+                beyond = self.w.op(op_type, [self._columns(), last], dtype=_BOOL)
+                self.open_places.append(self.w.op("Not", [beyond], dtype=_BOOL))
+
     def first(self, counts: Value) -> None:
         """Close all but the first keys of each sample; ``counts`` is (batch,) or (batch, 1)."""
         numbers = self.w.op("Reshape", [self.w.cast(counts, _INT), np.array([-1, 1, 1, 1])], dtype=_INT)
@@ -251,7 +262,7 @@ def _group_query(w: Writer) -> None:
 
 
 def _standard(w: Writer) -> None:
-    """Attention of opset 23 and 24."""
+    """Attention of opset 23 to 25."""
     w.refuse_inputs((4, _PAST), (5, _PAST))
     w.refuse_outputs((3, "qk_matmul_output"))
     inputs = [w.needed(place, name) for place, name in enumerate(("query", "key", "value"))]
@@ -286,6 +297,11 @@ def _standard(w: Writer) -> None:
         if counts is not None:
             raise CannotWrite("it is causal with nonpad_kv_seqlen, " + _CACHE)
         attention.causal()
+    window = [int(w.attrs.get(f"{side}_window_size", -1)) for side in ("left", "right")]
+    if window != [-1, -1]:
+        if counts is not None:
+            raise CannotWrite("it has a window with nonpad_kv_seqlen, " + _CACHE)
+        attention.window(*window)
     total = attention.written()
     w.result(_joined(w, total) if ranks[0] == 3 else total)
 

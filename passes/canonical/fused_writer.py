@@ -19,8 +19,39 @@ _AXES_ARE_AN_INPUT = {"ReduceSum": 13, "ReduceMean": 18, "Unsqueeze": 13, "Squee
 _LAYER_NORM_SINCE, _RMS_NORM_SINCE = 17, 23
 
 
+#: Attributes of the type in which something is computed, of an output that must not be read, or of what the
+#: shapes tell.
+_WITHOUT_EFFECT = frozenset(
+    {"is_inner_broadcast", "qk_matmul_output_mode", "softmax_precision", "stash_type"}
+)
+
+
 class CannotWrite(Exception):
     """A fused op has a part that no standard op stands for; the message says which."""
+
+
+class _Read(dict[str, Any]):
+    """Attributes of a node, which remember which of them were asked for."""
+
+    def __init__(self, attrs: Mapping[str, Any]) -> None:
+        super().__init__(attrs)
+        self.asked: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.asked.add(name)
+        return super().get(name, default)
+
+    def __getitem__(self, name: str) -> Any:
+        self.asked.add(name)
+        return super().__getitem__(name)
+
+    def __contains__(self, name: object) -> bool:
+        self.asked.add(str(name))
+        return super().__contains__(name)
+
+    def items(self) -> Any:
+        self.asked.update(self)
+        return super().items()
 
 
 class Ranks:
@@ -67,7 +98,7 @@ class Writer:
 
     def __init__(self, editor: Editor, node: Node, ranks: Ranks) -> None:
         self._editor, self.node, self._ranks = editor, node, ranks
-        self.attrs = attributes(node)
+        self.attrs = _Read(attributes(node))
         self.opset = int(editor.graph.opset_imports.get("", _LAYER_NORM_SINCE))
         self._done: list[tuple[int, Value]] = []
         self._made: list[Node] = []
@@ -116,6 +147,12 @@ class Writer:
         for name, value in plain.items():
             if name in self.attrs and self.attrs[name] != value:
                 raise CannotWrite(f"its {name} is {self.attrs[name]}")
+
+    def refuse_unknown(self) -> None:
+        """Raise where the node has an attribute that no rule knows, of an opset to come, say."""
+        unknown = sorted(set(self.attrs) - self.attrs.asked - _WITHOUT_EFFECT)
+        if unknown:
+            raise CannotWrite(f"its {unknown[0]} is unknown to snnc")
 
     def dims(self, value: Value) -> list[Any]:
         """Return the extents of a value; see `Ranks.dims`."""

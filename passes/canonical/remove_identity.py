@@ -39,6 +39,12 @@ def _cast(node: Node) -> bool:
     return _same_type(node) or _widened(node) is not None
 
 
+def _same_type_like(node: Node) -> bool:
+    like = _input(node, 1)
+    source = node.inputs[0]
+    return source is not None and like is not None and source.dtype is not None and source.dtype == like.dtype
+
+
 def _same_type(node: Node) -> bool:
     dtype = node.inputs[0].dtype if node.inputs[0] is not None else None
     return dtype is not None and int(attributes(node)["to"]) == int(dtype)
@@ -134,6 +140,7 @@ def _kept_operand(node: Node, number: float, *, second: bool) -> Value | None:
 #: Op types and the condition under which a node returns its first input (or its only variable operand).
 RULES: dict[str, Callable[[Node], bool]] = {
     "Identity": _always,
+    "CastLike": _same_type_like,
     "Dropout": _dropout,
     "Cast": _cast,
     "Reshape": _same_shape,

@@ -86,6 +86,7 @@ def _rewrite(
     writer = Writer(editor, node, ranks)
     try:
         rule(writer)
+        writer.refuse_unknown()
     except CannotWrite as reason:
         writer.withdraw()
         return str(reason)

@@ -126,9 +126,10 @@ def _pair(editor: Editor, node: Node, chain: Chain, other: Value) -> str | None:
     if any(not isinstance(size, int) for size in dims[1:]):
         return "its sizes are not static"
     rest = [int(size) for size in dims[1:]]
+    # Asked of both before anything is added: a node that stays leaves the graph as it was.
+    if any(len(side.dims) != len(dims) or not same_batch(side.dims[0], batch) for side in (chain, second)):
+        return "its operands differ in their batch"
     for side in (chain, second):
-        if len(side.dims) != len(dims) or not same_batch(side.dims[0], batch):
-            return "its operands differ in their batch"
         if least:
             side.append("Neg")
         if side.dims[1:] != rest:

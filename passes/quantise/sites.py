@@ -86,6 +86,8 @@ def quantiser_sites(model: Model) -> list[Site]:
         return site is not None and (site.output if node is None else (node, position) in site.uses)
 
     def demand(value: Value, node: Node | None, position: int, firm: bool) -> None:
+        if value.dtype is not None and not value.dtype.is_floating_point():
+            return  # truth values and integers are no membranes; whoever cannot take them refuses
         if _hands_on_a_code(value):
             return  # a second code could only lose levels; what cannot take the first is refused later
         site = sites.setdefault(id(value), Site(value))

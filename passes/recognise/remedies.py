@@ -98,6 +98,7 @@ _ACTIVATIONS: dict[str, str] = {
         _BATCH_NORM,
     ),
     "BatchNormalization": "export the model in eval mode, with constant statistics",
+    "Dropout": "export the model in eval mode: it draws random numbers, or its mask is read",
     "Round": "it is not part of a quantiser that snnc knows",
     "Floor": "it is not part of a quantiser that snnc knows",
     "Ceil": "rounding up has no form as rounding to nearest: use Round or Floor",

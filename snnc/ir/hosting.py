@@ -53,6 +53,8 @@ def seal(node: ir.Node, asked: str) -> None:
     """
     node.metadata_props[DECLARED] = json.dumps({"op": node.op_type, "asked": asked}, sort_keys=True)
     node.op_type, node.domain = HOST, AI_SNNC
+    if node.graph is not None:
+        node.graph.opset_imports.setdefault(AI_SNNC, 1)
 
 
 def is_sealed(node: ir.Node | None) -> bool:

@@ -213,7 +213,7 @@ STRUCTURE: tuple[Invariant, ...] = (
     Invariant("types-known", "every value has an element type", _types_known),
     Invariant("shapes-known", "every value has a shape (dimensions may be symbolic)", _shapes_known),
     Invariant("no-dead-code", "every node and weight reaches an output", _no_dead_code),
-    Invariant("no-identity", "no Identity or inference-time Dropout nodes", _without("Identity", "Dropout")),
+    Invariant("no-identity", "no Identity nodes", _without("Identity")),
     Invariant("no-batch-norm", "no BatchNormalization nodes", _without("BatchNormalization")),
     Invariant("no-gemm", "no Gemm nodes: products are MatMul and Add", _without("Gemm")),
 )

@@ -83,7 +83,7 @@ def swap_operator(name):
         ("shapes-known", break_shapes, ["has no shape"]),
         ("no-dead-code", break_dead_node, ["reaches no output"]),
         ("no-dead-code", break_dead_weight, ["is a weight that nothing reads"]),
-        ("no-identity", swap_operator("Dropout"), ["is a Dropout"]),
+        ("no-identity", swap_operator("Identity"), ["is a Identity"]),
         ("no-batch-norm", swap_operator("BatchNormalization"), ["is a BatchNormalization"]),
         ("no-gemm", swap_operator("Gemm"), ["is a Gemm"]),
     ],

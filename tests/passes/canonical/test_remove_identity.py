@@ -15,6 +15,7 @@ CONSTANTS = (
 REMOVED = {
     "Identity": "b = Identity(a)",
     "Dropout": "b = Dropout(a, half, no)",
+    "CastLike": "b = CastLike(a, x)",
     "Cast": "b = Cast<to = 1>(a)",
     "Reshape": "b = Reshape(a, shape)",
     "Flatten": "b = Flatten(a)",
