@@ -14,6 +14,7 @@ from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["UnrollLoops"]
 
+_SCAN_OF_TODAY = 9
 _MOST_NODES = 20_000
 _AXES_ARE_INPUTS = 13  # opset from which Unsqueeze reads its axes
 
@@ -54,6 +55,10 @@ class UnrollLoops:
             count = _trips(node) if body is not None else None
             if body is None:
                 editor.fail("its body holds control flow", node)
+            elif (
+                node.op_type == "Scan" and editor.graph.opset_imports.get("", _SCAN_OF_TODAY) < _SCAN_OF_TODAY
+            ):
+                editor.fail("Scan of opset 8 has a batch of its own: export with opset 9 or newer", node)
             elif count is None or (node.op_type == "Loop" and not _goes_on(node, body)):
                 editor.fail("the number of iterations depends on the data", node)
             elif not 0 < count <= self.most or count * len(body) > _MOST_NODES:

@@ -79,6 +79,9 @@ def _input(node: Node, place: int) -> Any:
 def _resize(editor: Editor, node: Node) -> str | None:
     source, attrs = node.inputs[0], attributes(node)
     assert source is not None
+    exact = attrs.get("mode", "nearest") == "nearest"
+    if not exact and source.dtype is not None and not source.dtype.is_floating_point():
+        return "it interpolates integers, each of them rounded"
     rest = static_rest(source) or []
     try:
         scales, sizes = _input(node, 2), _input(node, 3)

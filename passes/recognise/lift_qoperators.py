@@ -18,9 +18,9 @@ __all__ = ["LiftQoperators"]
 #: Ops that move or select integers as they would the floats that these stand for.
 _MOVING = (
     "MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather",
-    "Identity", "Expand", "DepthToSpace", "SpaceToDepth", "Tile",
+    "Identity", "Expand", "DepthToSpace", "SpaceToDepth", "Tile", "Pad", "Resize",
 )  # fmt: skip
-_AXIS_FROM, _AXES_ARE_AN_INPUT = 13, 18
+_AXIS_FROM, _AXES_ARE_AN_INPUT, _PADS_ARE_AN_INPUT = 13, 18, 11
 
 
 class _Lift:
@@ -148,6 +148,28 @@ class _Lift:
         self._quantise(node, made, scale, zero)
         return None
 
+    def _not_moved(self, node: Node, scale: Value, zero: Value | None) -> str | None:
+        """Return why an op does more with integers than to move them; what a Pad puts in becomes a float."""
+        if node.op_type == "Resize":
+            interpolates = attributes(node).get("mode", "nearest") != "nearest"
+            return (
+                "it interpolates integers, each rounded: quantise in the QDQ format" if interpolates else None
+            )
+        if node.op_type != "Pad" or attributes(node).get("mode", "constant") != "constant":
+            return None
+        given = node.inputs[2] if len(node.inputs) > 2 else None
+        factor, offset = constant(scale), constant(zero) if zero is not None else np.zeros(1)
+        number = constant(given) if given is not None else np.zeros(1)
+        if self.opset < _PADS_ARE_AN_INPUT or factor is None or offset is None or number is None:
+            return "what it pads with, or its scale, is not constant"
+        if factor.size != 1:
+            return "its scales differ"
+        steps = number.astype(np.float64).reshape(-1)[0] - offset.astype(np.float64).reshape(-1)[0]
+        floats = np.asarray(steps * float(factor.reshape(-1)[0]), dtype=np.float32)
+        node.resize_inputs(max(3, len(node.inputs)))
+        node.replace_input_with(2, self.editor.constant(f"{node.name}.value", floats))
+        return None
+
     def _move(self, node: Node) -> None:
         """Let a layout op or a maximum act on floats; its results are quantised again."""
         data = node.inputs[0]
@@ -155,6 +177,10 @@ class _Lift:
             self.editor.fail("its integers are an output of the graph", node)
             return
         scale, zero = self._grids[id(data)]
+        reason = self._not_moved(node, scale, zero)
+        if reason is not None:
+            self.editor.fail(reason, node)
+            return
         node.replace_input_with(0, self._float(node, data, scale, zero, None))
         for out in reversed(node.outputs):
             uses = list(out.uses())
@@ -189,7 +215,8 @@ class LiftQoperators:
         The operators of `qoperators.LIFTED`, QLinearConcat, and layout ops that read quantised integers.
     Leaves alone:
         "its channels are last"; "its bias or a scale is not constant"; "an operand or its scale is missing";
-        "its integers are an output of the graph".
+        "its integers are an output of the graph"; "it interpolates integers ..."; "what it pads with, or its
+        scale, is not constant".
     Keeps:
         Names of graph inputs and outputs.
     """

@@ -53,6 +53,40 @@ def judge(case: Any, folder: Path) -> str | None:
     return None
 
 
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("(bool[N, 4] x, bool[N, 4] z) => (bool[N, 4] y) { y = And(x, z) }", "SNN401"),
+        ("(float[N, 4] x) => (bool[N, 4] y) { a = Neg(x) y = Less(x, a) }", "SNN401"),
+        ("(float[N, 4] x) => (float[N, 4] y) { y = Softmax(x) }", None),
+        ("(float[N, 4] x) => (int64[N] y) { y = ArgMax<axis = 1, keepdims = 0>(x) }", None),
+        (
+            (
+                "(float[N, 4] x) => (float[N, 4] y) <float p = {0.5}, bool t = {1}> "
+                "{ d = Dropout(x, p, t) y = Relu(d) }"
+            ),
+            "SNN461",
+        ),
+        (
+            (
+                "(float[N, 4] x, float[4] s) => (float[N, 4] y) <float[4] b = {0, 0, 0, 0}> "
+                "{ d = BatchNormalization(x, s, b, b, b) y = Relu(d) }"
+            ),
+            "SNN462",
+        ),
+    ],
+)
+def test_one_node(text: str, code: str | None, tmp_path: Path) -> None:
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 17]> g {text}')
+    onnx.save(model, tmp_path / "one.onnx")
+    try:
+        convert(tmp_path / "one.onnx", ConvertOptions(groups=4, calibrate="random:4"))
+    except SnncError as error:
+        assert error.code == code
+    else:
+        assert code is None
+
+
 @pytest.mark.slow
 def test_slice(cases: list[Any], tmp_path: Path) -> None:
     assert [wrong for case in cases[::STEP] if (wrong := judge(case, tmp_path)) is not None] == []

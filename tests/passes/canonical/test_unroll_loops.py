@@ -115,3 +115,11 @@ def test_a_loop_of_unknown_length_is_refused(cause: str) -> None:
     with pytest.raises(UnsupportedError, match="SNN461") as caught:
         convert(ir.from_proto(model))
     assert "fixed number of iterations" in str(caught.value.problems[0])
+
+
+def test_scans_of_opset_8_are_refused() -> None:
+    # Their sequences lie behind a batch of their own, and another input comes first.
+    model = scanned(np.random.default_rng(3), backwards=False)
+    model.opset_import[0].version = 8
+    with pytest.raises(UnsupportedError, match="SNN461"):
+        convert(ir.from_proto(model))

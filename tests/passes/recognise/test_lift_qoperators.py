@@ -19,6 +19,7 @@ CONSTANTS = ", ".join(
         "int8[3] wz = {0, 0, 0}, int32[3] b = {10, -20, 30}",
         f"uint8[32, 3] m = {{{MATRIX}}}, float ms = {{0.03125}}, uint8 mz = {{130}}",
         "int32[3] mb = {100, 0, -7}",
+        "int64[8] pads = {0, 0, 1, 0, 0, 0, 0, 1}, uint8 seven = {7}, float[4] twice = {1, 1, 2, 2}",
     ]
 )
 
@@ -77,6 +78,22 @@ BODIES = {
         "float[N, 3, 3, 1] y",
         "Add",
     ),
+    "pads": (
+        (
+            "k = Pad(i, pads, seven) l = Pad(k, pads) "
+            f"j = com.microsoft.QLinearAdd(l, s, z, l, s, z, r, o) {END}"
+        ),
+        "float[N, 2, 6, 6] y",
+        "Pad",
+    ),
+    "grown": (
+        (
+            'k = Resize<mode = "nearest">(i, , twice) '
+            f"j = com.microsoft.QLinearAdd(k, s, z, k, s, z, r, o) {END}"
+        ),
+        "float[N, 2, 8, 8] y",
+        "Resize",
+    ),
 }
 
 
@@ -120,6 +137,10 @@ def test_a_softmax_is_within_two_levels():
         (
             "j = com.microsoft.QLinearGlobalAveragePool<channels_last = 1>(i, s, z, r, o)",
             "its channels are last",
+        ),
+        (
+            ('k = Resize<mode = "linear">(i, , twice) j = com.microsoft.QLinearAdd(k, s, z, k, s, z, r, o)'),
+            "it interpolates integers, each rounded: quantise in the QDQ format",
         ),
         ("d = Mul(s, r) j = QLinearConv(i, d, z, w, ws, wz, r, o, b)", "its bias or a scale is not constant"),
     ],
