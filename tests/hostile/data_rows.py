@@ -23,8 +23,12 @@ from click.testing import CliRunner
 from onnx import helper
 from PIL import Image
 
+from snnc.isa.table import VERSION
 from tests.hostile.file_rows import Bomb
 from tests.hostile.rows import Row, good, tensor
+
+#: First line of a listing that this snnc reads.
+_HEAD = b".expg %d.%d\n" % VERSION
 
 
 @cache
@@ -628,23 +632,23 @@ FORMATS = [
             ("no version", b"C  HALT\n", "SNN363", ("line 1",)),
             ("another version", b".expg 9.9\n", "SNN363", ("9.9",)),
             ("a version of 10,000 digits", b".expg " + b"9" * 10_000 + b".1\n", "SNN363", ()),
-            ("no instruction", b".expg 1.1\nC  FLY\n", "SNN362", ("line 2", "FLY")),
+            ("no instruction", _HEAD + b"C  FLY\n", "SNN362", ("line 2", "FLY")),
             ("bytes that are no text", b"\xff\xfe", "SNN362", ("text",)),
             (
                 "a number of 10,000 digits",
-                b".expg 1.1\nC  SMM acc=" + b"9" * 10_000 + b"\n",
+                _HEAD + b"C  SMM acc=" + b"9" * 10_000 + b"\n",
                 "SNN362",
                 ("line 2",),
             ),
             (
                 "a line of a megabyte",
-                b".expg 1.1\nC  SMM " + b"a=1, " * 200_000 + b"\n",
+                _HEAD + b"C  SMM " + b"a=1, " * 200_000 + b"\n",
                 "SNN362",
                 ("line 2",),
             ),
             (
                 "a line that almost matches",
-                b".expg 1.1\nC  SMM " + b" a=1" * 30_000 + b" !\n",
+                _HEAD + b"C  SMM " + b" a=1" * 30_000 + b" !\n",
                 "SNN362",
                 ("line 2",),
             ),
