@@ -134,5 +134,5 @@ def _refuse(space: tuple[int, str], laid: Laid, arch: Arch) -> None:
         f"does not fit: {found.peak} bytes of {memory}{where} are needed at once, a core has "
         f"{arch.capacity(memory)}",
         where=Where(node=laid.order[worst.first].node, tensor=worst.buffer.name),
-        hint=f"give an architecture with a larger {memory.lower()} (--arch), or more cores (--cores)",
+        hint=f"give an architecture with a larger {memory.lower()} (--arch); more cores may help (--cores)",
     )

@@ -420,6 +420,6 @@ def _fit(group: Group, arch: Arch, inside: set[int], tables: float) -> _Cut | No
         "SNN480",
         f"does not fit: the smallest tile needs {need} bytes of {memory}, a core has {have}",
         where=Where(node=group.names[0]),
-        hint=f"give an architecture with a larger {memory.lower()} (--arch), or convert with fewer levels "
-        "(--groups, --timesteps)",
+        hint=f"give an architecture with a larger {memory.lower()} (--arch)"
+        + (", or convert with fewer levels (--groups, --timesteps)" if memory == "TMEM" else ""),
     )

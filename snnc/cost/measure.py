@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from snnc.cost.hosted import host_cost, host_taps
@@ -91,7 +92,8 @@ def measure(
         data: What the images are, in words; default: their number.
 
     Returns:
-        The report. It does not depend on ``batch``.
+        The report. It does not depend on ``batch``. A model of a fixed batch is counted on whole batches, the
+        last one filled up with the first images.
 
     Raises:
         UsageError: SNN245, no inputs or no images, or ``batch`` below 1.
@@ -103,6 +105,11 @@ def measure(
         batch = min(_MOST_IMAGES, max(1, _TAPPED_ELEMENTS // elements_per_sample(model, taps)))
     if images < 1 or batch < 1:
         raise UsageError("SNN245", f"needs at least one image and one per batch, not {images} and {batch}")
+    fixed = _fixed_batch(model)
+    if fixed is not None:
+        # Constant shapes of the model hold for this batch alone; a part of one is filled up with images.
+        images, batch = -(-images // fixed) * fixed, fixed
+        inputs = {name: np.resize(array, (images, *array.shape[1:])) for name, array in inputs.items()}
     total: tuple[LayerCost, ...] = ()
     for start in range(0, images, batch):
         stop = min(start + batch, images)
@@ -110,6 +117,12 @@ def measure(
         rows = count(model, run(part, taps))
         total = tuple(a + b for a, b in zip(total, rows, strict=True)) if total else rows
     return CostReport(data or f"{images} images", images, total, latency(model))
+
+
+def _fixed_batch(model: Model) -> int | None:
+    """Return the number of images that a model takes at once, None where it takes any."""
+    sizes = {value.shape[0] for value in model.graph.inputs if value.shape is not None and len(value.shape)}
+    return sizes.pop() if len(sizes) == 1 and all(isinstance(size, int) for size in sizes) else None  # type: ignore[return-value]
 
 
 def latency(model: Model) -> int:

@@ -23,7 +23,8 @@ def _clean(name: str) -> str:
 def listing(compiled: Compiled, counted: Profile) -> Iterator[str]:
     """Iterate over the lines of ``model.lst``."""
     yield _SCOPE
-    yield "; address: word  assembly ; node > tensor [tile] cycles counted/expected/worst, SOPs, pJ"
+    yield "; address: word  assembly ; node > tensor [tile] cycles counted/expected/worst, SOPs, "
+    yield "; pJ: papers' convention/integer datapath/full"
     yield header()
     words = compiled.binary
     previous = None
@@ -42,11 +43,13 @@ def listing(compiled: Compiled, counted: Profile) -> Iterator[str]:
         what = f"{_clean(line.node)} > {_clean(line.tensor)} [{line.tile}]"
         cost = (
             f"cyc {done.cycles}/{expected.cycles}/{worst.cycles} sop {done.sops} "
-            f"pJ {energy.datapath:.1f}/{energy.full:.1f}"
+            f"pJ {energy.papers:.1f}/{energy.datapath:.1f}/{energy.full:.1f}"
         )
         yield f"{place(index - firsts[step.core])}: {word:032x}  {line_of(instruction):<68} ; {what} {cost}"
     total, (made, expected_all, worst_all) = counted.energy, counted.makespans()
-    yield f"; total: cycles {made}/{expected_all}/{worst_all}, SOPs {counted.sops}"
+    sums = [sum(work.cycles for work in every) for every in (counted.done, counted.expected, counted.worst)]
+    yield f"; sum of the lines: cycles {'/'.join(map(str, sums))}, SOPs {counted.sops}"
+    yield f"; from start to end, queues side by side: cycles {made}/{expected_all}/{worst_all}"
     yield f"; total: pJ papers {total.papers:.1f}, datapath {total.datapath:.1f}, full {total.full:.1f}"
 
 

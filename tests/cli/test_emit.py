@@ -157,7 +157,10 @@ def test_totals_are_the_sums_of_the_lines(bundle):
     lines = (bundle / "model.lst").read_text().splitlines()
     costs = [line.rsplit(" cyc ", 1)[1].split() for line in lines if " cyc " in line]
     assert sum(int(cost[2]) for cost in costs) == report["sops"] > 0
-    datapath, full = (sum(float(cost[4].split("/")[place]) for cost in costs) for place in (0, 1))
+    papers, datapath, full = (sum(float(cost[4].split("/")[place]) for cost in costs) for place in range(3))
+    cycles = [sum(int(cost[0].split("/")[place]) for cost in costs) for place in range(3)]
+    assert f"; sum of the lines: cycles {'/'.join(map(str, cycles))}, SOPs {report['sops']}" in lines
+    assert papers == pytest.approx(report["picojoules"]["papers"], abs=0.05 * len(costs))
     assert datapath == pytest.approx(report["picojoules"]["datapath"], abs=0.05 * len(costs))
     assert full == pytest.approx(report["picojoules"]["full"], abs=0.05 * len(costs))
     trace = list(csv.DictReader(io.StringIO((bundle / "golden" / "trace.csv").read_text())))
