@@ -106,7 +106,7 @@ text = '<ir_version: 10, opset_import: ["" : 17]> n (float[N, 4] x) => (float[N,
 onnx.save(onnx.parser.parse_model(text), "odd.onnx")
 PYTHON
 refused 4 "$snnc" convert odd.onnx --calibrate random:4
-says "Tan"
+says "Round"
 step "$snnc" explain SNN401
 
 took=$((SECONDS - start))
