@@ -264,6 +264,7 @@ def lines(results: dict[str, dict[str, Any]]) -> list[str]:
         f"Published chips, pJ per SOP (SENECA paper, PMC10326429, table 3): {chips}.",
         "",
         f"- machine: {processor()}; seconds are processor time",
+        "- what the host computes (encoder, first convolution, readout) is in no figure of these tables",
         f"- commit: {_commits(results)}",
         f"- command: `python benchmarks/expg1.py --all --mnist FOLDER`, FOLDER with {_MNIST};",
         "  needs torch and timm. Without arguments: the networks shipped with samples, which need neither.",
