@@ -10,6 +10,7 @@ from typing import Any
 
 from snnc.runtimes.common import Array
 from snnc.runtimes.fusion_attention import fuse_attention
+from snnc.runtimes.fusion_convolutions import fuse_convolutions
 from snnc.runtimes.fusion_products import fuse_norms, fuse_products
 from snnc.runtimes.message import Message
 
@@ -29,6 +30,7 @@ def prepare(message: Any, weights: MutableMapping[str, Array]) -> None:
     _write_types(message.graph)
     view = Message(message.graph, weights)
     fuse_products(view)
+    fuse_convolutions(view)
     fuse_norms(view)
     fuse_attention(view)
     view.drop_unread()

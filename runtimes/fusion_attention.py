@@ -129,4 +129,4 @@ def _replace(
         view.attribute(score["depth"], "transposed", transposed),
     ]
     inputs = [query, key, value, *tables, end[1].input[3]]
-    view.replace(end[0], "NativeAttention", inputs, end[1].output[0], [*given, *made])
+    view.replace(end[0], "NativeAttention", inputs, [end[1].output[0]], [*given, *made])

@@ -11,15 +11,15 @@ from snnc.ops import LAYOUT
 from snnc.runtimes.common import Array
 from snnc.runtimes.message import Message
 
-__all__ = ["fuse_norms", "fuse_products"]
+__all__ = ["NEURON", "Rows", "Tree", "follow", "fuse_norms", "fuse_products", "gather_rows", "move_neurons"]
 
 _MOVERS = frozenset({"Reshape", "Transpose", "Slice", "Split", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
-_NEURON = ("codes", "code_type", "depth")
+NEURON = ("codes", "code_type", "depth")
 
 
 @dataclass
-class _Tree:
-    """What is behind a product: nodes that move its sums, and the neurons at their ends."""
+class Tree:
+    """What is behind a product: tensors that its sums move through, and the neurons at their ends."""
 
     moved: list[str] = field(default_factory=list)
     neurons: list[tuple[int, Any, Array]] = field(default_factory=list)
@@ -37,31 +37,58 @@ def fuse_products(view: Message) -> None:
         weights = view.constant(node.input[1])
         if weights is None or weights.ndim != 2:
             continue
-        tree = _follow(view, node.output[0], weights.shape[1])
+        tree = follow(view, node.output[0], weights.shape[1], -1)
         if tree is not None and tree.neurons:
             _fire_in_product(view, index, node, tree, weights.shape[1])
 
 
-def _follow(view: Message, source: str, columns: int) -> _Tree | None:
-    """Return all that reads a product, if it is neurons behind layout ops and nothing else."""
-    tree = _Tree()
+@dataclass
+class Rows:
+    """The threshold row of each column of a product.
+
+    Attributes:
+        rows: Row numbers, shape (columns,).
+        tables: Thresholds, to be concatenated.
+        names: Their tensors.
+        attributes: What the neurons have in common.
+        kind: ONNX element type of the codes.
+    """
+
+    rows: Array
+    tables: list[Array]
+    names: list[str]
+    attributes: list[Any]
+    kind: int
+
+
+def follow(view: Message, source: str, columns: int, axis: int) -> Tree | None:
+    """Return all that reads a product, if it is neurons behind layout ops and nothing else.
+
+    Args:
+        view: The graph.
+        source: The product.
+        columns: How many there are.
+        axis: Where they are: the last axis (-1), or one whose number is the same for all samples.
+    """
+    tree = Tree()
     readers = view.readers.get(source, [])
     if not readers or view.is_output(source):
         return None
     if all(node.op_type == "ExpGIF" and node.input[0] == source for _, node in readers):
         last = np.arange(columns)
         tree.neurons = [(at, node, last) for at, node in readers]
-        return tree if len(readers) == 1 else None
+        return tree if len(readers) == 1 and axis == -1 else None
     shape = view.shape(source)
     if shape is None or len(shape) < 2 or any(extent is None for extent in shape[1:]):
         return None
-    if shape[-1] != columns:
+    if shape[axis] != columns:
         return None
-    numbers = np.broadcast_to(np.arange(columns), (shape[0] or 1, *(extent or 0 for extent in shape[1:])))
+    place = np.arange(columns).reshape((columns, *[1] * (-1 - axis if axis < 0 else len(shape) - 1 - axis)))
+    numbers = np.broadcast_to(place, (shape[0] or 1, *(extent or 0 for extent in shape[1:])))
     return tree if _descend(view, source, np.ascontiguousarray(numbers), tree) else None
 
 
-def _descend(view: Message, name: str, numbers: Array, tree: _Tree) -> bool:
+def _descend(view: Message, name: str, numbers: Array, tree: Tree) -> bool:
     if view.is_output(name) or not view.readers.get(name):
         return False
     tree.moved.append(name)
@@ -89,43 +116,49 @@ def _attributes(node: Any) -> dict[str, Any]:
     return {attribute.name: attribute for attribute in node.attribute}
 
 
-def _fire_in_product(view: Message, index: int, node: Any, tree: _Tree, columns: int) -> None:
+def gather_rows(view: Message, tree: Tree, columns: int) -> Rows | None:
+    """Return the threshold row of each column, None if the neurons differ or a column has several rows."""
     first = _attributes(tree.neurons[0][1])
-    wanted = {name: first[name].SerializeToString() for name in _NEURON}
+    wanted = {name: first[name].SerializeToString() for name in NEURON}
     rows = np.full(columns, -1, dtype=np.int64)
     tables: list[Array] = []
     names: list[str] = []
     for _, neuron, numbers in tree.neurons:
         found = _attributes(neuron)
         if any(found[name].SerializeToString() != text for name, text in wanted.items()):
-            return
+            return None
         table, row = view.constant(neuron.input[1]), view.constant(neuron.input[2])
         if table is None or row is None:
-            return
+            return None
         if numbers.ndim == 1 and any(extent != 1 for extent in row.shape[:-1]):
-            return  # the rows change along another axis than the columns
+            return None  # the rows change along another axis than the columns
         try:
             spread = np.broadcast_to(row.reshape(-1) if numbers.ndim == 1 else row, numbers.shape)
         except ValueError:
-            return
+            return None
         start = sum(len(other) for other in tables)
         place = numbers.reshape(-1)
         if (rows[place] != -1).any():
-            return  # a column is fired twice
+            return None  # a column is fired twice
         rows[place] = spread.reshape(-1) + start
         if not np.array_equal(rows[place], spread.reshape(-1) + start):
-            return  # a column has different rows for different samples or tokens
+            return None  # a column has different rows for different samples or tokens
         tables.append(table)
         names.append(neuron.input[1])
     if (rows < 0).any():
-        return
-    output = f"{node.output[0]}.native_fired" if tree.moved else tree.neurons[0][1].output[0]
-    thresholds = names[0]
-    if len(tables) > 1:
-        thresholds = view.add_constant(f"{output}.native_thresholds", np.concatenate(tables).astype("<i4"))
-    row_name = view.add_constant(f"{output}.native_rows", rows.astype("<i4"))
-    attributes = [first[name] for name in _NEURON]
-    kind = first["code_type"].i
+        return None
+    return Rows(rows, tables, names, [first[name] for name in NEURON], first["code_type"].i)
+
+
+def move_neurons(view: Message, tree: Tree, output: str, kind: int) -> dict[str, str]:
+    """Let codes move where sums did; return the new names of tensors, for `Message.rename`.
+
+    Args:
+        view: The graph.
+        tree: What is behind the product.
+        output: The tensor of its codes.
+        kind: Their ONNX element type.
+    """
     view.retype(output, kind)
     ends = {neuron.input[0]: (at, neuron.output[0]) for at, neuron, _ in tree.neurons}
     renamed = {tree.moved[0]: output} if tree.moved else {}
@@ -137,10 +170,25 @@ def _fire_in_product(view: Message, index: int, node: Any, tree: _Tree, columns:
             neuron = view.graph.node[ends[name][0]]
             view.identity(ends[name][0], renamed.get(name, name), neuron.output[0])
         view.retype(renamed.get(name, name), kind)
+    return renamed
+
+
+def _fire_in_product(view: Message, index: int, node: Any, tree: Tree, columns: int) -> None:
+    found = gather_rows(view, tree, columns)
+    if found is None:
+        return
+    output = f"{node.output[0]}.native_fired" if tree.moved else tree.neurons[0][1].output[0]
+    thresholds = found.names[0]
+    if len(found.tables) > 1:
+        thresholds = view.add_constant(
+            f"{output}.native_thresholds", np.concatenate(found.tables).astype("<i4")
+        )
+    row_name = view.add_constant(f"{output}.native_rows", found.rows.astype("<i4"))
+    renamed = move_neurons(view, tree, output, found.kind)
     if not tree.moved:
         view.remove(tree.neurons[0][0])
     inputs = [node.input[0], node.input[1], thresholds, row_name]
-    view.replace(index, "NativeMatMulFire", inputs, output, attributes)
+    view.replace(index, "NativeMatMulFire", inputs, [output], found.attributes)
     view.rename(renamed, index)
 
 
@@ -178,8 +226,8 @@ def fuse_norms(view: Message) -> None:
         spread = np.broadcast_to(sign.reshape(-1), (length,)).astype("<i4")
         inputs = [v.input[0], view.add_constant(f"{name}.native_sign", spread), node.input[2]]
         inputs.append(view.add_constant(f"{name}.native_row", row.reshape(-1).astype("<i4")))
-        given = [fire[each] for each in (*_NEURON, "fraction_bits")] + [right["epsilon"]]
+        given = [fire[each] for each in (*NEURON, "fraction_bits")] + [right["epsilon"]]
         given += [left["centred"]] if "centred" in left else []
         view.remove(at_v)
         view.remove(at_g)
-        view.replace(index, "NativeNormFire", inputs, name, given)
+        view.replace(index, "NativeNormFire", inputs, [name], given)

@@ -92,6 +92,26 @@ class Message:
             copy.i = value
         return copy
 
+    def integer(self, name: str, value: int) -> Any:
+        """Return a new attribute that holds an integer."""
+        made = type(self.graph.node[0])().attribute.add()
+        made.name, made.type, made.i = name, 2, value
+        return made
+
+    def same_shape(self, first: str, second: str) -> bool:
+        """Say whether two tensors surely have the same shape: the same numbers and names of extents."""
+        found = [self._infos.get(name) for name in (first, second)]
+        shapes = []
+        for value in found:
+            if value is None or not value.type.tensor_type.HasField("shape"):
+                return False
+            shapes.append([dim.dim_value or dim.dim_param for dim in value.type.tensor_type.shape.dim])
+        return shapes[0] == shapes[1] and all(shapes[0])
+
+    def is_gone(self, index: int) -> bool:
+        """Say whether a node was removed."""
+        return index in self._dead
+
     def retype(self, name: str, kind: int) -> None:
         """Write down another element type of a tensor."""
         value = self._infos.get(name)
@@ -111,7 +131,7 @@ class Message:
         return name
 
     def replace(
-        self, index: int, op: str, inputs: Sequence[str], output: str, attributes: Sequence[Any]
+        self, index: int, op: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Sequence[Any]
     ) -> None:
         """Put a native node into the place of another one, which keeps its name.
 
@@ -119,7 +139,7 @@ class Message:
             index: Place of the old node.
             op: Operator type of the new one.
             inputs: Its inputs.
-            output: Its output.
+            outputs: Its outputs.
             attributes: Attributes to copy.
         """
         node = self.graph.node[index]
@@ -129,7 +149,7 @@ class Message:
         node.op_type, node.domain = op, "ai.snnc"
         del node.input[:], node.output[:], node.attribute[:]
         node.input.extend(inputs)
-        node.output.append(output)
+        node.output.extend(outputs)
         node.attribute.extend(copies)
 
     def identity(self, index: int, source: str, target: str) -> None:

@@ -15,6 +15,7 @@ constexpr int kGranule = 16;
 struct FireLine {
   int mode;                    // FireMode
   bool shared;
+  bool by_row;                 // with `shared`: line r of several uses element r
   const double* scale;         // exact mode
   const double* offset;
   const float* scale32;        // near mode
@@ -50,6 +51,16 @@ struct BytesProduct {
   bool panels_unsigned;
   int64_t depth;               // a multiple of 64
   int count, width;
+};
+
+// What becomes of the sums of some channels before they are potentials, modulo 2^32:
+// round(v * before + bias, shift) * factor + constant + other * weight, without the rounding if shift < 0. The numbers
+// are one for each line; `before` and `bias` only count with a shift.
+struct FinishLines {
+  const int32_t *before, *bias, *factor, *constant, *weight;
+  int shift;
+  const int32_t* other;  // may be null
+  int64_t other_pitch;
 };
 
 struct Kernels {
@@ -94,6 +105,12 @@ struct Kernels {
   void (*quads8)(const uint8_t* const* rows, int64_t depth, int width, uint8_t* panel);
   // out[i] = sum over taps of weights[t] * taps[t][i * stride].
   void (*weigh)(const int16_t* const* taps, const int32_t* weights, int count_of_taps, int stride, int64_t count, int32_t* out);
+  // Lines of sums, in place.
+  void (*finish)(const FinishLines& job, int32_t* v, int64_t pitch, int64_t rows, int64_t count);
+  // Moves a block of several lines forward, where it may overlap itself.
+  void (*forward)(int32_t* to, const int32_t* from, int64_t count, int64_t rows, int64_t pitch);
+  // out = the sum of parts[p] * 2^shifts[p].
+  void (*gather_parts)(const int32_t* const* parts, const int* shifts, int part_count, int64_t count, int64_t* out);
   // Sums of elements `stride` apart.
   void (*gather_add)(const int32_t* x, int stride, int64_t count, int32_t* out);
 };

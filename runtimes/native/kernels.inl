@@ -461,9 +461,9 @@ inline void fire_columns(const FireLine& line, const int32_t* v, int64_t count, 
 
 constexpr int32_t kLate = 256;
 
-// Potentials in undecided cells: their rows, positions and values of cells.
+// Potentials in undecided cells: their rows, positions, where their parameters are, and values of cells.
 struct Late {
-  int32_t rows[kLate + 32], places[kLate + 32], cells[kLate + 32];
+  int32_t rows[kLate + 32], places[kLate + 32], keys[kLate + 32], cells[kLate + 32];
   int32_t count;
 };
 
@@ -477,15 +477,14 @@ inline void settle(const FireLine& line, const int32_t* v, int64_t pitch, const 
     const int32_t some = late.count - n < 16 ? late.count - n : 16;
     const __mmask16 live = live_lanes(some);
     for (int32_t i = 0; i < some; ++i) potentials[i] = v[late.rows[n + i] * pitch + late.places[n + i]];
-    const __m512i place = _mm512_maskz_loadu_epi32(live, late.places + n);
+    const __m512i key = _mm512_maskz_loadu_epi32(live, late.keys + n);
     __m512i count = _mm512_sub_epi32(_mm512_maskz_loadu_epi32(live, late.cells + n), base);
     if (_mm512_mask_cmpeq_epi32_mask(live, count, unknown) != 0) {
       // A row that shares no cells with others is searched.
-      for (int32_t i = 0; i < some; ++i) codes[i] = code_of(line, line.shared ? 0 : late.places[n + i], potentials[i]);
+      for (int32_t i = 0; i < some; ++i) codes[i] = code_of(line, late.keys[n + i], potentials[i]);
     } else {
       const __m512i x = _mm512_min_epi32(_mm512_maskz_loadu_epi32(live, potentials), highest);
-      const __m512i row = line.shared ? _mm512_set1_epi32(line.first_limit[0])
-                                      : _mm512_mask_i32gather_epi32(zero, live, place, line.first_limit, 4);
+      const __m512i row = _mm512_mask_i32gather_epi32(zero, live, key, line.first_limit, 4);
       for (__mmask16 rising = live; rising != 0;) {
         const __m512i limit = _mm512_mask_i32gather_epi32(zero, rising, _mm512_add_epi32(row, count), line.limits, 4);
         rising = _mm512_mask_cmpge_epi32_mask(rising, x, limit);
@@ -508,6 +507,11 @@ inline void fire_near(const FireLine& line, const int32_t* v, int64_t pitch, int
   __m512 s = _mm512_set1_ps(line.scale32[0]), o = _mm512_set1_ps(line.offset32[0]);
   __m512i first = _mm512_set1_epi32(line.first_cell[0]);
   for (int64_t r = 0; r < rows; ++r) {
+    if (line.by_row) {
+      s = _mm512_set1_ps(line.scale32[r]);
+      o = _mm512_set1_ps(line.offset32[r]);
+      first = _mm512_set1_epi32(line.first_cell[r]);
+    }
     for (int64_t i = 0; i < count; i += 16) {
       const __mmask16 live = live_lanes(count - i);
       if (!line.shared) {
@@ -524,6 +528,8 @@ inline void fire_near(const FireLine& line, const int32_t* v, int64_t pitch, int
       const __m512i place = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int32_t>(i)), lanes);
       _mm512_storeu_si512(late.rows + late.count, _mm512_set1_epi32(static_cast<int32_t>(r)));
       _mm512_storeu_si512(late.places + late.count, _mm512_maskz_compress_epi32(open, place));
+      const __m512i key = line.shared ? _mm512_set1_epi32(line.by_row ? static_cast<int32_t>(r) : 0) : place;
+      _mm512_storeu_si512(late.keys + late.count, _mm512_maskz_compress_epi32(open, key));
       _mm512_storeu_si512(late.cells + late.count, _mm512_maskz_compress_epi32(open, codes));
       late.count += __builtin_popcount(open);
       if (late.count > kLate) {
@@ -569,7 +575,15 @@ void fire(const FireLine& line, const int32_t* v, int64_t pitch, int64_t rows, i
     return;
   }
 #endif
-  for (int64_t r = 0; r < rows; ++r) fire_one(line, v + r * pitch, count, out + r * out_pitch);
+  FireLine here = line;
+  for (int64_t r = 0; r < rows; ++r) {
+    fire_one(here, v + r * pitch, count, out + r * out_pitch);
+    if (!line.by_row) continue;
+    if (here.scale != nullptr) ++here.scale, ++here.offset;
+    if (here.scale32 != nullptr) ++here.scale32, ++here.offset32;
+    if (here.first_cell != nullptr) ++here.first_cell;
+    if (here.first_limit != nullptr) ++here.first_limit;
+  }
 }
 
 void fire8(const FireLine& line, const int32_t* v, int64_t pitch, int64_t rows, int64_t count, int8_t* out, int64_t out_pitch) {
@@ -722,18 +736,91 @@ void quads8(const uint8_t* const* rows, int64_t depth, int width, uint8_t* panel
   }
 }
 
-void weigh(const int16_t* const* taps, const int32_t* weights, int count_of_taps, int stride, int64_t count, int32_t* out) {
-  for (int64_t i = 0; i < count; ++i) out[i] = 0;
+// A block of neighbouring results: all taps are added up before anything is stored.
+template <int kCount>
+inline void weigh_block(const int16_t* const* taps, const int32_t* weights, int count_of_taps, int64_t at, int stride, int32_t* out) {
+  int32_t sum[kCount] = {};
   for (int t = 0; t < count_of_taps; ++t) {
-    const int16_t* x = taps[t];
+    const int16_t* x = taps[t] + at * stride;
     const int32_t w = weights[t];
-    if (stride == 1) {
-      for (int64_t i = 0; i < count; ++i) out[i] = wrapped_add(out[i], wrapped_multiply(x[i], w));
-    } else if (stride == 2) {
-      for (int64_t i = 0; i < count; ++i) out[i] = wrapped_add(out[i], wrapped_multiply(x[2 * i], w));
-    } else {
-      for (int64_t i = 0; i < count; ++i) out[i] = wrapped_add(out[i], wrapped_multiply(x[stride * i], w));
+    for (int i = 0; i < kCount; ++i) sum[i] = wrapped_add(sum[i], wrapped_multiply(x[i * stride], w));
+  }
+  for (int i = 0; i < kCount; ++i) out[at + i] = sum[i];
+}
+
+void weigh(const int16_t* const* taps, const int32_t* weights, int count_of_taps, int stride, int64_t count, int32_t* out) {
+  int64_t at = 0;
+  if (stride == 1) {
+#if defined(__AVX512BW__)
+    // Two taps at a time: their inputs interleaved are multiplied and added in pairs. The halves of a register keep
+    // the order of unpacking until the end.
+    const __m512i low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+    const __m512i high = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+    for (; at < count; at += 32) {
+      const int64_t left = count - at;
+      const __mmask32 live = left >= 32 ? ~__mmask32{0} : static_cast<__mmask32>((uint32_t{1} << left) - 1);
+      Sums first = none(), second = none();
+      for (int t = 0; t < count_of_taps; t += 2) {
+        const bool both = t + 1 < count_of_taps;
+        const __m512i x = _mm512_maskz_loadu_epi16(live, taps[t] + at);
+        const __m512i y = both ? _mm512_maskz_loadu_epi16(live, taps[t + 1] + at) : none();
+        const uint32_t two = (static_cast<uint32_t>(weights[t]) & 0xffff) | (both ? static_cast<uint32_t>(weights[t + 1]) << 16 : 0);
+        const __m512i w = _mm512_set1_epi32(static_cast<int32_t>(two));
+        first = pairs(first, _mm512_unpacklo_epi16(x, y), w);
+        second = pairs(second, _mm512_unpackhi_epi16(x, y), w);
+      }
+      _mm512_mask_storeu_epi32(out + at, static_cast<__mmask16>(live), _mm512_permutex2var_epi32(first, low, second));
+      _mm512_mask_storeu_epi32(out + at + 16, static_cast<__mmask16>(live >> 16), _mm512_permutex2var_epi32(first, high, second));
     }
+    return;
+#else
+    for (; at + 16 <= count; at += 16) weigh_block<16>(taps, weights, count_of_taps, at, 1, out);
+#endif
+  }
+  for (; at < count; ++at) weigh_block<1>(taps, weights, count_of_taps, at, stride, out);
+}
+
+inline void finish_line(const FinishLines& job, int64_t r, int32_t* v, int64_t count) {
+  const int32_t factor = job.factor[r], constant = job.constant[r];
+  if (job.shift >= 0) {
+    const int32_t before = job.before[r], bias = job.bias[r];
+    for (int64_t i = 0; i < count; ++i) v[i] = wrapped_add(wrapped_multiply(v[i], before), bias);
+    round32(v, job.shift, count, v);
+  }
+  if (job.other != nullptr) {
+    const int32_t* x = job.other + r * job.other_pitch;
+    const int32_t weight = job.weight[r];
+    for (int64_t i = 0; i < count; ++i) {
+      v[i] = wrapped_add(wrapped_add(wrapped_multiply(v[i], factor), constant), wrapped_multiply(x[i], weight));
+    }
+  } else {
+    for (int64_t i = 0; i < count; ++i) v[i] = wrapped_add(wrapped_multiply(v[i], factor), constant);
+  }
+}
+
+void finish(const FinishLines& job, int32_t* v, int64_t pitch, int64_t rows, int64_t count) {
+  for (int64_t r = 0; r < rows; ++r) finish_line(job, r, v + r * pitch, count);
+}
+
+void forward(int32_t* to, const int32_t* from, int64_t count, int64_t rows, int64_t pitch) {
+  for (int64_t r = 0; r < rows; ++r, to += pitch, from += pitch) {
+    int64_t i = 0;
+#if defined(__AVX512BW__)
+    for (; i < count; i += 16) {
+      const __mmask16 live = live_lanes(count - i);
+      _mm512_mask_storeu_epi32(to + i, live, _mm512_maskz_loadu_epi32(live, from + i));
+    }
+#endif
+    for (; i < count; ++i) to[i] = from[i];
+  }
+}
+
+void gather_parts(const int32_t* const* parts, const int* shifts, int part_count, int64_t count, int64_t* out) {
+  for (int64_t i = 0; i < count; ++i) out[i] = parts[0][i] * (int64_t{1} << shifts[0]);
+  for (int p = 1; p < part_count; ++p) {
+    const int32_t* part = parts[p];
+    const int64_t factor = int64_t{1} << shifts[p];
+    for (int64_t i = 0; i < count; ++i) out[i] += part[i] * factor;
   }
 }
 
@@ -783,6 +870,9 @@ extern const Kernels SNNC_TABLE = {
     pairs16,
     quads8,
     weigh,
+    finish,
+    forward,
+    gather_parts,
     gather_add,
 };
 

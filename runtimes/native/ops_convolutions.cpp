@@ -1,326 +1,80 @@
-// SpikeConv and HostConv: columns of codes are interleaved panel by panel and multiplied by the weights.
+// SpikeConv, HostConv, and convolutions with what follows them.
 
 #include <algorithm>
 #include <cstring>
 #include <mutex>
 
+#include "convolve.h"
+#include "neuron.h"
 #include "op.h"
-#include "product.h"
-#include "window.h"
 
 namespace snnc {
 namespace {
 
-// How the results of a convolution are numbered, and its inputs laid out. With at most two spatial axes the padded
-// plane is taken apart into phases, one for each remainder modulo the strides; the results run over one phase, so
-// that each tap is one constant offset (results in its margin are thrown away). Otherwise the plane stays whole and
-// the results are numbered by themselves.
-struct Walk {
-  bool dense;
-  int64_t line;    // numbers of one line of results: the width of a phase, or of the result
-  int64_t width;   // results of a line that count
-  int64_t lines;   // lines of results
-  int64_t count;   // all numbers
-  int64_t plane;   // numbers of the input laid out
-  Shape extent, used;             // dense: extents of a phase, phases of each axis
-  std::vector<int64_t> taps;      // offset of each tap
-  std::vector<int64_t> starts;    // offset of each line of results
-  int step;                       // between the inputs of neighbouring results
-};
-
-Walk walk_of(const Window& w, bool whole = false) {
-  Walk walk;
-  walk.dense = w.rank <= 2 && !whole;
-  walk.width = w.out.back();
-  walk.lines = product(w.out) / walk.width;
-  if (!walk.dense) {
-    walk.line = walk.width;
-    walk.plane = product(w.padded);
-    walk.taps = tap_offsets(w);
-    walk.starts = line_offsets(w);
-    walk.step = static_cast<int>(w.strides.back());
-    walk.count = walk.lines * walk.line;
-    return walk;
-  }
-  for (size_t axis = 0; axis < w.in.size(); ++axis) {
-    const int64_t reach = (w.kernel[axis] - 1) * w.dilations[axis], stride = w.strides[axis];
-    walk.extent.push_back(w.out[axis] + reach / stride);
-    walk.used.push_back(std::min(stride, reach + 1));
-  }
-  walk.line = walk.extent.back();
-  walk.count = (walk.lines - 1) * walk.line + walk.width;
-  walk.step = 1;
-  const int64_t phase = product(walk.extent);
-  walk.plane = phase * product(walk.used);
-  walk.taps.assign(1, 0);
-  for (size_t axis = 0; axis < w.in.size(); ++axis) {
-    const int64_t across = phase * product(walk.used, axis + 1), along = product(walk.extent, axis + 1);
-    std::vector<int64_t> next;
-    for (int64_t base : walk.taps) {
-      for (int64_t k = 0; k < w.kernel[axis]; ++k) {
-        const int64_t at = k * w.dilations[axis];
-        next.push_back(base + at % w.strides[axis] * across + at / w.strides[axis] * along);
-      }
-    }
-    walk.taps.swap(next);
-  }
-  for (int64_t line = 0; line < walk.lines; ++line) walk.starts.push_back(line * walk.line);
-  return walk;
-}
-
-// Takes a plane apart into phases, each value turned by `turn`; what is outside of it is `fill`.
-template <class From, class To, class F>
-void lay_out(const Window& w, const Walk& walk, const From* from, To fill, To* to, F turn) {
-  const bool flat = w.rank == 1;
-  const int64_t height = flat ? 1 : w.in[0], width = w.in.back();
-  const int64_t stride_y = flat ? 1 : w.strides[0], stride_x = w.strides.back();
-  const int64_t top = flat ? 0 : w.begins[0], left = w.begins.back();
-  const int64_t phases_y = flat ? 1 : walk.used[0], extent_y = flat ? 1 : walk.extent[0], extent_x = walk.extent.back();
-  for (int64_t py = 0; py < phases_y; ++py) {
-    for (int64_t px = 0; px < walk.used.back(); ++px) {
-      // Columns begin .. end of the phase are inside.
-      const int64_t shift = left - px;
-      const int64_t begin = std::clamp<int64_t>(shift <= 0 ? 0 : (shift + stride_x - 1) / stride_x, 0, extent_x);
-      const int64_t inside = width - 1 + shift;
-      const int64_t end = std::clamp<int64_t>(inside < 0 ? 0 : inside / stride_x + 1, begin, extent_x);
-      for (int64_t y = 0; y < extent_y; ++y, to += extent_x) {
-        const int64_t row = y * stride_y + py - top;
-        if (row < 0 || row >= height) {
-          std::fill(to, to + extent_x, fill);
-          continue;
-        }
-        const From* line = from + row * width;
-        std::fill(to, to + begin, fill);
-        if (stride_x == 1) {
-          for (int64_t x = begin; x < end; ++x) to[x] = turn(line[x - shift]);
-        } else if (stride_x == 2) {
-          for (int64_t x = begin; x < end; ++x) to[x] = turn(line[2 * x - shift]);
-        } else {
-          for (int64_t x = begin; x < end; ++x) to[x] = turn(line[stride_x * x - shift]);
-        }
-        std::fill(to + end, to + extent_x, fill);
-      }
-    }
-  }
-}
-
-// Takes the sums of one panel: rows [row, row + rows) of output channels, numbers [first, first + count).
-struct Drain {
-  virtual ~Drain() = default;
-  virtual void take(int64_t sample, int64_t channel, int rows, int64_t first, int64_t count, const int32_t* c,
-                    int64_t ldc) const = 0;
-};
-
-// Calls body(line, position in line, offset in panel, length) for the stretches of a panel that count.
-template <class F>
-void stretches(const Walk& walk, int64_t first, int64_t count, F body) {
-  for (int64_t at = first; at < first + count;) {
-    const int64_t line = at / walk.line, inside = at % walk.line;
-    const int64_t length = std::min(first + count - at, walk.line - inside);
-    const int64_t useful = std::min(length, walk.width - inside);
-    if (useful > 0) body(line, inside, at - first, useful);
-    at += length;
-  }
-}
-
-struct Int32Drain : Drain {
-  const Walk& walk;
+// Writes the sums, or first makes potentials and codes of them.
+struct Finish : Drain {
+  const Walk* walk = nullptr;
   int64_t channels, results;
-  int32_t* out;
-  Int32Drain(const Walk& w, int64_t o, int64_t r, int32_t* to) : walk(w), channels(o), results(r), out(to) {}
-  void take(int64_t sample, int64_t channel, int rows, int64_t first, int64_t count, const int32_t* c,
-            int64_t ldc) const override {
-    stretches(walk, first, count, [&](int64_t line, int64_t inside, int64_t offset, int64_t length) {
+  int32_t* sums = nullptr;           // (N, O, results), perhaps
+  const int32_t* numbers = nullptr;  // null: the sums are the potentials; else FinishLines' five numbers for each channel
+  int shift = -1, wide_shift = -1;   // the second one makes 64-bit sums ones of 32 bits
+  const int32_t* other = nullptr;
+  int64_t* wide = nullptr;
+  const FireTable* table = nullptr;
+  const FireTable::Positions* positions = nullptr;
+  int width = 0;
+  char* codes = nullptr;
+  Finish(int64_t o, int64_t r) : channels(o), results(r) {}
+
+  void take(int64_t sample, int64_t channel, int rows, int64_t first, int64_t count, int32_t* c, int64_t ldc) const override {
+    int64_t place = 0;
+    const int64_t kept = compact(*walk, first, count, rows, c, ldc, &place);
+    if (kept == 0) return;
+    const int64_t start = (sample * channels + channel) * results + place;
+    if (numbers != nullptr) {
+      const int32_t* mine = numbers + channel;
+      const FinishLines job{mine, mine + channels, mine + 2 * channels, mine + 3 * channels, mine + 4 * channels, shift,
+                            other == nullptr ? nullptr : other + start, results};
+      kernels().finish(job, c, ldc, rows, kept);
+    }
+    if (sums != nullptr) {
+      for (int r = 0; r < rows; ++r) std::memcpy(sums + start + r * results, c + r * ldc, static_cast<size_t>(kept) * 4);
+    }
+    if (table == nullptr) return;
+    FireLine line = table->line(*positions, channel, true);
+    line.by_row = true;
+    fire_lines(line, c, ldc, rows, kept, width, codes + start * width, results);
+  }
+
+  void take_wide(int64_t sample, int64_t channel, int rows, int64_t first, int64_t count, int64_t* c, int64_t ldc) const override {
+    if (wide == nullptr) {
+      thread_local Scratch memory;
+      int32_t* narrow = memory.as<int32_t>(static_cast<size_t>(rows * ldc));
+      for (int r = 0; r < rows; ++r) kernels().round64(c + r * ldc, wide_shift, count, narrow + r * ldc);
+      take(sample, channel, rows, first, count, narrow, ldc);
+      return;
+    }
+    stretches(*walk, first, count, [&](int64_t line, int64_t inside, int64_t offset, int64_t length) {
       for (int r = 0; r < rows; ++r) {
-        int32_t* to = out + ((sample * channels + channel + r) * results + line * walk.width + inside);
-        std::memcpy(to, c + r * ldc + offset, static_cast<size_t>(length) * 4);
+        int64_t* to = wide + ((sample * channels + channel + r) * results + line * walk->width + inside);
+        std::memcpy(to, c + r * ldc + offset, static_cast<size_t>(length) * 8);
       }
     });
   }
 };
-
-// HostConv: adds digit sums into int64.
-struct DigitDrain : Drain {
-  const Walk& walk;
-  int64_t channels, results;
-  int64_t* out;
-  int shift;
-  DigitDrain(const Walk& w, int64_t o, int64_t r, int64_t* to, int s) : walk(w), channels(o), results(r), out(to), shift(s) {}
-  void take(int64_t sample, int64_t channel, int rows, int64_t first, int64_t count, const int32_t* c,
-            int64_t ldc) const override {
-    stretches(walk, first, count, [&](int64_t line, int64_t inside, int64_t offset, int64_t length) {
-      for (int r = 0; r < rows; ++r) {
-        int64_t* to = out + ((sample * channels + channel + r) * results + line * walk.width + inside);
-        const int32_t* from = c + r * ldc + offset;
-        if (shift == 0) {
-          for (int64_t i = 0; i < length; ++i) to[i] = from[i];
-        } else {
-          for (int64_t i = 0; i < length; ++i) to[i] += int64_t{from[i]} * (int64_t{1} << shift);
-        }
-      }
-    });
-  }
-};
-
-// Weights as rows: (O, depth) with padding, in bytes or 16-bit words.
-struct Filters {
-  Form form = Form::k16;
-  int64_t depth = 0, padded = 0;
-  AlignedBytes rows;
-  std::vector<int32_t> moved;  // k8Signed: 128 times the sum of each row
-  int64_t norm = 0;            // largest sum of a row's absolute weights, for 16-bit rows
-};
-
-void arrange(const Tensor& weights, Form form, Filters* out) {
-  const int64_t count = weights.dims[0];
-  out->form = form;
-  out->depth = count == 0 ? 0 : weights.size() / count;
-  const int64_t unit = form == Form::k16 ? 2 : form == Form::kBytes ? 64 : 4, width = form == Form::k16 ? 2 : 1;
-  out->padded = (std::max<int64_t>(out->depth, 1) + unit - 1) / unit * unit;
-  out->rows.resize(static_cast<size_t>((count + 16) * out->padded * width));  // matrix registers read whole blocks
-  out->moved.assign(static_cast<size_t>(count), 0);
-  out->norm = 0;
-  for (int64_t o = 0; o < count; ++o) {
-    const char* from = static_cast<const char*>(weights.data) + o * out->depth * static_cast<int64_t>(width_of(weights.type));
-    unsigned char* to = out->rows.begin + o * out->padded * width;
-    if (form == Form::k16) {
-      const int16_t* row = reinterpret_cast<int16_t*>(to);
-      to16(from, weights.type, out->depth, reinterpret_cast<int16_t*>(to));
-      int64_t norm = 0;
-      for (int64_t k = 0; k < out->depth; ++k) norm += std::abs(int{row[k]});
-      out->norm = std::max(out->norm, norm);
-    } else {
-      std::memcpy(to, from, static_cast<size_t>(out->depth));
-      if (form == Form::k8Signed) {
-        for (int64_t k = 0; k < out->depth; ++k) out->moved[o] += 128 * static_cast<const int8_t*>(weights.data)[o * out->depth + k];
-      }
-    }
-  }
-}
-
-// Padded inputs, shape (N * C, padded); with the form kBytes perhaps as two planes whose sum they are.
-template <class T>
-struct Planes {
-  const T* data[2];
-  int count = 1;
-  bool is_unsigned = true;
-};
-
-// One convolution; T is int16_t or uint8_t.
-template <class T>
-void convolve(const Call& call, const Walk& walk, const Planes<T>& planes, int64_t samples,
-              int64_t channels, int64_t groups, int64_t outputs, const Filters& weights, const Drain& drain) {
-  const std::vector<int64_t>&taps = walk.taps, &lines = walk.starts;
-  const int64_t plane = walk.plane, inputs = channels / groups, per_group = outputs / groups;
-  const int64_t panels = (walk.count + kPanel - 1) / kPanel, depth = weights.padded;
-  const int stride = walk.step;
-  const double cost = static_cast<double>(per_group * depth * kPanel) / 60.0 + static_cast<double>(depth * kPanel) / 4.0;
-  call.parallel(samples * groups * panels, cost, [&](int64_t begin, int64_t end) {
-    thread_local Scratch panel_scratch, sums_scratch, copy_scratch;
-    T* panel = panel_scratch.as<T>(static_cast<size_t>(depth * kPanel * planes.count));
-    int32_t* sums = sums_scratch.as<int32_t>(kTileRows * kPanel);
-    const MatrixGuard guard(weights.form == Form::kBytes);
-    std::vector<const T*> rows(static_cast<size_t>(depth));
-    for (int64_t job = begin; job < end; ++job) {
-      const int64_t which = job / panels, first = job % panels * kPanel;
-      const int64_t sample = which / groups, group = which % groups;
-      const int64_t count = std::min<int64_t>(kPanel, walk.count - first);
-      const int width = static_cast<int>((count + kGranule - 1) / kGranule * kGranule);
-      for (int p = 0; p < planes.count; ++p) {
-        const T* source = planes.data[p] + (sample * channels + group * inputs) * plane;
-        if (walk.dense) {
-          for (int64_t c = 0, k = 0; c < inputs; ++c) {
-            for (int64_t tap : taps) rows[k++] = source + c * plane + tap + first;
-          }
-        } else {
-          T* copy = copy_scratch.as<T>(static_cast<size_t>(depth * kPanel));
-          for (int64_t c = 0, k = 0; c < inputs; ++c) {
-            for (int64_t tap : taps) {
-              T* to = copy + k * kPanel;
-              rows[k++] = to;
-              stretches(walk, first, count, [&](int64_t line, int64_t inside, int64_t offset, int64_t length) {
-                const T* from = source + c * plane + lines[line] + tap + inside * stride;
-                if (stride == 1) {
-                  std::memcpy(to + offset, from, static_cast<size_t>(length) * sizeof(T));
-                } else if (stride == 2) {
-                  for (int64_t i = 0; i < length; ++i) to[offset + i] = from[2 * i];
-                } else {
-                  for (int64_t i = 0; i < length; ++i) to[offset + i] = from[stride * i];
-                }
-              });
-              std::fill(to + count, to + width, T{0});
-            }
-          }
-        }
-        for (int64_t k = weights.depth; k < depth; ++k) rows[k] = rows[0];  // meets zero weights
-        if constexpr (sizeof(T) == 1) {
-          kernels().quads8(rows.data(), depth, width, panel + p * depth * kPanel);
-        } else {
-          kernels().pairs16(rows.data(), depth, width, panel);
-        }
-      }
-      const unsigned char* left = weights.rows.begin + group * per_group * depth * static_cast<int64_t>(sizeof(T));
-      for (int64_t o = 0; o < per_group; o += kTileRows) {
-        const int some = static_cast<int>(std::min<int64_t>(kTileRows, per_group - o));
-        if constexpr (sizeof(T) == 1) {
-          const int8_t* ours = reinterpret_cast<const int8_t*>(left) + o * depth;
-          if (weights.form == Form::kBytes) {
-            BytesProduct bytes{{ours, nullptr}, nullptr, 1, false, depth, {panel, panel + depth * kPanel}, planes.count,
-                               planes.is_unsigned, depth, some, width};
-            kernels().product_bytes(bytes, sums, kPanel);
-          } else {
-            kernels().product8_signed_rows(ours, depth, panel, depth, some, width, nullptr, sums, kPanel);
-          }
-        } else {
-          kernels().product16(reinterpret_cast<const int16_t*>(left) + o * depth, depth, panel, depth, some, width, nullptr,
-                              sums, kPanel);
-        }
-        const int64_t channel = group * per_group + o;
-        if (weights.form == Form::k8Signed) {
-          for (int r = 0; r < some; ++r) {
-            const int32_t back = -weights.moved[channel + r];
-            kernels().add(sums + r * kPanel, &back, 0, width, sums + r * kPanel);
-          }
-        }
-        drain.take(sample, channel, some, first, count, sums, kPanel);
-      }
-    }
-  });
-}
-
-// One tap row each: every output channel reads one input channel.
-void convolve_depthwise(const Call& call, const Walk& walk, const int16_t* planes, int64_t samples, int64_t channels,
-                        int64_t outputs, const Filters& weights, int32_t* out) {
-  const std::vector<int64_t>&taps = walk.taps, &lines = walk.starts;
-  const int64_t plane = walk.plane, width = walk.width, results = walk.lines * width, each = outputs / channels;
-  call.parallel(samples * outputs, static_cast<double>(results) * static_cast<double>(taps.size()) / 8.0, [&](int64_t begin, int64_t end) {
-    std::vector<const int16_t*> at(taps.size());
-    std::vector<int32_t> factor(taps.size());
-    for (int64_t job = begin; job < end; ++job) {
-      const int64_t sample = job / outputs, o = job % outputs;
-      const int16_t* source = planes + (sample * channels + o / each) * plane;
-      const int16_t* row = reinterpret_cast<const int16_t*>(weights.rows.begin) + o * weights.padded;
-      for (size_t t = 0; t < taps.size(); ++t) factor[t] = row[t];
-      for (size_t line = 0; line < lines.size(); ++line) {
-        for (size_t t = 0; t < taps.size(); ++t) at[t] = source + lines[line] + taps[t];
-        kernels().weigh(at.data(), factor.data(), static_cast<int>(taps.size()), walk.step, width,
-                        out + job * results + static_cast<int64_t>(line) * width);
-      }
-    }
-  });
-}
 
 // The definition, for weights or codes beyond 16 bits.
-template <class Out, class In>
-void convolve_plain(const Call& call, const Window& w, const std::vector<In>& planes, const std::vector<int64_t>& weights,
-                    int64_t samples, int64_t channels, int64_t groups, int64_t outputs, Out* out) {
+template <class Out>
+void convolve_plain(const Call& call, const Window& w, const std::vector<int32_t>& planes, const std::vector<int64_t>& weights,
+                    int64_t samples, int64_t channels, int64_t groups, int64_t outputs, const Drain& drain) {
   const std::vector<int64_t> taps = tap_offsets(w), lines = line_offsets(w);
   const int64_t plane = product(w.padded), results = product(w.out), width = w.out.back();
   const int64_t inputs = channels / groups, per_group = outputs / groups, depth = inputs * w.taps;
   call.parallel(samples * outputs, static_cast<double>(results * depth), [&](int64_t begin, int64_t end) {
+    std::vector<Out> out(static_cast<size_t>(results));
     for (int64_t job = begin; job < end; ++job) {
       const int64_t sample = job / outputs, o = job % outputs;
-      const In* source = planes.data() + (sample * channels + o / per_group * inputs) * plane;
+      const int32_t* source = planes.data() + (sample * channels + o / per_group * inputs) * plane;
       for (int64_t at = 0; at < results; ++at) {
         uint64_t total = 0;
         const int64_t place = lines[at / width] + at % width * w.strides.back();
@@ -330,7 +84,12 @@ void convolve_plain(const Call& call, const Window& w, const std::vector<In>& pl
                      static_cast<uint64_t>(weights[o * depth + c * w.taps + static_cast<int64_t>(t)]);
           }
         }
-        out[job * results + at] = static_cast<Out>(total);
+        out[at] = static_cast<Out>(total);
+      }
+      if constexpr (sizeof(Out) == 8) {
+        drain.take_wide(sample, o, 1, 0, results, out.data(), results);
+      } else {
+        drain.take(sample, o, 1, 0, results, out.data(), results);
       }
     }
   });
@@ -378,6 +137,11 @@ std::vector<int64_t> as_int64(const Tensor& tensor) {
   return values;
 }
 
+int64_t largest_size(const Tensor& x) {
+  const int32_t* values = x.as<int32_t>();
+  return std::max<int64_t>(kernels().largest(values, x.size()), -int64_t{kernels().smallest(values, x.size())});
+}
+
 class Convolution : public Kernel {
  public:
   Convolution(const Node& node, bool host)
@@ -386,106 +150,184 @@ class Convolution : public Kernel {
     constant_ = node.constant(1, &weights_);
   }
 
-  void run(const Call& call) const override {
-    const Tensor x = call.input(0), weights = call.input(1);
+ protected:
+  struct Job {
+    Tensor x, weights;
+    Window w;
+    int64_t samples, channels, outputs, results;
+    Shape dims;
+  };
+
+  Job plan(const Call& call) const {
+    Job job;
+    job.x = call.input(0);
+    job.weights = call.input(1);
+    const Tensor &x = job.x, &weights = job.weights;
     require(x.rank() >= 3 && weights.rank() == x.rank(), "a convolution needs a batch, channels and an extent");
     require(weights.type == Type::kI8 || weights.type == Type::kI16 || weights.type == Type::kI32, "weights of this element type");
-    const int64_t samples = x.dims[0], channels = x.dims[1], outputs = weights.dims[0];
-    require(groups_ >= 1 && channels == weights.dims[1] * groups_ && outputs % groups_ == 0, "the groups do not fit the channels");
-    const Window w = window_of(Shape(x.dims.begin() + 2, x.dims.end()), Shape(weights.dims.begin() + 2, weights.dims.end()),
-                               strides_, pads_, dilations_);
-    Shape dims{samples, outputs};
-    dims.insert(dims.end(), w.out.begin(), w.out.end());
-    void* out = call.output(dims);
-    if (product(dims) == 0) return;
-    if (channels == 0) {
-      std::memset(out, 0, static_cast<size_t>(product(dims)) * (host_ ? 8 : 4));
+    require(!host_ || x.type == Type::kI32, "the input of a host convolution is not int32");
+    job.samples = x.dims[0], job.channels = x.dims[1], job.outputs = weights.dims[0];
+    require(groups_ >= 1 && job.channels == weights.dims[1] * groups_ && job.outputs % groups_ == 0, "the groups do not fit the channels");
+    job.w = window_of(Shape(x.dims.begin() + 2, x.dims.end()), Shape(weights.dims.begin() + 2, weights.dims.end()), strides_, pads_,
+                      dilations_);
+    job.results = product(job.w.out);
+    job.dims = {job.samples, job.outputs};
+    job.dims.insert(job.dims.end(), job.w.out.begin(), job.w.out.end());
+    return job;
+  }
+
+  // Not for results without elements.
+  void compute(const Call& call, const Job& job, Finish* finish) const {
+    const Tensor &x = job.x, &weights = job.weights;
+    const bool depthwise = groups_ == job.channels && groups_ > 1 && !host_;
+    if (job.channels == 0 || !small_values(weights) || (!host_ && !small_values(x))) {
+      plain(call, job, finish);
       return;
     }
-    const Walk walk = walk_of(w);
-    const int64_t size = samples * channels * walk.plane;
-    const int64_t results = product(w.out);
-    const Filters* rows = nullptr;
-    Filters local;
-    const bool depthwise = groups_ == channels && groups_ > 1 && !host_;
-    const Form form = host_ || depthwise ? Form::k16 : form_of(x, weights);
-    if (!small_values(weights) || (!host_ && !small_values(x))) {
-      plain(call, w, x, weights, outputs, out);
-      return;
-    }
-    if (constant_) {
-      Made& made = made_[static_cast<size_t>(form)];
-      std::call_once(made.once, [&] { arrange(weights_, form, &made.rows); });
-      rows = &made.rows;
-    } else {
-      arrange(weights, form, &local);
-      rows = &local;
-    }
-    thread_local Scratch memory;
+    const Walk walk = walk_of(job.w);
+    finish->walk = &walk;
     if (host_) {
-      // Numbers of 24 bits as two digits of 12 bits, the upper one signed; smaller ones whole, if all sums fit.
-      int16_t* planes = memory.as<int16_t>(static_cast<size_t>(size) + 2 * kPanel);
-      std::memset(planes + size, 0, 4 * kPanel);
-      const int32_t* values = x.as<int32_t>();
-      const int64_t most = std::max<int64_t>(kernels().largest(values, x.size()), -int64_t{kernels().smallest(values, x.size())});
-      if (most <= 32767 && most * rows->norm <= INT32_MAX) {
-        pad_all(call, w, walk, x, int16_t{0}, planes, [](auto v) { return static_cast<int16_t>(v); });
-        convolve(call, walk, Planes<int16_t>{{planes, nullptr}}, samples, channels, groups_, outputs, *rows,
-                 DigitDrain(walk, outputs, results, static_cast<int64_t*>(out), 0));
-        return;
-      }
-      for (int shift : {0, 12}) {
-        if (shift == 0) {
-          pad_all(call, w, walk, x, int16_t{0}, planes, [](auto v) { return static_cast<int16_t>(v & 0xfff); });
-        } else {
-          pad_all(call, w, walk, x, int16_t{0}, planes, [](auto v) { return static_cast<int16_t>(v >> 12); });
-        }
-        convolve(call, walk, Planes<int16_t>{{planes, nullptr}}, samples, channels, groups_, outputs, *rows,
-                 DigitDrain(walk, outputs, results, static_cast<int64_t*>(out), shift));
-      }
+      if (!in_digits(call, job, walk, *finish)) plain(call, job, finish);
       return;
     }
-    int32_t* to = static_cast<int32_t*>(out);
+    const Form form = depthwise || weights.type != Type::kI8 ? Form::k16 : form_of(x, weights);
+    Filters local;
+    const Filters& rows = filters(weights, form, &local);
+    const size_t size = static_cast<size_t>(job.samples * job.channels * walk.plane);
+    // Where nothing is padded or left out, the input is the plane.
+    const auto zero = [](int64_t begin) { return begin == 0; };
+    const bool whole = walk.dense && walk.extent == job.w.in && walk.plane == product(job.w.in) && walk.count == job.results &&
+                       std::all_of(job.w.begins.begin(), job.w.begins.end(), zero);
+    thread_local Scratch memory;
     if (form == Form::k16) {
-      int16_t* planes = memory.as<int16_t>(static_cast<size_t>(size) + 2 * kPanel);
+      int16_t* planes = memory.as<int16_t>(size + 2 * kPanel);
       std::memset(planes + size, 0, 4 * kPanel);
-      pad_all(call, w, walk, x, int16_t{0}, planes, [](auto v) { return static_cast<int16_t>(v); });
+      pad_all(call, job.w, walk, x, int16_t{0}, planes, [](auto v) { return static_cast<int16_t>(v); });
       if (depthwise) {
-        convolve_depthwise(call, walk, planes, samples, channels, outputs, *rows, to);
+        convolve_depthwise(call, walk, planes, job.samples, job.channels, job.outputs, rows, *finish);
       } else {
-        convolve(call, walk, Planes<int16_t>{{planes, nullptr}}, samples, channels, groups_, outputs, *rows,
-                 Int32Drain(walk, outputs, results, to));
+        convolve(call, walk, Planes<int16_t>{{planes}}, job.samples, job.channels, groups_, job.outputs, rows, false, *finish);
       }
       return;
     }
     // Loops read a panel's width at the last number, so each plane is followed by room.
-    const size_t room = static_cast<size_t>(size) + 2 * kPanel;
+    const size_t room = size + 2 * kPanel;
     const bool split = form == Form::kBytes && x.type == Type::kI16;
-    uint8_t* planes = memory.as<uint8_t>(room * (split ? 2 : 1));
-    std::memset(planes + size, 0, 2 * kPanel);
-    Planes<uint8_t> bytes{{planes, planes + room}, split ? 2 : 1, !split && x.type != Type::kI8};
-    if (split) {
-      std::memset(planes + room + size, 0, 2 * kPanel);
-      pad_all(call, w, walk, x, uint8_t{0}, planes, [](auto v) { return static_cast<uint8_t>(std::clamp<int>(v, -128, 127)); });
-      pad_all(call, w, walk, x, uint8_t{0}, planes + room, [](auto v) { return static_cast<uint8_t>(v - std::clamp<int>(v, -128, 127)); });
-    } else if (form == Form::k8Signed) {
-      pad_all(call, w, walk, x, uint8_t{128}, planes, [](auto v) { return static_cast<uint8_t>(static_cast<uint8_t>(v) ^ 0x80); });
+    Planes<uint8_t> bytes{{}, split ? 2 : 1, !split && x.type != Type::kI8};
+    if (!split && whole && form != Form::k8Signed) {
+      bytes.data[0] = x.as<uint8_t>();
+      bytes.end[0] = bytes.data[0] + size;
     } else {
-      pad_all(call, w, walk, x, uint8_t{0}, planes, [](auto v) { return static_cast<uint8_t>(v); });
+      uint8_t* planes = memory.as<uint8_t>(room * (split ? 2 : 1));
+      std::memset(planes + size, 0, 2 * kPanel);
+      bytes.data[0] = planes;
+      bytes.data[1] = planes + room;
+      if (split) {
+        std::memset(planes + room + size, 0, 2 * kPanel);
+        auto low = [](int v) { return v > 127 ? 127 : v < -128 ? -128 : v; };
+        if (whole) {
+          bytes.count = divide(call, x, planes, planes + room);
+        } else {
+          pad_all(call, job.w, walk, x, uint8_t{0}, planes, [low](auto v) { return static_cast<uint8_t>(low(v)); });
+          pad_all(call, job.w, walk, x, uint8_t{0}, planes + room, [low](auto v) { return static_cast<uint8_t>(v - low(v)); });
+        }
+      } else if (form == Form::k8Signed) {
+        pad_all(call, job.w, walk, x, uint8_t{128}, planes, [](auto v) { return static_cast<uint8_t>(static_cast<uint8_t>(v) ^ 0x80); });
+      } else {
+        pad_all(call, job.w, walk, x, uint8_t{0}, planes, [](auto v) { return static_cast<uint8_t>(v); });
+      }
     }
-    convolve(call, walk, bytes, samples, channels, groups_, outputs, *rows, Int32Drain(walk, outputs, results, to));
+    convolve(call, walk, bytes, job.samples, job.channels, groups_, job.outputs, rows, false, *finish);
   }
 
+  bool host() const { return host_; }
+
  private:
-  void plain(const Call& call, const Window& w, const Tensor& x, const Tensor& weights, int64_t outputs, void* out) const {
-    const Walk walk = walk_of(w, true);
-    std::vector<int32_t> planes(static_cast<size_t>(x.dims[0] * x.dims[1] * walk.plane));
-    pad_all(call, w, walk, x, int32_t{0}, planes.data(), [](auto v) { return int32_t{v}; });
-    const std::vector<int64_t> values = as_int64(weights);
+  const Filters& filters(const Tensor& weights, Form form, Filters* local) const {
+    if (!constant_) {
+      arrange(weights, form, local);
+      return *local;
+    }
+    Made& made = made_[static_cast<size_t>(form)];
+    std::call_once(made.once, [&] { arrange(weights_, form, &made.rows); });
+    return made.rows;
+  }
+
+  // 16-bit numbers as two planes of bytes; returns how many of them hold anything.
+  static int divide(const Call& call, const Tensor& x, uint8_t* low, uint8_t* high) {
+    constexpr int64_t kPiece = 16384;
+    const int64_t size = x.size(), pieces = (size + kPiece - 1) / kPiece;
+    std::vector<unsigned char> live(static_cast<size_t>(pieces * (kPiece / 64)));
+    call.parallel(pieces, kPiece / 16.0, [&](int64_t begin, int64_t end) {
+      const int64_t from = begin * kPiece, upto = std::min(size, end * kPiece);
+      kernels().split16(x.as<int16_t>() + from, upto - from, reinterpret_cast<int8_t*>(low) + from,
+                        reinterpret_cast<int8_t*>(high) + from, live.data() + from / 64);
+    });
+    return std::any_of(live.begin(), live.end(), [](unsigned char mark) { return mark != 0; }) ? 2 : 1;
+  }
+
+  // Wide sums: inputs in digits of 8 bits for matrix registers, otherwise of as many as the sums of 32 bits admit, the
+  // upper one signed. Returns false if none do.
+  bool in_digits(const Call& call, const Job& job, const Walk& walk, const Finish& finish) const {
+    const int64_t most = std::max<int64_t>(1, largest_size(job.x)), size = job.samples * job.channels * walk.plane;
+    int bits = 1;  // of the inputs, with a sign
+    while (bits < 32 && most >> (bits - 1) != 0) ++bits;
+    thread_local Scratch memory;
+    Filters local;
+    auto digit = [](int32_t v, int at, int width, bool last) { return last ? v >> at : (v >> at) & ((int32_t{1} << width) - 1); };
+    const int64_t depth = job.channels / groups_ * job.w.taps;
+    if (kernels().product_bytes != nullptr && bits <= 24 && depth <= 32000 && job.weights.type != Type::kI32) {
+      const Filters& rows = filters(job.weights, Form::kBytes, &local);
+      const int count = (bits + 7) / 8;
+      const int64_t room = size + 2 * kPanel;
+      uint8_t* memory_of_all = memory.as<uint8_t>(static_cast<size_t>(room * count));
+      Planes<uint8_t> planes{{}, count, count > 1, 8};
+      for (int p = 0; p < count; ++p) {
+        uint8_t* to = memory_of_all + p * room;
+        planes.data[p] = to;
+        std::memset(to + size, 0, 2 * kPanel);
+        pad_all(call, job.w, walk, job.x, uint8_t{0}, to, [&](auto v) { return static_cast<uint8_t>(digit(v, 8 * p, 8, p + 1 == count)); });
+      }
+      convolve(call, walk, planes, job.samples, job.channels, groups_, job.outputs, rows, true, finish);
+      return true;
+    }
+    const Filters& rows = filters(job.weights, Form::k16, &local);
+    int width = 15;  // of a digit without a sign
+    while (width > 0 && rows.norm * (int64_t{1} << width) > INT32_MAX) --width;
+    int count = 1, sign = 16;
+    if (bits > 16 || rows.norm * most > INT32_MAX) {
+      if (width == 0) return false;
+      sign = std::min(width + 1, 16);
+      while (bits > (count - 1) * width + sign) ++count;
+      if (count > 3) return false;
+    }
+    const int64_t room = size + 2 * kPanel;
+    int16_t* memory_of_all = memory.as<int16_t>(static_cast<size_t>(room * count));
+    Planes<int16_t> planes{{}, count, false, width};
+    for (int p = 0; p < count; ++p) {
+      int16_t* to = memory_of_all + p * room;
+      planes.data[p] = to;
+      std::memset(to + size, 0, 4 * kPanel);
+      pad_all(call, job.w, walk, job.x, int16_t{0}, to, [&](auto v) { return static_cast<int16_t>(digit(v, width * p, width, p + 1 == count)); });
+    }
+    convolve(call, walk, planes, job.samples, job.channels, groups_, job.outputs, rows, true, finish);
+    return true;
+  }
+
+  void plain(const Call& call, const Job& job, Finish* finish) const {
+    const Walk walk = walk_of(job.w, true);
+    Walk flat;  // all results in one line
+    flat.dense = true;
+    flat.line = flat.width = flat.count = job.results;
+    flat.lines = 1;
+    finish->walk = &flat;
+    std::vector<int32_t> planes(static_cast<size_t>(job.samples * job.channels * walk.plane));
+    pad_all(call, job.w, walk, job.x, int32_t{0}, planes.data(), [](auto v) { return int32_t{v}; });
+    const std::vector<int64_t> values = as_int64(job.weights);
     if (host_) {
-      convolve_plain(call, w, planes, values, x.dims[0], x.dims[1], groups_, outputs, static_cast<int64_t*>(out));
+      convolve_plain<int64_t>(call, job.w, planes, values, job.samples, job.channels, groups_, job.outputs, *finish);
     } else {
-      convolve_plain(call, w, planes, values, x.dims[0], x.dims[1], groups_, outputs, static_cast<int32_t*>(out));
+      convolve_plain<int32_t>(call, job.w, planes, values, job.samples, job.channels, groups_, job.outputs, *finish);
     }
   }
 
@@ -500,11 +342,92 @@ class Convolution : public Kernel {
   mutable Made made_[4];
 };
 
-struct SpikeConv : Convolution {
+class SpikeConv : public Convolution {
+ public:
   explicit SpikeConv(const Node& node) : Convolution(node, false) {}
+  void run(const Call& call) const override {
+    const Job job = plan(call);
+    Finish finish(job.outputs, job.results);
+    finish.sums = static_cast<int32_t*>(call.output(job.dims));
+    if (product(job.dims) != 0) compute(call, job, &finish);
+  }
 };
-struct HostConv : Convolution {
+
+class HostConv : public Convolution {
+ public:
   explicit HostConv(const Node& node) : Convolution(node, true) {}
+  void run(const Call& call) const override {
+    const Job job = plan(call);
+    Finish finish(job.outputs, job.results);
+    finish.wide = static_cast<int64_t*>(call.output(job.dims));
+    if (product(job.dims) != 0) compute(call, job, &finish);
+  }
+};
+
+// A convolution with what follows it, up to the neurons. Inputs: x, weights, [thresholds, rows,] numbers, other. `rows`
+// holds one row number, or one for each channel; `numbers` (5, O) is what FinishLines names; `other` is a tensor like
+// the result, or anything if has_other is 0. Outputs: [codes,] potentials.
+class Fused : public Convolution {
+ public:
+  Fused(const Node& node, bool fires)
+      : Convolution(node, node.integer("host", 0) != 0), fires_(fires), stores_(node.integer("stores", 0) != 0 || !fires),
+        other_(node.integer("has_other", 0) != 0), plain_(node.integer("unchanged", 0) != 0),
+        shift_(static_cast<int>(node.integer("shift", -1))), wide_shift_(static_cast<int>(node.integer("wide_shift", -1))) {
+    require(shift_ <= 62 && wide_shift_ <= 62, "a number of bits is out of range");
+    require(!host() || wide_shift_ >= 0, "the sums of a host convolution are not rounded");
+    Tensor numbers;
+    require(node.constant(fires ? 4 : 2, &numbers) && numbers.type == Type::kI32 && numbers.rank() == 2 && numbers.dims[0] == 5,
+            "the numbers of a fused convolution are not constant, int32 and five for each channel");
+    channels_ = numbers.dims[1];
+    numbers_.assign(numbers.as<int32_t>(), numbers.as<int32_t>() + numbers.size());
+    if (!fires) return;
+    width_ = static_cast<int>(width_of(static_cast<Type>(node.integer("code_type"))));
+    require(width_ <= 4, "codes of more than 32 bits");
+    Tensor thresholds, rows;
+    require(node.constant(2, &thresholds) && node.constant(3, &rows), "the thresholds are not constant");
+    table_ = std::make_unique<FireTable>(thresholds, node.integers("codes"), node.integer("depth"));
+    require(rows.type == Type::kI32 && rows.size() == channels_, "one row number is needed for each channel");
+    const Shape flat{channels_};
+    plan_rows(flat, Tensor{rows.type, flat, rows.data}, table_->rows());
+    table_->place(rows.as<int32_t>(), channels_, &positions_);
+  }
+
+  void run(const Call& call) const override {
+    const Job job = plan(call);
+    require(job.outputs == channels_, "the numbers of a fused convolution do not fit its channels");
+    Finish finish(job.outputs, job.results);
+    if (fires_) finish.codes = static_cast<char*>(call.output(job.dims));
+    if (stores_) finish.sums = call.output_as<int32_t>(job.dims, fires_ ? 1 : 0);
+    if (other_) {
+      const Tensor other = call.input(fires_ ? 5 : 3);
+      require(other.type == Type::kI32 && other.dims == job.dims, "what is added to a convolution has another shape");
+      finish.other = other.as<int32_t>();
+    }
+    if (!plain_) finish.numbers = numbers_.data();
+    finish.shift = shift_;
+    finish.wide_shift = wide_shift_;
+    if (fires_) {
+      finish.table = table_.get();
+      finish.positions = &positions_;
+      finish.width = width_;
+    }
+    if (product(job.dims) != 0) compute(call, job, &finish);
+  }
+
+ private:
+  bool fires_, stores_, other_, plain_;
+  int shift_, wide_shift_, width_ = 0;
+  int64_t channels_ = 0;
+  std::vector<int32_t> numbers_;
+  std::unique_ptr<FireTable> table_;
+  FireTable::Positions positions_;
+};
+
+struct FiredConv : Fused {
+  explicit FiredConv(const Node& node) : Fused(node, true) {}
+};
+struct FinishedConv : Fused {
+  explicit FinishedConv(const Node& node) : Fused(node, false) {}
 };
 
 }  // namespace
@@ -513,6 +436,8 @@ void define_convolutions(std::vector<Definition>* list) {
   constexpr Type any = Type::kUndefined, i = Type::kI32;
   list->push_back({"SpikeConv", {any, any}, i, make<SpikeConv>});
   list->push_back({"HostConv", {i, any}, Type::kI64, make<HostConv>});
+  list->push_back({"NativeConvFire", {any, any, i, i, i, i}, any, make<FiredConv>});
+  list->push_back({"NativeConvFinish", {any, any, i, i}, i, make<FinishedConv>});
 }
 
 }  // namespace snnc
