@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: Layers from bottom to top; packages of one row do not import each other unless listed in BESIDE.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "units", "files", "arrays", "coding", "explain", "settings", "shown", "strict"}),
+    frozenset(
+        {"errors", "units", "files", "arrays", "coding", "cores", "explain", "settings", "shown", "strict"}
+    ),
     frozenset({"ir"}),
     frozenset({"ops", "data", "isa"}),
     frozenset({"verify", "cost"}),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from snnc.cores import over_cores
 from snnc.errors import UnsupportedError, UsageError
 
 __all__ = ["EXACT_FLOAT32", "WeightFormat", "integer_grid", "rows_at_once", "smallest_integer_type"]
@@ -99,12 +100,15 @@ def _rounded(
     dtype = np.int64 if largest is None else np.int8 if largest <= 127 else np.int16
     integers = np.empty(charge.shape, dtype=dtype)
     steps = np.broadcast_to(step, charge.shape)
-    for part in rows_at_once(charge):
+
+    def write(part: slice) -> None:
         near = charge[part] / steps[part]
         np.rint(near, out=near)
         if largest is not None:
             np.clip(near, -largest, largest, out=near)
         integers[part] = near
+
+    over_cores(write, rows_at_once(charge))
     return integers
 
 

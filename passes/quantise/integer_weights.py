@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from snnc.cores import over_cores
 from snnc.errors import InputError, UsageError, Where
 from snnc.ir import (
     AI_SNNC,
@@ -240,13 +241,16 @@ def _width(integers: npt.NDArray[Any]) -> str:
 def _fidelity(weights: npt.NDArray[Any], integers: npt.NDArray[Any], step: npt.NDArray[Any]) -> str:
     """Signal-to-quantisation-noise ratio of integers times steps, as text."""
     steps = np.broadcast_to(step, weights.shape)
-    noise = power = 0.0
-    for part in rows_at_once(weights):
+
+    def sums(part: slice) -> tuple[float, float]:
         error = integers[part] * steps[part]
         exactly = weights[part].astype(np.float64)
         error -= exactly
-        noise += float(np.vdot(error, error))
-        power += float(np.vdot(exactly, exactly))
+        # No product of BLAS: its last bits depend on the number of threads, which wait for one another.
+        return float(np.square(error, out=error).sum()), float(np.square(exactly, out=exactly).sum())
+
+    found = over_cores(sums, rows_at_once(weights))
+    noise, power = (sum(column) for column in zip(*found, strict=True)) if found else (0.0, 0.0)
     if noise == 0.0:
         return "no error"
     return f"signal to noise {10 * np.log10(power / noise):.1f} dB" if power > 0 else "all zero"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snnc.calibration.stand_in import quantised_stand_in
+from snnc.cores import cores
 from snnc.data import Batches, Samples
 from snnc.ir import DataType, Model, concrete_shapes
 from snnc.ir.rewrite import drop_unused
@@ -133,7 +133,7 @@ def _in_order(
         run: Runs one of them; may be called by several threads.
         in_flight: Batches that may be held at the same time, the one given out included.
     """
-    workers = min(_cores(), in_flight)
+    workers = min(cores(), in_flight)
     if workers < 2:
         for batch in batches:
             yield batch, run(batch)
@@ -153,12 +153,6 @@ def _in_order(
 
 def _finished(batch: Batch, future: Future[Batch]) -> tuple[Batch, Batch]:
     return batch, future.result()
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def _showing(model: Model, names: Sequence[str]) -> Model:
