@@ -21,7 +21,7 @@ from snnc.passes.analysis.exact import ExactArray, collapse, distinct
 from snnc.passes.analysis.functions import Activation, Edge, shape_of
 from snnc.passes.analysis.kinds import Activated
 from snnc.passes.analysis.reals import Point, threshold
-from snnc.passes.fold.rounding import FAR, rounded_up
+from snnc.passes.fold.rounding import FAR, float_column, float_quotient, rounded_up
 from snnc.passes.fold.thresholds import INT32_MAX, ThresholdTable, check_size, reach, table_size
 
 __all__ = ["fold_activated"]
@@ -220,8 +220,8 @@ def _rows(
     """Integer break points of channels of given step and bias, clamped, then always (-2) and never (-1)."""
     if any(step < 0 for step, _ in channels):
         raise InternalError("SNN153", "a membrane with a negative step reached a neuron")
-    slopes = [1 / step if step else Fraction(0) for step, _ in channels]
-    offsets = [bias / step if step else Fraction(0) for step, bias in channels]
+    steps, biases = (float_column(numbers) for numbers in zip(*channels, strict=True))
+    slopes, offsets = float_quotient(np.ones_like(steps), steps), float_quotient(biases, steps)
     result, doubtful = rounded_up(points[None, :], slopes, offsets, closed[None, :], error[None, :])
     for row, place in doubtful:
         step, bias = channels[row]

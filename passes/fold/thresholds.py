@@ -18,7 +18,7 @@ from snnc.coding import CodeBook, Ties
 from snnc.errors import InternalError, UnsupportedError
 from snnc.passes.analysis import ExactArray, Membrane
 from snnc.passes.analysis.exact import collapse, distinct
-from snnc.passes.fold.rounding import FAR, rounded_up
+from snnc.passes.fold.rounding import FAR, float_column, float_quotient, rounded_up
 
 __all__ = [
     "INT32_MAX",
@@ -136,8 +136,8 @@ def _rows(
     """
     if any(step < 0 for step, _, _ in channels):
         raise InternalError("SNN153", "a membrane with a negative step reached a neuron")
-    slopes = [output / (2 * step) if step else Fraction(0) for step, _, output in channels]
-    offsets = [bias / step if step else Fraction(0) for step, bias, _ in channels]
+    steps, biases, outputs = (float_column(numbers) for numbers in zip(*channels, strict=True))
+    slopes, offsets = float_quotient(outputs, 2 * steps), float_quotient(biases, steps)
     result, doubtful = rounded_up(middles[None, :], slopes, offsets, closed[None, :])
     for row, k in doubtful:
         step, bias, output = channels[row]

@@ -155,6 +155,14 @@ def test_a_bias_that_cancels_a_far_break_point(out: Fraction, far: int, at: int,
     check(step, middle - step * at, out, book, "away", -100, 100)
 
 
+@pytest.mark.parametrize("power", [-1080, -1070, -1020, -970, -930, 900, 1030])
+@pytest.mark.parametrize("bias", [0, 1, Fraction(1, 3)])
+def test_steps_that_float64_holds_badly_or_not_at_all(power: int, bias: Fraction) -> None:
+    size = Fraction(2) ** power
+    check(Fraction(3, 7) * size, bias * size, Fraction(5, 3) * size, CodeBook(4, 4), "away", -100, 100)
+    check(Fraction(3, 7), bias * size, Fraction(5, 3), CodeBook(4, 4, signed=True), "away", -100, 100)
+
+
 @pytest.mark.parametrize("ties", TIES)
 @pytest.mark.parametrize("book", BOOKS, ids=str)
 def test_a_step_of_zero_leaves_the_bias_alone(book: CodeBook, ties: str) -> None:
