@@ -11,6 +11,7 @@ from typing import Any
 from snnc.runtimes.common import Array
 from snnc.runtimes.fusion_attention import fuse_attention
 from snnc.runtimes.fusion_convolutions import fuse_convolutions
+from snnc.runtimes.fusion_moves import fuse_moves
 from snnc.runtimes.fusion_products import fuse_norms, fuse_products
 from snnc.runtimes.message import Message
 
@@ -33,6 +34,7 @@ def prepare(message: Any, weights: MutableMapping[str, Array]) -> None:
     fuse_convolutions(view)
     fuse_norms(view)
     fuse_attention(view)
+    fuse_moves(view)
     view.drop_unread()
 
 

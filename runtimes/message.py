@@ -98,6 +98,13 @@ class Message:
         made.name, made.type, made.i = name, 2, value
         return made
 
+    def integers(self, name: str, values: Sequence[int]) -> Any:
+        """Return a new attribute that holds integers."""
+        made = type(self.graph.node[0])().attribute.add()
+        made.name, made.type = name, 7
+        made.ints.extend(values)
+        return made
+
     def same_shape(self, first: str, second: str) -> bool:
         """Say whether two tensors surely have the same shape: the same numbers and names of extents."""
         found = [self._infos.get(name) for name in (first, second)]

@@ -300,12 +300,13 @@ void split16(const int16_t* x, int64_t count, int8_t* low, int8_t* high, unsigne
     int64_t i = start;
 #if defined(__AVX512BW__)
     __m512i rests = _mm512_setzero_si512();
-    for (; i + 32 <= end; i += 32) {
-      const __m512i v = _mm512_loadu_si512(x + i);
+    for (; i < end; i += 32) {
+      const __mmask32 live = end - i >= 32 ? ~__mmask32{0} : static_cast<__mmask32>((uint32_t{1} << (end - i)) - 1);
+      const __m512i v = _mm512_maskz_loadu_epi16(live, x + i);
       const __m256i near = _mm512_cvtsepi16_epi8(v);  // saturates
       const __m512i rest = _mm512_sub_epi16(v, _mm512_cvtepi8_epi16(near));
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(low + i), near);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(high + i), _mm512_cvtepi16_epi8(rest));
+      _mm256_mask_storeu_epi8(low + i, live, near);
+      _mm256_mask_storeu_epi8(high + i, live, _mm512_cvtepi16_epi8(rest));
       rests = _mm512_or_si512(rests, rest);
     }
     any = _mm512_test_epi32_mask(rests, rests);

@@ -96,6 +96,7 @@ std::deque<Entry>& entries() {
     define_pools(&list);
     define_attention(&list);
     define_fused(&list);
+    define_moves(&list);
     auto* made = new std::deque<Entry>;  // lives as long as the process: sessions refer to it
     for (const Definition& definition : list) made->push_back(entry_of(definition));
     return made;

@@ -159,7 +159,9 @@ class MatMul : public Kernel {
       plain_products(call, g, a, b, out);
       return;
     }
-    const Form form = form_of(a, b);
+    // Planes of bytes cost more to make than small products take.
+    const bool tiny = b.rank() != 2 && g.rows <= kTileRows && g.columns <= kPanel && g.depth <= 128;
+    const Form form = tiny && (a.type == Type::kI16 || b.type == Type::kI16) ? Form::k16 : form_of(a, b);
     if (b.rank() == 2) {
       const Packed* ready = weights_.packed(form);
       Packed local;

@@ -14,7 +14,18 @@ int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit
 template <class T>
 void pack_pairs(const T* data, int64_t depth, int64_t columns, int64_t k_stride, int64_t n_stride, int width,
                 int16_t* out) {
-  for (int64_t k = 0; k < depth; ++k) {
+  int64_t k = 0;
+  if (n_stride == 1) {
+    for (; k + 2 <= depth; k += 2) {
+      const T *x = data + k * k_stride, *y = x + k_stride;
+      int16_t* line = out + k * width;
+      for (int64_t n = 0; n < columns; ++n) {
+        line[2 * n] = static_cast<int16_t>(x[n]);
+        line[2 * n + 1] = static_cast<int16_t>(y[n]);
+      }
+    }
+  }
+  for (; k < depth; ++k) {
     int16_t* line = out + k / 2 * 2 * width + k % 2;
     for (int64_t n = 0; n < columns; ++n) line[2 * n] = static_cast<int16_t>(data[k * k_stride + n * n_stride]);
   }

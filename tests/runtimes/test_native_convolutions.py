@@ -187,3 +187,56 @@ def test_malformed_nodes_are_refused(
         onnxruntime.InferenceSession(
             proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
         ).run(None, {name: np.ones(shape, np.int32) for name, shape in inputs.items()})
+
+
+ORDERS: list[tuple[list[int], list[tuple[str, Any]]]] = [
+    (
+        [4, 6, 6],
+        [("Reshape", [0, 4, 3, 2, 3, 2]), ("Transpose", [0, 3, 5, 1, 2, 4]), ("Reshape", [0, 4, 4, 9])],
+    ),
+    ([4, 6, 6], [("Transpose", [0, 2, 3, 1]), ("Reshape", [0, 36, 2, 2]), ("Transpose", [0, 2, 3, 1])]),
+    ([5, 7], [("Transpose", [0, 2, 1]), ("Transpose", [0, 2, 1])]),
+    ([3, 8], [("Reshape", [0, 3, 2, 4]), ("Transpose", [0, 2, 1, 3]), ("Reshape", [0, 24])]),
+    ([3, 8], [("Transpose", [1, 0, 2])]),
+    ([3, 8], [("Reshape", [-1, 2, 4]), ("Transpose", [0, 2, 1])]),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.float32])
+@pytest.mark.parametrize("which", range(len(ORDERS)))
+def test_moves(builder: Any, which: int, dtype: Any) -> None:
+    """Reshapes and transposes become one copy, unless they mix samples."""
+    extents, steps = ORDERS[which]
+    model = builder()
+    name = model.input("x", dtype, ["N", *extents])
+    for op, order in steps:
+        if op == "Reshape":
+            name = model.node(op, [name, model.constant(order, np.int64)])
+        else:
+            name = model.node(op, [name], perm=order)
+    again = model.node("Identity", [name])
+    rank = len(steps[-1][1])
+    model = ir.from_proto(model.proto({again: (dtype, rank)}))
+    ops = fused_ops(model)
+    assert ops == (["NativeMove", "Identity"] if which < 4 else [op for op, _ in steps] + ["Identity"])
+    x = np.random.default_rng(which).integers(0, 200, (3, *extents)).astype(dtype)
+    found = [
+        OnnxRuntime(model, stock=stock, threads=2).session.run(None, {"x": x})[0] for stock in (True, False)
+    ]
+    assert found[0].shape == found[1].shape
+    assert np.array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("operands", ["codes", "signed"])
+def test_small_products_of_codes(builder: Any, operands: str) -> None:
+    """Attention in windows: many products of a few tokens."""
+    rng = np.random.default_rng(0)
+    book = CodeBook(8, 4, signed=operands == "signed")
+    model = builder()
+    names = [model.input("q", np.int32, ["N", 3, 49, 24]), model.input("k", np.int32, ["N", 3, 24, 49])]
+    y = model.node("SpikeMatMulHeld", [model.spikes(name, book) for name in names])
+    feeds = {
+        name: rng.integers(0, book.levels, (2, 3, *shape)).astype(np.int32)
+        for name, shape in (("q", (49, 24)), ("k", (24, 49)))
+    }
+    compare(model.proto({y: (np.int32, 4)}), feeds)
