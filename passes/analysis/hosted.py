@@ -35,6 +35,8 @@ OF_THE_HOST = "snnc.host"
 _SHAPES = frozenset({"Shape", "Size"})
 #: Integers that describe shapes.
 SHAPE_OPS = _SHAPES | {"ConstantOfShape", "Range", "ReduceProd"}
+_ANY = HOST_OPS | SHAPE_OPS
+_OF_FLOATS = HOST_FLOAT | LAYOUT_OPS | _COMPARISONS
 
 
 def is_table_read(node: Node) -> bool:
@@ -62,17 +64,20 @@ def host_nodes(model: Model) -> dict[int, Node]:
     known = {id(value) for value in model.graph.inputs}
     found: dict[int, Node] = {}
     for node in model.graph:
+        op_type, sealed = node.op_type, is_sealed(node)
+        if not sealed and op_type not in _ANY:
+            continue
         read = [value for value in node.inputs if value is not None and constant(value) is None]
-        if is_sealed(node) and read and all(id(value) in known for value in read):
+        if sealed and read and all(id(value) in known for value in read):
             found[id(node)] = node
             known |= {id(value) for value in node.outputs}
         if node.domain not in ("", "ai.onnx") or is_table_read(node) or is_repeated_constant(node):
             continue
-        if node.op_type in _SHAPES:
+        if op_type in _SHAPES:
             hosted = True
         else:
-            hosted = node.op_type in HOST_OPS | SHAPE_OPS and all(id(value) in known for value in read)
-        if hosted and (_has_no_floats(node) or node.op_type in HOST_FLOAT | LAYOUT_OPS | _COMPARISONS):
+            hosted = op_type in _ANY and all(id(value) in known for value in read)
+        if hosted and (op_type in _OF_FLOATS or _has_no_floats(node)):
             found[id(node)] = node
             known |= {id(value) for value in node.outputs}
     return found

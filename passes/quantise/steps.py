@@ -87,7 +87,8 @@ def steps_of(seen: Distribution, book: CodeBook, observer: ObserverName) -> npt.
             # Values piled up near zero would otherwise have most of the others clipped.
             grid = grid[grid >= _LEAST_OF_ENTROPY]
         for part, moments in known.blocks:
-            step[part] = _search(partial(measure, moments, book=book), base[part], grid)
+            together = observer == "mse" and known.channels == 1
+            step[part] = _search(partial(measure, moments, book=book), base[part], grid, together=together)
     return np.asarray(np.maximum(step, np.finfo(np.float32).tiny).astype(np.float32))
 
 
@@ -101,9 +102,21 @@ def _largest_steps(seen: Distribution, book: CodeBook) -> Floats:
     return np.asarray(np.maximum(peaks, typical * _FAINTEST) / reach)
 
 
-def _search(measure: Callable[[Floats], Floats], base: Floats, ratios: Floats) -> Floats:
-    """Return the best multiple of each base: coarse first, then finer around the best one."""
-    errors = np.stack([measure(base * ratio) for ratio in ratios])
+def _search(
+    measure: Callable[[Floats], Floats], base: Floats, ratios: Floats, *, together: bool = False
+) -> Floats:
+    """Return the best multiple of each base: coarse first, then finer around the best one.
+
+    Args:
+        measure: Errors of some steps, one for each channel.
+        base: Step of each channel.
+        ratios: What it is multiplied by, descending.
+        together: There is one channel, and many steps of it are measured in one go.
+    """
+    if together:
+        errors = measure(base * ratios)[:, None]
+    else:
+        errors = np.stack([measure(base * ratio) for ratio in ratios])
     best = errors.argmin(axis=0)
     ratio, least = ratios[best], errors.min(axis=0)
     upper = ratios[np.maximum(best - 1, 0)]
@@ -117,8 +130,13 @@ def _search(measure: Callable[[Floats], Floats], base: Floats, ratios: Floats) -
 
 
 def _squared_error(moments: Moments, step: Floats, book: CodeBook) -> Floats:
-    """Return the sum of squared errors of nearest-level coding, less the sum of squares, for each channel."""
-    number, total = moments.below(step[:, None] * (book.twice_midpoints / 2))
+    """Return the sum of squared errors of nearest-level coding, less the sum of squares, for each channel.
+
+    Of one channel the step may be several, each measured alone.
+    """
+    points = step[:, None] * (book.twice_midpoints / 2)
+    found = moments.below(points.reshape(len(moments.number), -1))
+    number, total = (sums.reshape(points.shape) for sums in found)
     levels = step[:, None] * book.codes
     # Values below a break point have the level below it or a lower one: sums by parts, without differences.
     rise = np.diff(levels, axis=1)

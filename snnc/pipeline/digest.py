@@ -16,6 +16,8 @@ __all__ = ["GraphDigest", "node_count"]
 #: Lists of an attribute from this length on are hashed on their own: the levels of 16-bit codes are many.
 _LONG = 256
 _NAME = attrgetter("name")
+#: What a text is made of, to be compared.
+_State = tuple[Any, ...]
 
 
 class GraphDigest:
@@ -36,6 +38,8 @@ class GraphDigest:
         self._content = content
         self._seen: dict[int, tuple[object, str]] = {}
         self._current: dict[int, tuple[object, str]] = {}
+        self._texts: dict[_State, str] = {}
+        self._written: dict[_State, str] = {}
 
     def __call__(self, model: Model) -> str:
         """Return the SHA-256 of everything that gives the model its meaning.
@@ -49,7 +53,7 @@ class GraphDigest:
         Returns:
             64 hexadecimal digits.
         """
-        self._current = {}
+        self._current, self._written = {}, {}
         # All lines at once: this runs after every pass, and generators within generators are slow.
         lines = [f"model {sorted(model.metadata_props.items())}"]
         self._graph(model.graph, lines)
@@ -64,25 +68,34 @@ class GraphDigest:
             lines.append(f"out {[value.name for value in function.outputs]}")
         # Only tensors that are still in the graph are kept alive by the cache.
         self._seen = self._current if self._remember else {}
+        self._texts = self._written
         lines.append("")
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
     def _graph(self, graph: Graph, lines: list[str]) -> None:
         lines.append(f"graph {graph.name!r} {sorted(graph.opset_imports.items())}")
-        lines += [f"in {_typed(value)}" for value in graph.inputs]
+        lines += [f"in {self._typed(value)}" for value in graph.inputs]
         for name, value in sorted(graph.initializers.items()):
             content = self._tensor(value.const_value) if value.const_value is not None else "nothing"
-            lines.append(f"weight {name!r} {_typed(value)} {content}")
+            lines.append(f"weight {name!r} {self._typed(value)} {content}")
         for node in graph:
             self._node(node, lines)
-        lines += [f"out {_typed(value)}" for value in graph.outputs]
+        lines += [f"out {self._typed(value)}" for value in graph.outputs]
 
     def _node(self, node: Node, lines: list[str]) -> None:
-        inputs = [None if value is None else value.name for value in node.inputs]
-        lines.append(f"node {node.domain!r} {node.op_type!r} {node.overload!r} {node.name!r} {inputs}")
-        lines += [f"gives {_typed(value)}" for value in node.outputs]
+        # Most nodes are as they were before the last pass: their text is not written again.
         notes = node.metadata_props
-        lines.append(f"metadata {sorted(notes.items())}" if notes else "metadata []")
+        read = tuple([None if value is None else value.name for value in node.inputs])
+        given = tuple([_state(value) for value in node.outputs])
+        held = tuple(notes.items()) if notes else ()
+        state = (node.domain, node.op_type, node.overload, node.name, read, given, held)
+        text = self._texts.get(state) or self._written.get(state)
+        if text is None:
+            first = f"node {node.domain!r} {node.op_type!r} {node.overload!r} {node.name!r} {[*read]}"
+            gives = [f"gives {self._typed(value)}" for value in node.outputs]
+            text = "\n".join([first, *gives, f"metadata {sorted(held)}"])
+        self._written[state] = text
+        lines.append(text)
         for attr in sorted(node.attributes.values(), key=_NAME):
             # Attributes are replaced, never changed: their text is made once.
             known = self._seen.get(id(attr)) or self._current.get(id(attr))
@@ -96,6 +109,14 @@ class GraphDigest:
                 known = (attr, f"attribute {attr.name!r} {text}")
             self._current[id(attr)] = known
             lines.append(known[1])
+
+    def _typed(self, value: Value) -> str:
+        state = _state(value)
+        text = self._texts.get(state) or self._written.get(state)
+        if text is None:
+            text = f"{value.name!r} {value.dtype} {value.shape}"
+        self._written[state] = text
+        return text
 
     def _listed(self, attr: Attr) -> str:
         """Return the text of an attribute; long lists are hashed."""
@@ -127,8 +148,11 @@ def node_count(model: Model) -> int:
     return len(model.graph)
 
 
-def _typed(value: Value) -> str:
-    return f"{value.name!r} {value.dtype} {value.shape}"
+def _state(value: Value) -> _State:
+    """Return what the text of a value is made of; dimensions without a number by their names."""
+    shape = value.shape
+    dims = None if shape is None else tuple([dim if type(dim) is int else str(dim) for dim in shape])
+    return value.name, value.dtype, dims
 
 
 def _hashed(attr: Attr) -> str:
