@@ -21,6 +21,8 @@ from snnc.ir.quiet import silent
 __all__ = ["concrete_shapes", "contradiction", "infer_shapes", "keeps_shape", "settled", "shapes_of_batches"]
 
 _SMALL = 1024
+#: Weights of more bytes are inputs to the inference of ONNX.
+_LARGE = 1000
 #: Constants of a graph, and lists, that are larger are refused: a file's numbers are not trusted.
 _MOST_FIXED = 1 << 26
 #: Ops whose result has the shape of their first input though ONNX cannot tell: functions of the standard
@@ -59,8 +61,74 @@ def infer_shapes(model: ir.Model) -> None:
 
     Nodes of other domains (those of snnc among them) are inferred through their function bodies.
     """
-    with silent("onnx_ir.passes.common.shape_inference", "onnx_ir.passes.common._c_api_utils"):
-        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+    with silent(
+        "onnx_ir.passes.common.shape_inference", "onnx_ir.passes.common._c_api_utils", "onnx_ir.serde"
+    ):
+        if model.functions or any(True for _ in model.graph.subgraphs()):
+            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+        else:
+            _infer_flat(model)
+
+
+def _infer_flat(model: ir.Model) -> None:
+    """Infer shapes and types in a graph without others in it, in time linear in its size.
+
+    What onnx_ir's own pass does takes the square of the number of weights, and reads the whole model back.
+    """
+    graph = model.graph
+    weights, inputs = list(graph.initializers.values()), list(graph.inputs)
+    contents = [value.const_value for value in weights]
+    given = {id(value) for value in inputs}
+    for value, tensor in zip(weights, contents, strict=True):
+        if tensor is not None:
+            value.shape = value.shape if value.shape is not None else ir.Shape(tensor.shape.numpy())
+            value.dtype = value.dtype if value.dtype is not None else tensor.dtype
+        if tensor is None or tensor.nbytes > _LARGE:
+            value.const_value = None
+            del graph.initializers[value.name or ""]
+    graph.inputs.extend(value for value in weights if id(value) not in given)
+    try:
+        proto = ir.serde.serialize_model(model)
+    finally:
+        graph.inputs.clear()
+        graph.inputs.extend(inputs)
+        for value, tensor in zip(weights, contents, strict=True):
+            value.const_value = tensor
+            graph.initializers.add(value)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(
+            proto, check_type=False, strict_mode=False, data_prop=True
+        ).graph
+    except Exception:  # noqa: BLE001 - what cannot be inferred stays unknown; who needs it says so
+        return
+    found = {info.name: info.type for info in (*inferred.input, *inferred.output, *inferred.value_info)}
+    for value in (*inputs, *(output for node in graph for output in node.outputs)):
+        proto_type = found.get(value.name or "")
+        if proto_type is not None:
+            _take_over(value, proto_type)
+
+
+def _take_over(value: ir.Value, found: onnx.TypeProto) -> None:
+    """Give a value the type and shape that were found, where they are known and differ from its own."""
+    shape = ir.serde.deserialize_type_proto_for_shape(found) if not _has_shape(value, found) else None
+    if shape is not None and value.shape != shape:
+        value.shape = shape
+    if found.HasField("tensor_type") and value.dtype == found.tensor_type.elem_type:
+        return
+    dtype = ir.Value(type=ir.serde.deserialize_type_proto_for_type(found)).dtype
+    if dtype is not None and value.dtype != dtype:
+        value.dtype = dtype
+
+
+def _has_shape(value: ir.Value, found: onnx.TypeProto) -> bool:
+    """Whether a value certainly has the shape that was found."""
+    if value.shape is None or not found.HasField("tensor_type") or not found.tensor_type.HasField("shape"):
+        return False
+    dims = found.tensor_type.shape.dim
+    return len(dims) == len(value.shape) and all(
+        dim.HasField("dim_value") and dim.dim_value == known if type(known) is int else dim.dim_param == known
+        for dim, known in zip(dims, value.shape, strict=True)
+    )
 
 
 def concrete_shapes(
