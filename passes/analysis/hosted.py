@@ -73,10 +73,7 @@ def host_nodes(model: Model) -> dict[int, Node]:
             known |= {id(value) for value in node.outputs}
         if node.domain not in ("", "ai.onnx") or is_table_read(node) or is_repeated_constant(node):
             continue
-        if op_type in _SHAPES:
-            hosted = True
-        else:
-            hosted = op_type in _ANY and all(id(value) in known for value in read)
+        hosted = op_type in _SHAPES or (op_type in _ANY and all(id(value) in known for value in read))
         if hosted and (op_type in _OF_FLOATS or _has_no_floats(node)):
             found[id(node)] = node
             known |= {id(value) for value in node.outputs}

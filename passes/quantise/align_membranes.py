@@ -26,6 +26,7 @@ _Found = tuple[ExactArray, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]
 _BITS = 30
 _BITS_IN_A_STREAM = 26
 _FAR = 2.0**62
+_MOST = 2**62
 #: Bits of a ratio of steps below which shifted copies are the better form.
 _FEW = 12
 #: Relative error of a scaled step that changes nothing but the last bits.
@@ -206,7 +207,11 @@ def _common_step(
     chosen = np.empty(len(pairs), dtype=object)
     chosen[:] = [_one_step(one, two, precision, rounds=rounds) for one, two in pairs]
     factors = [
-        np.array([round(pair[side] / step) for pair, step in zip(pairs, chosen, strict=True)], dtype=np.int64)
+        # A side that is nothing but zeros may have any step: what 64 bits do not hold fits nowhere.
+        np.array(
+            [min(round(pair[side] / step), _MOST) for pair, step in zip(pairs, chosen, strict=True)],
+            dtype=np.int64,
+        )
         for side in range(2)
     ]
     return collapse(chosen[places]), (collapse(factors[0][places]), collapse(factors[1][places]))

@@ -34,11 +34,16 @@ _ENDLESS = 2**200
 def joint_bound(
     sides: tuple[Membrane, Membrane], factors: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 ) -> int:
-    """Return the largest magnitude of the sum of two membranes, each times its factors."""
-    return sum(
-        int((np.maximum(np.abs(side.low), np.abs(side.high)) * np.abs(factor)).max())
-        for side, factor in zip(sides, factors, strict=True)
-    )
+    """Return the largest magnitude of the sum of two membranes, each times its factors.
+
+    A factor of more than 32 bits counts by itself: no multiplier holds it, whatever it multiplies.
+    """
+    bound = 0
+    for side, factor in zip(sides, factors, strict=True):
+        reach, times = np.maximum(np.abs(side.low), np.abs(side.high)), np.abs(factor)
+        about = float((np.maximum(reach, times >= 2**31).astype(np.float64) * times).max())
+        bound += int((reach * times).max()) if about < 2.0**31 else int(about)
+    return bound
 
 
 def make_room(

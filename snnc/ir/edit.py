@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
+from onnx_ir.convenience import convert_attribute
 
 from snnc.ir.hosting import DECLARED
 
 __all__ = [
+    "as_attribute",
     "attributes",
     "clone",
     "constant",
@@ -133,12 +135,26 @@ def initializer(graph: ir.Graph, stem: str, array: npt.NDArray[Any]) -> ir.Value
     """
     name = unique_name(graph, stem)
     content = np.array(array, order="C", copy=True)
-    tensor = ir.tensor(content, name=name)
+    tensor = ir.Tensor(content, name=name)
     value = ir.Value(
         name=name, shape=ir.Shape(content.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
     )
     graph.register_initializer(value)
     return value
+
+
+def as_attribute(name: str, value: Any) -> ir.Attr:
+    """Return an attribute made from a plain Python value; lists of numbers must hold nothing else."""
+    # onnx_ir asks of each value, and of each element of a list, which of many protocols it follows.
+    first = value[0] if type(value) is list and value else value
+    many = first is not value
+    if type(first) is int:
+        return ir.AttrInt64s(name, value) if many else ir.AttrInt64(name, value)
+    if type(first) is float and not many:
+        return ir.AttrFloat32(name, value)
+    if type(first) is str and not many:
+        return ir.AttrString(name, value)
+    return convert_attribute(name, value)
 
 
 def make_node(
@@ -171,7 +187,11 @@ def make_node(
     node = ir.node(
         op_type,
         inputs,
-        attributes=dict(attrs or {}),
+        attributes={
+            key: value if isinstance(value, ir.Attr) else as_attribute(key, value)
+            for key, value in (attrs or {}).items()
+            if value is not None
+        },
         domain=domain,
         num_outputs=1,
         name=unique_name(graph, name, of_node=True),

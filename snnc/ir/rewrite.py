@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import onnx_ir as ir
-from onnx_ir.convenience import convert_attribute
 from onnx_ir.passes import common
 
 from snnc.errors import InputError
+from snnc.ir.edit import as_attribute
 from snnc.ir.hosting import declared, seal, unseal
 from snnc.ir.shapes import infer_shapes
 
@@ -79,14 +79,6 @@ def has_subgraph(node: ir.Node) -> bool:
 def set_attribute(node: ir.Node, name: str, value: Any) -> None:
     """Set an attribute of a node from a plain Python value (int, float, str, or a list of one of them)."""
     node.attributes[name] = as_attribute(name, value)
-
-
-def as_attribute(name: str, value: Any) -> ir.Attr:
-    """Return an attribute made from a plain Python value; lists of integers must hold nothing else."""
-    if isinstance(value, list) and value and type(value[0]) is int:
-        # onnx_ir looks at every element to find the type, which takes seconds for the table of 16-bit codes.
-        return ir.AttrInt64s(name, value)
-    return convert_attribute(name, value)
 
 
 def infer_with_stand_ins(

@@ -225,7 +225,7 @@ def noisy(proto: onnx.ModelProto, feeds: dict[str, Array], few: int) -> float:
     """Return how near the source stays to itself in dB, if each operator's result is rounded to 8 bits.
 
     Networks drawn at random may amplify any rounding: a hyperbolic sine of a cube in front of a softmax. A
-    root of a sum of squares is three operators: a sample far smaller than others leaves little of its squares.
+    root of a sum of squares is three operators: of a sample far smaller than others little is left squared.
 
     Args:
         proto: The source.

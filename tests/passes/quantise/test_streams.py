@@ -8,14 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
 from snnc.coding import CodeBook
+from snnc.compile import ConvertOptions, convert
 from snnc.errors import UnsupportedError
 from snnc.ir import constant
 from snnc.ops import attach_functions
 from snnc.passes.analysis import Membrane
 from snnc.passes.quantise.align_membranes import AlignMembranes
 from snnc.passes.quantise.require_integers import RequireIntegers
+from snnc.passes.quantise.room import joint_bound
+from tests.agreement import everywhere
+from tests.conftest import Net
 
 SIGNED = CodeBook(4, 4, signed=True)
 
@@ -368,3 +373,35 @@ def test_steps_of_either_sign_that_are_no_floats_are_rounded_to_fit(
     result = agree(made, feeds, weights="int16")
     wanted = in_float64(made.model(), feeds)[stream]
     assert np.abs(result.outputs[stream] - wanted).max() < 1e-2 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_a_branch_that_calibration_never_saw_alive(scale: float) -> None:
+    """Its steps are the least there are: no common step of 64 bits holds both sides of the join."""
+    made = Net()
+    x = made.input(["N", 4])
+    far_below = made.op("Sub", [made.op("MatMul", [x, made.const(np.eye(4))]), made.const(100.0)])
+    hidden = made.op("Relu", [far_below])
+    branch = made.op("MatMul", [hidden, made.const(scale * made.normal(4, 4))])
+    stream = made.op("MatMul", [x, made.const(made.normal(4, 4))])
+    weights = made.normal(4, 3)
+    made.output(made.op("MatMul", [made.op("Add", [stream, branch]), made.const(weights)]))
+    feeds = {"x": made.random.standard_normal((16, 4)).astype(np.float32)}
+    conversion = convert(made.model(), ConvertOptions(8, 8), calibration=feeds)
+    outputs, _ = everywhere(conversion, feeds)
+    (found,) = outputs.values()
+    constants = [numpy_helper.to_array(tensor) for tensor in made.initializers]
+    wanted = feeds["x"] @ constants[-2] @ weights
+    assert np.abs(found - wanted).max() < 0.1
+
+
+def test_a_factor_that_no_multiplier_holds_counts_even_beside_zeros() -> None:
+    def side(reach: int) -> Membrane:
+        ends = np.array([-reach]), np.array([reach])
+        return Membrane(np.array([Fraction(1)], dtype=object), np.array([Fraction(0)], dtype=object), *ends)
+
+    one = np.array([1])
+    assert joint_bound((side(0), side(7)), (np.array([2**62]), one)) >= 2**62
+    assert joint_bound((side(2**20), side(7)), (np.array([2**50]), one)) >= 2**62, "no wrapping around"
+    assert joint_bound((side(0), side(7)), (np.array([2**30]), one)) == 7
+    assert joint_bound((side(5), side(7)), (np.array([-3]), np.array([2]))) == 29
