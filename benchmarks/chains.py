@@ -2,8 +2,8 @@
 
     python benchmarks/chains.py [--nodes 2000 20000] [--kinds activations residual quantised]
 
-Each chain is converted in a process of its own. Writes `benchmarks/chains.json`; ends with status 1 where a node
-of the longest chain takes more than twice as long as one of the shortest.
+Each chain is converted in a process of its own. Writes `benchmarks/chains.json`; ends with status 1 where a
+node of the longest chain takes more than twice as long as one of the shortest.
 """
 
 from __future__ import annotations
