@@ -175,25 +175,30 @@ void convolve_depthwise(const Call& call, const Walk& walk, const int16_t* plane
                         int64_t outputs, const Filters& weights, const Drain& drain) {
   const std::vector<int64_t>& taps = walk.taps;
   const int64_t each = outputs / channels;
-  const double cost = static_cast<double>(walk.count) * static_cast<double>(taps.size()) / 16.0;
-  call.parallel(samples * outputs, cost, [&](int64_t begin, int64_t end) {
+  // Small planes are finished several at a time.
+  const int64_t together = std::clamp<int64_t>(kTile / walk.count, 1, 16), turns = (outputs + together - 1) / together;
+  const double cost = static_cast<double>(together * walk.count) * static_cast<double>(taps.size()) / 16.0;
+  call.parallel(samples * turns, cost, [&](int64_t begin, int64_t end) {
     thread_local Scratch memory;
-    int32_t* sums = memory.as<int32_t>(static_cast<size_t>(walk.count));
+    int32_t* sums = memory.as<int32_t>(static_cast<size_t>(together * walk.count));
     // All lines of a plane in one pass, margins included, where they are evenly apart.
     const int64_t pieces = walk.dense ? 1 : walk.lines, length = walk.dense ? walk.count : walk.width;
     std::vector<const int16_t*> at(taps.size());
     std::vector<int32_t> factor(taps.size());
     for (int64_t job = begin; job < end; ++job) {
-      const int64_t sample = job / outputs, o = job % outputs;
-      const int16_t* source = planes + (sample * channels + o / each) * walk.plane;
-      const int16_t* row = reinterpret_cast<const int16_t*>(weights.rows.begin) + o * weights.padded;
-      for (size_t t = 0; t < taps.size(); ++t) factor[t] = row[t];
-      for (int64_t piece = 0; piece < pieces; ++piece) {
-        const int64_t start = walk.dense ? 0 : walk.starts[piece];
-        for (size_t t = 0; t < taps.size(); ++t) at[t] = source + start + taps[t];
-        kernels().weigh(at.data(), factor.data(), static_cast<int>(taps.size()), walk.step, length, sums + piece * walk.line);
+      const int64_t sample = job / turns, first = job % turns * together, some = std::min(together, outputs - first);
+      for (int64_t o = first; o < first + some; ++o) {
+        const int16_t* source = planes + (sample * channels + o / each) * walk.plane;
+        const int16_t* row = reinterpret_cast<const int16_t*>(weights.rows.begin) + o * weights.padded;
+        int32_t* to = sums + (o - first) * walk.count;
+        for (size_t t = 0; t < taps.size(); ++t) factor[t] = row[t];
+        for (int64_t piece = 0; piece < pieces; ++piece) {
+          const int64_t start = walk.dense ? 0 : walk.starts[piece];
+          for (size_t t = 0; t < taps.size(); ++t) at[t] = source + start + taps[t];
+          kernels().weigh(at.data(), factor.data(), static_cast<int>(taps.size()), walk.step, length, to + piece * walk.line);
+        }
       }
-      drain.take(sample, o, 1, 0, walk.count, sums, walk.count);
+      drain.take(sample, first, static_cast<int>(some), 0, walk.count, sums, walk.count);
     }
   });
 }
