@@ -84,20 +84,22 @@ size_t width_of(Type type) {
 int64_t Node::integer(const char* name) const {
   int64_t value = 0;
   auto get = slot<Status* (*)(const void*, const char*, int64_t*)>(api_, kKernelInfoGetAttributeInt);
-  if (failed(api_, get(info_, name, &value))) refuse(std::string("attribute '") + name + "' is missing");
+  if (failed(api_, get(info_, name, &value))) refuse(std::string("attribute '") + name + "' is missing or no integer");
   return value;
 }
 
 int64_t Node::integer(const char* name, int64_t fallback) const {
   int64_t value = 0;
   auto get = slot<Status* (*)(const void*, const char*, int64_t*)>(api_, kKernelInfoGetAttributeInt);
-  return failed(api_, get(info_, name, &value)) ? fallback : value;
+  if (!failed(api_, get(info_, name, &value))) return value;
+  refuse_other_type(name);
+  return fallback;
 }
 
 std::vector<int64_t> Node::integers(const char* name) const {
   auto get = slot<Status* (*)(const void*, const char*, int64_t*, size_t*)>(api_, kKernelInfoGetAttributeInts);
   size_t count = 0;
-  if (failed(api_, get(info_, name, nullptr, &count))) refuse(std::string("attribute '") + name + "' is missing");
+  if (failed(api_, get(info_, name, nullptr, &count))) refuse(std::string("attribute '") + name + "' is missing or no list of integers");
   std::vector<int64_t> values(count);
   if (count != 0) check(api_, get(info_, name, values.data(), &count), "an attribute cannot be read");
   return values;
@@ -106,10 +108,34 @@ std::vector<int64_t> Node::integers(const char* name) const {
 std::vector<int64_t> Node::integers(const char* name, const std::vector<int64_t>& fallback) const {
   auto get = slot<Status* (*)(const void*, const char*, int64_t*, size_t*)>(api_, kKernelInfoGetAttributeInts);
   size_t count = 0;
-  if (failed(api_, get(info_, name, nullptr, &count)) || count == 0) return fallback;
+  if (failed(api_, get(info_, name, nullptr, &count))) {
+    refuse_other_type(name);
+    return fallback;
+  }
+  if (count == 0) return fallback;
   std::vector<int64_t> values(count);
   check(api_, get(info_, name, values.data(), &count), "an attribute cannot be read");
   return values;
+}
+
+// An attribute that cannot be read is absent, or is there with another type: then nothing may stand for it.
+void Node::refuse_other_type(const char* name) const {
+  float number = 0;
+  int64_t integer = 0;
+  size_t size = 0;
+  bool there = !failed(api_, slot<Status* (*)(const void*, const char*, float*)>(api_, kKernelInfoGetAttributeFloat)(info_, name, &number));
+  there = there || !failed(api_, slot<Status* (*)(const void*, const char*, int64_t*)>(api_, kKernelInfoGetAttributeInt)(info_, name, &integer));
+  there = there || !failed(api_, slot<Status* (*)(const void*, const char*, char*, size_t*)>(api_, kKernelInfoGetAttributeString)(info_, name, nullptr, &size));
+  there = there || !failed(api_, slot<Status* (*)(const void*, const char*, float*, size_t*)>(api_, kKernelInfoGetAttributeFloats)(info_, name, nullptr, &size));
+  there = there || !failed(api_, slot<Status* (*)(const void*, const char*, int64_t*, size_t*)>(api_, kKernelInfoGetAttributeInts)(info_, name, nullptr, &size));
+  if (there) refuse(std::string("attribute '") + name + "' has the wrong type");
+}
+
+Type Node::code_type(const char* name) const {
+  const Type type = static_cast<Type>(integer(name));
+  const bool known = type == Type::kU8 || type == Type::kI8 || type == Type::kI16 || type == Type::kI32;
+  if (!known) refuse(std::string("attribute '") + name + "' is no element type of codes");
+  return type;
 }
 
 bool Node::constant(size_t input, Tensor* tensor) const {
@@ -132,11 +158,17 @@ Tensor Call::input(size_t index) const {
   return describe(api_, value);
 }
 
-void* Call::output(const Shape& dims, size_t index) const {
+void* Call::output(const Shape& dims, Type type, size_t index) const {
   void* value = nullptr;
   auto get = slot<Status* (*)(void*, size_t, const int64_t*, size_t, void**)>(api_, kContextGetOutput);
   check(api_, get(context_, index, dims.data(), dims.size(), &value), "the output cannot be allocated");
   require(value != nullptr, "the output is missing");
+  void* info = nullptr;
+  check(api_, slot<Status* (*)(const void*, void**)>(api_, kGetTensorTypeAndShape)(value, &info), "no output");
+  int declared = 0;
+  Status* read = slot<Status* (*)(const void*, int*)>(api_, kGetTensorElementType)(info, &declared);
+  slot<void (*)(void*)>(api_, kReleaseTensorTypeAndShape)(info);
+  require(!failed(api_, read) && declared == static_cast<int>(type), "the output is declared with another element type");
   void* data = nullptr;
   check(api_, slot<Status* (*)(void*, void**)>(api_, kGetTensorMutableData)(value, &data), "no output data");
   return data;

@@ -6,6 +6,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "abi.h"
@@ -40,6 +41,14 @@ struct Tensor {
 int64_t product(const Shape& dims, size_t begin = 0, size_t end = SIZE_MAX);
 size_t width_of(Type type);  // bytes of an element
 
+template <class T>
+constexpr Type type_of() {
+  if constexpr (std::is_same_v<T, float>) return Type::kFloat;
+  if constexpr (std::is_same_v<T, int64_t>) return Type::kI64;
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, int64_t> || std::is_same_v<T, int32_t>);
+  return Type::kI32;
+}
+
 // A node while its operator is made.
 class Node {
  public:
@@ -49,8 +58,11 @@ class Node {
   std::vector<int64_t> integers(const char* name) const;                                       // required
   std::vector<int64_t> integers(const char* name, const std::vector<int64_t>& fallback) const;  // optional
   bool constant(size_t input, Tensor* tensor) const;  // whether the input is an initializer
+  Type code_type(const char* name) const;                // a type that codes have
 
  private:
+  void refuse_other_type(const char* name) const;
+
   Api api_;
   const void* info_;
 };
@@ -60,10 +72,11 @@ class Call {
  public:
   Call(Api api, void* context) : api_(api), context_(context) {}
   Tensor input(size_t index) const;
-  void* output(const Shape& dims, size_t index = 0) const;
+  // Memory for a result. The file declares the element type of codes, so that it is compared with what is written.
+  void* output(const Shape& dims, Type type, size_t index = 0) const;
   template <class T>
   T* output_as(const Shape& dims, size_t index = 0) const {
-    return static_cast<T*>(output(dims, index));
+    return static_cast<T*>(output(dims, type_of<T>(), index));
   }
   // Runs body(begin, end) over [0, total) on onnxruntime's threads; `cost` is about the nanoseconds of one step.
   // Each step writes only its own results, so that the split changes no bit.

@@ -23,9 +23,9 @@ struct Block : Sink {
   }
 };
 
-Type code_type(const Node& node, const char* name) {
-  const Type type = static_cast<Type>(node.integer(name));
-  require(fits16(type) && type != Type::kBool, "codes of this element type");
+Type small_code_type(const Node& node, const char* name) {
+  const Type type = node.code_type(name);
+  require(fits16(type), "codes of more than 16 bits");
   return type;
 }
 
@@ -46,8 +46,8 @@ int64_t sum_of(const void* codes, Type type, int64_t count) {
 class Attention : public Kernel {
  public:
   explicit Attention(const Node& node)
-      : transposed_(node.integer("transposed") != 0), score_type_(code_type(node, "score_type")),
-        code_type_(code_type(node, "code_type")), fraction_(static_cast<int>(node.integer("fraction_bits"))) {
+      : transposed_(node.integer("transposed") != 0), score_type_(small_code_type(node, "score_type")),
+        code_type_(small_code_type(node, "code_type")), fraction_(static_cast<int>(node.integer("fraction_bits"))) {
     require(fraction_ >= 0 && fraction_ <= kMostFraction, "a number of bits is out of range");
     Tensor scores, values;
     require(node.constant(3, &scores) && node.constant(4, &values), "the thresholds are not constant");
@@ -69,7 +69,7 @@ class Attention : public Kernel {
     scores.type = score_type_;
     scores.dims = first.out;
     const Geometry second = geometry(scores, v);
-    char* out = static_cast<char*>(call.output(second.out));
+    char* out = static_cast<char*>(call.output(second.out, code_type_));
     if (product(second.out) == 0) return;
     require(first.columns > 0, "the largest of no elements");
     Shape result = second.out;

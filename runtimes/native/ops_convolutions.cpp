@@ -348,7 +348,7 @@ class SpikeConv : public Convolution {
   void run(const Call& call) const override {
     const Job job = plan(call);
     Finish finish(job.outputs, job.results);
-    finish.sums = static_cast<int32_t*>(call.output(job.dims));
+    finish.sums = call.output_as<int32_t>(job.dims);
     if (product(job.dims) != 0) compute(call, job, &finish);
   }
 };
@@ -359,7 +359,7 @@ class HostConv : public Convolution {
   void run(const Call& call) const override {
     const Job job = plan(call);
     Finish finish(job.outputs, job.results);
-    finish.wide = static_cast<int64_t*>(call.output(job.dims));
+    finish.wide = call.output_as<int64_t>(job.dims);
     if (product(job.dims) != 0) compute(call, job, &finish);
   }
 };
@@ -372,8 +372,7 @@ class Fused : public Convolution {
   Fused(const Node& node, bool fires)
       : Convolution(node, node.integer("host", 0) != 0), fires_(fires), stores_(node.integer("stores", 0) != 0 || !fires),
         other_(node.integer("has_other", 0) != 0), plain_(node.integer("unchanged", 0) != 0),
-        shift_(static_cast<int>(node.integer("shift", -1))), wide_shift_(static_cast<int>(node.integer("wide_shift", -1))) {
-    require(shift_ <= 62 && wide_shift_ <= 62, "a number of bits is out of range");
+        shift_(bits(node, "shift")), wide_shift_(bits(node, "wide_shift")) {
     require(!host() || wide_shift_ >= 0, "the sums of a host convolution are not rounded");
     Tensor numbers;
     require(node.constant(fires ? 4 : 2, &numbers) && numbers.type == Type::kI32 && numbers.rank() == 2 && numbers.dims[0] == 5,
@@ -381,8 +380,7 @@ class Fused : public Convolution {
     channels_ = numbers.dims[1];
     numbers_.assign(numbers.as<int32_t>(), numbers.as<int32_t>() + numbers.size());
     if (!fires) return;
-    width_ = static_cast<int>(width_of(static_cast<Type>(node.integer("code_type"))));
-    require(width_ <= 4, "codes of more than 32 bits");
+    type_ = node.code_type("code_type");
     Tensor thresholds, rows;
     require(node.constant(2, &thresholds) && node.constant(3, &rows), "the thresholds are not constant");
     table_ = std::make_unique<FireTable>(thresholds, node.integers("codes"), node.integer("depth"));
@@ -396,7 +394,7 @@ class Fused : public Convolution {
     const Job job = plan(call);
     require(job.outputs == channels_, "the numbers of a fused convolution do not fit its channels");
     Finish finish(job.outputs, job.results);
-    if (fires_) finish.codes = static_cast<char*>(call.output(job.dims));
+    if (fires_) finish.codes = static_cast<char*>(call.output(job.dims, type_));
     if (stores_) finish.sums = call.output_as<int32_t>(job.dims, fires_ ? 1 : 0);
     if (other_) {
       const Tensor other = call.input(fires_ ? 5 : 3);
@@ -409,14 +407,22 @@ class Fused : public Convolution {
     if (fires_) {
       finish.table = table_.get();
       finish.positions = &positions_;
-      finish.width = width_;
+      finish.width = static_cast<int>(width_of(type_));
     }
     if (product(job.dims) != 0) compute(call, job, &finish);
   }
 
  private:
+  // How far to round; -1, or no attribute: not at all.
+  static int bits(const Node& node, const char* name) {
+    const int64_t value = node.integer(name, -1);
+    require(value >= -1 && value <= 62, "a number of bits is out of range");
+    return static_cast<int>(value);
+  }
+
   bool fires_, stores_, other_, plain_;
-  int shift_, wide_shift_, width_ = 0;
+  int shift_, wide_shift_;
+  Type type_ = Type::kUndefined;
   int64_t channels_ = 0;
   std::vector<int32_t> numbers_;
   std::unique_ptr<FireTable> table_;

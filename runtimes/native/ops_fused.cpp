@@ -17,7 +17,7 @@ class NormFire : public Kernel {
   explicit NormFire(const Node& node)
       : centred_(node.integer("centred", 1) != 0), epsilon_(node.integer("epsilon")),
         fraction_(static_cast<int>(node.integer("fraction_bits"))), codes_(node.integers("codes")),
-        width_(static_cast<int>(width_of(static_cast<Type>(node.integer("code_type"))))) {
+        type_(node.code_type("code_type")) {
     require(fraction_ >= 0 && fraction_ <= 20, "a number of bits is out of range");
     Tensor thresholds;
     require(node.constant(2, &thresholds), "the thresholds are not constant");
@@ -30,7 +30,8 @@ class NormFire : public Kernel {
     const int64_t length = r.dims.back(), lines = length == 0 ? 0 : r.size() / length;
     require(sign.size() == length && (rows.size() == length || rows.size() == 1), "one sign and row is needed for each element");
     plan_rows(Shape{rows.size()}, Tensor{rows.type, Shape{rows.size()}, rows.data}, table_->rows());
-    char* out = static_cast<char*>(call.output(r.dims));
+    char* out = static_cast<char*>(call.output(r.dims, type_));
+    const int width = static_cast<int>(width_of(type_));
     FireTable::Positions positions;
     table_->place(rows.as<int32_t>(), rows.size(), &positions);
     const bool shared = rows.size() == 1;
@@ -55,7 +56,7 @@ class NormFire : public Kernel {
           // |v| < 2^32, as length * |r| < 2^31, so v * 2^F is an exact double.
           kernels().norm_potential(from + at, sign.as<int32_t>() + at, length, centred_ ? sum : 0, count, potential);
           kernels().quotient64(potential, factor, static_cast<double>(gain), count, quotient);
-          fire_line(table_->line(positions, shared ? 0 : at, shared), quotient, count, width_, out + (line * length + at) * width_);
+          fire_line(table_->line(positions, shared ? 0 : at, shared), quotient, count, width, out + (line * length + at) * width);
         }
       }
     });
@@ -66,7 +67,7 @@ class NormFire : public Kernel {
   int64_t epsilon_;
   int fraction_;
   std::vector<int64_t> codes_;
-  int width_;
+  Type type_;
   std::unique_ptr<FireTable> table_;
 };
 

@@ -172,12 +172,13 @@ class SpikeMulHeld : public Kernel {
 
 class SpikeGate : public Kernel {
  public:
-  explicit SpikeGate(const Node& node) : width_(width_of(static_cast<Type>(node.integer("code_type")))) {}
+  explicit SpikeGate(const Node& node) : type_(node.code_type("code_type")) {}
   void run(const Call& call) const override {
     const Tensor x = call.input(0), gate = call.input(1);
     require(gate.type == Type::kBool, "a gate is not bool");
     const Broadcast plan = broadcast(x.dims, gate.dims);
-    void* out = call.output(plan.out);
+    void* out = call.output(plan.out, type_);
+    const size_t width = width_of(type_);
     const bool* open = gate.as<bool>();
     with_codes(x, [&](const auto* from) {
       auto fill = [&](auto* to) {
@@ -188,9 +189,9 @@ class SpikeGate : public Kernel {
           }
         });
       };
-      if (width_ == 1) {
+      if (width == 1) {
         fill(static_cast<uint8_t*>(out));
-      } else if (width_ == 2) {
+      } else if (width == 2) {
         fill(static_cast<int16_t*>(out));
       } else {
         fill(static_cast<int32_t*>(out));
@@ -199,7 +200,7 @@ class SpikeGate : public Kernel {
   }
 
  private:
-  size_t width_;
+  Type type_;
 };
 
 class CodeSlice : public Kernel {
@@ -207,7 +208,7 @@ class CodeSlice : public Kernel {
   explicit CodeSlice(const Node& node) : shift_(bits(node, "shift", 31)), bits_(bits(node, "bits", 16)) {}
   void run(const Call& call) const override {
     const Tensor x = call.input(0);
-    void* out = call.output(x.dims);
+    void* out = call.output(x.dims, x.type);
     with_codes(x, [&](const auto* from) {
       using T = std::remove_const_t<std::remove_pointer_t<decltype(from)>>;
       T* to = static_cast<T*>(out);

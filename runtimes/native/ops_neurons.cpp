@@ -16,12 +16,12 @@ constexpr int64_t kChunk = 1024;
 class Firing {
  public:
   Firing(const Node& node, size_t thresholds, bool integers)
-      : codes_(node.integers("codes")), depth_(node.integer("depth")), width_(width_of(static_cast<Type>(node.integer("code_type")))) {
-    require(width_ <= 4, "codes of more than 32 bits");
+      : codes_(node.integers("codes")), depth_(node.integer("depth")), type_(node.code_type("code_type")) {
     Tensor tensor;
     if (integers && node.constant(thresholds, &tensor)) made_ = std::make_unique<FireTable>(tensor, codes_, depth_);
   }
-  int width() const { return static_cast<int>(width_); }
+  int width() const { return static_cast<int>(width_of(type_)); }
+  Type type() const { return type_; }
   int64_t depth() const { return depth_; }
   const std::vector<int64_t>& codes() const { return codes_; }
   // The table; `local` keeps it if it must be made for this call.
@@ -34,7 +34,7 @@ class Firing {
  private:
   std::vector<int64_t> codes_;
   int64_t depth_;
-  size_t width_;
+  Type type_;
   std::unique_ptr<FireTable> made_;
 };
 
@@ -78,7 +78,7 @@ class ExpGif : public Kernel {
     std::unique_ptr<FireTable> local;
     const FireTable& table = firing_.table(thresholds, &local);
     const Broadcast plan = plan_rows(v.dims, rows, table.rows());
-    char* out = static_cast<char*>(call.output(v.dims));
+    char* out = static_cast<char*>(call.output(v.dims, firing_.type()));
     const int width = firing_.width();
     over_lines(call, table, plan, rows, 1.0, [&](const FireLine& line, int64_t at, int64_t count) {
       fire_line(line, v.as<int32_t>() + at, count, width, out + at * width);
@@ -116,7 +116,7 @@ class ExpGifGain : public Kernel {
     const Broadcast plan = plan_rows(v.dims, rows, table.rows());
     const Broadcast gains = broadcast(v.dims, gain.dims);
     require(gains.out == v.dims, "the gain does not broadcast to the potential");
-    char* out = static_cast<char*>(call.output(v.dims));
+    char* out = static_cast<char*>(call.output(v.dims, firing_.type()));
     const int width = firing_.width();
     over_lines(call, table, plan, rows, 2.0, [&](const FireLine& line, int64_t at, int64_t count) {
       int32_t quotient[kChunk];
@@ -184,7 +184,7 @@ class Encode : public Kernel {
     require(used >= 0 && used <= width && firing_.depth() <= 30 && width == (int64_t{1} << firing_.depth()) - 1,
             "the table of the encoder has the wrong size");
     const Broadcast plan = plan_rows(v.dims, rows, thresholds.dims[0]);
-    char* out = static_cast<char*>(call.output(v.dims));
+    char* out = static_cast<char*>(call.output(v.dims, firing_.type()));
     over(call, plan, 5.0, [&](int64_t to, int64_t at, int64_t bt, int64_t count) {
       for (int64_t i = 0; i < count; ++i) {
         const float* limits = thresholds.as<float>() + rows.as<int32_t>()[bt + i * plan.b_step] * width;

@@ -49,7 +49,7 @@ class Pool : public Kernel {
     const Window w = window_of(Shape(x.dims.begin() + 2, x.dims.end()), kernel_, strides_, pads_, dilations_, partial_);
     Shape dims(x.dims.begin(), x.dims.begin() + 2);
     dims.insert(dims.end(), w.out.begin(), w.out.end());
-    void* out = call.output(dims);
+    void* out = call.output(dims, kMax ? x.type : Type::kI32);
     Window column = w;
     column.kernel.back() = 1;
     const std::vector<int64_t> taps = tap_offsets(column), lines = line_offsets(w);
@@ -99,10 +99,13 @@ class SpikePad : public Kernel {
     require(pads_.size() == 2 * rank && rank > 0, "one begin and one end are needed for every axis");
     Shape dims;
     for (size_t axis = 0; axis < rank; ++axis) {
+      for (int64_t pad : {pads_[axis], pads_[axis + rank]}) {
+        require(pad > -kMostExtent && pad < kMostExtent, "the padding is too large");
+      }
       dims.push_back(x.dims[axis] + pads_[axis] + pads_[axis + rank]);
       require(dims.back() >= 0, "more is cropped than there is");
     }
-    char* out = static_cast<char*>(call.output(dims));
+    char* out = static_cast<char*>(call.output(dims, x.type));
     const int64_t width = static_cast<int64_t>(width_of(x.type)), size = product(dims);
     std::memset(out, 0, static_cast<size_t>(size * width));
     if (size == 0 || x.size() == 0) return;

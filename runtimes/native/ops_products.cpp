@@ -211,7 +211,7 @@ class MatMulFire : public Kernel {
  public:
   explicit MatMulFire(const Node& node)
       : weights_(node), codes_(node.integers("codes")), depth_(node.integer("depth")),
-        width_(static_cast<int>(width_of(static_cast<Type>(node.integer("code_type"))))) {
+        type_(node.code_type("code_type")) {
     Tensor thresholds;
     require(node.constant(2, &thresholds), "the thresholds are not constant");
     table_ = std::make_unique<FireTable>(thresholds, codes_, depth_);
@@ -222,12 +222,12 @@ class MatMulFire : public Kernel {
     require(b.rank() == 2 && a.rank() >= 2, "a fused product has a matrix of weights");
     require(rows.size() == 1 || rows.size() == g.columns, "one row number is needed for each column");
     plan_rows(Shape{rows.size()}, Tensor{rows.type, Shape{rows.size()}, rows.data}, table_->rows());
-    char* out = static_cast<char*>(call.output(g.out));
+    char* out = static_cast<char*>(call.output(g.out, type_));
     if (product(g.out) == 0) return;
     const int64_t count = static_cast<int64_t>(g.left.size()) * g.rows;
     FireTable::Positions positions;
     table_->place(rows.as<int32_t>(), rows.size(), &positions);
-    const FireSink sink(*table_, positions, rows.size() == 1, width_, g.columns, out);
+    const FireSink sink(*table_, positions, rows.size() == 1, static_cast<int>(width_of(type_)), g.columns, out);
     if (!small_values(a) || !weights_.small(b)) {
       std::vector<int32_t> sums(static_cast<size_t>(count * g.columns));
       plain_products(call, g, a, b, sums.data());
@@ -248,7 +248,7 @@ class MatMulFire : public Kernel {
   Weights weights_;
   std::vector<int64_t> codes_;
   int64_t depth_;
-  int width_;
+  Type type_;
   std::unique_ptr<FireTable> table_;
 };
 

@@ -7,6 +7,9 @@
 
 namespace snnc {
 
+constexpr int64_t kMostExtent = int64_t{1} << 31;  // of a window, its steps and margins: no product of two overflows
+constexpr int64_t kMostPlane = int64_t{1} << 32;   // elements of a padded plane
+
 struct Window {
   int64_t rank = 0;
   Shape in, kernel, out, strides, dilations, begins;  // per spatial axis
@@ -29,11 +32,14 @@ inline Window window_of(const Shape& in, const Shape& kernel, const Shape& strid
   w.kernel = kernel;
   w.strides = all(strides, 1, in.size(), "strides have the wrong length");
   w.dilations = all(dilations, 1, in.size(), "dilations have the wrong length");
+  int64_t plane = 1;
   const Shape margin = all(pads, 0, 2 * in.size(), "pads have the wrong length");
   for (size_t axis = 0; axis < in.size(); ++axis) {
     require(kernel[axis] >= 1 && w.strides[axis] >= 1 && w.dilations[axis] >= 1, "a window extent is not positive");
+    require(std::max({kernel[axis], w.strides[axis], w.dilations[axis]}) < kMostExtent, "a window extent is too large");
     const int64_t begin = margin[axis], end = margin[axis + in.size()];
     require(begin >= 0 && end >= 0, "negative padding");
+    require(std::max(begin, end) < kMostExtent, "the padding is too large");
     const int64_t reach = (kernel[axis] - 1) * w.dilations[axis] + 1;
     const int64_t room = in[axis] + begin + end - reach;
     require(room >= 0, "the window is larger than its input");
@@ -43,7 +49,9 @@ inline Window window_of(const Shape& in, const Shape& kernel, const Shape& strid
     w.begins.push_back(begin);
     w.padded.push_back(std::max(in[axis] + begin + end, (count - 1) * w.strides[axis] + reach));
     w.taps *= kernel[axis];
+    plane = w.padded.back() < kMostPlane / std::max<int64_t>(plane, 1) ? plane * w.padded.back() : kMostPlane;
   }
+  require(plane < kMostPlane, "the padded input is too large");
   return w;
 }
 
