@@ -1,17 +1,19 @@
-"""A process that gives every native operator malformed nodes; what kills it is found by the test that starts it.
+"""A process that gives every native operator malformed nodes; the test that starts it finds what kills it.
 
-Run as ``python -m tests.runtimes.malformed FIRST``: from case number FIRST on, one line of JSON before each case
-and one after it.
+Run as ``python -m tests.runtimes.malformed FIRST STEP``: every STEP-th case from number FIRST on, one line of
+JSON before each case and one after it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from tests.runtimes.native_rows import CASES, Case, message
 
 __all__ = ["malformed"]
 
-SECONDS = 20
+SECONDS = 60
 MEMORY = 12 << 30  # a reservation of more than this fails in place of taking the machine's memory
 INTEGERS = (-1, 0, 7, 31, 2**31, 2**62, -(2**63))
 TYPES = (np.float32, np.float64, np.int64, np.int32, np.int16, np.int8, np.uint8, np.uint16, np.bool_)
@@ -59,13 +61,14 @@ def _attributes(case: Case) -> Iterator[Case]:
 
 
 def _shapes(array: npt.NDArray[Any]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    yield "rank 0", array.reshape(-1)[:1].reshape(())
+    if array.size:
+        yield "rank 0", array.reshape(-1)[:1].reshape(())
     yield "flat", array.reshape(-1)
     yield "rank + 1", array[None]
     yield "rank + 4", array[None, None, None, None]
-    if array.ndim:
+    if array.size and array.ndim:
         yield "rank - 1", array[0]
-    for axis in range(array.ndim):
+    for axis in range(array.ndim if array.size else 0):
         yield f"axis {axis} empty", np.take(array, [], axis=axis)
         yield f"axis {axis} of 1", np.take(array, [0], axis=axis)
         yield f"axis {axis} + 1", np.concatenate([array, np.take(array, [0], axis=axis)], axis=axis)
@@ -89,7 +92,10 @@ def _values(array: npt.NDArray[Any]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
 def _inputs(case: Case) -> Iterator[Case]:
     for place, array in enumerate(case.inputs):
         changed = [*_shapes(array), *_values(array)]
-        changed += [(np.dtype(dtype).name, array.astype(dtype)) for dtype in TYPES if dtype != array.dtype]
+        with np.errstate(invalid="ignore"):
+            changed += [
+                (np.dtype(dtype).name, array.astype(dtype)) for dtype in TYPES if dtype != array.dtype
+            ]
         for what, wrong in changed:
             inputs = (*case.inputs[:place], wrong, *case.inputs[place + 1 :])
             yield replace(case, label=f"input {place} {what}", inputs=inputs)
@@ -145,21 +151,19 @@ def _judge(case: Case, well_formed: bool) -> str:
     return "ran"
 
 
-def main(first: int) -> None:
-    """Run all cases from number ``first`` on."""
-    instrumented = "asan" in open("/proc/self/maps", encoding="utf-8").read() if sys.platform == "linux" else False
-    if not instrumented:  # the address sanitizer reserves terabytes
+def main(first: int, step: int) -> None:
+    """Run every ``step``-th case from number ``first`` on."""
+    if "ASAN_OPTIONS" not in os.environ:  # the address sanitizer reserves terabytes
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    for number, case in enumerate(malformed()):
-        if number < first:
-            continue
+    for number, case in islice(enumerate(malformed()), first, None, step):
         print(json.dumps({"case": number, "op": case.op, "label": case.label}), flush=True)
         signal.alarm(SECONDS)
         label = case.label.removesuffix(", fed")
-        shaped = label.startswith("input") and ("axis" in label or "rank" in label)
+        # onnxruntime's own reductions over no elements keep the axis.
+        shaped = label.startswith("input") and ("axis" in label or "rank" in label) and "empty" not in label
         print(json.dumps({"case": number, "verdict": _judge(case, shaped)}), flush=True)
     signal.alarm(0)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))

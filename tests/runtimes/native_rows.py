@@ -144,7 +144,9 @@ def _fire_gain(label: str) -> Case:
     book = SIGNED if label == "signed" else BOOK
     attrs = {**_neuron(book), "fraction_bits": 0 if label == "no fraction" else 12}
     unit = 1 << attrs["fraction_bits"]
-    limits = np.cumsum(np.random.default_rng(2).integers(0, 3 * unit, (3, book.levels - 1)), axis=1) - 5 * unit
+    limits = (
+        np.cumsum(np.random.default_rng(2).integers(0, 3 * unit, (3, book.levels - 1)), axis=1) - 5 * unit
+    )
     dtype: Any = np.int32 if label == "int32" else np.int64
     gain = np.array([[[1], [3], [7]], [[1000], [0], [17]]], dtype)
     if label == "huge":
@@ -295,7 +297,9 @@ def _gate(label: str) -> Case:
 
 def _mask(label: str) -> Case:
     s = np.resize(EDGES, _shaped(label, (3, 4, 5))).astype(np.int32)
-    gate = np.resize(np.array([True, False, False, True, False]), s.shape[-1:] if label == "broadcast" else s.shape)
+    gate = np.resize(
+        np.array([True, False, False, True, False]), s.shape[-1:] if label == "broadcast" else s.shape
+    )
     if label == "all shut":
         gate = np.zeros_like(gate)
     s = _strided(s) if label == "strided" else s
@@ -401,7 +405,9 @@ def _matmul_fire(label: str) -> Case:
 def _norm_fire(label: str) -> Case:
     base = _norm("NormPotential")("plain mean" if label == "plain mean" else label)
     limits = (np.cumsum(np.full(SIGNED.levels - 1, 700)) - 9000).astype(np.int32)[None]
-    attrs = {name: value for name, value in _neuron(SIGNED).items() if name in {"codes", "code_type", "depth"}}
+    attrs = {
+        name: value for name, value in _neuron(SIGNED).items() if name in {"codes", "code_type", "depth"}
+    }
     attrs.update(centred=base.attrs["centred"], epsilon=7, fraction_bits=12)
     inputs = (*base.inputs, _table(SIGNED, limits), np.zeros(1, np.int32))
     return Case("NativeNormFire", label, inputs, attrs, frozenset({1, 2, 3}), attrs["code_type"])
@@ -427,6 +433,39 @@ def _attention(label: str) -> Case:
     }
     inputs = (q, k, v, _table(BOOK, scores), _table(SIGNED, values), np.zeros(1, np.int32))
     return Case("NativeAttention", label, inputs, attrs, frozenset({3, 4, 5}), attrs["code_type"])
+
+
+def _conv_chain(op: str) -> Callable[[str], Case]:
+    def make(label: str) -> Case:
+        base = _conv("SpikeConv")(label if label in {"empty", "size 1", "depthwise", "window"} else "plain")
+        x, w = base.inputs
+        outputs = len(w)
+        # before, bias, factor, constant, weight of each channel
+        rounds = label != "size 1"  # only what is rounded is scaled and moved before
+        chosen = (3, -5, -2, 11, 4) if rounds else (1, 0, -2, 11, 4)
+        numbers = np.stack([np.full(outputs, n) for n in chosen]).astype(np.int32)
+        other = numbers[:1]
+        if label == "added":
+            sums = OPS["SpikeConv"].packed([x, w], dict(base.attrs))
+            other = np.resize(EDGES // 8, sums.shape).astype(np.int32)
+        attrs = {
+            **base.attrs,
+            **{"host": 0, "stores": 0, "has_other": int(label == "added"), "unchanged": 0},
+            **{"shift": 4 if rounds else -1, "wide_shift": -1},
+        }
+        if op == "NativeConvFinish":
+            inputs: tuple[Array, ...] = (x, w, numbers, other)
+            constants = frozenset({1, 2} if label == "added" else {1, 2, 3})
+            return Case(op, label, inputs, attrs, constants)
+        limits = (np.arange(BOOK.levels - 1) * 900 - 4000 + np.arange(outputs)[:, None] * 37).astype(np.int32)
+        neuron = {
+            name: value for name, value in _neuron(BOOK).items() if name in {"codes", "code_type", "depth"}
+        }
+        inputs = (x, w, _table(BOOK, limits), np.arange(outputs, dtype=np.int32), numbers, other)
+        constants = frozenset({1, 2, 3, 4} if label == "added" else {1, 2, 3, 4, 5})
+        return Case(op, label, inputs, {**attrs, **neuron}, constants, neuron["code_type"])
+
+    return make
 
 
 CASES: Mapping[str, tuple[Case, ...]] = {
@@ -460,6 +499,10 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     "NormPotential": _many(_norm("NormPotential"), *STANDARD, "inner", "plain mean"),
     "NormGain": _many(_norm("NormGain"), *STANDARD, "inner", "plain mean"),
     "NativeMatMulFire": _many(_matmul_fire, *STANDARD, "signed"),
+    "NativeConvFinish": _many(
+        _conv_chain("NativeConvFinish"), "plain", "empty", "size 1", "depthwise", "added"
+    ),
+    "NativeConvFire": _many(_conv_chain("NativeConvFire"), "plain", "empty", "size 1", "window", "added"),
     "NativeNormFire": _many(_norm_fire, *STANDARD, "plain mean"),
     "NativeAttention": _many(_attention, "plain", "empty", "size 1", "transposed"),
 }
@@ -477,6 +520,8 @@ def _by_parts(case: Case) -> Array:
         norm = {"axes": [-1], "centred": attrs["centred"], "epsilon": attrs["epsilon"]}
         v, gain = OPS["NormPotential"].packed([r, sign], norm), OPS["NormGain"].packed([r], norm)
         return OPS["ExpGIFGain"].packed([v, gain, table, rows], fire)
+    if case.op in {"NativeConvFinish", "NativeConvFire"}:
+        return _chain_by_parts(case, fire)
     q, k, v, scores, values, rows = case.inputs
     s = OPS["SpikeMatMulHeld"].packed([q, k.swapaxes(-1, -2) if attrs["transposed"] else k], {})
     s = s - s.max(axis=-1, keepdims=True) if s.size else s
@@ -485,6 +530,22 @@ def _by_parts(case: Case) -> Array:
     a = OPS["ExpGIF"].packed([s, scores, np.array(attrs["score_row"], np.int32)], first)
     n = OPS["SpikeMatMulHeld"].packed([a, v], {})
     return OPS["ExpGIFGain"].packed([n, a.sum(axis=-1, keepdims=True, dtype=np.int32), values, rows], fire)
+
+
+def _chain_by_parts(case: Case, fire: Mapping[str, Any]) -> Array:
+    numbers, other = case.inputs[-2:]
+    window = {name: case.attrs[name] for name in ("strides", "pads", "dilations", "group")}
+    sums = OPS["SpikeConv"].packed(case.inputs[:2], window)
+    before, bias, factor, constant, weight = (row.reshape(-1, 1, 1) for row in numbers)
+    u = sums * before + bias
+    if case.attrs["shift"] >= 0:
+        u = OPS["MembraneRound"].packed([u], {"shift": case.attrs["shift"]})
+    u = u * factor + constant
+    if case.attrs["has_other"]:
+        u = u + other * weight
+    if case.op == "NativeConvFinish":
+        return u
+    return OPS["ExpGIF"].packed([u, case.inputs[2], case.inputs[3].reshape(-1, 1, 1)], fire)
 
 
 def reference(case: Case) -> Array:

@@ -29,11 +29,11 @@ def test_the_table_has_every_operator() -> None:
 @pytest.mark.skipif(ort.native_library() is None, reason=str(ort.native_problem()))
 @pytest.mark.parametrize("op", CASES)
 def test_same_bits(op: str) -> None:
-    for case in CASES[op]:
+    for index, case in enumerate(CASES[op]):
         expected = np.asarray(reference(case))
-        runs = [(case, "native none"), (case, "native all"), (fed(case), "native all")]
+        runs = [(case, "native all"), (fed(case), "native none")]
         if op in OPS:
-            runs += [(case, "stock none"), (case, "stock all")]
+            runs.append((case, "stock none" if index % 2 else "stock all"))
         for one, kind in runs:
             executor, level = kind.split()
             native = executor == "native"
