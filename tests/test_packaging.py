@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import configparser
+import os
+import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -96,6 +100,78 @@ def test_wheel_runs_from_another_folder(wheel_file, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("snnc, version ")
+
+
+def test_the_wheel_carries_the_native_library(wheel, wheel_file):
+    made = [name for name in wheel.namelist() if name.startswith("snnc/runtimes/native/")]
+    if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+        pytest.skip("there is no C++ compiler here")
+    assert any(name.endswith((".so", ".dylib", ".dll")) for name in made)
+    assert not any(name.endswith("problem.txt") for name in made)
+    assert wheel_file.name.startswith("snnc-")
+    assert not wheel_file.name.endswith("-none-any.whl")
+
+
+#: What somebody without a compiler does: looks, converts, and runs where the kernels would run.
+WITHOUT_KERNELS = """
+import sys
+import numpy as np
+from snnc.compile import ConvertOptions, convert
+from snnc.runtimes import NumpyPacked, OnnxRuntime, ort
+assert ort.native_library() is None
+assert "compiler" in ort.native_problem()
+assert not ort.register(None)
+with np.load(sys.argv[1].replace("cnn_t4g2.onnx", "sample.npz")) as data:
+    x = data["x"][:4]
+model = convert(sys.argv[1], ConvertOptions(timesteps=4, groups=2)).model
+(found,), (wanted,) = (
+    runtime.run({"x": x}).values() for runtime in (OnnxRuntime(model, stock=False), NumpyPacked(model))
+)
+assert found.tobytes() == wanted.tobytes()
+"""
+
+
+def test_installs_and_runs_without_a_compiler(tmp_path):
+    """From source, with no compiler in reach: a pure wheel that says why, and function bodies that run."""
+    if find_spec("hatchling") is None:
+        pytest.skip("the build backend hatchling is not installed here; `make test` has it")
+    source, site = tmp_path / "source", tmp_path / "site"
+    leave_out = shutil.ignore_patterns("libsnnc_ort*", "problem.txt", "__pycache__")
+    for name in ("snnc", "passes", "runtimes"):
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=leave_out)
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    more = settings["tool"]["hatch"]["build"]["targets"]["wheel"].get("force-include", {})
+    for name in ("pyproject.toml", "README.md", "LICENSE", *more):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
+    environ = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "SNNC", "CXX"))
+    }
+    environ["PATH"] = str(tmp_path)
+
+    def run(*command, cwd):
+        return subprocess.run(
+            [sys.executable, *map(str, command)],
+            cwd=cwd,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    built = run("-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path, cwd=source)
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert "no native operators: there is no C++ compiler" in built.stdout + built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as content:
+        content.extractall(site)
+    environ["PYTHONPATH"] = str(site)
+    doctor = run("-m", "snnc", "doctor", cwd=tmp_path)
+    assert "none: there is no C++ compiler" in " ".join(doctor.stdout.split()), doctor.stdout + doctor.stderr
+    model = ROOT / "examples" / "models" / "fashion_cnn_t4g2.onnx"
+    done = run("-c", WITHOUT_KERNELS, model, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_links_are_relative_and_committed():

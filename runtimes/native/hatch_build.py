@@ -35,7 +35,11 @@ class NativeBuildHook(BuildHookInterface):
         folder = HERE if version == "editable" else Path(tempfile.mkdtemp(prefix="snnc-native-"))
         library = folder / builder.library_name()
         note = folder / PROBLEM
-        problem = None if builder.is_current(library) else builder.build(library)
+        problem = None
+        if builder.is_current(HERE / library.name):
+            library = HERE / library.name  # built before, from these sources
+        else:
+            problem = builder.build(library)
         if problem is not None:
             self.app.display_warning(f"no native operators: {problem}")
             library.unlink(missing_ok=True)
