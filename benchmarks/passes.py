@@ -1,0 +1,150 @@
+"""How the passes of a conversion grow with the network, calibration left out.
+
+    python benchmarks/passes.py --networks deit_tiny_patch16_224 deit_small_patch16_224 vit_base_patch16_224 \
+        vit_large_patch16_224 --folder out/scale
+
+Networks as benchmarks/scale.py makes and keeps them (random weights, timm). Each is converted in a process of
+its own with one calibration image. Processor seconds and the peak of resident memory are taken pass by pass;
+`insert-quantisers`, which runs the calibration data, is reported by itself. Memory of the file that is mapped
+is left out. Writes a section of `benchmarks/RESULTS.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from report import processor, write_section  # noqa: E402
+from scale import _EXPORT, run  # noqa: E402
+
+from snnc.pipeline.manager import Instrument  # noqa: E402
+
+NETWORKS = (
+    "deit_tiny_patch16_224",
+    "deit_small_patch16_224",
+    "vit_base_patch16_224",
+    "vit_large_patch16_224",
+)
+CALIBRATION = "insert-quantisers"
+
+
+def _memory(field: str) -> int:
+    """Return a line of /proc/self/status in bytes."""
+    text = Path("/proc/self/status").read_text(encoding="ascii")
+    found = re.search(rf"^{field}:\s+(\d+) kB", text, re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else 0
+
+
+class Meter(Instrument):
+    """Processor seconds and peak of anonymous memory of each pass."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, float, int]] = []
+        self._start = 0.0
+
+    def before(self, index: int, step: Any, model: Any) -> None:
+        """Forget the peak so far."""
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        self._start = time.process_time()
+
+    def after(self, index: int, record: Any, model: Any) -> None:
+        """Note what the pass took."""
+        seconds = time.process_time() - self._start
+        self.rows.append((record.name, seconds, _memory("VmHWM") - _memory("RssFile")))
+
+
+def judge(source: Path) -> dict[str, Any]:
+    """Convert one network; for a process of its own."""
+    from snnc.compile import ConvertOptions, convert
+    from snnc.ir import load
+
+    model = load(source)
+    nodes = sum(1 for _ in model.graph.all_nodes())
+    weights = sum(
+        value.const_value.size for value in model.graph.initializers.values() if value.const_value is not None
+    )
+    del model
+    data = source.parent / "one.npz"
+    image = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)
+    np.savez(data, x=image)
+    base, meter = _memory("VmRSS") - _memory("RssFile"), Meter()
+    convert(source, ConvertOptions(calibrate=str(data)), instruments=[meter])
+    passes = [row for row in meter.rows if row[0] != CALIBRATION]
+    slowest = sorted(passes, key=lambda row: -row[1])[:3]
+    return {
+        "nodes": nodes,
+        "weights": weights,
+        "seconds": round(sum(row[1] for row in passes), 2),
+        "calibration_seconds": round(sum(row[1] for row in meter.rows if row[0] == CALIBRATION), 2),
+        "peak_mb": round((max(row[2] for row in passes) - base) / 2**20),
+        "slowest": [f"{name} {seconds:.2f}" for name, seconds, _ in slowest],
+    }
+
+
+def section(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """Write the section of RESULTS.md."""
+    lines = [
+        "Processor seconds of all passes but the one that runs the calibration data, and the peak of their",
+        "memory beside the mapped file and the imports; T = 8, G = 4, one image. *Rate*: seconds for a million",
+        "weights.",
+        "",
+        "| network | nodes | weights, millions | passes, s | rate | peak, MB | slowest passes, s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        millions = row["weights"] / 1e6
+        lines.append(
+            f"| {name} | {row['nodes']:,} | {millions:.1f} | {row['seconds']} "
+            f"| {row['seconds'] / millions:.3f} | {row['peak_mb']:,} | {', '.join(row['slowest'])} |"
+        )
+    command = shlex.join(["python", "benchmarks/passes.py", *sys.argv[1:]])
+    return [*lines, "", f"- machine: {processor()}", f"- command: `{command}`"]
+
+
+def main() -> int:
+    """Judge all networks, each in a process of its own."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), help="names in timm")
+    parser.add_argument("--folder", type=Path, default=Path("out/scale"), help="where networks are kept")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if options.one:
+        print(json.dumps(judge(options.one)))
+        return 0
+    options.folder.mkdir(parents=True, exist_ok=True)
+    rows = {}
+    for name in options.networks:
+        made = [options.folder / f"{name}.{kind}.onnx" for kind in ("torchscript", "dynamo")]
+        source = next((path for path in made if path.exists()), None)
+        if source is None:
+            source = made["large" in name]  # beyond 2 GB only the newer exporter writes
+            run(_EXPORT, name, source, source.suffixes[-2][1:])
+        done = subprocess.run(
+            [sys.executable, __file__, "--one", str(source)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise SystemExit(done.stderr[-2000:])
+        rows[name] = json.loads(done.stdout)
+        print(name, json.dumps(rows[name]), flush=True)
+    write_section(HERE / "RESULTS.md", "Growth of the passes", section(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
