@@ -98,8 +98,8 @@ def section(rows: dict[str, dict[str, Any]]) -> list[str]:
     """Write the section of RESULTS.md."""
     lines = [
         "Processor seconds of all passes but the one that runs the calibration data, and the peak of their",
-        "memory beside the mapped file and the imports; T = 8, G = 4, one image. *Rate*: seconds for a million",
-        "weights.",
+        "memory beside the mapped file and the imports; T = 8, G = 4, one image. *Rate*: seconds",
+        "for a million weights.",
         "",
         "| network | nodes | weights, millions | passes, s | rate | peak, MB | slowest passes, s |",
         "|---|---|---|---|---|---|---|",
