@@ -12,11 +12,16 @@ class Move : public Kernel {
   explicit Move(const Node& node)
       : shape_(node.integers("shape")), extents_(node.integers("extents")), strides_(node.integers("strides")) {
     require(!extents_.empty() && extents_.size() == strides_.size(), "extents and strides differ in number");
-    int64_t most = 0;
+    constexpr int64_t kMost = int64_t{1} << 31;  // no sum or product of these overflows
+    int64_t most = 0, count = 1;
     for (size_t axis = 0; axis < extents_.size(); ++axis) {
-      require(extents_[axis] >= 1 && strides_[axis] >= 0, "an extent or stride is out of range");
+      require(extents_[axis] >= 1 && extents_[axis] < kMost && strides_[axis] >= 0 && strides_[axis] < kMost,
+              "an extent or stride is out of range");
       most += (extents_[axis] - 1) * strides_[axis];
+      count *= extents_[axis];
+      require(most < kMost && count < kMost, "an extent or stride is out of range");
     }
+    for (int64_t extent : shape_) require(extent >= 1 && extent < kMost, "an extent is out of range");
     size_ = product(extents_);
     require(most < size_ && product(shape_) == size_, "the elements of a sample do not fit its shape");
   }
@@ -27,7 +32,7 @@ class Move : public Kernel {
     require(x.rank() >= 1 && product(x.dims, 1) == size_, "a sample has another number of elements");
     Shape dims{x.dims[0]};
     dims.insert(dims.end(), shape_.begin(), shape_.end());
-    void* out = call.output(dims);
+    void* out = call.output(dims, x.type);
     switch (width_of(x.type)) {
       case 1:
         return copy(call, x.dims[0], x.as<uint8_t>(), static_cast<uint8_t*>(out));

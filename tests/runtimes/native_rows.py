@@ -468,6 +468,16 @@ def _conv_chain(op: str) -> Callable[[str], Case]:
     return make
 
 
+def _move(label: str) -> Case:
+    book = WIDE if label == "wide" else BOOK
+    x = _codes(book, (0 if label == "empty" else 1 if label == "size 1" else 3, 4, 6))
+    # Where the last axis of what is written lies in a sample: (2, 4, 3) read from (4, 2, 3).
+    attrs = {"shape": [2, 12], "extents": [2, 4, 3], "strides": [3, 6, 1]}
+    if label == "turned":
+        attrs = {"shape": [6, 4], "extents": [6, 4], "strides": [1, 6]}
+    return Case("NativeMove", label, (x,), attrs, frozenset(), onnx_type(book.dtype))
+
+
 CASES: Mapping[str, tuple[Case, ...]] = {
     "ExpGIF": _many(_fire, *STANDARD, "signed", "huge"),
     "ExpGIFGain": _many(_fire_gain, *STANDARD, "signed", "int32", "no fraction", "huge"),
@@ -498,6 +508,7 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     "MembraneMax": _many(_max, *STANDARD, "inner"),
     "NormPotential": _many(_norm("NormPotential"), *STANDARD, "inner", "plain mean"),
     "NormGain": _many(_norm("NormGain"), *STANDARD, "inner", "plain mean"),
+    "NativeMove": _many(_move, "plain", "empty", "size 1", "wide", "turned"),
     "NativeMatMulFire": _many(_matmul_fire, *STANDARD, "signed"),
     "NativeConvFinish": _many(
         _conv_chain("NativeConvFinish"), "plain", "empty", "size 1", "depthwise", "added"
@@ -522,6 +533,15 @@ def _by_parts(case: Case) -> Array:
         return OPS["ExpGIFGain"].packed([v, gain, table, rows], fire)
     if case.op in {"NativeConvFinish", "NativeConvFire"}:
         return _chain_by_parts(case, fire)
+    if case.op == "NativeMove":
+        x = case.inputs[0]
+        place = sum(
+            index * stride
+            for index, stride in zip(np.indices(attrs["extents"]), attrs["strides"], strict=True)
+        )
+        return x.reshape(len(x), x[0].size if len(x) else 24)[:, place.reshape(-1)].reshape(
+            len(x), *attrs["shape"]
+        )
     q, k, v, scores, values, rows = case.inputs
     s = OPS["SpikeMatMulHeld"].packed([q, k.swapaxes(-1, -2) if attrs["transposed"] else k], {})
     s = s - s.max(axis=-1, keepdims=True) if s.size else s
