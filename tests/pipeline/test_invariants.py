@@ -260,3 +260,73 @@ def test_unknown_operator_of_our_domain_is_in_no_dialect(toys):
     model = typed(toys, SPIKE.replace("SpikeMatMul", "SpikeMagic"))
     assert dialect_of(model) is None
     assert "operator ai.snnc::SpikeMagic is not in dialect 'spike'" in str(verify_dialect(model, "spike")[0])
+
+
+def test_attributes_are_judged_again_when_they_change(toys):
+    model = quantise_nodes(toys, 0.5)
+    check = INVARIANTS["code-attributes"].check
+    node = model.graph.node(0)
+    assert check(model) == [] == check(model)
+    sound = node.attributes["codes"]
+    changed = [*ir.attributes(node)["codes"]][::-1]
+    node.attributes["codes"] = ir.Attr("codes", sound.type, changed)
+    first = check(model)
+    assert "its codes are not those of its code book" in str(first[0])
+    assert [str(problem) for problem in check(model)] == [str(problem) for problem in first]
+    node.attributes["codes"] = sound
+    assert check(model) == []
+    node.op_type = "Weight"
+    assert check(model), "another operator has other attributes"
+    node.op_type = "Quantise"
+    assert check(model) == []
+    node.resize_inputs(1)
+    assert len(check(model)) == 2, "too few inputs, and no step"
+
+
+def test_attributes_that_stay_are_judged_once(toys, monkeypatch):
+    from snnc.verify import dialects
+
+    model = quantise_nodes(toys, 0.5)
+    judged = []
+    faults = dialects._faults
+    monkeypatch.setattr(dialects, "_faults", lambda node: judged.append(node) or faults(node))
+    for _ in range(3):
+        assert INVARIANTS["code-attributes"].check(model) == []
+    assert len(judged) == 1
+
+
+@pytest.mark.parametrize("moved", ["Reshape", "Transpose", "Gate"])
+def test_a_code_may_be_moved_before_a_product_reads_it(toys, moved):
+    model = quantise_nodes(toys, 0.5)
+    add_weight(model)
+    graph = model.graph
+    quantiser = next(node for node in graph if node.op_type == "Quantise")
+    product = list(graph)[-1]
+    other = {
+        "Reshape": [ir.initializer(graph, "sizes", np.array([0, 3], np.int64))],
+        "Gate": [ir.initializer(graph, "mask", np.ones(3, np.int8))],
+        "Transpose": [],
+    }[moved]
+    domain = "ai.snnc" if moved == "Gate" else ""
+    node = ir.make_node(graph, moved, [quantiser.outputs[0], *other], domain=domain, name="move")
+    product.replace_input_with(0, ir.insert_node(graph, product, node))
+    assert not [p for p in verify_dialect(model, "quant") if p.where.node == "product"]
+    node.replace_input_with(0, graph.inputs[0])
+    found = [p for p in verify_dialect(model, "quant") if p.where.node == "product"]
+    assert "its data input carries no code" in str(found[0])
+
+
+def test_floats_that_are_moved_inside_are_refused_too(toys):
+    moved = SPIKE.replace("Readout(v,", "Readout(i,").replace(
+        "[leave]",
+        "[slip] f = Cast<to = 1>(v)\n [turn] t = Concat<axis = 0>(f, f)\n"
+        " [back] i = Cast<to = 6>(t)\n [leave]",
+    )
+    model = typed(toys, moved)
+    for node in model.graph:
+        if node.name == "turn":
+            node.outputs[0].dtype = ir.DataType.FLOAT
+        if node.name == "back":
+            node.outputs[0].dtype = ir.DataType.INT32
+    wrong = [str(problem.where.node) for problem in INVARIANTS["integers-only"].check(model)]
+    assert wrong == ["slip", "turn"]

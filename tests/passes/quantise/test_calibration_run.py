@@ -46,7 +46,7 @@ def test_gelu_is_that_of_the_definition(net: Any, form: int) -> None:
 def test_batches_run_at_once_come_in_order_and_few_are_held(
     monkeypatch: pytest.MonkeyPatch, cores: int
 ) -> None:
-    monkeypatch.setattr("snnc.calibration.observe._cores", lambda: cores)
+    monkeypatch.setattr("snnc.calibration.observe.cores", lambda: cores)
     random, lock = np.random.default_rng(0), threading.Lock()
     waits, held, most = random.uniform(0, 0.01, 30), 0, 0
 
@@ -71,7 +71,7 @@ def test_batches_run_at_once_come_in_order_and_few_are_held(
 
 
 def test_a_failure_in_a_run_is_raised_and_ends_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("snnc.calibration.observe._cores", lambda: 2)
+    monkeypatch.setattr("snnc.calibration.observe.cores", lambda: 2)
     started = []
 
     def run(batch: Any) -> Any:
