@@ -5,6 +5,7 @@ from __future__ import annotations
 from snnc.passes.attention.adjacent_attention import AdjacentAttention
 from snnc.passes.attention.burst_attention import BurstAttention
 from snnc.passes.attention.group_attention import GroupAttention
+from snnc.passes.attention.keep_batch_apart import KeepBatchApart
 from snnc.passes.canonical.check_consistency import CheckConsistency
 from snnc.passes.canonical.conv_transpose_to_conv import ConvTransposeToConv
 from snnc.passes.canonical.drop_dead_code import DropDeadCode
@@ -135,6 +136,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     Recode,
     AbsorbActivations,
     RequireQuantised,
+    KeepBatchApart,
     GroupAttention,
     AdjacentAttention,
     BurstAttention,

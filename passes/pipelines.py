@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from snnc.coding import CodeBook, Partition
 from snnc.ir import AI_SNNC, Model, attributes
+from snnc.passes.attention.keep_batch_apart import KeepBatchApart
 from snnc.passes.canonical.check_consistency import CheckConsistency
 from snnc.passes.canonical.conv_transpose_to_conv import ConvTransposeToConv
 from snnc.passes.canonical.drop_dead_code import DropDeadCode
@@ -150,7 +151,9 @@ def front_end(
         attention: What rewrites global attention; default leaves it global.
     """
     insert = insert or InsertQuantisers()
-    regroup: tuple[Pass, ...] = () if attention is None else (attention, SortNodes(), DropDeadCode())
+    regroup: tuple[Pass, ...] = ()
+    if attention is not None:
+        regroup = (KeepBatchApart(), DropDeadCode(), attention, SortNodes(), DropDeadCode())
     return (
         *canonical(allow_host, sizes),
         EvaluateConstants(),

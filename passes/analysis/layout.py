@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,9 @@ def layout_functions(
     """
     op, attrs = node.op_type, attributes(node)
     if op in RESHAPES:
+        if math.prod(shape) != math.prod(outputs[0]):
+            samples = outputs[0][0] if outputs[0] else 0
+            return f"a fixed number of samples, {samples}, where inputs have any: export with an open batch"
         return [lambda array, target=outputs[0]: array.reshape(target)]  # type: ignore[misc]
     if op == "Transpose":
         perm = attrs.get("perm") or list(range(len(shape)))[::-1]

@@ -29,7 +29,7 @@ class AdjacentAttention:
     Matches:
         What `GroupAttention` matches.
     Leaves alone:
-        "its heads are no axis of their own", "its tokens are no square grid", "a mask or bias on its
+        "its heads are no axis of their own", "its tokens are no grid", "a mask or bias on its
         scores", "its queries and keys differ in number", "a window of ... leaves no pair out".
     Keeps:
         The name of the result.
@@ -57,17 +57,15 @@ class AdjacentAttention:
             if isinstance(found, str):
                 editor.fail(found, node)
                 continue
-            if self.window // 2 >= found.side - 1:
-                editor.fail(
-                    f"a window of {self.window} leaves no pair out of {found.side} x {found.side}", node
-                )
+            if self.window // 2 >= max(found.sides) - 1:
+                editor.fail(f"a window of {self.window} leaves no pair out of {found.grid}", node)
                 continue
-            parts = neighbours(np.arange(found.heads), found.side, self.window, found.extra)
+            parts = neighbours(np.arange(found.heads), found.sides, self.window, found.extra)
             writer = Writer(editor, found)
             editor.replace(self.name, found.second.outputs[0], writer.write(parts), removed=found.removed)
             editor.notes.append(
-                f"{found.softmax.name}: neighbours in {self.window} x {self.window} patches"
-                f"{', class token with all' if found.extra else ''}: "
+                f"{found.softmax.name}: neighbours in {self.window} x {self.window}"
+                f" of {found.grid}{', class token with all' if found.extra else ''}: "
                 f"{100 * writer.share(parts):.1f} % of the pairs are left"
             )
         return editor.result()

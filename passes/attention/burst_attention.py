@@ -42,7 +42,7 @@ class BurstAttention:
         What `GroupAttention` matches; without ``window`` the tokens need be no grid.
     Leaves alone:
         "its heads are no axis of their own", "a mask or bias on its scores", "its queries and keys differ in
-        number"; with ``window`` "its tokens are no square grid".
+        number"; with ``window`` "its tokens are no grid".
     Keeps:
         The name of the result.
 
@@ -89,7 +89,7 @@ class BurstAttention:
             if isinstance(entry, str):
                 editor.fail(entry, node)
                 continue
-            found.append(entry if self.window else replace(entry, side=0, extra=0))
+            found.append(entry if self.window else replace(entry, sides=(0, 0), extra=0))
         for entry, chosen in zip(found, self._choose(model, found), strict=True):
             self._write(editor, entry, chosen)
         return editor.result()
@@ -144,7 +144,7 @@ class BurstAttention:
         heads, tokens = np.arange(entry.heads), np.arange(entry.tokens)[None]
         if not self.window:
             return [Pairs(heads, tokens, tokens)]
-        return neighbours(heads, entry.side, self.window, entry.extra)
+        return neighbours(heads, entry.sides, self.window, entry.extra)
 
     def _write(self, editor: Editor, entry: Attention, chosen: Fit) -> None:
         *operands, out = _operands(entry)

@@ -28,16 +28,17 @@ class GroupAttention:
 
     Matches:
         A product of two values of shape (batch, heads, tokens, size), constant factors, Softmax over the last
-        axis, and a product with a third such value, where tokens, or all but the first, are a square grid.
+        axis, and a product with a third such value, where tokens, or all but the first, are a grid: the map
+        that was flattened to tokens, or a square.
     Leaves alone:
-        "its heads are no axis of their own", "its tokens are no square grid", "stride ... or window ... does
+        "its heads are no axis of their own", "its tokens are no grid", "stride ... or window ... does
         not divide the grid", "a mask or bias on its scores", "its queries and keys differ in number".
     Keeps:
         The name of the result.
 
     Attributes:
         stride: Distance of neighbours in a dilated group.
-        window: Side of a window; 0: the side of the grid divided by ``stride``, groups of equal size.
+        window: Side of a window; 0: the sides of the grid divided by ``stride``, groups of equal size.
 
     Source:
         Ge2mS-T (arXiv 2604.08894), GW-SSA; semantics notes 3.1 and 6.2.
@@ -60,27 +61,29 @@ class GroupAttention:
             if isinstance(found, str):
                 editor.fail(found, node)
                 continue
-            window = self.window or found.side // max(1, self.stride)
-            if found.side % self.stride or not window or found.side % window:
+            rows, columns = (self.window or side // max(1, self.stride) for side in found.sides)
+            divided = zip(found.sides, (rows, columns), strict=True)
+            if any(side % self.stride or not cut or side % cut for side, cut in divided):
                 editor.fail(
-                    f"stride {self.stride} or window {window} does not divide the grid of {found.side} x "
-                    f"{found.side} tokens",
+                    f"stride {self.stride} or window {rows} x {columns} does not divide the grid of "
+                    f"{found.grid} tokens",
                     node,
                 )
                 continue
-            self._group(editor, found, window)
+            self._group(editor, found, (rows, columns))
         return editor.result()
 
-    def _group(self, editor: Editor, found: Attention, window: int) -> None:
+    def _group(self, editor: Editor, found: Attention, window: tuple[int, int]) -> None:
         half = (found.heads + 1) // 2
-        parts = of_groups(np.arange(half), dilated(found.side, self.stride), found.extra)
+        parts = of_groups(np.arange(half), dilated(found.sides, self.stride), found.extra)
         if half < found.heads:
-            groups = windowed(found.side, window)
+            groups = windowed(found.sides, window)
             parts += of_groups(np.arange(half, found.heads), groups, found.extra)
         writer = Writer(editor, found)
         editor.replace(self.name, found.second.outputs[0], writer.write(parts), removed=found.removed)
+        token = ", class token with all" if found.extra else ""
         editor.notes.append(
             f"{found.softmax.name}: {half} heads in groups of stride {self.stride}, {found.heads - half} in "
-            f"windows of {window} x {window}{', class token with all' if found.extra else ''}: "
+            f"windows of {window[0]} x {window[1]} of {found.grid}{token}: "
             f"{100 * writer.share(parts):.1f} % of the pairs are left"
         )

@@ -11,16 +11,17 @@ from snnc.passes.attention.writer import Index, Pairs
 __all__ = ["dilated", "neighbours", "of_groups", "windowed"]
 
 
-def dilated(side: int, stride: int) -> Index:
-    """Return the tokens of each dilated group of a square grid: ``(groups, tokens)``, numbered by row."""
-    grid = np.arange(side * side).reshape(side, side)
+def dilated(sides: tuple[int, int], stride: int) -> Index:
+    """Return the tokens of each dilated group of a grid: ``(groups, tokens)``, numbered by row."""
+    grid = np.arange(sides[0] * sides[1]).reshape(sides)
     return np.stack([grid[i::stride, j::stride].ravel() for i in range(stride) for j in range(stride)])
 
 
-def windowed(side: int, window: int) -> Index:
-    """Return the tokens of each window of a square grid: ``(groups, tokens)``, numbered by row."""
-    grid = np.arange(side * side).reshape(side // window, window, side // window, window)
-    return grid.transpose(0, 2, 1, 3).reshape(-1, window * window)
+def windowed(sides: tuple[int, int], window: tuple[int, int]) -> Index:
+    """Return the tokens of each window of a grid: ``(groups, tokens)``, numbered by row."""
+    (height, width), (rows, columns) = sides, window
+    grid = np.arange(height * width).reshape(height // rows, rows, width // columns, columns)
+    return grid.transpose(0, 2, 1, 3).reshape(-1, rows * columns)
 
 
 def of_groups(heads: Index, groups: Index, extra: int) -> list[Pairs]:
@@ -29,15 +30,15 @@ def of_groups(heads: Index, groups: Index, extra: int) -> list[Pairs]:
     Args:
         heads: Heads.
         groups: Tokens of each group, numbered from the first of the grid.
-        extra: Class tokens in front of the grid, 0 or 1.
+        extra: Class tokens in front of the grid.
     """
     tokens = groups + extra
     if not extra:
         return [Pairs(heads, tokens, tokens)]
-    return [Pairs(heads, tokens, _with_class_token(tokens))]
+    return [Pairs(heads, tokens, _with_class_token(tokens, extra))]
 
 
-def neighbours(heads: Index, side: int, window: int, extra: int) -> list[Pairs]:
+def neighbours(heads: Index, sides: tuple[int, int], window: int, extra: int) -> list[Pairs]:
     """Return pairs of patches at most ``window // 2`` rows and columns apart (semantics note 5.1).
 
     Patches at a border have fewer neighbours: those with equally many are one part, so that no pair has to
@@ -45,15 +46,15 @@ def neighbours(heads: Index, side: int, window: int, extra: int) -> list[Pairs]:
 
     Args:
         heads: Heads.
-        side: Side of the grid.
+        sides: Height and width of the grid.
         window: Side of the neighbourhood, odd.
-        extra: Class tokens in front of the grid, 0 or 1.
+        extra: Class tokens in front of the grid.
     """
     reach = window // 2
-    grid = np.arange(side * side).reshape(side, side)
+    grid = np.arange(sides[0] * sides[1]).reshape(sides)
     by_count: dict[int, list[tuple[int, Index]]] = {}
-    for row in range(side):
-        for column in range(side):
+    for row in range(sides[0]):
+        for column in range(sides[1]):
             near = grid[max(0, row - reach) : row + reach + 1, max(0, column - reach) : column + reach + 1]
             by_count.setdefault(near.size, []).append((int(grid[row, column]), near.ravel()))
     parts = []
@@ -63,7 +64,7 @@ def neighbours(heads: Index, side: int, window: int, extra: int) -> list[Pairs]:
         if len(entries) == 1 or (keys == keys[0]).all():
             # All of them see the same: one group.
             queries, keys = queries.reshape(1, -1), keys[:1]
-        parts.append(Pairs(heads, queries, _with_class_token(keys) if extra else keys))
+        parts.append(Pairs(heads, queries, _with_class_token(keys, extra) if extra else keys))
     return parts
 
 
@@ -71,5 +72,5 @@ def _stack(rows: Sequence[Index]) -> Index:
     return np.stack(rows).astype(np.int64)
 
 
-def _with_class_token(keys: Index) -> Index:
-    return np.concatenate([np.zeros((len(keys), 1), np.int64), keys], 1)
+def _with_class_token(keys: Index, extra: int) -> Index:
+    return np.concatenate([np.tile(np.arange(extra), (len(keys), 1)), keys], 1)

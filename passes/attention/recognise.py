@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from snnc.ir import Node, Value, attributes, constant
+from snnc.passes.attention.grid import grid_of
 from snnc.passes.editing import is_standard, only_consumer
 
 __all__ = ["Attention", "recognise"]
@@ -25,8 +25,8 @@ class Attention:
         second: Product with the values.
         heads: Heads.
         tokens: Tokens, a class token included.
-        side: Side of the square grid of tokens, 0 where they are none.
-        extra: Class tokens in front of the grid, 0 or 1.
+        sides: Height and width of the grid of tokens, 0 where they are none.
+        extra: Class tokens (and registers) in front of the grid.
     """
 
     first: Node
@@ -35,8 +35,13 @@ class Attention:
     second: Node
     heads: int
     tokens: int
-    side: int
+    sides: tuple[int, int]
     extra: int
+
+    @property
+    def grid(self) -> str:
+        """The grid, for messages."""
+        return f"{self.sides[0]} x {self.sides[1]}"
 
     @property
     def removed(self) -> list[Node]:
@@ -49,7 +54,7 @@ def recognise(softmax: Node, *, grid: bool = True) -> Attention | str:
 
     Args:
         softmax: A Softmax node.
-        grid: Whether the tokens must be a square grid, with or without a class token in front.
+        grid: Whether the tokens must be a grid, with or without class tokens in front.
 
     Returns:
         The attention, or why it is none.
@@ -80,13 +85,11 @@ def recognise(softmax: Node, *, grid: bool = True) -> Attention | str:
     if not q[0] == k[0] == v[0] or not q[1] == k[2] == v[1]:
         return "its queries and keys differ in number"
     tokens = q[1]
-    for extra in (0, 1):
-        side = math.isqrt(tokens - extra)
-        if side > 1 and side * side == tokens - extra:
-            return Attention(first, tuple(scales[::-1]), softmax, second, q[0], tokens, side, extra)
-    if grid:
-        return "its tokens are no square grid"
-    return Attention(first, tuple(scales[::-1]), softmax, second, q[0], tokens, 0, 0)
+    found = grid_of(first, tokens)
+    if grid and isinstance(found, str):
+        return found
+    sides, extra = ((0, 0), 0) if isinstance(found, str) else found
+    return Attention(first, tuple(scales[::-1]), softmax, second, q[0], tokens, sides, extra)
 
 
 def _static(value: Value | None) -> tuple[int, int, int] | None:

@@ -92,13 +92,13 @@ class Writer:
     def share(self, parts: Sequence[Pairs]) -> float:
         """Return which part of all pairs is left, those of a class token included."""
         found = self._found
-        pairs = sum(part.count for part in parts) + found.extra * self._class_token.count
+        pairs = sum(part.count for part in parts) + (self._class_token.count if found.extra else 0)
         return pairs / (found.heads * found.tokens**2)
 
     @property
     def _class_token(self) -> Pairs:
         everything = np.arange(self._found.tokens)[None]
-        return Pairs(np.arange(self._found.heads), np.zeros((1, 1), np.int64), everything)
+        return Pairs(np.arange(self._found.heads), np.arange(self._found.extra)[None], everything)
 
     def _of_heads(self, parts: Sequence[Pairs]) -> Value:
         heads, name = parts[0].heads, f"heads{parts[0].heads[0]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -89,15 +90,15 @@ class Steps:
         return found.pop() if len(found) == 1 and rank is not None else (0, False)
 
     def _reshaped(self, value: Value, node: Node) -> tuple[int, bool]:
-        """A stack (T, N, ...) becomes a fold (T N, ...), or the other way round."""
+        """A stack (T, N, ...) becomes a fold (T N, ...), or the other way round, rows flattened or not."""
         source = node.inputs[0]
         count, folded = self._steps(source)
         if not count or source is None or source.shape is None or value.shape is None:
             return 0, False
         before, after = (list(map(str, entry.shape or ())) for entry in (source, value))
-        if not folded and before[2:] == after[1:] and len(before) > 2:
+        if not folded and len(before) > 2 and _as_many(before[2:], after[1:]):
             return count, True
-        if folded and after[0] == str(count) and before[1:] == after[2:]:
+        if folded and after[0] == str(count) and _as_many(before[1:], after[2:]):
             return count, False
         # What becomes of a row: (T N, C, H, W) to (T N, C H W), and the same of a stack.
         rest = after[2:] if not folded else after[1:]
@@ -147,9 +148,10 @@ class Steps:
         assert source is not None
         step = self.take(source, place, node)
         folded, was = self._steps(value)[1], self._steps(source)[1]
-        if folded != was:
+        rest = list(value.shape or ())[1 if folded else 2 :]
+        if folded != was and list(map(str, source.shape or ()))[1 if was else 2 :] == list(map(str, rest)):
             return step
-        rest = [int(str(entry)) for entry in list(value.shape or ())[1 if folded else 2 :]]
+        rest = [int(str(entry)) for entry in rest]
         target = self.editor.constant(f"{value.name}.shape{place}", np.array([0, *rest], np.int64))
         return self._add(node, [step, target], value, place, folded=folded)
 
@@ -177,6 +179,15 @@ class Steps:
         if folded or held.ndim < rank or anchor.op_type == "MatMul":
             return entry
         return self.editor.constant(f"{entry.name}.step", held[0])
+
+
+def _as_many(before: list[str], after: list[str]) -> bool:
+    """Whether a row of one shape holds as many elements as one of the other."""
+    if before == after:
+        return True
+    numbers = [entry for entry in (*before, *after) if entry.isdigit()]
+    known = len(numbers) == len(before) + len(after)
+    return known and math.prod(map(int, before)) == math.prod(map(int, after))
 
 
 def _alike(node: Node) -> bool:

@@ -13,7 +13,14 @@ __all__ = ["grouped_softmax_attention"]
 
 
 def grouped_softmax_attention(
-    q: Tensor, k: Tensor, v: Tensor, *, stride: int = 2, window: int = 0, class_token: bool = False
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    stride: int = 2,
+    window: int = 0,
+    class_token: bool | int = False,
+    grid: tuple[int, int] | None = None,
 ) -> Tensor:
     """Attend in groups: half of the heads in dilated ones, half in windows, ``softmax(q k^T d^-1/2) v``.
 
@@ -21,12 +28,13 @@ def grouped_softmax_attention(
     of ``scaled_dot_product_attention``, fine-tune, export and convert without the flag.
 
     Args:
-        q: Queries, ``(N, heads, tokens, d)``; tokens, or all but the first, are a square grid, row by row.
+        q: Queries, ``(N, heads, tokens, d)``; tokens, or all but the first, are a grid, row by row.
         k: Keys, the same shape.
         v: Values, the same shape.
-        stride: Distance of neighbours in a dilated group; divides the side of the grid.
-        window: Side of a window; 0: the side divided by ``stride``.
-        class_token: Token 0 is a class token: it attends to all, and all attend to it.
+        stride: Distance of neighbours in a dilated group; divides the sides of the grid.
+        window: Side of a window; 0: the sides divided by ``stride``.
+        class_token: Token 0 is a class token, or how many are: they attend to all, and all attend to them.
+        grid: Height and width; default a square.
 
     Returns:
         ``(N, heads, tokens, d)``.
@@ -39,16 +47,18 @@ def grouped_softmax_attention(
     """
     heads, tokens, size = (int(part) for part in q.shape[1:])
     extra = int(class_token)
-    side = math.isqrt(tokens - extra)
-    cut = window or side // max(1, stride)
-    if side * side != tokens - extra or stride < 1 or side % stride or not cut or side % cut:
+    height, width = grid or (math.isqrt(tokens - extra),) * 2
+    cuts = [window or side // max(1, stride) for side in (height, width)]
+    uneven = any(not cut or side % cut for side, cut in zip((height, width), cuts, strict=True))
+    if height * width != tokens - extra or stride < 1 or height % stride or width % stride or uneven:
         raise UsageError(
             "SNN216",
-            f"{tokens} tokens are no square grid that stride {stride} and windows of {cut} divide",
+            f"{tokens} tokens are no grid that stride {stride} and windows of {cuts[0]} x {cuts[1]} divide",
+            hint=None if grid else "the grid is taken to be a square: grid=(height, width)",
         )
-    grid = torch.arange(side * side, device=q.device).reshape(side, side)
-    dilated = grid.reshape(side // stride, stride, side // stride, stride).permute(1, 3, 0, 2)
-    local = grid.reshape(side // cut, cut, side // cut, cut).permute(0, 2, 1, 3)
+    places = torch.arange(height * width, device=q.device).reshape(height, width)
+    dilated = places.reshape(height // stride, stride, width // stride, stride).permute(1, 3, 0, 2)
+    local = places.reshape(height // cuts[0], cuts[0], width // cuts[1], cuts[1]).permute(0, 2, 1, 3)
     half = (heads + 1) // 2
     parts = []
     for first, last, groups in ((0, half, dilated.flatten(2)), (half, heads, local.flatten(2))):
@@ -57,7 +67,8 @@ def grouped_softmax_attention(
         queries = groups.flatten(0, 1) + extra
         keys = queries
         if class_token:
-            keys = torch.cat([torch.zeros_like(queries[:, :1]), queries], 1)
+            front = torch.arange(extra, device=q.device).expand(len(queries), -1)
+            keys = torch.cat([front, queries], 1)
         a, b, c = (
             part[:, first:last]
             .index_select(2, places.flatten())
@@ -68,7 +79,7 @@ def grouped_softmax_attention(
         parts.append(mixed.index_select(2, torch.argsort(queries.flatten())))
     result = torch.cat(parts, 1)
     if class_token:
-        result = torch.cat([_attend(q[:, :, :1], k, v, size), result], 2)
+        result = torch.cat([_attend(q[:, :, :extra], k, v, size), result], 2)
     return result
 
 

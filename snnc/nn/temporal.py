@@ -30,11 +30,12 @@ def temporal_groups(x: Tensor, groups: int) -> Tensor:
     Raises:
         UsageError: SNN217 if the steps do not divide.
     """
-    batch, steps, channels, height, width = x.shape
+    _, steps, channels, height, width = x.shape
     if groups < 1 or steps % groups:
         raise UsageError("SNN217", f"{steps} time-steps do not divide into groups of {groups}")
-    runs = x.reshape(batch, steps // groups, groups, channels, height, width)
-    return runs.transpose(2, 3).reshape(batch, steps // groups, channels * groups, height, width)
+    # -1, not the batch: some tracers would write its number into an exported file.
+    runs = x.reshape(-1, steps // groups, groups, channels, height, width)
+    return runs.transpose(2, 3).reshape(-1, steps // groups, channels * groups, height, width)
 
 
 def from_temporal_groups(x: Tensor, groups: int) -> Tensor:
@@ -43,11 +44,11 @@ def from_temporal_groups(x: Tensor, groups: int) -> Tensor:
     Raises:
         UsageError: SNN217 if the channels do not divide.
     """
-    batch, runs, folded, height, width = x.shape
+    _, runs, folded, height, width = x.shape
     if groups < 1 or folded % groups:
         raise UsageError("SNN217", f"{folded} channels do not divide into groups of {groups}")
-    split = x.reshape(batch, runs, folded // groups, groups, height, width)
-    return split.transpose(2, 3).reshape(batch, runs * groups, folded // groups, height, width)
+    split = x.reshape(-1, runs, folded // groups, groups, height, width)
+    return split.transpose(2, 3).reshape(-1, runs * groups, folded // groups, height, width)
 
 
 def windows(x: Tensor, size: int, *, shift: int = 0) -> Tensor:

@@ -138,6 +138,18 @@ def test_temporal_groups_have_a_true_inverse(groups):
         temporal_groups(x, 4)
 
 
+@pytest.mark.filterwarnings("ignore:.*jit.trace.*:DeprecationWarning")
+def test_a_traced_file_takes_any_batch():
+    """The tracer would write the batch it has seen into the shapes."""
+
+    def there_and_back(x):
+        return from_temporal_groups(temporal_groups(x, 2).flatten(0, 1).unflatten(0, (-1, 3)), 2)
+
+    traced = torch.jit.trace(there_and_back, torch.rand(2, 6, 4, 3, 5))
+    x = torch.rand(7, 6, 4, 3, 5)
+    assert torch.equal(traced(x), x)
+
+
 @pytest.mark.parametrize("shift", [0, 1])
 def test_windows_have_a_true_inverse(shift):
     x = torch.arange(2 * 3 * 4 * 6.0).reshape(2, 3, 4, 6)

@@ -109,16 +109,17 @@ def test_second_run_changes_nothing():
 
 
 def test_index_maps():
-    assert dilated(4, 2).tolist()[1] == [1, 3, 9, 11]
-    assert windowed(4, 2).tolist()[1] == [2, 3, 6, 7]
-    for groups in (dilated(6, 3), windowed(6, 2)):
+    assert dilated((4, 4), 2).tolist()[1] == [1, 3, 9, 11]
+    assert windowed((4, 4), (2, 2)).tolist()[1] == [2, 3, 6, 7]
+    assert dilated((2, 4), 2).tolist()[1] == [1, 3] and windowed((2, 4), (1, 2)).tolist()[1] == [2, 3]
+    for groups in (dilated((6, 6), 3), windowed((6, 6), (2, 2)), windowed((4, 9), (2, 3))):
         assert sorted(groups.ravel()) == list(range(36))
 
 
 @pytest.mark.parametrize(
     ("proto", "stride", "reason"),
     [
-        (network(15), 2, "no square grid"),
+        (network(15), 2, "no grid"),
         (network(16), 3, "does not divide the grid of 4 x 4"),
         (network(16, bias=True), 2, "a mask or bias"),
         (network(16, keys=25), 2, "differ in number"),

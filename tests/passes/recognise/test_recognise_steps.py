@@ -104,6 +104,28 @@ def test_steps_of_a_fold_are_told_apart() -> None:
     np.testing.assert_allclose(run(model, x), x @ held["w"], rtol=1e-5)
 
 
+def test_a_fold_may_be_flattened_where_it_ends() -> None:
+    """(T N, C, H, W) behind a pool becomes (T, N, C H W) in one Reshape."""
+    held = {
+        "zero": np.array([0]), "reps": np.array([3, 1, 1, 1, 1]), "fold": np.array([-1, 2, 4, 4]),
+        "back": np.array([3, -1, 8]),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "zero"], ["s"]),
+        helper.make_node("Tile", ["s", "reps"], ["t"]),
+        helper.make_node("Reshape", ["t", "fold"], ["f"]),
+        helper.make_node("MaxPool", ["f"], ["m"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Reshape", ["m", "back"], ["b"]),
+        helper.make_node("ReduceMean", ["b"], ["y"], axes=[0], keepdims=0),
+    ]
+    model = model_of(nodes, held, [5, 2, 4, 4])
+    x = np.random.default_rng(0).random((5, 2, 4, 4), dtype=np.float32)
+    assert len(UnstackTime().run(model).rewrites) == 1
+    assert "Tile" not in {node.op_type for node in model.graph}
+    pooled = x.reshape(5, 2, 2, 2, 2, 2).max((3, 5)).reshape(5, 8)
+    np.testing.assert_allclose(run(model, x), pooled, rtol=1e-5)
+
+
 def test_a_mean_over_a_batch_is_no_stack() -> None:
     nodes = [helper.make_node("ReduceMean", ["x"], ["y"], axes=[0], keepdims=0)]
     assert not UnstackTime().run(model_of(nodes, {}, [4, 2])).rewrites

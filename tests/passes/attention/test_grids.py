@@ -1,0 +1,129 @@
+"""Grids that are no squares, class tokens and registers, heads folded into the batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from onnx import helper, numpy_helper
+
+from snnc.passes.attention.adjacent_attention import AdjacentAttention
+from snnc.passes.attention.group_attention import GroupAttention
+from snnc.passes.attention.keep_batch_apart import KeepBatchApart
+
+HEADS, SIZE = 2, 4
+WIDTH = HEADS * SIZE
+
+
+def build(nodes: list[Any], shapes: dict[str, list[Any]], held: dict[str, list[int]], out: int) -> ir.Model:
+    inputs = [helper.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items()]
+    weights = [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in held.items()]
+    output = helper.make_tensor_value_info("y", 1, [None] * out)
+    graph = helper.make_graph(nodes, "g", inputs, [output], weights)
+    proto = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 17)])
+    return ir.from_proto(onnx.shape_inference.infer_shapes(proto, data_prop=True))
+
+
+def run(model: ir.Model, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
+    return np.asarray(session.run(["y"], feeds)[0])
+
+
+def network(height: int, width: int, extra: int, *, behind: bool = False) -> ir.Model:
+    """A map becomes tokens, tokens are put in front (or behind), heads attend."""
+    node, tokens = helper.make_node, height * width + extra
+    parts = ["patches", "cls"] if behind else ["cls", "patches"]
+    nodes = [
+        node("Reshape", ["x", "flat"], ["f"]),
+        node("Transpose", ["f"], ["patches"], perm=[0, 2, 1]),
+        node("Concat", parts, ["t"], axis=1) if extra else node("Identity", ["patches"], ["t"]),
+        node("Reshape", ["t", "heads"], ["h"]),
+        node("Transpose", ["h"], ["q"], perm=[0, 2, 1, 3]),
+        node("Transpose", ["h"], ["k"], perm=[0, 2, 3, 1]),
+        node("MatMul", ["q", "k"], ["s"]),
+        node("Softmax", ["s"], ["p"], axis=-1, name="soft"),
+        node("MatMul", ["p", "q"], ["y"]),
+    ]
+    shapes: dict[str, list[Any]] = {"x": ["N", WIDTH, height, width]}
+    if extra:
+        shapes["cls"] = ["N", extra, WIDTH]
+    return build(nodes, shapes, {"flat": [0, WIDTH, height * width], "heads": [0, tokens, HEADS, SIZE]}, 4)
+
+
+def wanted(feeds: dict[str, np.ndarray], mask: np.ndarray) -> np.ndarray:
+    tokens = feeds["x"].reshape(2, WIDTH, -1).transpose(0, 2, 1)
+    if "cls" in feeds:
+        tokens = np.concatenate([feeds["cls"], tokens], 1)
+    q = tokens.reshape(2, -1, HEADS, SIZE).transpose(0, 2, 1, 3)
+    scores = np.where(mask, q @ q.transpose(0, 1, 3, 2), -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return np.asarray((weights / weights.sum(-1, keepdims=True)) @ q)
+
+
+# 2 x 12 and a class token are 25 tokens, 2 x 8 are 16: squares that they are not.
+@pytest.mark.parametrize(("height", "width", "extra"), [(2, 12, 1), (2, 8, 0), (4, 6, 1), (4, 4, 5)])
+@pytest.mark.parametrize("kind", ["grouped", "adjacent"])
+def test_the_grid_is_that_of_the_map(height: int, width: int, extra: int, kind: str) -> None:
+    model = network(height, width, extra)
+    random = np.random.default_rng(0)
+    feeds = {"x": random.standard_normal((2, WIDTH, height, width)).astype(np.float32)}
+    if extra:
+        feeds["cls"] = random.standard_normal((2, extra, WIDTH)).astype(np.float32)
+    row, column = np.divmod(np.arange(height * width), width)
+
+    def same(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        return np.equal.outer(rows, rows) & np.equal.outer(columns, columns)
+
+    mask = np.ones((HEADS, extra + height * width, extra + height * width), bool)
+    if kind == "grouped":
+        result = GroupAttention(2).run(model)
+        mask[0, extra:, extra:] = same(row % 2, column % 2)
+        mask[1, extra:, extra:] = same(row // (height // 2), column // (width // 2))
+    else:
+        result = AdjacentAttention(3).run(model)
+        far = np.maximum(np.abs(np.subtract.outer(row, row)), np.abs(np.subtract.outer(column, column)))
+        mask[:, extra:, extra:] = far <= 1
+    assert len(result.rewrites) == 1
+    assert (
+        f"{100 * mask.mean():.1f} % of the pairs" in result.notes[0]
+        and f"{height} x {width}" in result.notes[0]
+    )
+    np.testing.assert_allclose(run(model, feeds), wanted(feeds, mask), atol=1e-5)
+
+
+def test_class_tokens_behind_the_grid_are_left_alone() -> None:
+    result = GroupAttention(2).run(network(4, 4, 1, behind=True))
+    assert not result.rewrites and "not in front" in result.not_matched[0].reason
+
+
+def test_heads_are_not_merged_with_the_batch() -> None:
+    """What nn.MultiheadAttention exports: (tokens, N, C) to (tokens, N heads, size) and back."""
+    nodes = [
+        helper.make_node("Reshape", ["x", "fold"], ["f"]),
+        helper.make_node("Transpose", ["f"], ["t"], perm=[1, 0, 2]),
+        helper.make_node("Reshape", ["t", "apart"], ["y"]),
+    ]
+    held = {"fold": [5, -1, SIZE], "apart": [-1, HEADS, 5, SIZE]}
+    model = build(
+        [helper.make_node("Transpose", ["z"], ["x"], perm=[1, 0, 2]), *nodes], {"z": ["N", 5, WIDTH]}, held, 4
+    )
+    feeds = {"z": np.random.default_rng(0).standard_normal((3, 5, WIDTH)).astype(np.float32)}
+    before = run(model, feeds)
+    result = KeepBatchApart().run(model)
+    assert len(result.rewrites) == 1
+    assert [node.op_type for node in model.graph] == ["Transpose", "Reshape", "Transpose"]
+    np.testing.assert_array_equal(run(model, feeds), before)
+    assert not KeepBatchApart().run(model).rewrites
+
+
+def test_a_fold_that_stays_is_left_alone() -> None:
+    nodes = [
+        helper.make_node("Reshape", ["x", "fold"], ["f"]),
+        helper.make_node("Reshape", ["f", "on"], ["y"]),
+    ]
+    model = build(nodes, {"x": ["N", 4, WIDTH]}, {"fold": [-1, WIDTH], "on": [-1, HEADS, SIZE]}, 3)
+    assert not KeepBatchApart().run(model).rewrites
