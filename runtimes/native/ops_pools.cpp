@@ -107,8 +107,9 @@ class SpikePad : public Kernel {
     }
     char* out = static_cast<char*>(call.output(dims, x.type));
     const int64_t width = static_cast<int64_t>(width_of(x.type)), size = product(dims);
+    if (size == 0) return;
     std::memset(out, 0, static_cast<size_t>(size * width));
-    if (size == 0 || x.size() == 0) return;
+    if (x.size() == 0) return;
     const int64_t last = static_cast<int64_t>(rank) - 1;
     const int64_t skip = std::max<int64_t>(0, -pads_[last]), first = std::max<int64_t>(0, pads_[last]);
     const int64_t count = std::min(x.dims[last] - skip, dims[last] - first);
