@@ -3,9 +3,9 @@
     python benchmarks/scale.py --networks deit_tiny_patch16_224 vit_base_patch16_224 --images 32
 
 Makes networks with random weights (timm; `pip install timm`), exports them, and converts each in a process
-of its own; `onnxruntime.quantization.quantize_static` gets the same images in another one. Processor time
-and peak memory are those of the whole process, imports and reading included. Some images are run in
-onnxruntime at two optimisation levels and in numpy, and all outputs are compared. Writes
+of its own; `onnxruntime.quantization.quantize_static` gets the same images in another one, in turns; the
+median of the rounds counts. Time and peak memory are those of the whole process, imports and reading
+included. Some images are run in every runtime, and all outputs are compared. Writes
 `benchmarks/scale.json` and a section of `benchmarks/RESULTS.md`; ends with status 1 if outputs differ.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import shlex
 import subprocess
@@ -116,20 +115,25 @@ def measured(script: str, *arguments: object) -> dict[str, float]:
     return result
 
 
-def compared(path: Path, images: np.ndarray, *, numpy: bool) -> int:
-    """Return the number of output elements that differ between runtimes."""
+def compared(path: Path, images: np.ndarray, *, numpy: bool) -> dict[str, Any]:
+    """Return the number of output elements that differ between runtimes, and which these are."""
+    from snnc.debug.verify import default_runtimes
     from snnc.ir import load
-    from snnc.runtimes import NumpyPacked, OnnxRuntime
+    from snnc.runtimes import OnnxRuntime
 
     model = load(path)
-    results = [
-        OnnxRuntime(model, "none", batch_size=1).run({"x": images}),
-        OnnxRuntime(model, "all", batch_size=1).run({"x": images}),
-    ]
-    if numpy:
-        results.append(NumpyPacked(model, batch_size=1).run({"x": images}))
-    first = results[0]
-    return sum(int((result[name] != first[name]).sum()) for result in results[1:] for name in first)
+    makers = {name: make for name, make in default_runtimes().items() if numpy or "numpy" not in name}
+    makers["native operators"] = lambda model: OnnxRuntime(model, "all", stock=False)
+    first: dict[str, np.ndarray] = {}
+    unequal = 0
+    for name, make in makers.items():
+        runtime = make(model)
+        found = [runtime.run({"x": image[None]}) for image in images]
+        outputs = {key: np.concatenate([result[key] for result in found]) for key in found[0]}
+        first = first or outputs
+        unequal += sum(int((outputs[key] != first[key]).sum()) for key in first)
+        print(f"{path.name}: {name}, {unequal} unequal so far", flush=True)
+    return {"unequal": unequal, "compared": ", ".join(makers)}
 
 
 def audited(path: Path) -> str:
@@ -153,15 +157,18 @@ def judge(name: str, folder: Path, options: argparse.Namespace, data: Path) -> d
         "images": options.verified,
         "calibration": options.images,
     }
-    row["snnc"] = measured(_CONVERT, source, target, data)
+    rounds: dict[str, list[dict[str, float]]] = {"snnc": [], "quantize_static": []}
+    for _ in range(options.rounds):
+        rounds["snnc"].append(measured(_CONVERT, source, target, data))
+        quantised = folder / f"{name}.qdq.onnx"
+        rounds["quantize_static"].append(measured(_QUANTIZE_STATIC, source, quantised, data))
+    for kind, found in rounds.items():
+        row[kind] = {key: round(float(np.median([each[key] for each in found])), 1) for key in found[0]}
+    row["rounds"] = options.rounds
     row["snnc"]["file_mb"] = round(target.stat().st_size / 2**20)
-    row["quantize_static"] = measured(_QUANTIZE_STATIC, source, folder / f"{name}.qdq.onnx", data)
     row["audit"] = audited(target)
     if options.verified:
-        row["unequal"] = compared(
-            target, np.load(data)["x"][: options.verified], numpy=not options.onnxruntime_only
-        )
-        row["compared"] = "onnxruntime none, all" + ("" if options.onnxruntime_only else ", numpy packed")
+        row |= compared(target, np.load(data)["x"][: options.verified], numpy=not options.onnxruntime_only)
     return row
 
 
@@ -171,32 +178,35 @@ def table(result: dict[str, Any]) -> list[str]:
         "network",
         "calibration images",
         "weights, MB",
-        "snnc: CPU s",
+        "snnc: s",
+        "CPU s",
         "peak, MB",
         "of weights",
         "file, MB",
-        "quantize_static: CPU s",
+        "quantize_static: s",
+        "CPU s",
         "peak, MB",
         "audit",
         "compared",
         "unequal",
     )
     lines = [
-        "Random weights, images of standard normal noise, one thread.",
-        "Processor seconds and peak memory of the whole process, imports included; *of weights* is the peak",
+        "Random weights, images of standard normal noise. Seconds by the clock, processor seconds and peak",
+        "memory of the whole process, imports included, the two in turns; *of weights* is the peak",
         "as a multiple of the weights' size. *Unequal* counts output elements that differ between the",
         "runtimes compared; how many images they ran on stands in brackets.",
         "",
         f"| {' | '.join(columns)} |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "|" + "---|" * len(columns),
     ]
     for name, row in result["networks"].items():
         ours, theirs = row["snnc"], row["quantize_static"]
         lines.append(
             f"| {name} | {row['calibration']} | {row['weights_mb']} "
-            f"| {ours['cpu_seconds']} | {ours['peak_mb']} "
+            f"| {ours['wall_seconds']} | {ours['cpu_seconds']} | {ours['peak_mb']:.0f} "
             f"| {ours['peak_mb'] / row['weights_mb']:.1f} | {ours['file_mb']} "
-            f"| {theirs['cpu_seconds']} | {theirs['peak_mb']} | {row.get('audit', '')} "
+            f"| {theirs['wall_seconds']} | {theirs['cpu_seconds']} | {theirs['peak_mb']:.0f} "
+            f"| {row.get('audit', '')} "
             f"| {row.get('compared', '')} ({row['images']}) "
             f"| {row.get('unequal', '')} |"
         )
@@ -223,6 +233,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), help="names in timm")
+    parser.add_argument("--rounds", type=int, default=1, help="conversions of each; the median counts")
     parser.add_argument("--images", type=int, default=32, help="calibration images")
     parser.add_argument("--verified", type=int, default=2, help="images on which runtimes are compared")
     parser.add_argument("--onnxruntime-only", action="store_true", help="leave out numpy, which takes long")
@@ -233,7 +244,6 @@ def main() -> int:
     )
     parser.add_argument("--json", type=Path, default=HERE / "scale.json")
     options = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     options.folder.mkdir(parents=True, exist_ok=True)
     data = options.folder / f"x{options.images}.npz"
     noise = np.random.default_rng(0).standard_normal((options.images, 3, 224, 224)).astype(np.float32)

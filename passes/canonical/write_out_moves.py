@@ -1,4 +1,4 @@
-"""Pass ``write-out-moves``: Resize, Tile, Pad, GatherElements and CumSum become Gather, or a product."""
+"""Pass ``write-out-moves``: Resize, Tile, Pad, ScatterND, GatherND … become Gather, or a product."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from snnc.ir.rewrite import set_attribute
 from snnc.passes.analysis.hosted import made_of_integers
 from snnc.passes.canonical.chain import Chain, leave, static_rest
 from snnc.passes.canonical.resampling import resampling_matrix
+from snnc.passes.canonical.scattered import take_places
 from snnc.passes.canonical.taken_elements import take_elements
 from snnc.passes.editing import Editor, is_standard, only_consumer
 from snnc.pipeline.contract import PassResult, Semantics
@@ -29,13 +30,14 @@ class WriteOutMoves:
     """Write ops that repeat or interpolate elements with ops that have a form with spikes.
 
     Resize by nearest, Tile, and Pad that reflects, repeats or wraps take elements by constant places: Gather.
+    ScatterND, as which an assignment to a slice is exported, takes elements of the data and of the updates.
     Resize by lines or cubics is a product with a constant matrix along each axis. Pad with a number is Pad
     with zeros and the addition of that number; with a very negative number in front of a MaxPool it is
     that pool's own padding. A running sum is a product with a constant triangle of ones.
 
     Matches:
-        Resize, Tile, Pad, CumSum, and GatherElements by places that are the same for all samples, whose sizes
-        are static behind the batch.
+        Resize, Tile, Pad, CumSum, and GatherElements, GatherND and ScatterND by places that are the same for
+        all samples, whose sizes are static behind the batch.
     Leaves alone:
         "its sizes are not static"; "it changes the batch"; "it filters before it shrinks (antialias)"; "its
         coordinate_transformation_mode ... cuts a region out"; "its ... are not constant"; a
@@ -57,7 +59,7 @@ class WriteOutMoves:
             rule = _RULES.get(node.op_type) if is_standard(node, node.op_type) else None
             if rule is None or node.inputs[0] is None or constant(node.inputs[0]) is not None:
                 continue
-            if static_rest(node.inputs[0]) is None:
+            if static_rest(node.inputs[0]) is None and rule is not take_places:
                 leave(editor, node, "its sizes are not static")
                 continue
             reason = rule(editor, node)
@@ -246,7 +248,9 @@ def _into_pool(editor: Editor, node: Node, begins: list[int], ends: list[int]) -
 _RULES: dict[str, Callable[[Editor, Node], str | None]] = {
     "CumSum": _running_sum,
     "GatherElements": take_elements,
+    "GatherND": take_places,
     "Pad": _pad,
     "Resize": _resize,
+    "ScatterND": take_places,
     "Tile": _tile,
 }

@@ -1,4 +1,4 @@
-"""Pass ``write-out-variadic``: Sum, Mean, Max and Min of several values become ops of two, or of one."""
+"""Pass ``write-out-variadic``: Sum, Mean, Max, Min, and Where by a constant, become ops of two, or of one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from snnc.ir import Model, Node, Shape, Value, constant
 from snnc.passes.canonical.chain import Chain, leave, same_batch, static_rest
+from snnc.passes.canonical.constant_choice import choose_by_constant
 from snnc.passes.editing import Array, Editor, is_standard
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -22,9 +23,10 @@ class WriteOutVariadic:
 
     A sum is a chain of Add; a maximum with a number is Clip, with a constant tensor a shifted Relu, with a
     multiple of the same value LeakyRelu; the maximum of two values is a MaxPool over both beside each other.
+    A choice by a constant mask is a product with zeros and ones, and a sum.
 
     Matches:
-        Sum, Mean, Max and Min.
+        Sum, Mean, Max and Min; Where by a constant mask.
     Leaves alone:
         "its sizes are not static"; "it has no operands that vary".
     Keeps:
@@ -41,8 +43,9 @@ class WriteOutVariadic:
         """Rewrite; see the class."""
         editor = Editor(model)
         for node in list(model.graph):
-            if is_standard(node, "Sum", "Mean", "Max", "Min"):
-                reason = _rewrite(editor, node)
+            if is_standard(node, "Sum", "Mean", "Max", "Min", "Where"):
+                rule = choose_by_constant if node.op_type == "Where" else _rewrite
+                reason = rule(editor, node)
                 if reason is not None:
                     leave(editor, node, reason)
         return editor.result()
