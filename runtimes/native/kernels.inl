@@ -665,13 +665,14 @@ int32_t smallest(const int32_t* v, int64_t count) {
 }
 
 void sums(const int32_t* v, int64_t count, int64_t* sum, int64_t* squares) {
-  int64_t total = 0, square = 0;
+  int64_t total = 0;
+  uint64_t square = 0;  // values beyond what the operator may read wrap around
   for (int64_t i = 0; i < count; ++i) {
     total += v[i];
-    square += int64_t{v[i]} * v[i];
+    square += static_cast<uint64_t>(int64_t{v[i]} * v[i]);
   }
   *sum = total;
-  *squares = square;
+  *squares = static_cast<int64_t>(square);
 }
 
 void norm_potential(const int32_t* r, const int32_t* sign, int64_t factor, int64_t total, int64_t count, int64_t* out) {

@@ -167,7 +167,7 @@ class Convolution : public Kernel {
     require(weights.type == Type::kI8 || weights.type == Type::kI16 || weights.type == Type::kI32, "weights of this element type");
     require(!host_ || x.type == Type::kI32, "the input of a host convolution is not int32");
     job.samples = x.dims[0], job.channels = x.dims[1], job.outputs = weights.dims[0];
-    require(groups_ >= 1 && job.channels == weights.dims[1] * groups_ && job.outputs % groups_ == 0, "the groups do not fit the channels");
+    require(groups_ >= 1 && job.channels % groups_ == 0 && weights.dims[1] == job.channels / groups_ && job.outputs % groups_ == 0, "the groups do not fit the channels");
     job.w = window_of(Shape(x.dims.begin() + 2, x.dims.end()), Shape(weights.dims.begin() + 2, weights.dims.end()), strides_, pads_,
                       dilations_);
     job.results = product(job.w.out);

@@ -179,7 +179,7 @@ class SpikeGate : public Kernel {
     const Broadcast plan = broadcast(x.dims, gate.dims);
     void* out = call.output(plan.out, type_);
     const size_t width = width_of(type_);
-    const bool* open = gate.as<bool>();
+    const uint8_t* open = gate.as<uint8_t>();  // a byte of another value than 0 and 1 is true
     with_codes(x, [&](const auto* from) {
       auto fill = [&](auto* to) {
         using T = std::remove_pointer_t<decltype(to)>;

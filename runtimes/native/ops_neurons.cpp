@@ -181,7 +181,7 @@ class Encode : public Kernel {
     const Tensor v = call.input(0), thresholds = call.input(1), rows = call.input(2);
     require(v.type == Type::kFloat && thresholds.type == Type::kFloat && thresholds.rank() == 2, "the encoder takes float32");
     const int64_t width = thresholds.dims[1], used = static_cast<int64_t>(firing_.codes().size()) - 1;
-    require(used >= 0 && used <= width && firing_.depth() <= 30 && width == (int64_t{1} << firing_.depth()) - 1,
+    require(used >= 0 && used <= width && firing_.depth() >= 0 && firing_.depth() <= 30 && width == (int64_t{1} << firing_.depth()) - 1,
             "the table of the encoder has the wrong size");
     const Broadcast plan = plan_rows(v.dims, rows, thresholds.dims[0]);
     char* out = static_cast<char*>(call.output(v.dims, firing_.type()));

@@ -144,7 +144,7 @@ class MembraneMask : public Kernel {
       thread_local std::vector<int32_t> copy;
       least[which] = kernels().smallest(line_of(plan, s.as<int32_t>(), which, &copy), plan.count);
     });
-    const bool* open = gate.as<bool>();
+    const uint8_t* open = gate.as<uint8_t>();  // a byte of another value than 0 and 1 is true
     over(call, both, 0.7, [&](int64_t to, int64_t at, int64_t bt, int64_t count) {
       for (int64_t i = 0; i < count; ++i) {
         const int64_t place = to + i;
