@@ -95,7 +95,7 @@ void pack_bytes(const void* data, Type type, int64_t k_stride, int64_t n_stride,
     const char* from = static_cast<const char*>(data) + line * stride * width;
     uint8_t *low = copies + line * pitch, *high = low + plane;
     if (width == 1) {
-      std::memcpy(low, from, static_cast<size_t>(length));
+      if (length > 0) std::memcpy(low, from, static_cast<size_t>(length));
     } else {
       loops.split16(reinterpret_cast<const int16_t*>(from), length, reinterpret_cast<int8_t*>(low),
                     reinterpret_cast<int8_t*>(high), live);
@@ -220,7 +220,7 @@ void to16(const void* from, Type type, int64_t count, int16_t* to) {
       kernels().widen_i8(static_cast<const int8_t*>(from), count, to);
       break;
     case Type::kI16:
-      std::memcpy(to, from, static_cast<size_t>(count) * 2);
+      if (count > 0) std::memcpy(to, from, static_cast<size_t>(count) * 2);
       break;
     case Type::kI32:
       for (int64_t i = 0; i < count; ++i) to[i] = static_cast<int16_t>(static_cast<const int32_t*>(from)[i]);
@@ -256,7 +256,7 @@ Rows prepare(const char* from, Type type, int64_t stride, int rows, const Packed
     result = {{copy, copy + plane}, width == 1 ? 1 : 2, pitch, nullptr};
     if (width == 1) {
       for (int r = 0; r < rows; ++r) {
-        std::memcpy(copy + r * pitch, from + r * stride, static_cast<size_t>(depth));
+        if (depth > 0) std::memcpy(copy + r * pitch, from + r * stride, static_cast<size_t>(depth));
         std::memset(copy + r * pitch + depth, 0, static_cast<size_t>(pitch - depth));
       }
       return result;
@@ -285,7 +285,7 @@ Rows prepare(const char* from, Type type, int64_t stride, int rows, const Packed
     } else if (right.form == Form::k8Signed) {
       kernels().flip8(reinterpret_cast<const uint8_t*>(source), depth, reinterpret_cast<uint8_t*>(to));
     } else {
-      std::memcpy(to, source, static_cast<size_t>(depth));
+      if (depth > 0) std::memcpy(to, source, static_cast<size_t>(depth));
     }
     std::memset(to + depth * unit, 0, static_cast<size_t>((pitch - depth) * unit));
   }
