@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any
 
@@ -27,6 +27,7 @@ __all__ = [
 
 #: Bound of what is added to a length, or is its least, so that nothing divides by zero.
 LEAST_LENGTH = 1e-2
+_MOST_STEPS = 8
 
 
 def extent_of(value: Value, axes: tuple[int, ...]) -> int | None:
@@ -56,14 +57,18 @@ def skip_of(value: Value | None) -> Value | None:
     return value
 
 
-def root_of(node: Node) -> tuple[Value, Value] | None:
-    """Return x and y of x / sqrt(y), or None."""
+def root_of(node: Node) -> tuple[Value, Value, float] | None:
+    """Return x, y and eps squared of x / (sqrt(y) + eps), or None."""
     left, right = (skip_of(value) for value in node.inputs[:2])
     if left is None or right is None:
         return None
     if node.op_type == "Div":
-        inner = radicand(right)
-        return (left, inner) if inner is not None else None
+        inner, behind = radicand(right), 0.0
+        maker = right.producer()
+        held = _one_number(maker.inputs) if maker is not None and is_standard(maker, "Add") else None
+        if inner is None and held is not None and 0 <= held[1] < LEAST_LENGTH:
+            inner, behind = radicand(skip_of(held[0])), held[1] ** 2
+        return (left, inner, behind) if inner is not None else None
     for value, other in ((left, right), (right, left)):
         inverse = other.producer()
         inner = None
@@ -74,7 +79,7 @@ def root_of(node: Node) -> tuple[Value, Value] | None:
         elif inverse is not None and is_standard(inverse, "Pow") and is_number(inverse.inputs[1], -0.5):
             inner = inverse.inputs[0]
         if inner is not None:
-            return value, inner
+            return value, inner, 0.0
     return None
 
 
@@ -170,15 +175,60 @@ def _square(value: Value | None) -> Value | None:
     return base if twice or (power.op_type == "Mul" and base is other) else None
 
 
-def variance_of(value: Value) -> tuple[Value, float, tuple[int, ...]] | None:
-    """Return d, eps and the axes where a value is the mean of d^2, plus eps."""
-    node = value.producer()
-    if node is None or not is_standard(node, "Add"):
-        return None
-    for place in (0, 1):
-        held = constant(node.inputs[1 - place])
-        mean = _mean_of(skip_of(node.inputs[place]))
-        base = _square(mean[0]) if mean is not None else None
-        if held is not None and held.size == 1 and base is not None and mean is not None:
-            return base, float(held.reshape(-1)[0]), mean[1]
+def variance_of(value: Value) -> tuple[Value, float, float, tuple[int, ...]] | None:
+    """Return d, c, eps and the axes where a value is c times the mean of d^2, plus eps."""
+    node, epsilon = value.producer(), 0.0
+    if is_standard(node, "Add") and node is not None:
+        held = _one_number(node.inputs)
+        if held is None:
+            return None
+        value, epsilon = held
+    factor = 1.0
+    shape = list(value.shape) if value.shape is not None else None
+    for _ in range(_MOST_STEPS):
+        inner = skip_of(value)
+        node = inner.producer() if inner is not None else None
+        if inner is None or node is None:
+            return None
+        if is_standard(node, "ReduceMean"):
+            axes, source = reduced_axes(node), node.inputs[0]
+            base = _square(source)
+            if axes is None or base is None or not _is_kept(base, axes, shape):
+                return None
+            return base, factor, epsilon, axes
+        if is_standard(node, "Mul", "Div"):
+            held = _one_number(node.inputs[:1] if node.op_type == "Div" else node.inputs, node.inputs[1:])
+            if held is None or held[1] <= 0:
+                return None
+            value, factor = held[0], factor * held[1] if node.op_type == "Mul" else factor / held[1]
+        elif is_standard(node, "Reshape", "Unsqueeze", "Expand") and node.inputs[0] is not None:
+            value = node.inputs[0]
+        else:
+            return None
     return None
+
+
+def _one_number(
+    inputs: Sequence[Value | None], others: Sequence[Value | None] = ()
+) -> tuple[Value, float] | None:
+    """Return the value that varies and the number beside it, of the operands of an op of two."""
+    operands = [*inputs, *others] if len(inputs) == 1 else list(inputs)
+    held = [constant(operand) for operand in operands]
+    for place, number in enumerate(held):
+        other = operands[1 - place]
+        if number is not None and number.size == 1 and other is not None and held[1 - place] is None:
+            if len(inputs) == 1 and place == 0:
+                return None  # a number divided by a value
+            return other, float(number.reshape(-1)[0])
+    return None
+
+
+def _is_kept(base: Value, axes: tuple[int, ...], shape: list[Any] | None) -> bool:
+    """Whether a shape is that of a value with extent 1 along its reduced axes."""
+    if base.shape is None or shape is None or len(base.shape) != len(shape):
+        return False
+    pairs = enumerate(zip(base.shape, shape, strict=True))
+    return all(
+        size == 1 if axis in axes else size == whole or not isinstance(size, int)
+        for axis, (whole, size) in pairs
+    )

@@ -30,6 +30,7 @@ _SINCE, _EARLIEST = 17, 13
 #: Rule that makes an op which models before that opset do not have.
 LAYER_NORM = "layer-normalisation"
 _OF_LENGTHS = ("ReduceL2", "ReduceSum", "Clip", "Max", "Expand")
+_VIEWS = ("Reshape", "Unsqueeze")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class RecogniseNorms:
     """Recognise ``(x - mean x) / sqrt(mean (x - mean x)^2 + eps) * scale + offset`` over any axes.
 
     The same without the mean is RMSNorm, which stands in the quantised network as ``ai.snnc::RMSNorm``; so
-    is division by the length of a vector, ``x / max(|x|, eps)``, also of both vectors of a cosine.
+    is division by the length of a vector, ``x / max(|x|, eps)``, also of both vectors of a cosine. The
+    variance may be that of a sample (N / (N - 1)), and eps may stand behind the root: its square is added
+    under it.
 
     Matches:
         ReduceMean, Sub, Pow or Mul, ReduceMean, Add, Sqrt and Div (or Reciprocal and Mul), with the constant
@@ -86,7 +89,9 @@ def _recognise(editor: Editor, node: Node) -> None:
     variance = variance_of(parts[1]) if parts is not None else None
     if parts is None or variance is None:
         return
-    deviation, (squared, epsilon, axes) = parts[0], (skip_of(variance[0]), *variance[1:])
+    squared, enlarged, epsilon, axes = skip_of(variance[0]), *variance[1:]
+    deviation, before = _unscaled(parts[0])
+    epsilon = (epsilon + parts[2]) / enlarged
     centred = centred_of(deviation)
     same = centred is not None and centred[1] == axes and centred_of(squared) == centred
     origin = centred[0] if same and centred is not None else deviation if squared is deviation else None
@@ -102,7 +107,22 @@ def _recognise(editor: Editor, node: Node) -> None:
     if same and editor.graph.opset_imports.get("", _SINCE) < _EARLIEST:
         editor.fail("the model is of an opset before 13", node)
         return
-    _write(editor, node, _Norm(origin, axes, channels, epsilon, centred=same))
+    if before is not None and (axes != (len(origin.shape or ()) - 1,) or before.size not in (1, channels)):
+        editor.fail("it is scaled before it is divided, not along its channels", node)
+        return
+    # Var with a correction is the mean of squares times N / (N - 1).
+    _write(editor, node, _Norm(origin, axes, channels, epsilon, same, enlarged**-0.5, before))
+
+
+def _unscaled(value: Value) -> tuple[Value, npt.NDArray[Any] | None]:
+    """Return a deviation and the constant it is multiplied by before the division, if it is."""
+    node = value.producer()
+    if node is not None and is_standard(node, "Mul"):
+        for place in (0, 1):
+            held, other = constant(node.inputs[place]), skip_of(node.inputs[1 - place])
+            if held is not None and held.size == (held.shape[-1] if held.ndim else 1) and other is not None:
+                return other, held.reshape(-1)
+    return value, None
 
 
 @dataclass(frozen=True)
@@ -116,6 +136,7 @@ class _Norm:
         epsilon: What the variance is enlarged by.
         centred: The mean is taken off first.
         factor: What the result is multiplied by.
+        scale: What its channels are multiplied by besides.
     """
 
     source: Value
@@ -124,6 +145,7 @@ class _Norm:
     epsilon: float
     centred: bool
     factor: float = 1.0
+    scale: npt.NDArray[Any] | None = None
 
 
 def _write(editor: Editor, node: Node, norm: _Norm) -> None:
@@ -136,6 +158,8 @@ def _write(editor: Editor, node: Node, norm: _Norm) -> None:
     behind = rank - norm.axes[0] if len(norm.axes) == 1 else None
     scale, end = _tail(node, "Mul", norm.channels, behind)
     weight = np.ones(norm.channels, np.float32) if scale is None else scale
+    if norm.scale is not None:
+        weight = weight * norm.scale
     offset, end = _tail(end, "Add", norm.channels, behind) if norm.centred else (None, end)
     out = end.outputs[0]
     name = editor.take_name(end) if last else end.name or end.op_type
@@ -187,7 +211,19 @@ def _chain(last: Node, source: Value | None = None) -> list[Node]:
     """Return the nodes of a normalisation: those from its result back to its input."""
     found: dict[int, Node] = {}
     queue = [last]
-    kinds = ("Add", "Mul", "Div", "Sqrt", "Reciprocal", "ReduceMean", "Pow", "Sub", "Cast", *_OF_LENGTHS)
+    kinds = (
+        "Add",
+        "Mul",
+        "Div",
+        "Sqrt",
+        "Reciprocal",
+        "ReduceMean",
+        "Pow",
+        "Sub",
+        "Cast",
+        *_OF_LENGTHS,
+        *_VIEWS,
+    )
     while queue:
         node = queue.pop(0)
         if id(node) in found or not is_standard(node, *kinds):

@@ -648,8 +648,9 @@ void round32(const int32_t* v, int shift, int64_t count, int32_t* out) {
 }
 
 void round64(const int64_t* v, int shift, int64_t count, int32_t* out) {
-  const int64_t half = shift == 0 ? 0 : int64_t{1} << (shift - 1);
-  for (int64_t i = 0; i < count; ++i) out[i] = static_cast<int32_t>((v[i] + half) >> shift);
+  const uint64_t half = shift == 0 ? 0 : uint64_t{1} << (shift - 1);
+  // Numbers beyond what the operator may read wrap around.
+  for (int64_t i = 0; i < count; ++i) out[i] = static_cast<int32_t>(static_cast<int64_t>(static_cast<uint64_t>(v[i]) + half) >> shift);
 }
 
 int32_t largest(const int32_t* v, int64_t count) {

@@ -48,6 +48,54 @@ def test_same_numbers(parse, check, ops, body, after, inputs):
     assert model.graph.outputs[0].name == "y"
 
 
+# The variance of a sample, four elements: the mean of squares times four thirds.
+SAMPLE = "p = Mul(d, d) v = ReduceMean<axes = [2]>(p) w = Mul(v, four) u = Div(w, three) "
+
+
+@pytest.mark.parametrize(
+    ("body", "epsilon", "size"),
+    [
+        (SAMPLE + "a = Add(u, eps) s = Sqrt(a) y = Div(d, s)", 0.75e-5, 1),
+        (SAMPLE + "s = Sqrt(u) e = Add(s, eps) n = Div(d, e) y = Mul(n, g)", 0.75e-10, [1, -2, 0, 0.5]),
+        (SAMPLE + "s = Sqrt(u) e = Add(s, eps) t = Mul(g, d) y = Div(t, e)", 0.75e-10, [1, -2, 0, 0.5]),
+        (
+            SAMPLE.replace("[2]>", "[2], keepdims = 0>")
+            + "r = Unsqueeze(u, last) a = Add(r, eps) s = Sqrt(a) y = Div(d, s)",
+            0.75e-5,
+            1,
+        ),
+    ],
+)
+def test_variance_of_a_sample(parse, check, ops, body, epsilon, size):
+    more = ", float four = {4}, float three = {3}, int64[1] last = {2}"
+    header = '<ir_version: 10, opset_import: ["" : 17, "ai.snnc" : 1]>'
+    text = f"{header} g (float[N, 3, 4] x) => (float[N, 3, 4] y) <{CONSTANTS}{more}> {{ {MEAN + body} }}"
+    model = parse(text)
+    check(RecogniseNorms(), model, tolerance=1e-4)
+    norm = model.graph[0]
+    assert norm.op_type == "LayerNormalization"
+    assert attributes(norm)["epsilon"] == pytest.approx(epsilon)
+    assert np.allclose(constant(norm.inputs[1]), np.asarray(size) * 0.75**0.5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        SAMPLE + "s = Sqrt(u) e = Add(s, one) y = Div(d, e)",
+        SAMPLE + "a = Add(u, eps) s = Sqrt(a) t = Mul(odd, d) y = Div(t, s)",
+        "p = Mul(d, d) v = ReduceMean<axes = [2], keepdims = 0>(p) a = Add(v, eps) s = Sqrt(a) y = Div(d, s)",
+        "p = Mul(d, d) v = ReduceMean<axes = [2]>(p) u = Div(one, v) s = Sqrt(u) y = Div(d, s)",
+    ],
+)
+def test_what_only_looks_like_a_variance_of_a_sample(parse, ops, body):
+    more = ", float four = {4}, float three = {3}, float one = {1}"
+    header = '<ir_version: 10, opset_import: ["" : 17, "ai.snnc" : 1]>'
+    text = f"{header} g (float[N, 4, 4] x) => (float[N, 4, 4] y) <{CONSTANTS}{more}> {{ {MEAN + body} }}"
+    model = parse(text.replace("float[3, 1] odd = {1, 2, 3}", "float[4, 1] odd = {1, 2, 3, 4}"))
+    RecogniseNorms().run(model)
+    assert "LayerNormalization" not in ops(model)
+
+
 ROOT = "p = Pow(x, two) v = ReduceMean<axes = [2]>(p) a = Add(v, eps) "
 
 
