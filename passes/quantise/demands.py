@@ -39,6 +39,9 @@ _NORMS = frozenset({"LayerNormalization", "RMSNormalization", "RMSNorm"})
 _RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
 _KEEP_AXES = frozenset({"Slice", "Split", "Expand", "Pad"})
 
+#: Sums of products stay below this; what rounding of the weights adds to the bound fits in between.
+_ACCUMULATOR = 0.98 * 2**31
+
 #: Sums of so many products of 8-bit codes and 8-bit weights stay below 2^24, where a maximum needs them.
 _FEW = 256
 
@@ -68,12 +71,14 @@ class _Seen:
         varies: Axes along which its step or bias may change; None if that is not known.
         plain: It is the sum of one synapse of few inputs, its step is positive, its function never falls.
         weighted: A synapse with constant weights is among what is summed: each channel may have its own step.
+        merged: How many codes each element of merged spike trains is the sum of.
     """
 
     kind: Carried
     varies: Axes = frozenset()
     plain: bool = False
     weighted: bool = False
+    merged: int = 1
 
 
 _OTHER = _Seen(Carried.OTHER, None)
@@ -87,12 +92,13 @@ class Walk:
         host: Identities of the values that the host computes.
         coded: Whether a reader of a value already reads a code, by value, node and position.
         demand: Called for every reader that needs one.
+        largest: Largest product of a code and a weight.
     """
 
     def __init__(
-        self, host: set[int], coded: Callable[[Value, Node | None, int], bool], demand: Demand
+        self, host: set[int], coded: Callable[[Value, Node | None, int], bool], demand: Demand, largest: int
     ) -> None:
-        self._host, self._coded, self._demand = host, coded, demand
+        self._host, self._coded, self._demand, self._largest = host, coded, demand, largest
         self._seen: dict[int, _Seen] = {}
 
     def visit(self, node: Node) -> None:
@@ -199,7 +205,11 @@ class Walk:
             allowed = (Carried.HOST,) if first or _is_weight(node.inputs[1 - position]) else ()
             pooled = (Carried.POOLED,) if position == 0 else ()
             seen = self._read(node, position, *allowed, *pooled)
-            if seen.kind is Carried.POOLED and (seen.varies is None or seen.varies - {1}):
+            if seen.kind is not Carried.POOLED:
+                continue
+            # Sums over so many positions that products of them would leave 32 bits become a code again.
+            fits = seen.merged * self._largest * _load(node) < _ACCUMULATOR
+            if not fits or seen.varies is None or seen.varies - {1}:
                 self._code(node, position)
         plain = self._of(node.inputs[0], node, 0).kind is Carried.CODE and _fan_in(node) <= _FEW
         weighted = any(weights) or any(_is_weight(value) for value in node.inputs[:2])
@@ -307,13 +317,15 @@ class Walk:
         varies = seen.varies
         windowed = node.op_type in ("AveragePool", "GlobalAveragePool")
         # A step that changes within a window, or along what is summed, cannot be divided out of the sum.
-        if varies is None or (varies - {1} if windowed else varies):
+        coded = varies is None or bool(varies - {1} if windowed else varies)
+        if coded:
             varies = self._code(node, 0).varies
         pads = any(attributes(node).get("pads", ())) and not attributes(node).get("count_include_pad", 0)
         edge = (
             frozenset(range(2, len(node.outputs[0].shape or ()))) if node.op_type == "AveragePool" else None
         )
-        return _Seen(Carried.POOLED, _joint(varies, edge) if pads else varies)
+        merged = (1 if coded else seen.merged) * _window(node)
+        return _Seen(Carried.POOLED, _joint(varies, edge) if pads else varies, merged=merged)
 
     def _normalised(self, node: Node) -> _Seen:
         self._read(node, 0, Carried.SUM, Carried.POOLED)
@@ -351,6 +363,27 @@ def _fan_in(node: Node) -> int:
     if not shape:
         return _FEW + 1
     return prod(shape[1:]) if node.op_type == "Conv" else shape[max(0, len(shape) - 2)]
+
+
+def _load(node: Node) -> float:
+    """Return the largest sum of the weights of one output channel, as magnitudes, in units of the largest."""
+    weights = constant(node.inputs[1])
+    if weights is None:
+        return 0.0
+    summed = tuple(range(1, weights.ndim)) if node.op_type == "Conv" else (max(0, weights.ndim - 2),)
+    sizes = np.abs(weights.astype(np.float64))
+    peaks = sizes.max(axis=summed, initial=0)
+    return float((sizes.sum(axis=summed)[peaks > 0] / peaks[peaks > 0]).max(initial=0))
+
+
+def _window(node: Node) -> int:
+    """Return how many elements a pool makes one of, 1 where that is not known."""
+    if node.op_type == "AveragePool":
+        return prod(int(size) for size in attributes(node)["kernel_shape"])
+    source, out = (
+        static_shape(value, 1) if value is not None else None for value in (node.inputs[0], node.outputs[0])
+    )
+    return prod(source[1:]) // max(1, prod(out[1:])) if source and out else 1
 
 
 def _is_weight(value: Value | None) -> bool:

@@ -74,8 +74,10 @@ class InsertQuantisers:
     def run(self, model: Model) -> PassResult:
         """Insert the quantisers; the result notes step and error of each."""
         result = PassResult()
-        sites = quantiser_sites(model)
-        partly = any(node.domain == AI_SNNC and node.op_type == "Quantise" for node in model.graph)
+        # Weights on the widest grid leave room of themselves.
+        weights = WeightFormat(self.weights).largest or 1
+        sites = quantiser_sites(model, (2**self.timesteps - 1) * weights)
+        partly = any(_is_trained(node) for node in model.graph)
         if not sites or (partly and not any(site.firm for site in sites)):
             # Who trained quantisers chose where codes are; what sums cannot do is refused later.
             return result
@@ -183,6 +185,11 @@ class InsertQuantisers:
         if site.output:
             _give_out(model, value, node.outputs[0])
         result.rewrites.append(Rewrite("insert a quantiser", (), (node.name or "",)))
+
+
+def _is_trained(node: Node) -> bool:
+    """Whether a node is a quantiser that the network brought along: the input's encoder is none."""
+    return node.domain == AI_SNNC and node.op_type == "Quantise" and SITE not in node.metadata_props
 
 
 def _listed(sites: Sequence[Site]) -> str:

@@ -30,6 +30,9 @@ NONLINEAR = frozenset(
 )  # fmt: skip
 
 
+#: Largest product of a code of eight time-steps and an 8-bit weight.
+_EIGHT_BITS = 255 * 127
+
 #: Metadata key of an inserted quantiser: the float tensor it was made for.
 SITE = "snnc.site"
 
@@ -56,11 +59,12 @@ class Site:
             self.uses.append((node, position))
 
 
-def quantiser_sites(model: Model) -> list[Site]:
+def quantiser_sites(model: Model, largest: int = _EIGHT_BITS) -> list[Site]:
     """Return the values that need a quantiser, in graph order.
 
     Args:
         model: A model in which no quantiser, or some, are present; not changed.
+        largest: Largest product of a code and a weight.
 
     Returns:
         Operands of products that carry no code and do not come from the network input alone; results of
@@ -97,7 +101,7 @@ def quantiser_sites(model: Model) -> list[Site]:
         else:
             site.add(node, position)
 
-    walk = Walk(host, coded, demand)
+    walk = Walk(host, coded, demand, largest)
     for node in model.graph:
         walk.visit(node)
     walk.finish(list(model.graph.outputs))

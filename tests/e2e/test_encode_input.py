@@ -147,3 +147,16 @@ def test_input_that_carries_a_code_is_left_alone():
     record = next(entry for entry in conversion.records if entry.name == "encode-input")
     assert not record.changed
     assert [entry.reason for entry in record.not_matched] == ["it carries a code already"]
+
+
+def test_a_mean_over_the_features_of_the_first_layer(network: Any) -> None:
+    # Sums of spikes have a step for each feature; the encoder in front is no quantiser of the source.
+    source = network("""g (float[N, 5, 4] x) => (float[N, 5, 1] y)
+      <float[4, 6] w = {RANDOM}, float[6] b = {RANDOM}> {
+        m = MatMul(x, w) s = Add(m, b) y = ReduceMean<axes = [2]>(s) }""")
+    data = np.random.default_rng(0).standard_normal((16, 5, 4)).astype(np.float32)
+    conversion = convert(source, ConvertOptions(encode_input=True), calibration=data)
+    report = verify(source, conversion.model, {"x": data[:4]})
+    assert report.identical
+    assert report.distances[0].decibel > 25
+    assert audit(conversion.model).clean

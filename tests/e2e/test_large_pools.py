@@ -31,3 +31,27 @@ def test_a_squeeze_of_a_large_map(network: Callable[..., Path], tmp_path: Path) 
     assert report.distances[0].decibel is not None
     assert report.distances[0].decibel > 15
     assert audit(conversion.model).clean
+
+
+def test_a_mean_that_leaves_its_product_no_room_gets_a_code(
+    network: Callable[..., Path], tmp_path: Path
+) -> None:
+    # 512 channels of 1,200 positions times 8-bit weights: beyond 32 bits in the worst case.
+    source = network("""g (float[N, 2, 1, 1200] x) => (float[N, 3] y)
+      <float[512, 2, 1, 1] w = {RANDOM}, float[512, 3] v = {RANDOM}> {
+        a = Conv(x, w) b = Relu(a) c = AveragePool<kernel_shape = [1, 1200]>(b) d = Flatten(c)
+        y = MatMul(d, v) }""")
+    data = np.random.default_rng(0).standard_normal((8, 2, 1, 1200)).astype(np.float32)
+    conversion = convert(source, ConvertOptions(), calibration=data)
+    report = verify(source, conversion.model, {"x": data[:2]}, runtimes=RUNTIMES)
+    assert report.identical, report.first_mismatch()
+    assert report.distances[0].decibel is not None
+    assert report.distances[0].decibel > 25
+    # A quarter of the channels fits, and its sums stay as they are: nothing is coded twice without need.
+    fits = network("""g (float[N, 2, 1, 1200] x) => (float[N, 3] y)
+      <float[128, 2, 1, 1] w = {RANDOM}, float[128, 3] v = {RANDOM}> {
+        a = Conv(x, w) b = Relu(a) c = AveragePool<kernel_shape = [1, 1200]>(b) d = Flatten(c)
+        y = MatMul(d, v) }""")
+    conversions = [conversion, convert(fits, ConvertOptions(), calibration=data)]
+    neurons = [sum(node.op_type == "ExpGIF" for node in found.model.graph) for found in conversions]
+    assert neurons == [2, 1]
