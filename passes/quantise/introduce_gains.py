@@ -110,7 +110,7 @@ class IntroduceGains:
             return "its input carries no code: a normalisation of the network input has no form"
         if first == 0 or bool(np.any(kind.step == 0)):
             return "it normalises the batch" if first == 0 else "a channel of its input is always zero"
-        error = one_grid(chain, count)
+        error = one_grid(chain, first, count)
         kind = chain.membrane()
         if kind is None or kind.step.size != 1:
             chain.discard()

@@ -29,8 +29,11 @@ from snnc.pipeline.contract import PassResult, Rewrite
 __all__ = ["Chain", "one_grid"]
 
 _REACH = 2**31
-#: Bits of the ratio of two channels' steps that are no power of two apart.
-_PRECISION = 12
+#: Bits of the ratio of two channels' steps that are no power of two apart, and how many of them are given up
+#: where they would cost the membrane its own low bits: half a bit of seven is 48 dB below a channel.
+_PRECISION, _LEAST_PRECISION = 12, 7
+#: The same for rows that are normalised each by itself: a factor of a row changes nothing but its epsilon.
+_ROW_PRECISION = 3
 _RESCALED_BITS = 29
 _INTEGER_BITS = 30
 
@@ -96,7 +99,7 @@ class Chain:
         )
 
 
-def one_grid(chain: Chain, count: int) -> str:
+def one_grid(chain: Chain, first: int, count: int) -> str:
     """Bring a membrane onto one step without bias, small enough for its sums of squares.
 
     Channels whose steps are far apart keep what they can: low bits are dropped where steps are fine, and
@@ -104,6 +107,7 @@ def one_grid(chain: Chain, count: int) -> str:
 
     Args:
         chain: Ends in the membrane; what is needed is appended.
+        first: First of the axes that are normalised together.
         count: Elements that are normalised together.
 
     Returns:
@@ -116,16 +120,22 @@ def one_grid(chain: Chain, count: int) -> str:
     held = _each(abs(steps), lambda step: Fraction(float(step)))
     fine: Fraction = min(held.reshape(-1).tolist())
     ratios = held / fine
+    reaches = np.maximum(np.abs(kind.low), np.abs(kind.high))
+
+    def surplus(bits: int) -> int:
+        reach = int((reaches * _rounded(ratios, bits)).max())
+        return max(0, reach.bit_length() - _RESCALED_BITS)
+
     lost = ""
     bits = 0
     if any(power_of_two(ratio) is None for ratio in ratios.reshape(-1).tolist()):
-        bits = _PRECISION
+        alike = all(size == 1 for size in held.shape[first:])
+        bits, least = (_ROW_PRECISION,) * 2 if alike else (_PRECISION, _LEAST_PRECISION)
+        bits -= min(bits - least, surplus(bits))
         factors = _rounded(ratios, bits)
         error = max(abs(float(f / (r * 2**bits)) - 1) for f, r in zip(factors.flat, ratios.flat, strict=True))
         lost = f", channels scaled by 1 ± {error:.1e}" if error else ""
-    reaches = np.maximum(np.abs(kind.low), np.abs(kind.high))
-    reach = int((reaches * _rounded(ratios, bits)).max())
-    early = max(0, reach.bit_length() - _RESCALED_BITS)
+    early = surplus(bits)
     if bool(np.any(held != steps)):
         _rescale(chain, np.where(steps < 0, -1, 1).astype(object), held)
     if early:

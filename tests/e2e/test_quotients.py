@@ -103,3 +103,16 @@ def test_a_sum_that_may_be_negative_does_not_divide(net: Any, tmp_path: Path) ->
         convert(path, ConvertOptions(8, 8, calibrate=str(tmp_path / "x.npz")))
     (problem,) = caught.value.problems
     assert problem.where.node == "div" and "may be negative" in problem.message
+
+
+def test_rows_of_unlike_steps_keep_their_low_bits(network: Callable[..., Path]):
+    # The mean has a step of its own, no power of two from that of the rows; each row is normalised alone.
+    source = network("""g (float[N, 6, 12] x) => (float[N, 7, 4] y)
+      <float[12, 8] w = {RANDOM}, float[8] s = {RANDOM}, float[8] b = {RANDOM}, float[8, 4] v = {RANDOM}> {
+        a = MatMul(x, w) m = ReduceMean<axes = [1]>(a) c = Concat<axis = 1>(m, a)
+        n = LayerNormalization(c, s, b) y = MatMul(n, v) }""")
+    data = np.random.default_rng(0).standard_normal((16, 6, 12)).astype(np.float32)
+    conversion = convert(source, ConvertOptions(8, 8), calibration=data)
+    (distance,) = verify(source, conversion.model, {"x": data[:4]}).distances
+    assert distance.decibel is not None
+    assert distance.decibel > 36
