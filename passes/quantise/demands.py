@@ -70,14 +70,14 @@ class _Seen:
         kind: What it will be.
         varies: Axes along which its step or bias may change; None if that is not known.
         plain: It is the sum of one synapse of few inputs, its step is positive, its function never falls.
-        weighted: A synapse with constant weights is among what is summed: each channel may have its own step.
+        unlike: Axes along which steps surely differ: constant weights or factors made them, or joined parts.
         merged: How many codes each element of merged spike trains is the sum of.
     """
 
     kind: Carried
     varies: Axes = frozenset()
     plain: bool = False
-    weighted: bool = False
+    unlike: Axes = frozenset()
     merged: int = 1
 
 
@@ -194,7 +194,7 @@ class Walk:
         if held is not None:  # rows of a table
             return _Seen(Carried.SUM, None)
         seen = self._read(node, 0, *(kind for kind in Carried if kind is not Carried.QUOTIENT))
-        return replace(seen, varies=_moved(node, seen.varies))
+        return replace(seen, varies=_moved(node, seen.varies), unlike=_moved(node, seen.unlike))
 
     def _product(self, node: Node) -> _Seen:
         weights = [constant(value) is not None for value in node.inputs[:2]]
@@ -213,10 +213,9 @@ class Walk:
                 self._code(node, position)
         plain = self._of(node.inputs[0], node, 0).kind is Carried.CODE and _fan_in(node) <= _FEW
         weighted = any(weights) or any(_is_weight(value) for value in node.inputs[:2])
-        if node.op_type == "Conv":
-            return _Seen(Carried.SUM, frozenset({1}), plain, weighted)
         rank = len(node.outputs[0].shape or ())
-        return _Seen(Carried.SUM, frozenset({rank - 1}), plain, weighted)
+        varies = frozenset({1 if node.op_type == "Conv" else rank - 1})
+        return _Seen(Carried.SUM, varies, plain, varies if weighted else frozenset())
 
     def _sum(self, node: Node) -> _Seen:
         held = [constant(value) is not None for value in node.inputs]
@@ -227,12 +226,13 @@ class Walk:
             seen = self._read(node, place, *kinds, *(() if turned else (Carried.QUOTIENT,)))
             varies = _joint(_lifted(node, place, seen.varies), _of_constant(node.inputs[1 - place], node))
             kind = Carried.SUM if seen.kind in (Carried.CODE, Carried.POOLED) else seen.kind
-            return _Seen(kind, varies, seen.plain and not turned, seen.weighted)
+            return _Seen(kind, varies, seen.plain and not turned, _lifted(node, place, seen.unlike))
         sides = [self._read(node, place, Carried.SUM, Carried.POOLED) for place in range(2)]
         if any(side.kind is Carried.OTHER for side in sides):
             return _OTHER
         lifted = [_lifted(node, place, side.varies) for place, side in enumerate(sides)]
-        return _Seen(Carried.SUM, _joint(*lifted), weighted=any(side.weighted for side in sides))
+        unlike = [_lifted(node, place, side.unlike) for place, side in enumerate(sides)]
+        return _Seen(Carried.SUM, _joint(*lifted), unlike=_joint(*unlike))
 
     def _scale(self, node: Node) -> _Seen:
         held = [constant(value) for value in node.inputs]
@@ -245,11 +245,12 @@ class Walk:
         positive = bool(np.all(factor > 0))
         kinds = [Carried.SUM, Carried.POOLED, Carried.CURVE, Carried.HOST, Carried.FLOAT]
         seen = self._read(node, place, *kinds, *([Carried.QUOTIENT] if bool(np.all(factor >= 0)) else []))
-        varies = _joint(_lifted(node, place, seen.varies), _of_constant(node.inputs[1 - place], node))
+        changes = _of_constant(node.inputs[1 - place], node)
+        varies, unlike = (_joint(_lifted(node, place, axes), changes) for axes in (seen.varies, seen.unlike))
         kind = seen.kind
         if not positive and kind in (Carried.CODE, Carried.POOLED):
             kind = Carried.SUM
-        return _Seen(kind, varies, seen.plain and positive, seen.weighted)
+        return _Seen(kind, varies, seen.plain and positive, unlike)
 
     def _of_two(self, node: Node) -> _Seen:
         """A sum of codes divides; a value times itself is a function of a code; else one code is held."""
@@ -276,7 +277,7 @@ class Walk:
     def _negative(self, node: Node) -> _Seen:
         seen = self._read(node, 0, Carried.SUM, Carried.POOLED, Carried.CURVE, Carried.HOST)
         kind = Carried.SUM if seen.kind in (Carried.CODE, Carried.POOLED) else seen.kind
-        return _Seen(kind, seen.varies, weighted=seen.weighted)
+        return _Seen(kind, seen.varies, unlike=seen.unlike)
 
     def _maximum(self, node: Node) -> _Seen:
         seen = self._read(node, 0, Carried.SUM, Carried.CURVE)
@@ -291,7 +292,7 @@ class Walk:
         seen = self._read(node, 0, Carried.SUM)
         if seen.kind is Carried.OTHER:
             return _OTHER
-        if seen.kind is Carried.SUM and seen.weighted and _is_along(node, seen.varies):
+        if seen.kind is Carried.SUM and _is_along(node, seen.unlike):
             # Channels of unlike steps cannot be compared: the scores of this softmax get a code of one step.
             self._code_scores(node)
         return _Seen(Carried.SUM, None)
@@ -338,9 +339,12 @@ class Walk:
         if Carried.OTHER in kinds:
             return _OTHER
         axis = int(attributes(node)["axis"]) % max(1, len(node.outputs[0].shape or ()))
+        # Parts that are no sums, such as constants, take the step of those that are.
+        sums = sum(part.kind in (Carried.SUM, Carried.CODE) for part in parts)
+        unlike = _joint(frozenset({axis} if sums > 1 else ()), *(part.unlike for part in parts))
         varies = _joint(frozenset({axis}), *(part.varies for part in parts))
         # Codes of one book and step stay codes, but which book calibration chooses is not known yet.
-        return _Seen(Carried.CURVE if Carried.CURVE in kinds else Carried.SUM, varies)
+        return _Seen(Carried.CURVE if Carried.CURVE in kinds else Carried.SUM, varies, unlike=unlike)
 
     def _padded(self, node: Node) -> _Seen:
         seen = self._read(node, 0, Carried.HOST)
