@@ -80,15 +80,19 @@ class AlignMembranes:
         if left is None or right is None or left.host or right.host:
             return
         bits = _BITS_IN_A_STREAM if reaches_join(node.outputs[0]) else _BITS
-        if _is_short_of_room((left, right)) and write_shifts(
-            graph, node, (left, right), bits, analysis, result
+        alone = _step_of_the_other((left, right))
+        if (
+            alone is None
+            and _is_short_of_room((left, right))
+            and write_shifts(graph, node, (left, right), bits, analysis, result)
         ):
             return
-        make_room(graph, node, (left, right), _BITS, _common_step, analysis, result)
+        if alone is None:
+            make_room(graph, node, (left, right), _BITS, _common_step, analysis, result)
         left, right = (as_membrane(ranked(analysis.kind(value), rank)) for value in node.inputs)
         if left is None or right is None or same(left.step, right.step):
             return
-        found = self._common((left, right), bits)
+        found = alone or self._common((left, right), bits)
         if found is None:
             raise UnsupportedError(
                 "SNN438",
@@ -151,8 +155,19 @@ class AlignMembranes:
         result.rewrites.append(Rewrite("align a membrane", (), (made.name or "",)))
         wanted = np.where(side.step == 0, 1, side.step)
         error = np.abs(np.where(side.step == 0, 0, factor * step / wanted - 1).astype(np.float64)).max()
-        if error > 0:
+        if error > 0 and side.bound:
             result.notes.append(f"{node.name}: {source.name} is scaled by 1 ± {error:.1e}")
+
+
+def _step_of_the_other(sides: tuple[Membrane, Membrane]) -> _Found | None:
+    """Return the step of one side for both where the other is nothing but zeros, whose own says nothing."""
+    for side, other in (sides, sides[::-1]):
+        known = other.step.size == 1 and other.bound < 2**_BITS and bool(np.all(side.step != 0))
+        if known and not side.bound and side.content is None and not bool(np.any(side.bias != 0)):
+            step = as_exact(other.step.astype(np.float64), other.step.ndim)
+            one = np.ones((1,) * step.ndim, dtype=np.int64)
+            return (step, (one, one)) if bool(np.all(step > 0)) else None
+    return None
 
 
 def _is_short_of_room(sides: tuple[Membrane, Membrane]) -> bool:

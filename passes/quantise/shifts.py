@@ -18,6 +18,8 @@ __all__ = ["write_shifts"]
 #: Bits of the constant that are kept.
 _PRECISION = 12
 _MOST_SHIFT = 20
+#: A copy shifted to the right by so many bits has none left.
+_FARTHEST = 31
 
 
 def write_shifts(
@@ -127,6 +129,7 @@ def _fits(
     stays = int((((kept >> drop) + 1) * np.left_shift(1, np.minimum(spread, _MOST_SHIFT))).max())
     # A copy of a large multiple is an integer of its own.
     near = max(places) - drop < _MOST_SHIFT and int(spread.max()) <= _MOST_SHIFT
+    near = near and min(places) - drop > -_FARTHEST
     return near and moved * share + stays + len(places) + 1 < 2**bits
 
 

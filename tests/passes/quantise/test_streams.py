@@ -405,3 +405,17 @@ def test_a_factor_that_no_multiplier_holds_counts_even_beside_zeros() -> None:
     assert joint_bound((side(2**20), side(7)), (np.array([2**50]), one)) >= 2**62, "no wrapping around"
     assert joint_bound((side(0), side(7)), (np.array([2**30]), one)) == 7
     assert joint_bound((side(5), side(7)), (np.array([-3]), np.array([2]))) == 29
+
+
+@pytest.mark.parametrize("places", [(0, 1), (1, 0)])
+def test_zeros_take_the_step_of_what_they_are_added_to(net: Any, agree: Any, places: tuple[int, int]) -> None:
+    """Relative positions that start as zeros beside scores of next to nothing: no common step has 32 bits."""
+    made = tokens(net)
+    small = made.op("Mul", [made.matmul(made.x, (8, 1)), made.const(1e-30)])
+    zeros = made.matmul(made.x, (8, 4), weights=np.zeros((8, 4), np.float32))
+    parts = [small, zeros]
+    made.output(made.op("Add", [parts[place] for place in places]))
+    outputs = agree(made).outputs
+    (found,) = outputs.values()
+    assert found.any()
+    assert np.array_equal(found, np.broadcast_to(found[..., :1], found.shape))
