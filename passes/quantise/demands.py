@@ -7,32 +7,26 @@ arrives, its operand becomes a site.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from math import prod
 from typing import Any
 
 import numpy as np
 
-from snnc.ir import AI_SNNC, Node, Value, attributes, constant, static_shape
+from snnc.ir import AI_SNNC, Node, Value, attributes, constant
 from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.analysis.layout import LAYOUT_OPS
+from snnc.passes.quantise.jumps import TABULATED, Jump
+from snnc.passes.quantise.loads import FEW, fan_in, load, window
 
-__all__ = ["TABULATED", "Carried", "Demand", "Walk"]
+__all__ = ["Carried", "Demand", "Walk"]
 
 #: Adds a reader, by node and position, to the site of a value; with no node: the value is an output. The last
 #: argument says that nothing but a code will do: a sum of spikes may do where its steps happen to allow it.
 Demand = Callable[[Value, Node | None, int, bool], None]
 
-#: Functions of one value that no neuron holds as they are; of a code, a table holds them.
-TABULATED = frozenset(
-    {
-        "Sqrt", "Log", "Reciprocal", "Pow", "Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh",
-        "Asinh", "Acosh", "Atanh",
-    }
-)  # fmt: skip
 _NEVER_FALL = frozenset({"Relu", "Clip", "Sigmoid", "Tanh", "Softplus", "Softsign", "Erf", "Exp"})
 _SUMS = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"})
 _NORMS = frozenset({"LayerNormalization", "RMSNormalization", "RMSNorm"})
@@ -41,9 +35,6 @@ _KEEP_AXES = frozenset({"Slice", "Split", "Expand", "Pad"})
 
 #: Sums of products stay below this; what rounding of the weights adds to the bound fits in between.
 _ACCUMULATOR = 0.98 * 2**31
-
-#: Sums of so many products of 8-bit codes and 8-bit weights stay below 2^24, where a maximum needs them.
-_FEW = 256
 
 Axes = frozenset[int] | None
 
@@ -93,13 +84,21 @@ class Walk:
         coded: Whether a reader of a value already reads a code, by value, node and position.
         demand: Called for every reader that needs one.
         largest: Largest product of a code and a weight.
+        jumps: Functions of one value that a table of its code will hold.
     """
 
     def __init__(
-        self, host: set[int], coded: Callable[[Value, Node | None, int], bool], demand: Demand, largest: int
+        self,
+        host: set[int],
+        coded: Callable[[Value, Node | None, int], bool],
+        demand: Demand,
+        largest: int,
+        jumps: Sequence[Jump] = (),
     ) -> None:
-        self._host, self._coded, self._demand, self._largest = host, coded, demand, largest
+        self._host, self._coded, self._demand, self._product_of_two = host, coded, demand, largest
         self._seen: dict[int, _Seen] = {}
+        self._jumps = {id(jump.last): jump for jump in jumps}
+        self._within = {id(node) for jump in jumps for node in jump.within}
 
     def visit(self, node: Node) -> None:
         """Say what the outputs of a node will be, and demand the codes that it needs."""
@@ -110,6 +109,13 @@ class Walk:
             for position in range(len(node.inputs)):
                 self._read(node, position, Carried.SUM, Carried.POOLED, Carried.HOST, Carried.FLOAT)
             seen = _Seen(Carried.FLOAT)
+        elif id(node) in self._within:
+            seen = _OTHER
+        elif id(node) in self._jumps:
+            jump = self._jumps[id(node)]
+            for reader, position in jump.uses():
+                self._demand(jump.source, reader, position, True)
+            seen = _Seen(Carried.CURVE)
         elif any(value.dtype is not None and not value.dtype.is_floating_point() for value in outputs):
             seen = _OTHER
         else:
@@ -208,10 +214,10 @@ class Walk:
             if seen.kind is not Carried.POOLED:
                 continue
             # Sums over so many positions that products of them would leave 32 bits become a code again.
-            fits = seen.merged * self._largest * _load(node) < _ACCUMULATOR
+            fits = seen.merged * self._product_of_two * load(node) < _ACCUMULATOR
             if not fits or seen.varies is None or seen.varies - {1}:
                 self._code(node, position)
-        plain = self._of(node.inputs[0], node, 0).kind is Carried.CODE and _fan_in(node) <= _FEW
+        plain = self._of(node.inputs[0], node, 0).kind is Carried.CODE and fan_in(node) <= FEW
         weighted = any(weights) or any(_is_weight(value) for value in node.inputs[:2])
         rank = len(node.outputs[0].shape or ())
         varies = frozenset({1 if node.op_type == "Conv" else rank - 1})
@@ -325,7 +331,7 @@ class Walk:
         edge = (
             frozenset(range(2, len(node.outputs[0].shape or ()))) if node.op_type == "AveragePool" else None
         )
-        merged = (1 if coded else seen.merged) * _window(node)
+        merged = (1 if coded else seen.merged) * window(node)
         return _Seen(Carried.POOLED, _joint(varies, edge) if pads else varies, merged=merged)
 
     def _normalised(self, node: Node) -> _Seen:
@@ -359,35 +365,6 @@ def _is_along(node: Node, varies: Axes) -> bool:
     axes = held.tolist() if held is not None else attributes(node).get("axes") or []
     rank = len(node.inputs[0].shape or ()) if node.inputs[0] is not None else 0
     return varies is None or any(int(axis) % max(1, rank) in varies for axis in axes)
-
-
-def _fan_in(node: Node) -> int:
-    """Return how many products are summed; a large number where that is not known."""
-    shape = static_shape(node.inputs[1]) if node.inputs[1] is not None else None
-    if not shape:
-        return _FEW + 1
-    return prod(shape[1:]) if node.op_type == "Conv" else shape[max(0, len(shape) - 2)]
-
-
-def _load(node: Node) -> float:
-    """Return the largest sum of the weights of one output channel, as magnitudes, in units of the largest."""
-    weights = constant(node.inputs[1])
-    if weights is None:
-        return 0.0
-    summed = tuple(range(1, weights.ndim)) if node.op_type == "Conv" else (max(0, weights.ndim - 2),)
-    sizes = np.abs(weights.astype(np.float64))
-    peaks = sizes.max(axis=summed, initial=0)
-    return float((sizes.sum(axis=summed)[peaks > 0] / peaks[peaks > 0]).max(initial=0))
-
-
-def _window(node: Node) -> int:
-    """Return how many elements a pool makes one of, 1 where that is not known."""
-    if node.op_type == "AveragePool":
-        return prod(int(size) for size in attributes(node)["kernel_shape"])
-    source, out = (
-        static_shape(value, 1) if value is not None else None for value in (node.inputs[0], node.outputs[0])
-    )
-    return prod(source[1:]) // max(1, prod(out[1:])) if source and out else 1
 
 
 def _is_weight(value: Value | None) -> bool:

@@ -9,6 +9,7 @@ from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant
 from snnc.passes.analysis.hosted import host_nodes
 from snnc.passes.analysis.layout import LAYOUT_OPS
 from snnc.passes.quantise.demands import Walk
+from snnc.passes.quantise.jumps import jumps
 
 __all__ = ["SITE", "Site", "host_values", "quantiser_sites"]
 
@@ -101,7 +102,7 @@ def quantiser_sites(model: Model, largest: int = _EIGHT_BITS) -> list[Site]:
         else:
             site.add(node, position)
 
-    walk = Walk(host, coded, demand, largest)
+    walk = Walk(host, coded, demand, largest, jumps(model, host))
     for node in model.graph:
         walk.visit(node)
     walk.finish(list(model.graph.outputs))

@@ -29,7 +29,8 @@ def wanted_book(book: CodeBook, timesteps: int | None, groups: int | None, parti
     Args:
         book: The present book.
         timesteps: T, or None for that of the book.
-        groups: G, or None for that of the book, at most T; G = T where it is so now.
+        groups: G, or None for that of the book, at most T; G = T where it is so now. Where T is the book's own,
+            as many as that at most.
         partition: Partition; that of the book if neither T nor G is asked for.
     """
     if timesteps is None and groups is None:
@@ -37,6 +38,9 @@ def wanted_book(book: CodeBook, timesteps: int | None, groups: int | None, parti
     steps = timesteps if timesteps is not None else book.timesteps
     if groups is None:
         groups = steps if book.groups == book.timesteps else min(book.groups, steps)
+    elif timesteps is None:
+        # Beside codes of many time-steps a network may send single spikes: G is the most there may be.
+        groups = min(groups, steps)
     return CodeBook(steps, groups, partition, signed=book.smallest < 0)
 
 

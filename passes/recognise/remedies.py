@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from snnc.ir import Node, constant
 from snnc.passes.analysis.activations import ACTIVATION_OPS
-from snnc.passes.quantise.demands import TABULATED
+from snnc.passes.quantise.jumps import TABULATED
 from snnc.passes.recognise.qonnx import QONNX_DOMAINS, QONNX_REFUSED
 
 __all__ = ["REFUSED", "activation_remedy", "refusal"]

@@ -12,36 +12,19 @@ from snnc.coding import CodeBook
 from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant
 from snnc.ir.evaluate import evaluate
 from snnc.ops import OPS
-from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.editing import Array, Editor, is_standard
-from snnc.passes.quantise.demands import TABULATED
+from snnc.passes.quantise.jumps import TABULATED, acts_on_elements, is_jump, operands
 from snnc.passes.quantise.sites import SITE
 from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["TabulateProducts"]
 
-_ELEMENTWISE = TABULATED | {"Add", "Sub", "Mul", "Div", "Neg", "Min", "Max"}
 _MOST_LEVELS = 4096
 _MOST_NODES = 24
 
 
 def _is_quantise(node: Node | None) -> bool:
     return node is not None and node.domain == AI_SNNC and node.op_type == "Quantise"
-
-
-def _operands(node: Node) -> list[Value]:
-    """Return the inputs of a node that are no constants, each once."""
-    found = [value for value in node.inputs if value is not None and constant(value) is None]
-    return list(dict.fromkeys(found))
-
-
-def _plain(node: Node) -> bool:
-    """Whether a node acts on each element alone, with one constant for all of them."""
-    own = node.domain == AI_SNNC and (node.op_type in ACTIVATION_OPS or node.op_type == "Quantise")
-    if not own and not is_standard(node, *_ELEMENTWISE, *ACTIVATION_OPS):
-        return False
-    held = [array for value in node.inputs if (array := constant(value)) is not None]
-    return node.op_type == "Table" or all(array.size == 1 for array in held)
 
 
 @dataclass(frozen=True)
@@ -57,8 +40,9 @@ class TabulateProducts:
 
     Matches:
         Activation functions between two quantisers; Mul and Div of two variables, and Pow, Sqrt, Log,
-        Reciprocal, trigonometric and hyperbolic functions and their inverses. Their operands all come from
-        one quantiser with one step, by elementwise operators and quantisers.
+        Reciprocal, trigonometric and hyperbolic functions and their inverses; functions that jump or choose
+        (Where, Sign, Round, Floor, Ceil, Mod, a truth value as a float). Their operands all come from one
+        quantiser with one step, by elementwise operators and quantisers.
     Leaves alone:
         "its operands come from more than one code"; "the step of its code differs between channels"; "its
         code has more than 4096 levels"; "a value of it is not finite".
@@ -82,7 +66,7 @@ class TabulateProducts:
                 _between(editor, node, order)
                 continue
             product = is_standard(node, "Mul", "Div") and len(_variables(node)) == 2
-            if node.graph is None or not (product or is_standard(node, *TABULATED)):
+            if node.graph is None or not (product or is_jump(node) or is_standard(node, *TABULATED)):
                 continue
             found = _code(node, order)
             reason = found if isinstance(found, str) else _tabulate(editor, node, *found)
@@ -102,17 +86,17 @@ def _variables(node: Node) -> list[Value]:
 def _code(node: Node, order: Mapping[int, int]) -> tuple[Node, list[Node]] | str:
     """Return the quantiser that a node's operands come from, and the nodes between, in graph order."""
     cone = [node]
-    frontier = _operands(node)
+    frontier = operands(node)
     while len(frontier) != 1 or not _is_quantise(frontier[0].producer()):
         # Whatever was computed last cannot be what all the others come from.
         latest = max(frontier, key=lambda value: order.get(id(value.producer()), -1), default=None)
         producer = latest.producer() if latest is not None else None
-        if producer is None or not _plain(producer) or len(cone) == _MOST_NODES:
+        if producer is None or not acts_on_elements(producer) or len(cone) == _MOST_NODES:
             return "its operands come from more than one code"
         cone.append(producer)
         rest = [value for value in frontier if value is not latest]
-        frontier = list(dict.fromkeys([*rest, *_operands(producer)]))
-    if not _plain(node):
+        frontier = list(dict.fromkeys([*rest, *operands(producer)]))
+    if not acts_on_elements(node):
         return "a constant of it differs between elements"
     quantise = frontier[0].producer()
     assert quantise is not None
@@ -120,14 +104,14 @@ def _code(node: Node, order: Mapping[int, int]) -> tuple[Node, list[Node]] | str
 
 
 def _is_affine(node: Node) -> bool:
-    return is_standard(node, "Add", "Sub", "Mul", "Div", "Neg") and len(_operands(node)) == 1
+    return is_standard(node, "Add", "Sub", "Mul", "Div", "Neg") and len(operands(node)) == 1
 
 
 def _between(editor: Editor, last: Node, order: Mapping[int, int]) -> None:
     """Tabulate what lies between two quantisers, the second one's division and rounding with it."""
     source = last.inputs[0]
     first = source.producer() if source is not None else None
-    if first is None or not (_plain(first) and not _is_quantise(first)) or first.op_type == "Table":
+    if first is None or not (acts_on_elements(first) and not _is_quantise(first)) or first.op_type == "Table":
         return
     found = _code(first, order)
     if isinstance(found, str) or all(map(_is_affine, found[1])):

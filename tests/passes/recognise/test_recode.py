@@ -111,6 +111,13 @@ def test_signed_book_of_positive_codes_becomes_unsigned(parse):
     assert book_of(model) == CodeBook(7, 7)
 
 
+def test_groups_are_at_most_the_time_steps_of_a_code(parse):
+    """A spike of one time-step beside codes of eight: G = 4 is for those that have as many."""
+    model = model_of(parse, CodeBook.uniform(0, 1))
+    Recode(None, 4).run(model)
+    assert book_of(model) == CodeBook(1, 1)
+
+
 def test_illegal_options(parse):
     with pytest.raises(UsageError, match="SNN202"):
         Recode(4, 5).run(model_of(parse, CodeBook.uniform(0, 15)))
