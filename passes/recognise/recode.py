@@ -29,7 +29,7 @@ def wanted_book(book: CodeBook, timesteps: int | None, groups: int | None, parti
     Args:
         book: The present book.
         timesteps: T, or None for that of the book.
-        groups: G, or None for that of the book, at most T; G = T where it is so now. Where T is the book's own,
+        groups: G, or None for that of the book, at most T; G = T where it is so now. Where T is the own one,
             as many as that at most.
         partition: Partition; that of the book if neither T nor G is asked for.
     """
