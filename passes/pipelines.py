@@ -153,7 +153,9 @@ def front_end(
     insert = insert or InsertQuantisers()
     regroup: tuple[Pass, ...] = ()
     if attention is not None:
-        regroup = (KeepBatchApart(), DropDeadCode(), attention, SortNodes(), DropDeadCode())
+        # Once for what exporters merged, once for what attention was written apart from.
+        keep = (KeepBatchApart(), DropDeadCode())
+        regroup = (*keep, attention, SortNodes(), *keep)
     return (
         *canonical(allow_host, sizes),
         EvaluateConstants(),

@@ -83,6 +83,7 @@ class ConvertOptions:
         stride: Distance of neighbours in a dilated group.
         window: Side of a window; None: the side of the grid divided by ``stride`` if grouped, 3 if adjacent,
             all tokens if burst.
+        grid: Height and width of the grid of tokens whose map the network does not show: ``4x6``.
         bursts: Most spikes of a key, of burst attention.
         allow_host: Operators and nodes that stay in float on the host, declared and billed.
         sizes: Numbers of open sizes of the inputs, ``NAME=NUMBER``; what is not named is taken from the
@@ -104,6 +105,7 @@ class ConvertOptions:
     attention: Literal["global", "grouped", "adjacent", "burst"] = "global"
     stride: int = 2
     window: int | None = None
+    grid: str | None = None
     bursts: int = 3
     allow_host: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ()

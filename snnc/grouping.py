@@ -35,6 +35,8 @@ class _Options(Protocol):
     @property
     def window(self) -> int | None: ...
     @property
+    def grid(self) -> str | None: ...
+    @property
     def bursts(self) -> int: ...
 
 
@@ -51,9 +53,9 @@ def attention_pass(
     Raises:
         UsageError: SNN290 if a neighbourhood has an even side.
     """
-    window = options.window or 0
+    window, grid = options.window or 0, options.grid or ""
     if options.attention == "grouped":
-        return GroupAttention(options.stride, window)
+        return GroupAttention(options.stride, window, grid)
     if options.attention == "global":
         return None
     if window and window % 2 == 0:
@@ -63,8 +65,8 @@ def attention_pass(
             hint=f"--window {window + 1}",
         )
     if options.attention == "adjacent":
-        return AdjacentAttention(window or _NEIGHBOURS)
-    return BurstAttention(options.bursts, window, collect, choices)
+        return AdjacentAttention(window or _NEIGHBOURS, grid)
+    return BurstAttention(options.bursts, window, collect, choices, grid)
 
 
 class Regrouped(Instrument):
@@ -88,11 +90,13 @@ class Regrouped(Instrument):
             UnsupportedError: SNN464 if no attention was rewritten, with the reason of each.
         """
         if record.name in _PASSES and not record.rewrites:
+            nothing = "the network has no attention: it has no softmax"
             raise UnsupportedError(
                 "SNN464",
-                "there is no attention that can be rewritten",
+                "there is no attention that can be rewritten" if record.not_matched else nothing,
                 problems=[Problem(each.reason, Where(node=each.node)) for each in record.not_matched],
-                hint="--attention global, or another --stride and --window",
+                hint="--attention global"
+                + (", or another --stride and --window" if record.not_matched else ""),
             )
 
 

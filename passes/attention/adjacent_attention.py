@@ -8,10 +8,12 @@ from typing import ClassVar
 import numpy as np
 
 from snnc.ir import Model
-from snnc.passes.attention.pairs import neighbours
-from snnc.passes.attention.recognise import recognise
+from snnc.passes.attention.grid import sides_of
+from snnc.passes.attention.pairs import Pairs, neighbours
+from snnc.passes.attention.recognise import Attention
+from snnc.passes.attention.rewrite import accepted, attentions, result
 from snnc.passes.attention.writer import Writer
-from snnc.passes.editing import Editor, is_standard
+from snnc.passes.editing import Editor
 from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["AdjacentAttention"]
@@ -29,19 +31,20 @@ class AdjacentAttention:
     Matches:
         What `GroupAttention` matches.
     Leaves alone:
-        "its heads are no axis of their own", "its tokens are no grid", "a mask or bias on its
-        scores", "its queries and keys differ in number", "a window of ... leaves no pair out".
+        "a window of ... leaves no pair out", and as `GroupAttention` does.
     Keeps:
         The name of the result.
 
     Attributes:
         window: Side of the neighbourhood, odd.
+        grid: Height and width of the grid of tokens whose map is not seen, ``4x6``; empty: not stated.
 
     Source:
         BSViT (arXiv 2604.23165), patch-adjacency masking; semantics note 5.1.
     """
 
     window: int = 3
+    grid: str = ""
 
     name: ClassVar[str] = "adjacent-attention"
     requires: ClassVar[frozenset[str]] = frozenset({"constants-folded", "unique-names"})
@@ -52,20 +55,21 @@ class AdjacentAttention:
     def run(self, model: Model) -> PassResult:
         """Rewrite; see the class."""
         editor = Editor(model)
-        for node in [entry for entry in model.graph if is_standard(entry, "Softmax")]:
-            found = recognise(node)
-            if isinstance(found, str):
-                editor.fail(found, node)
+        for found in attentions(editor, stated=sides_of(self.grid)):
+            parts = accepted(editor, found, self._parts(found))
+            if parts is None:
                 continue
-            if self.window // 2 >= max(found.sides) - 1:
-                editor.fail(f"a window of {self.window} leaves no pair out of {found.grid}", node)
-                continue
-            parts = neighbours(np.arange(found.heads), found.sides, self.window, found.extra)
             writer = Writer(editor, found)
-            editor.replace(self.name, found.second.outputs[0], writer.write(parts), removed=found.removed)
+            written = writer.merged(writer.write(parts))
+            editor.replace(self.name, found.second.outputs[0], written, removed=found.removed)
             editor.notes.append(
                 f"{found.softmax.name}: neighbours in {self.window} x {self.window}"
                 f" of {found.grid}{', class token with all' if found.extra else ''}: "
                 f"{100 * writer.share(parts):.1f} % of the pairs are left"
             )
-        return editor.result()
+        return result(editor)
+
+    def _parts(self, found: Attention) -> list[Pairs] | str:
+        if self.window // 2 >= max(found.sides) - 1:
+            return f"a window of {self.window} leaves no pair out of {found.grid}"
+        return neighbours(np.arange(found.heads), found.sides, self.window, found.extra)

@@ -12,10 +12,13 @@ from snnc.coding import CodeBook
 from snnc.errors import InternalError, UsageError, Where
 from snnc.ir import AI_SNNC, Model, Node, Shape, Value
 from snnc.passes.attention.burst_fit import Fit, fit
-from snnc.passes.attention.pairs import neighbours
-from snnc.passes.attention.recognise import Attention, recognise
-from snnc.passes.attention.writer import Pairs, Writer
-from snnc.passes.editing import Editor, is_standard
+from snnc.passes.attention.grid import sides_of
+from snnc.passes.attention.pairs import Pairs, neighbours
+from snnc.passes.attention.recognise import Attention
+from snnc.passes.attention.rewrite import accepted, attentions, result
+from snnc.passes.attention.scores import closed_places, has_bias
+from snnc.passes.attention.writer import Writer
+from snnc.passes.editing import Editor
 from snnc.passes.quantise.insert_quantisers import Choice
 from snnc.passes.recognise.uniform import quantise_attributes
 from snnc.pipeline.contract import PassResult, Semantics
@@ -39,10 +42,11 @@ class BurstAttention:
     network in this form (`snnc.nn.DualChannelAttention`) to recover what it costs.
 
     Matches:
-        What `GroupAttention` matches; without ``window`` the tokens need be no grid.
+        What `GroupAttention` matches; without ``window`` the tokens need be no grid. Pairs that a constant
+        mask closes stay closed; a bias has nothing to add to where there is no softmax, and is dropped.
     Leaves alone:
-        "its heads are no axis of their own", "a mask or bias on its scores", "its queries and keys differ in
-        number"; with ``window`` "its tokens are no grid".
+        "a mask that the host computes: ...", and as `GroupAttention` does; without ``window`` no grid is
+        asked for.
     Keeps:
         The name of the result.
 
@@ -51,6 +55,7 @@ class BurstAttention:
         window: Side of the neighbourhood that a patch sees, odd; 0: all tokens.
         collect: Runs a model on the calibration data.
         choices: What was chosen before, used instead.
+        grid: Height and width of the grid of tokens whose map is not seen, ``4x6``; empty: not stated.
 
     Raises:
         UsageError: SNN291 if there are neither calibration data nor choices.
@@ -63,6 +68,7 @@ class BurstAttention:
     window: int = 0
     collect: Collect | None = field(default=None, compare=False, repr=False)
     choices: Mapping[str, Choice] | None = field(default=None, compare=False, repr=False)
+    grid: str = ""
 
     name: ClassVar[str] = "burst-attention"
     requires: ClassVar[frozenset[str]] = frozenset({"constants-folded", "unique-names"})
@@ -83,22 +89,21 @@ class BurstAttention:
     def run(self, model: Model) -> PassResult:
         """Rewrite; see the class."""
         editor = Editor(model)
-        found: list[Attention] = []
-        for node in [entry for entry in model.graph if is_standard(entry, "Softmax")]:
-            entry = recognise(node, grid=self.window > 0)
-            if isinstance(entry, str):
-                editor.fail(entry, node)
-                continue
-            found.append(entry if self.window else replace(entry, sides=(0, 0), extra=0))
-        for entry, chosen in zip(found, self._choose(model, found), strict=True):
-            self._write(editor, entry, chosen)
-        return editor.result()
+        found: list[tuple[Attention, list[Pairs]]] = []
+        for entry in attentions(editor, grid=self.window > 0, stated=sides_of(self.grid)):
+            held = entry if self.window else replace(entry, sides=(0, 0), extra=0)
+            parts = accepted(editor, held, self._parts(held))
+            if parts is not None:
+                found.append((held, parts))
+        for (entry, parts), chosen in zip(found, self._choose(model, found), strict=True):
+            self._write(editor, entry, parts, chosen)
+        return result(editor)
 
-    def _choose(self, model: Model, found: Sequence[Attention]) -> list[Fit]:
+    def _choose(self, model: Model, found: Sequence[tuple[Attention, list[Pairs]]]) -> list[Fit]:
         if not found:
             return []
         if self.choices is not None:
-            return [self._chosen(self.choices, _operands(entry)[3].name or "") for entry in found]
+            return [self._chosen(self.choices, _operands(entry)[3].name or "") for entry, _ in found]
         if self.collect is None:
             raise UsageError(
                 "SNN291",
@@ -107,7 +112,7 @@ class BurstAttention:
             )
         seen: dict[str, list[Any]] = {}
         room: dict[str, int] = {}
-        for entry in found:
+        for entry, _ in found:
             names = [value.name or "" for value in _operands(entry)]
             most = max(1, min(32, (1 << 22) // (entry.heads * entry.tokens**2)))
             room.update({name: max(most, room.get(name, 0)) for name in names})
@@ -119,17 +124,20 @@ class BurstAttention:
                 kept.append(np.array(array[:left], np.float32))
 
         self.collect(model, list(room), take)
-        result = []
-        for entry in found:
+        fits = []
+        for entry, parts in found:
             arrays = [np.concatenate(seen[value.name or ""]) for value in _operands(entry)]
+            if entry.merged:
+                arrays = [array.reshape(-1, entry.heads, *array.shape[1:]) for array in arrays]
             count = min(map(len, arrays))
             mask = np.zeros((entry.tokens, entry.tokens), bool)
-            for part in self._pairs(entry):
+            for part in parts:
                 for queries, keys in zip(part.queries, part.keys, strict=True):
                     mask[np.ix_(queries, keys)] = True
             mask[: entry.extra] = True
-            result.append(fit([array[:count] for array in arrays], mask, self.books))
-        return result
+            open_pairs = mask & ~closed_places(entry.steps, entry.heads, entry.tokens)
+            fits.append(fit([array[:count] for array in arrays], open_pairs, self.books))
+        return fits
 
     def _chosen(self, choices: Mapping[str, Choice], name: str) -> Fit:
         labels = [f"{name}.burst.{kind}" for kind in (*_KINDS, "out")]
@@ -140,13 +148,20 @@ class BurstAttention:
         bias = held[3].offset if held[3].offset is not None else np.zeros_like(gain)
         return Fit([float(entry.step) for entry in held[:3]], gain, bias, None)
 
-    def _pairs(self, entry: Attention) -> list[Pairs]:
+    def _parts(self, entry: Attention) -> list[Pairs] | str:
+        computed = [
+            each.value.name for step in entry.biases for each in step.operands if each and each.array is None
+        ]
+        if computed:
+            return (
+                f"a mask that the host computes: {computed[0]}; bursts have no softmax that it could act on"
+            )
         heads, tokens = np.arange(entry.heads), np.arange(entry.tokens)[None]
         if not self.window:
             return [Pairs(heads, tokens, tokens)]
         return neighbours(heads, entry.sides, self.window, entry.extra)
 
-    def _write(self, editor: Editor, entry: Attention, chosen: Fit) -> None:
+    def _write(self, editor: Editor, entry: Attention, parts: list[Pairs], chosen: Fit) -> None:
         *operands, out = _operands(entry)
         name = out.name or "attention"
         coded: list[Value | None] = []
@@ -164,20 +179,22 @@ class BurstAttention:
             )
             _mark(code, f"{name}.burst.{kind}")
             coded.append(code)
-        writer, parts = Writer(editor, entry, coded, normalise=False), self._pairs(entry)
-        result = writer.write(parts)
-        same: dict[str, Any] = {"dtype": out.dtype, "shape": Shape(list(out.shape or ()))}
+        writer = Writer(editor, entry, coded, normalise=False)
+        mixed = writer.write(parts)
+        dims = [entry.batch, entry.heads, entry.tokens, entry.size]
+        same: dict[str, Any] = {"dtype": out.dtype, "shape": Shape(dims)}
         gain = editor.constant(f"{name}.burst.gain", chosen.gain.astype(np.float32))
         bias = editor.constant(f"{name}.burst.bias", chosen.bias.astype(np.float32))
-        scaled = editor.add(entry.second, "Mul", [result, gain], name=f"{name}.burst.scaled", **same)
+        scaled = editor.add(entry.second, "Mul", [mixed, gain], name=f"{name}.burst.scaled", **same)
         _mark(scaled, f"{name}.burst.out")
         moved = editor.add(entry.second, "Add", [scaled, bias], name=f"{name}.burst.moved", **same)
-        editor.replace(self.name, out, moved, removed=entry.removed)
+        editor.replace(self.name, out, writer.merged(moved), removed=entry.removed)
         near = f", neighbours in {self.window} x {self.window} patches" if self.window else ""
+        dropped = ", the bias of its scores is dropped" if has_bias(entry.steps) else ""
         cost = "" if chosen.explained is None else f"; {100 * chosen.explained:.1f} % of its variance is kept"
         editor.notes.append(
             f"{entry.softmax.name}: binary queries, bursts of {self.bursts}, values of both signs, no softmax"
-            f"{near}: {100 * writer.share(parts):.1f} % of the pairs are left{cost}"
+            f"{near}{dropped}: {100 * writer.share(parts):.1f} % of the pairs are left{cost}"
         )
 
 

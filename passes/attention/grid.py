@@ -2,104 +2,79 @@
 
 from __future__ import annotations
 
-import math
-from math import prod
+from snnc.passes.attention.origin import Axis, Origin, Shapes, kinds, origins
 
-from snnc.ir import Node, Value, attributes
-from snnc.passes.editing import is_standard
+__all__ = ["Grid", "grid_of", "sides_of"]
 
-__all__ = ["grid_of"]
-
+#: More tokens than that in front of a grid are no class tokens and registers.
 _MOST_EXTRA = 16
+_SIDES = 2
 Grid = tuple[tuple[int, int], int]
 
 
-def grid_of(product: Node, tokens: int) -> Grid | str:
+def grid_of(tokens: Axis, shapes: Shapes, stated: tuple[int, int] | None = None) -> Grid | str:
     """Return height and width of the map that became the tokens of an attention, and the tokens in front.
 
-    The map is the first value above the product whose two axes a Reshape merges into an axis of as many
-    tokens, or fewer by what a Concat puts in front. Without one, tokens, or all but the first, are a square.
+    The axis of the tokens is followed to where two axes of a map were merged to it. That a number of tokens
+    is a square says nothing: 4 x 6 patches and a class token are 25 tokens.
 
     Args:
-        product: Product of queries and keys.
-        tokens: Number of tokens.
+        tokens: The axis of the tokens.
+        shapes: Shapes of all values at one batch size.
+        stated: Height and width by the user's word, for tokens whose map is not seen.
 
     Returns:
         ``(height, width), extra``, or why there is none.
     """
-    above = _above(product)
-    joined = [node for node in above if is_standard(node, "Concat")]
-    for node in above:
-        if not is_standard(node, "Reshape") or _from_product(node.inputs[0]):
-            continue
-        for height, width in _merged(_sizes(node.inputs[0]), _sizes(node.outputs[0])):
-            extra = tokens - height * width
-            if not 0 <= extra <= _MOST_EXTRA:
-                continue
-            if extra:
-                places = {_in_front(entry, tokens, height * width) for entry in joined} - {None}
-                if places == {False}:
-                    return "its class tokens are not in front of the grid"
-                if not places and extra > 1:
-                    continue
-            return (height, width), extra
-    for extra in (0, 1):
-        side = math.isqrt(tokens - extra)
-        if side > 1 and side * side == tokens - extra:
-            return (side, side), extra
-    return "its tokens are no grid"
+    found = origins(tokens, shapes)
+    merged = [origin for origin in found if origin.kind == "merged"]
+    grids = {_placed(origin, tokens.size, shapes) for origin in merged}
+    if len(grids) == 1:
+        return grids.pop()
+    if grids:
+        known = sorted(grid for grid in grids if not isinstance(grid, str))
+        return "its tokens come from several maps" if known else min(map(str, grids))
+    seen = {origin.kind for origin in found}
+    if "channels" in seen:
+        return "it attends among channels, not among tokens"
+    if stated is not None:
+        return _of_size(stated, tokens.size)
+    if "words" in seen:
+        return "its tokens are a sequence of words, no grid"
+    if "row" in seen:
+        return "its tokens are one side of a map, no grid"
+    behind = next((origin.node for origin in found if origin.kind == "unknown" and origin.node), None)
+    lost = f", what is behind {behind.name} is not followed" if behind is not None else ""
+    return f"no map is seen that its {tokens.size} tokens come from{lost}: --grid HEIGHTxWIDTH states it"
 
 
-def _above(node: Node) -> list[Node]:
-    """Return the nodes above a node, as they stand in the graph."""
-    seen: set[int] = set()
-    pending: list[Node] = [node]
-    while pending:
-        for value in pending.pop().inputs:
-            maker = value.producer() if value is not None else None
-            if maker is not None and id(maker) not in seen:
-                seen.add(id(maker))
-                pending.append(maker)
-    return [entry for entry in node.graph or () if id(entry) in seen]
+def _placed(origin: Origin, tokens: int, shapes: Shapes) -> Grid | str:
+    """Return the grid of a merge, or why it is none of the tokens followed."""
+    parts = [kinds(part, shapes) for part in origin.parts]
+    if any("channels" in part for part in parts):
+        return "it attends among channels, not among tokens"
+    if len(parts) != _SIDES or any("merged" in part for part in parts):
+        return "its tokens are a map of more than two axes, no grid"
+    if origin.front < 0:
+        return "it attends among some tokens of a grid"
+    if origin.front + origin.size != tokens:
+        return "its class tokens are not in front of the grid"
+    if origin.front > _MOST_EXTRA:
+        return f"{origin.front} tokens stand in front of the grid, more than {_MOST_EXTRA}"
+    return (origin.parts[0].size, origin.parts[1].size), origin.front
 
 
-def _sizes(value: Value | None) -> list[int | None]:
-    """Return a shape with None for what is no number."""
-    if value is None or value.shape is None:
-        return []
-    return [size if isinstance(size, int) else None for size in value.shape]
+def _of_size(stated: tuple[int, int], tokens: int) -> Grid | str:
+    extra = tokens - stated[0] * stated[1]
+    if not 0 <= extra <= _MOST_EXTRA:
+        more = f"and at most {_MOST_EXTRA} more"
+        return f"its {tokens} tokens are not the {stated[0]} x {stated[1]} stated, {more}"
+    return stated, extra
 
 
-def _merged(before: list[int | None], after: list[int | None]) -> list[tuple[int, int]]:
-    """Return pairs of neighbouring axes that one axis of the result is made of; the first axis stays."""
-    if len(before) < 3 or before[:1] != after[:1]:
-        return []
-    old = [size for size in before[1:] if size is not None]
-    new = [size for size in after[1:] if size is not None]
-    if len(old) + 1 != len(before) or len(new) + 1 != len(after):
-        return []
-    return [
-        (old[i], old[i + 1])
-        for i in range(len(old) - 1)
-        for j in range(len(new))
-        if old[i] > 1 and old[i + 1] > 1 and new[j] == old[i] * old[i + 1] and prod(old[:i]) == prod(new[:j])
-    ]
-
-
-def _from_product(value: Value | None) -> bool:
-    """Whether a value is a product of values, turned around: heads that are joined are no grid."""
-    node = value.producer() if value is not None else None
-    while node is not None and is_standard(node, "Transpose", "Identity"):
-        source = node.inputs[0]
-        node = source.producer() if source is not None else None
-    return node is not None and is_standard(node, "MatMul")
-
-
-def _in_front(node: Node, tokens: int, patches: int) -> bool | None:
-    """Whether a Concat puts tokens in front of the patches; None if it is none of tokens."""
-    sizes, axis = _sizes(node.outputs[0]), int(attributes(node).get("axis", 0))
-    if not sizes or sizes[axis] != tokens:
+def sides_of(text: str) -> tuple[int, int] | None:
+    """Return height and width of a grid that is written ``4x6``; None if it is empty."""
+    if not text:
         return None
-    parts = [_sizes(value) for value in node.inputs]
-    lengths = [part[axis] if part else None for part in parts]
-    return lengths[-1] == patches if patches in lengths else None
+    height, _, width = text.partition("x")
+    return int(height), int(width)

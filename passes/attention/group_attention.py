@@ -8,10 +8,12 @@ from typing import ClassVar
 import numpy as np
 
 from snnc.ir import Model
-from snnc.passes.attention.pairs import dilated, of_groups, windowed
-from snnc.passes.attention.recognise import Attention, recognise
+from snnc.passes.attention.grid import sides_of
+from snnc.passes.attention.pairs import Pairs, dilated, of_groups, windowed
+from snnc.passes.attention.recognise import Attention
+from snnc.passes.attention.rewrite import accepted, attentions, result
 from snnc.passes.attention.writer import Writer
-from snnc.passes.editing import Editor, is_standard
+from snnc.passes.editing import Editor
 from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["GroupAttention"]
@@ -27,18 +29,21 @@ class GroupAttention:
     network computes changes; fine-tune it in this form before export to recover what that costs.
 
     Matches:
-        A product of two values of shape (batch, heads, tokens, size), constant factors, Softmax over the last
-        axis, and a product with a third such value, where tokens, or all but the first, are a grid: the map
-        that was flattened to tokens, or a square.
+        A product of two values of shape (batch, heads, tokens, size), or with heads merged with the batch; a
+        Softmax over its last axis; a product with a third such value. In between may stand factors, biases
+        and masks that are constant or computed by the host, each taken along to the pairs that are left, and
+        quantisers. The tokens, or all but the first, are a grid: a map that was flattened, or stated.
     Leaves alone:
-        "its heads are no axis of their own", "its tokens are no grid", "stride ... or window ... does
-        not divide the grid", "a mask or bias on its scores", "its queries and keys differ in number".
+        "stride ... or window ... does not divide the grid", "its mask closes all that a token of a group
+        could attend to"; what `Recogniser` tells: tokens that are no grid, or whose map is not seen, windows,
+        attention among channels or to other tokens, biases that the network computes, mixed heads.
     Keeps:
         The name of the result.
 
     Attributes:
         stride: Distance of neighbours in a dilated group.
         window: Side of a window; 0: the sides of the grid divided by ``stride``, groups of equal size.
+        grid: Height and width of the grid of tokens whose map is not seen, ``4x6``; empty: not stated.
 
     Source:
         Ge2mS-T (arXiv 2604.08894), GW-SSA; semantics notes 3.1 and 6.2.
@@ -46,6 +51,7 @@ class GroupAttention:
 
     stride: int = 2
     window: int = 0
+    grid: str = ""
 
     name: ClassVar[str] = "group-attention"
     requires: ClassVar[frozenset[str]] = frozenset({"constants-folded", "unique-names"})
@@ -56,31 +62,33 @@ class GroupAttention:
     def run(self, model: Model) -> PassResult:
         """Rewrite; see the class."""
         editor = Editor(model)
-        for node in [entry for entry in model.graph if is_standard(entry, "Softmax")]:
-            found = recognise(node)
-            if isinstance(found, str):
-                editor.fail(found, node)
-                continue
-            rows, columns = (self.window or side // max(1, self.stride) for side in found.sides)
-            divided = zip(found.sides, (rows, columns), strict=True)
-            if any(side % self.stride or not cut or side % cut for side, cut in divided):
-                editor.fail(
-                    f"stride {self.stride} or window {rows} x {columns} does not divide the grid of "
-                    f"{found.grid} tokens",
-                    node,
-                )
-                continue
-            self._group(editor, found, (rows, columns))
-        return editor.result()
+        for found in attentions(editor, stated=sides_of(self.grid)):
+            height, width = found.sides
+            window = (self.window or height // self.stride, self.window or width // self.stride)
+            parts = accepted(editor, found, self._parts(found, window))
+            if parts is not None:
+                self._group(editor, found, parts, window)
+        return result(editor)
 
-    def _group(self, editor: Editor, found: Attention, window: tuple[int, int]) -> None:
+    def _parts(self, found: Attention, window: tuple[int, int]) -> list[Pairs] | str:
+        divided = zip(found.sides, window, strict=True)
+        if any(side % self.stride or not cut or side % cut for side, cut in divided):
+            return (
+                f"stride {self.stride} or window {window[0]} x {window[1]} does not divide the grid of "
+                f"{found.grid} tokens"
+            )
         half = (found.heads + 1) // 2
         parts = of_groups(np.arange(half), dilated(found.sides, self.stride), found.extra)
         if half < found.heads:
             groups = windowed(found.sides, window)
             parts += of_groups(np.arange(half, found.heads), groups, found.extra)
+        return parts
+
+    def _group(self, editor: Editor, found: Attention, parts: list[Pairs], window: tuple[int, int]) -> None:
         writer = Writer(editor, found)
-        editor.replace(self.name, found.second.outputs[0], writer.write(parts), removed=found.removed)
+        written = writer.merged(writer.write(parts))
+        editor.replace(self.name, found.second.outputs[0], written, removed=found.removed)
+        half = (found.heads + 1) // 2
         token = ", class token with all" if found.extra else ""
         editor.notes.append(
             f"{found.softmax.name}: {half} heads in groups of stride {self.stride}, {found.heads - half} in "

@@ -9,14 +9,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from snnc.ir import Model, Node, Shape, Value, attributes, shapes_of_batches
-from snnc.passes.editing import Editor, is_standard
+from snnc.ir import Model, Node, Shape, Value, attributes, constant, shapes_of_batches
+from snnc.passes.editing import Editor, is_standard, only_consumer
 from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["KeepBatchApart"]
 
 #: Primes: a size that is one of them at its batch is the batch.
 _BATCHES = (7, 11)
+_OF_NUMBERS = ("Add", "Div", "Mul", "Sub")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class KeepBatchApart:
 
     Matches:
         A Reshape that merges the batch with another axis, a Transpose that may follow, and a Reshape that
-        has the batch on an axis of its own again.
+        has the batch on an axis of its own again; between them products and sums with single numbers.
     Leaves alone:
         Everything else.
     Keeps:
@@ -52,11 +53,13 @@ class KeepBatchApart:
 
 
 def _rewrite(editor: Editor, node: Node, shapes: Sequence[dict[str, tuple[int, ...]]]) -> None:
-    merged, perm, middle = node.inputs[0], None, None
-    if merged is not None and is_standard(merged.producer(), "Transpose"):
-        middle = merged.producer()
-        assert middle is not None
-        merged, perm = middle.inputs[0], attributes(middle).get("perm")
+    merged, late = _before_numbers(node.inputs[0])
+    perm, middle = None, merged.producer() if merged is not None else None
+    if middle is not None and is_standard(middle, "Transpose"):
+        merged, early = _before_numbers(middle.inputs[0])
+        perm, late = attributes(middle).get("perm"), [*late, *early]
+    else:
+        middle = None
     first = merged.producer() if merged is not None else None
     if first is None or merged is None or not is_standard(first, "Reshape"):
         return
@@ -84,7 +87,7 @@ def _rewrite(editor: Editor, node: Node, shapes: Sequence[dict[str, tuple[int, .
     place = moved.index(batch)
     if prod(sizes[n] for n in moved[:place]) != prod(after[0][: axes[2]]):
         return
-    _write(editor, node, source, axes[0], sizes, batch, moved, [*after[0]], axes[2])
+    _write(editor, node, source, axes[0], sizes, batch, moved, [*after[0]], axes[2], late)
     editor.prune([entry for entry in (middle, first) if entry is not None and _unread(entry)])
 
 
@@ -98,6 +101,7 @@ def _write(
     moved: list[int],
     after: list[int],
     last: int,
+    numbers: Sequence[Node],
 ) -> None:
     symbol: Any = list(source.shape or ())[axis]
     out = node.outputs[0]
@@ -126,8 +130,28 @@ def _write(
         )
     if dims != after:
         value = reshaped(value, after, last, "whole")
+    for step in reversed(numbers):
+        inputs = [value if constant(entry) is None else entry for entry in step.inputs]
+        name = f"{out.name}.{step.op_type.lower()}"
+        value = editor.add(node, step.op_type, inputs, name=name, dtype=out.dtype, shape=out.shape)
     above = [entry.producer() for entry in node.inputs[:1] if entry is not None]
-    editor.replace("keep-batch-apart", out, value, removed=[entry for entry in above if entry is not None])
+    removed = [*numbers, *(entry for entry in above if entry is not None)]
+    editor.replace("keep-batch-apart", out, value, removed=removed)
+
+
+def _before_numbers(value: Value | None) -> tuple[Value | None, list[Node]]:
+    """Return the value in front of products and sums with single numbers, and those, last first."""
+    numbers: list[Node] = []
+    while value is not None and is_standard(value.producer(), *_OF_NUMBERS) and only_consumer(value):
+        node = value.producer()
+        assert node is not None
+        run = [entry for entry in node.inputs if constant(entry) is None]
+        held = [array for array in map(constant, node.inputs) if array is not None]
+        if len(run) != 1 or held[0].size != 1 or held[0].ndim > len(run[0].shape or () if run[0] else ()):
+            break
+        numbers.append(node)
+        value = run[0]
+    return value, numbers
 
 
 def _unread(node: Node) -> bool:

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from snnc.passes.attention.writer import Index, Pairs
+__all__ = ["Index", "Pairs", "dilated", "neighbours", "of_groups", "windowed"]
 
-__all__ = ["dilated", "neighbours", "of_groups", "windowed"]
+Index = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Groups of tokens that attend to groups of tokens, in some heads.
+
+    Attributes:
+        heads: Heads, ``(heads,)``, in a row.
+        queries: Tokens that attend, ``(groups, n)``.
+        keys: Tokens they attend to, ``(groups, m)``.
+    """
+
+    heads: Index
+    queries: Index
+    keys: Index
+
+    @property
+    def count(self) -> int:
+        """Number of pairs, of all heads."""
+        return len(self.heads) * int(self.queries.size) * int(self.keys.shape[1])
 
 
 def dilated(sides: tuple[int, int], stride: int) -> Index:

@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from snnc.ir import Shape, Value, constant
+from snnc.ir import Shape, Value, attributes
+from snnc.passes.attention.pairs import Index, Pairs
 from snnc.passes.attention.recognise import Attention
+from snnc.passes.attention.scores import Operand, Step, at_pairs, closed_places, places_of
 from snnc.passes.editing import Editor
 
-__all__ = ["Index", "Pairs", "Writer"]
-
-Index = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """Groups of tokens that attend to groups of tokens, in some heads.
-
-    Attributes:
-        heads: Heads, ``(heads,)``, in a row.
-        queries: Tokens that attend, ``(groups, n)``.
-        keys: Tokens they attend to, ``(groups, m)``.
-    """
-
-    heads: Index
-    queries: Index
-    keys: Index
-
-    @property
-    def count(self) -> int:
-        """Number of pairs, of all heads."""
-        return len(self.heads) * int(self.queries.size) * int(self.keys.shape[1])
+__all__ = ["Writer"]
 
 
 class Writer:
@@ -57,12 +35,13 @@ class Writer:
         normalise: bool = True,
     ) -> None:
         self._editor, self._found, self._anchor = editor, found, found.second
-        self._operands = operands or (*found.first.inputs, found.second.inputs[1])
         self._normalise = normalise
         out = found.second.outputs[0]
-        dims = list(out.shape or ())
-        self._type, self._size, self._batch = out.dtype, dims[-1], dims[0]
+        self._type, self._size, self._batch = out.dtype, found.size, found.batch
         self._stem = out.name or "attention"
+        given = operands or (*found.first.inputs, found.second.inputs[1])
+        self._operands = [self._apart(value, name) for value, name in zip(given, "qkv", strict=True)]
+        self._closed = None if normalise else closed_places(found.steps, found.heads, found.tokens)
 
     def write(self, parts: Sequence[Pairs]) -> Value:
         """Attend in several parts and put heads and tokens back in their order; a class token sees all.
@@ -88,6 +67,18 @@ class Writer:
             token = self._attend(self._class_token, "token")
             result = self._add("Concat", [token, result], "tokens", [found.heads, found.tokens], {"axis": 2})
         return result
+
+    def merged(self, value: Value) -> Value:
+        """Return ``(batch, heads, tokens, size)`` in the form of the attention's own result."""
+        if not self._found.merged:
+            return value
+        dims = [self._found.tokens, self._size]
+        target = self._editor.constant(f"{self._stem}.merged.shape", np.array([-1, *dims], np.int64))
+        shape = self._found.second.outputs[0].shape
+        name = f"{self._stem}.merged"
+        return self._editor.add(
+            self._anchor, "Reshape", [value, target], name=name, dtype=self._type, shape=shape
+        )
 
     def share(self, parts: Sequence[Pairs]) -> float:
         """Return which part of all pairs is left, those of a class token included."""
@@ -126,11 +117,50 @@ class Writer:
         square = [len(part.heads), *dims, part.queries.shape[1], part.keys.shape[1]]
         weights = self._node("MatMul", [q, k], f"{name}.scores", square, {})
         if self._normalise:
-            for number, scale in enumerate(self._found.scales):
-                inputs = [weights if constant(entry) is None else entry for entry in scale.inputs]
-                weights = self._node(scale.op_type, inputs, f"{name}.scale{number}", square, {})
+            weights = self._through(self._found.steps, weights, part, square, f"{name}.step")
             weights = self._node("Softmax", [weights], f"{name}.softmax", square, {"axis": -1})
+            weights = self._through(self._found.later, weights, part, square, f"{name}.later")
+        elif self._closed is not None and (shut := at_pairs(self._closed, part)).any():
+            kept = self._editor.constant(f"{self._stem}.{name}.open", (~shut).astype(np.float32))
+            weights = self._node("Mul", [weights, kept], f"{name}.masked", square, {})
         return self._add("MatMul", [weights, v], f"{name}.mixed", square[:-1], {})
+
+    def _through(self, steps: Sequence[Step], value: Value, part: Pairs, dims: list[Any], name: str) -> Value:
+        """Let scores, or weights, go through the steps of the attention, each at the pairs of the part."""
+        for number, step in enumerate(steps):
+            label = f"{name}{number}"
+            inputs = [self._operand(entry, part, f"{label}.{n}") for n, entry in enumerate(step.operands)]
+            inputs[step.place] = value
+            value = self._node(
+                step.node.op_type, inputs, label, dims, attributes(step.node), domain=step.node.domain
+            )
+        return value
+
+    def _operand(self, operand: Operand | None, part: Pairs, name: str) -> Value | None:
+        """Return an operand of a step at the pairs of a part."""
+        if operand is None or not operand.is_bias:
+            return operand.value if operand is not None else None
+        if operand.array is not None:
+            return self._editor.constant(f"{self._stem}.{name}", at_pairs(operand.array, part))
+        value, (batch, heads, queries, keys) = operand.value, operand.shape
+        label, dtype = f"{self._stem}.{name}", operand.value.dtype
+        places = places_of(operand.shape, part)
+
+        def node(op: str, held: np.ndarray, dims: list[Any], what: str, attrs: dict[str, Any]) -> Value:
+            constant = self._editor.constant(f"{label}.{what}.places", held.astype(np.int64))
+            shape = Shape([self._batch if batch > 1 else 1, *dims])
+            return self._editor.add(
+                self._anchor, op, [value, constant], attrs, name=f"{label}.{what}", dtype=dtype, shape=shape
+            )
+
+        lead = -1 if batch > 1 else 1
+        value = node("Reshape", np.array([lead, heads, queries * keys]), [heads, queries * keys], "flat", {})
+        if heads > 1 and len(part.heads) != heads:
+            heads = len(part.heads)
+            value = node("Gather", part.heads, [heads, queries * keys], "of_heads", {"axis": 1})
+        value = node("Gather", places.ravel(), [heads, places.size], "of_pairs", {"axis": 2})
+        dims = [heads, *(places.shape if len(part.queries) > 1 else places.shape[1:])]
+        return node("Reshape", np.array([lead, *dims]), dims, "cut", {})
 
     def _add(
         self, op: str, inputs: Sequence[Value | None], name: str, dims: list[Any], attrs: dict[str, Any]
@@ -139,11 +169,27 @@ class Writer:
         return self._node(op, inputs, name, [*dims, self._size], attrs)
 
     def _node(
-        self, op: str, inputs: Sequence[Value | None], name: str, dims: list[Any], attrs: dict[str, Any]
+        self,
+        op: str,
+        inputs: Sequence[Value | None],
+        name: str,
+        dims: list[Any],
+        attrs: dict[str, Any],
+        domain: str = "",
     ) -> Value:
         shape = Shape([self._batch, *dims])
         label = f"{self._stem}.{name}"
-        return self._editor.add(self._anchor, op, inputs, attrs, name=label, dtype=self._type, shape=shape)
+        return self._editor.add(
+            self._anchor, op, inputs, attrs, name=label, domain=domain, dtype=self._type, shape=shape
+        )
+
+    def _apart(self, value: Value | None, name: str) -> Value | None:
+        """Give heads that are merged with the batch an axis of their own."""
+        if value is None or not self._found.merged:
+            return value
+        extents = [self._found.heads, *list(value.shape or ())[-2:]]
+        target = self._editor.constant(f"{self._stem}.{name}.shape", np.array([-1, *extents], np.int64))
+        return self._node("Reshape", [value, target], f"{name}.apart", extents, {})
 
     def _pick(
         self, value: Value | None, heads: Index, tokens: Index, axis: int, dims: list[int], name: str

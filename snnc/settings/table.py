@@ -174,6 +174,15 @@ SETTINGS: tuple[Setting, ...] = (
         metavar="W",
     ),
     Setting(
+        "grid",
+        "text",
+        "Height and width of the grid of tokens, with --attention: for tokens whose map the network does not "
+        "show, such as those of a network that is given them.",
+        pattern=r"[1-9][0-9]{0,4}x[1-9][0-9]{0,4}",
+        default_text="that of the map that became tokens",
+        metavar="HEIGHTxWIDTH",
+    ),
+    Setting(
         "bursts",
         "int",
         "Most spikes of a key, with --attention burst.",

@@ -40,7 +40,7 @@ def test_it_is_what_the_pass_makes_of_global_attention(stride: int, token: bool,
     torch.onnx.export(Heads(0, token), (x,), str(path), dynamo=False, input_names=["x"])
     onnx.save(onnx.shape_inference.infer_shapes(onnx.load(path)), path)
     model = load(path)
-    assert GroupAttention(stride).run(model).rewrites
+    assert GroupAttention(stride, grid=f"{side}x{side}").run(model).rewrites
     import onnx_ir as ir
 
     session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())

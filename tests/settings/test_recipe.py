@@ -28,7 +28,7 @@ def one_value(setting: Setting) -> st.SearchStrategy[Any]:
         return st.sampled_from(
             ["x.npz", "../a/b.npy", "/abs/x.npz", "random:4" if setting.kind == "data" else "y"]
         )
-    texts = {"weights": ["int8", "wide"], "sizes": ["sequence=128", "x:2=7"]}
+    texts = {"weights": ["int8", "wide"], "sizes": ["sequence=128", "x:2=7"], "grid": ["4x6"]}
     return st.sampled_from(texts[setting.name]) if setting.name in texts else st.text(min_size=1)
 
 

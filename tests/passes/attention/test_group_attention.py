@@ -24,13 +24,12 @@ def network(
     tokens: int,
     *,
     scale: float | None = 0.5,
-    bias: bool = False,
     keys: int | None = None,
-    rank3: bool = False,
+    rank: int = 4,
 ) -> onnx.ModelProto:
     """Scaled dot product attention on three inputs (batch, heads, tokens, size)."""
     keys = keys or tokens
-    lead: list[Any] = ["N"] if rank3 else ["N", HEADS]
+    lead: list[Any] = ["N", *[HEADS] * (rank - 3)]
     shapes = {"q": [*lead, tokens, SIZE], "k": [*lead, SIZE, keys], "v": [*lead, keys, SIZE]}
     inputs = [helper.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items()]
     nodes, held, last = [helper.make_node("MatMul", ["q", "k"], ["s"], name="scores")], [], "s"
@@ -38,10 +37,6 @@ def network(
         held.append(numpy_helper.from_array(np.float32(scale), "c"))
         nodes.append(helper.make_node("Mul", [last, "c"], ["t"], name="scale"))
         last = "t"
-    if bias:
-        held.append(numpy_helper.from_array(np.ones((tokens, keys), np.float32), "b"))
-        nodes.append(helper.make_node("Add", [last, "b"], ["u"], name="bias"))
-        last = "u"
     nodes.append(helper.make_node("Softmax", [last], ["p"], axis=-1, name="soft"))
     nodes.append(helper.make_node("MatMul", ["p", "v"], ["y"], name="mix"))
     out = helper.make_tensor_value_info("y", 1, shapes["q"])
@@ -49,11 +44,11 @@ def network(
     return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 17)])
 
 
-def grouped(proto: onnx.ModelProto, stride: int = 2, window: int = 0) -> tuple[Model, Any]:
+def grouped(proto: onnx.ModelProto, stride: int = 2, window: int = 0, grid: str = "4x4") -> tuple[Model, Any]:
     import onnx_ir as ir
 
     model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
-    return model, GroupAttention(stride, window).run(model)
+    return model, GroupAttention(stride, window, grid).run(model)
 
 
 def run(model: Model, feeds: dict[str, np.ndarray], *more: str) -> list[np.ndarray]:
@@ -72,7 +67,7 @@ def dense(feeds: dict[str, np.ndarray], masks: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("side", "extra", "stride", "window"), [(4, 0, 2, 0), (4, 1, 2, 0), (6, 1, 3, 3)])
 def test_numbers_are_those_of_masked_attention(side, extra, stride, window):
     tokens = side * side + extra
-    model, result = grouped(network(tokens), stride, window)
+    model, result = grouped(network(tokens), stride, window, f"{side}x{side}")
     assert [rewrite.rule for rewrite in result.rewrites] == ["group-attention"]
     random = np.random.default_rng(0)
     feeds = {
@@ -104,7 +99,7 @@ def test_products_of_other_pairs_are_gone():
 
 def test_second_run_changes_nothing():
     model, _ = grouped(network(17))
-    again = GroupAttention(2).run(model)
+    again = GroupAttention(2, grid="4x4").run(model)
     assert not again.rewrites and len(again.not_matched) == 3
 
 
@@ -117,18 +112,21 @@ def test_index_maps():
 
 
 @pytest.mark.parametrize(
-    ("proto", "stride", "reason"),
+    ("proto", "stride", "grid", "reason"),
     [
-        (network(15), 2, "no grid"),
-        (network(16), 3, "does not divide the grid of 4 x 4"),
-        (network(16, bias=True), 2, "a mask or bias"),
-        (network(16, keys=25), 2, "differ in number"),
-        (network(16, rank3=True), 2, "no axis of their own"),
+        (network(15), 2, "4x4", "its 15 tokens are not the 4 x 4 stated"),
+        (network(33), 2, "4x4", "its 33 tokens are not the 4 x 4 stated, and at most 16 more"),
+        # Squares, and squares and one: that says nothing.
+        (network(16), 2, "", "no map is seen that its 16 tokens come from: --grid HEIGHTxWIDTH"),
+        (network(25), 2, "", "no map is seen that its 25 tokens come from: --grid HEIGHTxWIDTH"),
+        (network(16), 3, "4x4", "does not divide the grid of 4 x 4"),
+        (network(16, keys=25), 2, "4x4", "differ in number: 16 and 25"),
+        (network(16, rank=5), 2, "4x4", "within windows or groups already"),
     ],
 )
-def test_what_is_left_alone(proto, stride, reason):
+def test_what_is_left_alone(proto, stride, grid, reason):
     before = [node.name for node in proto.graph.node]
-    model, result = grouped(proto, stride)
+    model, result = grouped(proto, stride, grid=grid)
     assert not result.rewrites and reason in result.not_matched[0].reason
     assert [node.name for node in model.graph] == before
 

@@ -47,7 +47,7 @@ def near(side: int, window: int, extra: int) -> np.ndarray:
 def test_neighbours_are_those_of_the_adjacency_mask_and_no_other_pair_is_computed(side, extra, window):
     tokens = side * side + extra
     model = model_of(network(tokens))
-    result = AdjacentAttention(window).run(model)
+    result = AdjacentAttention(window, f"{side}x{side}").run(model)
     mask, feeds = near(side, window, extra), feeds_of(tokens)
     np.testing.assert_allclose(run(model, feeds)[0], dense(feeds, mask), atol=1e-6)
     assert f"{100 * mask.mean():.1f} % of the pairs" in result.notes[0]
@@ -56,10 +56,10 @@ def test_neighbours_are_those_of_the_adjacency_mask_and_no_other_pair_is_compute
 
 
 def test_what_adjacent_leaves_alone():
-    result = AdjacentAttention(9).run(model_of(network(16)))
+    result = AdjacentAttention(9, "4x4").run(model_of(network(16)))
     assert not result.rewrites and "leaves no pair out of 4 x 4" in result.not_matched[0].reason
     result = AdjacentAttention().run(model_of(network(15)))
-    assert "no grid" in result.not_matched[0].reason
+    assert "no map is seen" in result.not_matched[0].reason
     assert sum(part.queries.size for part in neighbours(np.arange(1), (4, 4), 3, 1)) == 16
 
 
@@ -76,7 +76,7 @@ def test_burst_attention_is_what_its_formula_says(tokens, window, bursts):
     }
     choices["y.burst.out"] = Choice(books[0], gain, bias)
     model = model_of(network(tokens))
-    result = BurstAttention(bursts, window, choices=choices).run(model)
+    result = BurstAttention(bursts, window, choices=choices, grid="4x4").run(model)
     assert len(result.rewrites) == 1
     from snnc.ops import attach_functions
 
