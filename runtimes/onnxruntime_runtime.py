@@ -20,14 +20,18 @@ from snnc.runtimes.common import DEFAULT_BATCH, Array, check_inputs, check_taps,
 
 __all__ = ["OnnxRuntime", "Optimisation", "available_providers", "open_session"]
 
-Optimisation = Literal["none", "basic", "extended", "all"]
+Optimisation = Literal["none", "sound", "basic", "extended", "all"]
 
 _LEVELS: Mapping[str, str] = {
     "none": "ORT_DISABLE_ALL",
+    "sound": "ORT_ENABLE_BASIC",
     "basic": "ORT_ENABLE_BASIC",
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
+#: Rewrites that change what a float network computes: a Pad with zeros in front of a MaxPool is folded into the
+#: padding of the MaxPool, which never wins.
+_UNSOUND = ("Pad_Fusion",)
 _TYPES: Mapping[str, type[np.generic]] = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -77,7 +81,7 @@ def open_session(
 
     Args:
         content: A serialised model.
-        optimisation: Graph optimisation level.
+        optimisation: Graph optimisation level; ``"sound"`` is ``"basic"`` without rewrites that change results.
         threads: Threads of one operator; None lets onnxruntime choose.
         weights: Initializers that the model names as external data.
         file: File to name in an error.
@@ -101,7 +105,12 @@ def open_session(
             # Not copied: the session reads the arrays where they are, and keeps them alive.
             values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
             options.add_external_initializers(list(weights), values)
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            content,
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=list(_UNSOUND) if optimisation == "sound" else None,
+        )
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UnsupportedError(
@@ -116,7 +125,7 @@ class OnnxRuntime:
         model_or_path: A model, or the path of an ONNX file (needed for external data).
         optimisation: Graph optimisation level of the session. Converted models give the same bits at every
             level; a *source* model is to be run at ``"none"``, because onnxruntime's optimiser changes
-            quantised graphs.
+            quantised graphs, or, if it is of floats, at ``"sound"``.
         stock: Whether only onnxruntime's own kernels may run. Otherwise snnc's native operators do, where
             the library is installed; the results are the same.
         threads: Threads of one operator; None lets onnxruntime choose.

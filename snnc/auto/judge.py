@@ -65,7 +65,7 @@ class Judge:
     ) -> None:
         model = load(source)
         attach_functions(model)
-        runtime = OnnxRuntime(model, "basic", batch_size=_BATCH)
+        runtime = OnnxRuntime(model, "sound", batch_size=_BATCH)
         samples = load_samples(data, runtime.inputs, seed=seed)
         count = sample_count(samples)
         if labels is not None and len(labels) != count:

@@ -82,7 +82,7 @@ class Surrogate:
         model = self._built({}, {})
         # What a quantiser coded has the name of the code where the quantiser is gone.
         names = [*self.inserted, *self.present]
-        runtime = OnnxRuntime(model, "basic", batch_size=_BATCH)
+        runtime = OnnxRuntime(model, "sound", batch_size=_BATCH)
         found = runtime.run(inputs, names)
         return {name: found[name] for name in names}
 

@@ -105,7 +105,7 @@ class Calibration:
         size = max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // each))
         # One thread an operator: the last bits of a float product depend on how it is shared out, and the
         # same input is to give the same bytes on any machine. Several batches run at once instead.
-        runtime = OnnxRuntime(_showing(model, names), optimisation="basic", threads=1, batch_size=size)
+        runtime = OnnxRuntime(_showing(model, names), optimisation="sound", threads=1, batch_size=size)
         fixed = runtime.inputs[0].shape[0] if runtime.inputs else None
         batches = Batches(self.samples, runtime.inputs, fixed or size)
         in_flight = min(_MOST_IN_FLIGHT, _BYTES_IN_FLIGHT // (each * (fixed or size)))

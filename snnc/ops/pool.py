@@ -23,6 +23,8 @@ _MAX_WINDOW = (
     Attribute("dilations", "ints", "spacing of window elements; default 1", required=False),
     Attribute("ceil_mode", "int", "1 counts a last partial window", default=0, required=False),
 )
+# onnxruntime folds a Pad with zeros in front, and a Cast between them, into the padding of a MaxPool, which never
+# wins. It does not look past a maximum of one value, which is that value.
 _MAX_POOL = (
     "MaxPool<kernel_shape: ints = @kernel_shape, strides: ints = @strides, pads: ints = @pads, "
     "dilations: ints = @dilations, ceil_mode: int = @ceil_mode>"
@@ -112,7 +114,8 @@ MEMBRANE_MAX_POOL = OpDef(
     attributes=_MAX_WINDOW,
     body=f"""\
   real = Cast<to = 1>(a)
-  best = {_MAX_POOL}(real)
+  alone = Max(real)
+  best = {_MAX_POOL}(alone)
   y = Cast<to = 6>(best)""",
     packed=_max_pool,
     timestep=same_in_time(_max_pool),
@@ -154,7 +157,8 @@ SPIKE_MAX_POOL = OpDef(
     attributes=_MAX_WINDOW,
     body=f"""\
   real = Cast<to = 1>(x)
-  best = {_MAX_POOL}(real)
+  alone = Max(real)
+  best = {_MAX_POOL}(alone)
   y = CastLike(best, x)""",
     packed=_max_pool,
     timestep=_spike_max_pool_in_time,

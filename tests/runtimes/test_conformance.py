@@ -309,6 +309,21 @@ def test_pools(builder: Any, everywhere: Any, op: str, rank: int, data: st.DataO
     everywhere(model.proto(outputs), {"v": v}, full_check=not attrs.get("ceil_mode"))
 
 
+@pytest.mark.parametrize("op", ["SpikeMaxPool", "MembraneMaxPool"])
+def test_zeros_padded_in_front_of_a_maximum_take_part(builder: Any, everywhere: Any, op: str) -> None:
+    """onnxruntime folds a Pad into the padding of the MaxPool behind it, which never wins."""
+    book = CodeBook(4, 2, signed=True)
+    v = np.random.default_rng(0).integers(book.smallest, 0, (2, 3, 4, 4), dtype=np.int32)
+    model = builder()
+    model.input("v", np.int32, ["N", 3, 4, 4])
+    x = model.spikes("v", book) if op == "SpikeMaxPool" else "v"
+    padded = model.node("Pad", [x, model.constant(np.array([0, 0, 1, 1, 0, 0, 1, 1]), np.int64)])
+    y = model.node(op, [padded], kernel_shape=[2, 2], strides=[2, 2])
+    found = everywhere(model.proto({y: (book.dtype if op == "SpikeMaxPool" else np.int32, 4)}), {"v": v})[y]
+    assert (found[:, :, [0, -1]] == 0).all(), "every window at the border holds a zero, and nothing above"
+    assert (found[:, :, 1, 1] < 0).all()
+
+
 def test_the_comparison_sees_a_wrong_body(builder: Any, everywhere: Any) -> None:
     """Canary: with > for >= in the neuron's body, the runtimes must be found to differ."""
     model = builder()

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snnc.calibration.observe import _in_order
+from snnc.calibration.observe import Calibration, _in_order
 from snnc.calibration.stand_in import quantised_stand_in
 from snnc.coding import CodeBook
+from snnc.data.named import open_samples
 from snnc.ops import attach_functions
 from snnc.runtimes import OnnxRuntime
 
@@ -40,6 +41,17 @@ def test_gelu_is_that_of_the_definition(net: Any, form: int) -> None:
     x = {"x": np.random.default_rng(0).normal(0, 3, (500, 3)).astype(np.float32)}
     runs = [OnnxRuntime(each, "none").run(x)[y] for each in (stood, model)]
     np.testing.assert_allclose(runs[0], runs[1], atol=2e-6)
+
+
+def test_calibration_sees_what_the_network_computes(net: Any) -> None:
+    """onnxruntime folds a Pad with zeros into a MaxPool behind it, and would show -1 here."""
+    made = net()
+    padded = made.op("Pad", [made.input(("n", 1, 4, 4)), made.const([0, 0, 1, 1, 0, 0, 1, 1], np.int64)])
+    y = made.op("MaxPool", [padded], kernel_shape=[2, 2], strides=[2, 2])
+    model = made.output(made.op("Relu", [y])).model()
+    samples = Calibration(open_samples({"x": -np.ones((3, 1, 4, 4), np.float32)}))
+    kept = samples.sample(model, [y])[y]
+    assert sorted(set(np.asarray(kept.values).ravel())) == [-1.0, 0.0]
 
 
 @pytest.mark.parametrize("cores", [1, 3])
