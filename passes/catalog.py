@@ -52,6 +52,7 @@ from snnc.passes.quantise.gate_masks import GateMasks
 from snnc.passes.quantise.insert_quantisers import InsertQuantisers
 from snnc.passes.quantise.integer_weights import IntegerWeights
 from snnc.passes.quantise.introduce_gains import IntroduceGains
+from snnc.passes.quantise.invert_divisors import InvertDivisors
 from snnc.passes.quantise.require_integers import RequireIntegers
 from snnc.passes.quantise.round_constants import RoundConstants
 from snnc.passes.quantise.round_tables import RoundTables
@@ -144,6 +145,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     SelectPlaces,
     GateMasks,
     EncodeInput,
+    InvertDivisors,
     InsertQuantisers,
     FixedPointInput,
     IntegerWeights,

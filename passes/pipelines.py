@@ -51,6 +51,7 @@ from snnc.passes.quantise.gate_masks import GateMasks
 from snnc.passes.quantise.insert_quantisers import InsertQuantisers
 from snnc.passes.quantise.integer_weights import IntegerWeights
 from snnc.passes.quantise.introduce_gains import IntroduceGains
+from snnc.passes.quantise.invert_divisors import InvertDivisors
 from snnc.passes.quantise.require_integers import RequireIntegers
 from snnc.passes.quantise.round_constants import RoundConstants
 from snnc.passes.quantise.round_tables import RoundTables
@@ -201,6 +202,7 @@ def front_end(
         SelectPlaces(),
         GateMasks(),
         *([encode_input] if encode_input is not None else []),
+        InvertDivisors(),
         insert,
         # What no neuron holds is a table of the code that now stands in front of it.
         TabulateProducts(),

@@ -14,6 +14,7 @@ from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.analysis.hosted import host_nodes, is_table_read
 from snnc.passes.canonical.chain import WHY
 from snnc.passes.editing import is_output
+from snnc.passes.quantise.invert_divisors import divides_by_a_sum
 from snnc.passes.recognise.remedies import activation_remedy
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -181,7 +182,11 @@ class _Walk:
         if _Kind.HOST in variable:
             self.complain(node, "mixes floats of the host with coded values: put a quantiser behind the host")
             return _Kind.SUM
-        if node.op_type == "Div" and kinds[1] not in (_Kind.CONSTANT, _Kind.POOLED) and not _is_sum(node):
+        if (
+            node.op_type == "Div"
+            and kinds[1] not in (_Kind.CONSTANT, _Kind.POOLED)
+            and not divides_by_a_sum(node)
+        ):
             self.complain(node, "divides by a computed value: only constants and sums of codes can divide")
         elif node.op_type == "Mul" and len(variable) > 1 and set(variable) != {_Kind.CODED}:
             self.complain(node, _RESET if _is_reset(node) else _TWO_VALUES)
@@ -214,24 +219,6 @@ def _is_reset(node: Node) -> bool:
             continue
         if CodeBook.from_attributes(attributes(maker)).levels == 2:
             return True
-    return False
-
-
-def _is_sum(node: Node) -> bool:
-    """Whether the divisor of a node is a sum of codes, or of products of codes, and perhaps a constant."""
-    value = node.inputs[1]
-    while value is not None:
-        maker = value.producer()
-        if maker is None or maker.domain not in ("", "ai.onnx"):
-            return False
-        if maker.op_type in _SUMS | {"MatMul"}:
-            return True
-        if maker.op_type == "Add" and any(constant(entry) is not None for entry in maker.inputs):
-            value = next((entry for entry in maker.inputs if constant(entry) is None), None)
-        elif maker.op_type in _LAYOUT:
-            value = maker.inputs[0]
-        else:
-            return False
     return False
 
 

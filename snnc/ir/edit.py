@@ -144,7 +144,9 @@ def initializer(graph: ir.Graph, stem: str, array: npt.NDArray[Any]) -> ir.Value
 
 
 def as_attribute(name: str, value: Any) -> ir.Attr:
-    """Return an attribute made from a plain Python value; lists of numbers must hold nothing else."""
+    """Return an attribute made from a plain Python value or an array; lists of numbers hold nothing else."""
+    if isinstance(value, np.ndarray):
+        return ir.AttrTensor(name, ir.Tensor(value, name=name))
     # onnx_ir asks of each value, and of each element of a list, which of many protocols it follows.
     first = value[0] if type(value) is list and value else value
     many = first is not value

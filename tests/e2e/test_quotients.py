@@ -116,3 +116,25 @@ def test_rows_of_unlike_steps_keep_their_low_bits(network: Callable[..., Path]):
     (distance,) = verify(source, conversion.model, {"x": data[:4]}).distances
     assert distance.decibel is not None
     assert distance.decibel > 36
+
+
+@pytest.mark.parametrize(
+    "divisor",
+    ["e = Abs(b) d = Add(e, one)", "d = Exp(b)", "e = Mul(b, b) f = Add(e, one) d = Sqrt(f)"],
+    ids=["1 + |b|", "exp(b)", "sqrt(1 + b^2)"],
+)
+def test_a_division_by_no_sum_multiplies_by_the_reciprocal(
+    network: Callable[..., Path], divisor: str
+) -> None:
+    source = network(f"""g (float[N, 12] x) => (float[N, 4] y)
+      <float[12, 8] w = {{RANDOM}}, float[12, 8] u = {{RANDOM}}, float[8, 4] v = {{RANDOM}},
+       float one = {{1}}, float third = {{0.3}}> {{
+        z = Mul(x, third) a = MatMul(z, w) c = MatMul(z, u) b = Tanh(c) {divisor}
+        q = Div(a, d) y = MatMul(q, v) }}""")
+    data = np.random.default_rng(0).standard_normal((64, 12)).astype(np.float32)
+    conversion = convert(source, ConvertOptions(8, 8), calibration=data)
+    report = verify(source, conversion.model, {"x": data[:8]}, runtimes=RUNTIMES)
+    assert report.identical, report.first_mismatch()
+    assert report.distances[0].decibel is not None
+    assert report.distances[0].decibel > 25
+    assert audit(conversion.model).clean
