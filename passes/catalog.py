@@ -35,6 +35,7 @@ from snnc.passes.canonical.resolve_padding import ResolvePadding
 from snnc.passes.canonical.settle_shapes import SettleShapes
 from snnc.passes.canonical.sort_nodes import SortNodes
 from snnc.passes.canonical.split_products import SplitProducts
+from snnc.passes.canonical.take_branches import TakeBranches
 from snnc.passes.canonical.to_float32 import ToFloat32
 from snnc.passes.canonical.turn_products import TurnProducts
 from snnc.passes.canonical.unroll_loops import UnrollLoops
@@ -91,6 +92,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     ToFloat32,
     WriteOutFused,
     LiftQoperators,
+    TakeBranches,
     KeepOnHost,
     KeepTailOnHost,
     LiftConstants,

@@ -34,6 +34,7 @@ from snnc.passes.canonical.resolve_padding import ResolvePadding
 from snnc.passes.canonical.settle_shapes import SettleShapes
 from snnc.passes.canonical.sort_nodes import SortNodes
 from snnc.passes.canonical.split_products import SplitProducts
+from snnc.passes.canonical.take_branches import TakeBranches
 from snnc.passes.canonical.to_float32 import ToFloat32
 from snnc.passes.canonical.turn_products import TurnProducts
 from snnc.passes.canonical.unroll_loops import UnrollLoops
@@ -92,6 +93,7 @@ def canonical(allow_host: tuple[str, ...] = (), sizes: tuple[str, ...] = ()) -> 
         ToFloat32(),
         WriteOutFused(allow_host),
         LiftQoperators(),
+        TakeBranches(),
         UnrollLoops(),
         RefuseUnsupported(allow_host),
         LiftConstants(),

@@ -12,9 +12,9 @@ from snnc.ir.rewrite import has_subgraph
 __all__ = ["body_of", "copy_body", "lift_body_constants", "release_body"]
 
 
-def body_of(node: ir.Node) -> ir.Graph | None:
-    """Return the graph that a Loop or a Scan repeats, None if it holds control flow itself."""
-    attr = node.attributes.get("body")
+def body_of(node: ir.Node, name: str = "body") -> ir.Graph | None:
+    """Return the graph inside of a node that has it under a name, None if it holds control flow itself."""
+    attr = node.attributes.get(name)
     if attr is None or attr.type != ir.AttributeType.GRAPH:
         return None
     body = attr.as_graph()
