@@ -15,6 +15,7 @@ from snnc.ir import AI_SNNC, DataType, Graph, Model, Node, initializer, insert_n
 from snnc.passes.analysis import Membrane, TypeAnalysis, as_membrane, same
 from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, distinct, floats
 from snnc.passes.analysis.sums import power_of_two, ranked
+from snnc.passes.quantise.mirrored import follow_sign
 from snnc.passes.quantise.room import extremes, joint_bound, make_room
 from snnc.passes.quantise.shifts import write_shifts
 from snnc.passes.quantise.streams import reaches_join
@@ -70,6 +71,7 @@ class AlignMembranes:
         for node in list(model.graph):
             if node.op_type in ("Add", "Sub") and node.domain == "":
                 self._align(model.graph, node, analysis, result)
+            follow_sign(model.graph, node, analysis)
             analysis.visit(node)
         return result
 

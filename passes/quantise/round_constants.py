@@ -26,6 +26,7 @@ from snnc.ir import (
 from snnc.passes.analysis import Constant, FloatValue, Membrane, TypeAnalysis, as_exact, as_membrane, same
 from snnc.passes.analysis.exact import ExactArray, collapse
 from snnc.passes.analysis.layout import LAYOUT_OPS
+from snnc.passes.quantise.mirrored import follow_sign
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
 
 __all__ = ["RoundConstants"]
@@ -66,6 +67,7 @@ class RoundConstants:
                 partner = self._convert(model.graph, node, analysis, result)
             else:
                 partner = None
+            follow_sign(model.graph, node, analysis)
             analysis.visit(node)
             if partner is not None and isinstance(analysis.kind(node.outputs[0]), FloatValue):
                 # The two steps are equal but for the last bit of a float, which aligning them mends.

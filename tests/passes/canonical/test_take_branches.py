@@ -9,7 +9,8 @@ from snnc.passes.canonical.take_branches import TakeBranches
 
 IF = """If <then_branch = one () => (float[a, b] u) { u = Neg(r) },
             else_branch = two () => (float[a, b] v) <float h = {0.5}> { w = Mul(r, h) v = Add(w, r) }>"""
-HEAD = "g (float[N, 6] x) => (float[N, 6] y) <int64[1] none = {0}, int64[1] axis = {1}, int64[1] six = {6}, int64[1] three = {3}> "
+HEAD = """g (float[N, 6] x) => (float[N, 6] y)
+  <int64[1] none = {0}, int64[1] axis = {1}, int64[1] six = {6}, int64[1] three = {3}> """
 #: What decides, the node that is left of the branch, and why nothing is done.
 CONDITIONS = {
     "no elements": ("s = Shape(x) n = ReduceProd<keepdims = 1>(s) c = Equal(n, none)", "Add"),

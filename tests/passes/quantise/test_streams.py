@@ -419,3 +419,15 @@ def test_zeros_take_the_step_of_what_they_are_added_to(net: Any, agree: Any, pla
     (found,) = outputs.values()
     assert found.any()
     assert np.array_equal(found, np.broadcast_to(found[..., :1], found.shape))
+
+
+@pytest.mark.parametrize("op", ["Add", "Sub"])
+def test_places_minus_distances_join_places_plus_distances(net: Any, agree: Any, op: str) -> None:
+    """Corners of boxes: a constant minus a membrane counts in negative steps until it becomes integers."""
+    made = tokens(net)
+    places = made.const(made.normal(1, 5, 2))
+    near, far = (made.matmul(made.x, (8, 2), weights=made.grid(8, 2)) for _ in range(2))
+    low, high = made.op("Sub", [places, near]), made.op("Add", [places, far])
+    made.output(made.op(op, [low, high]))
+    made.output(made.op(op, [high, low]))
+    agree(made)
