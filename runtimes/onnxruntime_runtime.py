@@ -226,21 +226,54 @@ class OnnxRuntime:
             try:
                 results = session.run(wanted, arrays)
             except Exception as error:
-                first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                if "out of data bounds" in str(error):
-                    raise InputError(
-                        "SNN347", f"an input asks for a row beyond its table: {first}"
-                    ) from error
-                raise UnsupportedError("SNN424", f"onnxruntime cannot run the model: {first}") from error
+                raise _failure(error) from error
             return dict(zip(wanted, results, strict=True))
 
         return run_in_batches(check_inputs(inputs, self._inputs), self._inputs, execute, self._batch_size)
+
+    def run_into(self, inputs: Mapping[str, Array], results: Mapping[str, Array]) -> None:
+        """Evaluate the model on one batch and write its outputs to the arrays of an earlier one.
+
+        New arrays of many megabytes for every batch cost more than the copying: their pages have to be
+        found and cleared, and threads wait for each other meanwhile.
+
+        Args:
+            inputs: Checked arrays by input name, of the shapes that the earlier batch had.
+            results: What `run` gave for that batch, with no taps; overwritten.
+
+        Raises:
+            InputError, UnsupportedError: See `run`; also SNN424, an output is not of numbers, is empty, or has
+                another shape this time.
+        """
+        try:
+            binding = self._session.io_binding()
+            arrays = {name: np.ascontiguousarray(a) for name, a in inputs.items()}
+            for name, array in arrays.items():
+                binding.bind_cpu_input(name, array)
+            for name in self._outputs:
+                held = results[name]
+                if held.dtype.hasobject or not (
+                    held.size and held.flags.c_contiguous and held.flags.writeable
+                ):
+                    raise ValueError(f"{name} cannot be written in place")
+                binding.bind_output(name, "cpu", 0, held.dtype.type, held.shape, held.ctypes.data)
+            self._session.run_with_iobinding(binding)
+        except Exception as error:
+            raise _failure(error) from error
 
     def _with_taps(self, taps: tuple[str, ...]) -> Any:
         if taps not in self._tapped:
             check_taps(taps, tensor_names(self._source))
             self._tapped[taps] = self._open(taps)
         return self._tapped[taps]
+
+
+def _failure(error: Exception) -> InputError | UnsupportedError:
+    """Return the error for what onnxruntime raised while it ran a model."""
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if "out of data bounds" in str(error):
+        return InputError("SNN347", f"an input asks for a row beyond its table: {first}")
+    return UnsupportedError("SNN424", f"onnxruntime cannot run the model: {first}")
 
 
 def _spec(entry: Any, rows: Mapping[str, int]) -> InputSpec:

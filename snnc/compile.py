@@ -15,7 +15,7 @@ from snnc.coding import CodeBook, Partition
 from snnc.data import Samples, open_samples
 from snnc.errors import InputError, SnncError, UnsupportedError, UsageError, Where
 from snnc.grouping import Regrouped, attention_pass, with_cost
-from snnc.ir import Model, clone, keep_provenance, load, model_digest
+from snnc.ir import Model, clone, keep_provenance, load, model_digest_meanwhile
 from snnc.ir.hosting import DECLARED
 from snnc.ops import attach_functions, check_codes
 from snnc.passes import front_end, quantisers_of
@@ -270,7 +270,7 @@ def convert(
     if snapshot.model is None:
         raise UnsupportedError("SNN449", "the pipeline ended before the network was encoded")
     attach_functions(model)
-    _describe(model, options, steps, digest)
+    _describe(model, options, steps, digest())
     record = None
     if chosen.choices:
         model.metadata_props["snnc.quantisers"] = write_choices(chosen.choices)
@@ -419,7 +419,8 @@ def _sized(options: ConvertOptions, model: Model, observer: Calibration | None) 
     return replace(options, sizes=sizes_of_samples(model, options.sizes, observer.samples))
 
 
-def _open(source: str | os.PathLike[str] | Model, options: ConvertOptions) -> tuple[Model, str]:
+def _open(source: str | os.PathLike[str] | Model, options: ConvertOptions) -> tuple[Model, Callable[[], str]]:
+    """Return a model that may be changed, and what waits for the digest of the source."""
     model = clone(source) if isinstance(source, Model) else load(source)
     name = None if isinstance(source, Model) else os.fspath(source)
     if "snnc.format" in model.metadata_props:
@@ -431,7 +432,7 @@ def _open(source: str | os.PathLike[str] | Model, options: ConvertOptions) -> tu
             hint="give the model it was made from",
         )
     check_allowed(model, options.allow_host)
-    digest = model_digest(model)
+    digest = model_digest_meanwhile(model)
     model.metadata_props.pop(REPAIRS, None)
     for node in model.graph.all_nodes():
         node.metadata_props.pop(DECLARED, None)  # what is on the host the user decides, not the file

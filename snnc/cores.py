@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
 
-__all__ = ["cores", "over_cores"]
+__all__ = ["cores", "meanwhile", "over_cores"]
 
 _Part = TypeVar("_Part")
 _Made = TypeVar("_Made")
@@ -53,6 +53,24 @@ def over_cores(work: Callable[[_Part], _Made], parts: Sequence[_Part]) -> list[_
     finally:
         wait(rest)  # nothing goes on writing behind an error, or an interruption
     return [*made, *(result for future in rest for result in future.result())]
+
+
+def meanwhile(work: Callable[[], _Made]) -> Callable[[], _Made]:
+    """Start work beside what follows, if there is a core for it.
+
+    Args:
+        work: Lets other threads run most of the time, as hashing and numpy's loops do.
+
+    Returns:
+        What waits for the end of the work and returns, or raises, what it gave.
+    """
+    if cores() < 2:
+        made = work()
+        return lambda: made
+    pool = ThreadPoolExecutor(1, thread_name_prefix="snnc-meanwhile")
+    future = pool.submit(work)
+    pool.shutdown(wait=False)
+    return future.result
 
 
 @cache

@@ -50,3 +50,23 @@ def test_an_error_waits_for_the_other_parts(wrong: int, monkeypatch: pytest.Monk
     time.sleep(0.1)
     assert done == seen
     assert cores.over_cores(lambda part: part, range(4)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_work_meanwhile_gives_its_result_or_its_error(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(cores, "cores", lambda: count)
+    threads: list[threading.Thread] = []
+
+    def work() -> int:
+        threads.append(threading.current_thread())
+        return 7
+
+    waiting = cores.meanwhile(work)
+    assert waiting() == waiting() == 7
+    assert (threads == [threading.main_thread()]) == (count == 1)
+
+    def fails() -> int:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        cores.meanwhile(fails)()

@@ -7,6 +7,7 @@ depend, so that numpy's broadcasting is the rule for combining them.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
@@ -27,6 +28,7 @@ __all__ = [
     "floats",
     "rounded_quotients",
     "same",
+    "shift_factors",
     "through_layout",
     "uniform_along",
 ]
@@ -38,6 +40,11 @@ _REMEMBERED = 1 << 13
 # A float64 quotient this close to an integer (relative to its size) is computed again exactly.
 _DOUBT = 2.0**-48
 _FAR = 2.0**62
+
+
+_FLOAT64 = 8
+#: The floats that exact arrays were made from, for as long as these live, by the number of the array.
+_FLOATS: dict[int, tuple[weakref.ref[Any], npt.NDArray[np.float64]]] = {}
 
 
 class NotFiniteError(ValueError):
@@ -75,9 +82,19 @@ def as_exact(array: npt.ArrayLike, rank: int | None = None) -> ExactArray:
 @lru_cache(maxsize=2048)
 def _remembered(content: bytes, dtype: str, shape: tuple[int, ...]) -> ExactArray:
     """Convert a small constant once: every pass that types the graph asks for it again."""
-    result = _convert(np.frombuffer(content, dtype=dtype).reshape(shape))
+    source = np.frombuffer(content, dtype=dtype).reshape(shape)
+    result = _convert(source)
     result.flags.writeable = False
+    if source.dtype.kind == "f" and source.dtype.itemsize <= _FLOAT64:
+        owner, key = _owner(result), id(_owner(result))
+        near = np.asarray(collapse(source).astype(np.float64) + 0.0)  # there is one zero
+        near.flags.writeable = False
+        _FLOATS[key] = weakref.ref(owner, lambda _: _FLOATS.pop(key, None)), near
     return result
+
+
+def _owner(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return array if array.base is None else array.base
 
 
 def _convert(source: npt.NDArray[Any]) -> ExactArray:
@@ -127,6 +144,11 @@ def _keys(array: npt.NDArray[Any]) -> list[Any]:
 
 def floats(array: ExactArray) -> tuple[npt.NDArray[np.float64], bool]:
     """Return exact numbers as float64, and whether none of them was rounded."""
+    reference, known = _FLOATS.get(id(_owner(array)), (None, None))
+    if reference is not None and known is not None and reference() is _owner(array):
+        # A view of all entries in their order; others are converted.
+        if known.size == array.size and array.flags.c_contiguous:
+            return known.reshape(array.shape), True
     line = array.reshape(-1).tolist()
     try:
         ratios = [(item._numerator, item._denominator) for item in line]
@@ -195,6 +217,29 @@ def collapse(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
             if bool(np.all(array.take([-1], axis=axis) == first)) and bool(np.all(array == first)):
                 array = first
     return array
+
+
+def shift_factors(
+    one: npt.NDArray[np.float64], two: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] | None:
+    """Return the finer of two steps, and which multiple of it each of them is, for powers of two.
+
+    Args:
+        one: Steps of one side.
+        two: Steps of the other, broadcastable to them.
+
+    Returns:
+        Steps and integer factors; None where some steps are zero, not a power of two apart, or too far apart.
+    """
+    mantissas = [np.abs(np.frexp(side)[0]) for side in (one, two)]
+    if not bool(((mantissas[0] == mantissas[1]) & (mantissas[0] != 0)).all()):
+        return None
+    step = np.minimum(np.abs(one), np.abs(two))
+    ratios = (one / step, two / step)
+    if max(float(np.abs(ratio).max()) for ratio in ratios) >= _FAR:
+        return None
+    first, second = (collapse(ratio.astype(np.int64)) for ratio in ratios)
+    return step, (first, second)
 
 
 def same(left: ExactArray, right: ExactArray) -> bool:

@@ -17,6 +17,7 @@ from snnc.passes.analysis.exact import (
     as_exact,
     collapse,
     exact,
+    floats,
     rounded_quotients,
     same,
 )
@@ -328,8 +329,7 @@ def round_to(kind: Kind, step: ExactArray, rank: int) -> Kind:
         return Membrane(step, exact(0, rank), content, content, content=content)
     if not isinstance(kind, Membrane):
         return FloatValue("a rounded value without a membrane")
-    ratios = {power_of_two(ratio) for ratio in np.asarray(step / kind.step, dtype=object).reshape(-1)}
-    shift = ratios.pop() if len(ratios) == 1 else None
+    shift = _common_shift(step, kind.step)
     if shift is None or shift < 0:
         return FloatValue("a membrane rounded by other than one power of two")
     if bool(np.any(kind.step <= 0)):
@@ -337,6 +337,18 @@ def round_to(kind: Kind, step: ExactArray, rank: int) -> Kind:
     offset = rounding_offset(kind, shift)
     low, high = ((end + offset) >> shift for end in (kind.low, kind.high))
     return Membrane(step, exact(0, rank), low, high)
+
+
+def _common_shift(coarse: ExactArray, fine: ExactArray) -> int | None:
+    """Return k where all steps are 2^k times others, or None."""
+    (one, certain), (two, sure) = floats(coarse), floats(fine)
+    if certain and sure and bool((one > 0).all()) and bool((two > 0).all()):
+        (mantissa, exponent), (other, places) = np.frexp(one), np.frexp(two)
+        apart = exponent - places
+        alike = bool((mantissa == other).all()) and bool((apart == apart.reshape(-1)[0]).all())
+        return int(apart.reshape(-1)[0]) if alike else None
+    ratios = {power_of_two(ratio) for ratio in np.asarray(coarse / fine, dtype=object).reshape(-1)}
+    return ratios.pop() if len(ratios) == 1 else None
 
 
 def _round_finely(array: npt.NDArray[Any], step: ExactArray, rank: int) -> Kind:

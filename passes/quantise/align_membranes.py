@@ -13,7 +13,7 @@ import numpy.typing as npt
 from snnc.errors import UnsupportedError, Where
 from snnc.ir import AI_SNNC, DataType, Graph, Model, Node, initializer, insert_node, make_node
 from snnc.passes.analysis import Membrane, TypeAnalysis, as_membrane, same
-from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, distinct, floats
+from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, distinct, floats, shift_factors
 from snnc.passes.analysis.sums import power_of_two, ranked
 from snnc.passes.quantise.mirrored import follow_sign
 from snnc.passes.quantise.room import extremes, joint_bound, make_room
@@ -26,7 +26,6 @@ __all__ = ["AlignMembranes"]
 _Found = tuple[ExactArray, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]
 _BITS = 30
 _BITS_IN_A_STREAM = 26
-_FAR = 2.0**62
 _MOST = 2**62
 #: Bits of a ratio of steps below which shifted copies are the better form.
 _FEW = 12
@@ -241,15 +240,11 @@ def _shift_apart(
     (one, certain), (two, sure) = floats(left), floats(right)
     if not (certain and sure):
         return None
-    mantissas = [np.abs(np.frexp(side)[0]) for side in (one, two)]
-    if not bool(((mantissas[0] == mantissas[1]) & (mantissas[0] != 0)).all()):
+    found = shift_factors(one, two)
+    if found is None:
         return None
-    step = np.minimum(np.abs(one), np.abs(two))
-    ratios = (one / step, two / step)
-    if max(float(np.abs(ratio).max()) for ratio in ratios) >= _FAR:
-        return None
-    factors = [collapse(ratio.astype(np.int64)) for ratio in ratios]
-    return as_exact(step, step.ndim), (factors[0], factors[1])
+    step, factors = found
+    return as_exact(step, step.ndim), factors
 
 
 def _one_step(left: Fraction, right: Fraction, precision: int, *, rounds: bool) -> Fraction:

@@ -100,7 +100,8 @@ def _lost(
         if entry.shared and form.largest is not None:
             scale = steps[label, None]
             wrong: npt.NDArray[Any]
-            wrong, step = integer_grid(weights * scale, (0,), form, 1, powers_of_two=entry.powers_of_two)
+            powers = entry.powers_of_two
+            wrong, step = integer_grid(weights, (0,), form, 1, powers_of_two=powers, times=scale)
             wrong = wrong * step
             wrong /= scale
             wrong -= weights

@@ -49,22 +49,25 @@ class WeightFormat:
 
 
 def integer_grid(
-    charge: npt.NDArray[np.float64],
+    charge: npt.NDArray[Any],
     axes: tuple[int, ...],
     form: WeightFormat,
     input_bound: int,
     *,
     powers_of_two: bool,
+    times: npt.NDArray[np.float64] | None = None,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float64]]:
     """Put the membrane charge of every weight on an integer grid, one step per output channel.
 
     Args:
         charge: What one unit of the input code adds to the membrane through each weight, i.e. weight times
-            input step; float64.
+            input step; any floats.
         axes: Axes summed over for one output channel.
         form: Weight format.
         input_bound: Largest magnitude of the input integer, for the ``wide`` format.
         powers_of_two: Use powers of two as steps, so that membranes can be joined by shifts.
+        times: What the charge is multiplied by first, of as many axes as it: the product, in float64, is made
+            piece by piece and never kept. None: nothing.
 
     Returns:
         Integers (of the narrowest type that holds the format, shape of ``charge``) and steps (float64, size
@@ -79,22 +82,41 @@ def integer_grid(
                 f"{count} weights per output leave no room for exact float32 sums",
                 hint="use --weights int8",
             )
-        step = np.abs(charge).sum(axis=axes, keepdims=True) * input_bound / room
+        whole = charge.astype(np.float64) if times is None else charge * times
+        step = np.abs(whole).sum(axis=axes, keepdims=True) * input_bound / room
     else:
-        peak = np.maximum(charge.max(axis=axes, keepdims=True), -charge.min(axis=axes, keepdims=True))
-        step = peak / form.largest
+        step = _peaks(charge, times, axes) / form.largest
     largest = float(step.max())
     if largest == 0.0:
-        return _rounded(charge, np.ones_like(step), form.largest), np.ones(step.shape, dtype=np.float64)
+        ones = np.ones(step.shape, dtype=np.float64)
+        return _rounded(charge, times, ones, form.largest), ones
     step = np.maximum(step, largest * 2.0**-_FINEST_SHIFT)
     if powers_of_two:
         mantissa, exponent = np.frexp(step)
         step = np.ldexp(1.0, np.where(mantissa == 0.5, exponent - 1, exponent))
-    return _rounded(charge, step, form.largest), step
+    return _rounded(charge, times, step, form.largest), step
+
+
+def _peaks(
+    charge: npt.NDArray[Any], times: npt.NDArray[np.float64] | None, axes: tuple[int, ...]
+) -> npt.NDArray[np.float64]:
+    """Return the largest magnitudes over axes, which are kept as size 1."""
+
+    def peaks(part: slice) -> npt.NDArray[np.float64]:
+        found = _part(charge, times, part)
+        return np.asarray(
+            np.maximum(found.max(axis=axes, keepdims=True), -found.min(axis=axes, keepdims=True))
+        )
+
+    found = over_cores(peaks, rows_at_once(charge))
+    return np.asarray(np.maximum.reduce(found) if 0 in axes else np.concatenate(found))
 
 
 def _rounded(
-    charge: npt.NDArray[np.float64], step: npt.NDArray[np.float64], largest: int | None
+    charge: npt.NDArray[Any],
+    times: npt.NDArray[np.float64] | None,
+    step: npt.NDArray[np.float64],
+    largest: int | None,
 ) -> npt.NDArray[Any]:
     """Return the nearest multiples, in the narrowest type that surely holds them."""
     dtype = np.int64 if largest is None else np.int8 if largest <= 127 else np.int16
@@ -102,7 +124,7 @@ def _rounded(
     steps = np.broadcast_to(step, charge.shape)
 
     def write(part: slice) -> None:
-        near = charge[part] / steps[part]
+        near = _part(charge, times, part) / steps[part]
         np.rint(near, out=near)
         if largest is not None:
             np.clip(near, -largest, largest, out=near)
@@ -110,6 +132,16 @@ def _rounded(
 
     over_cores(write, rows_at_once(charge))
     return integers
+
+
+def _part(
+    charge: npt.NDArray[Any], times: npt.NDArray[np.float64] | None, part: slice
+) -> npt.NDArray[np.float64]:
+    """Return some rows of a charge, in float64."""
+    if times is None:
+        return charge[part].astype(np.float64, copy=False)
+    factors = times[part] if len(times) > 1 else times
+    return np.asarray(np.multiply(charge[part], factors, dtype=np.float64))
 
 
 def rows_at_once(array: npt.NDArray[Any]) -> list[slice]:
@@ -120,6 +152,8 @@ def rows_at_once(array: npt.NDArray[Any]) -> list[slice]:
 
 def smallest_integer_type(integers: npt.NDArray[Any]) -> npt.DTypeLike:
     """Return the narrowest signed integer type that holds all values."""
+    if integers.dtype == np.int8:
+        return np.int8
     low, high = int(integers.min(initial=0)), int(integers.max(initial=0))
     for dtype in (np.int8, np.int16, np.int32):
         limits = np.iinfo(dtype)

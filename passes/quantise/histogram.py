@@ -27,6 +27,9 @@ _VALUES_PER_BATCH = 1 << 19
 _VALUES_AT_FIRST = 1 << 20
 _VALUES_LATER = 1 << 16
 _BLOCK = 256
+#: Types of counts, from the narrowest on: the counts of a large layer are megabytes that are read and written
+#: with every batch, a few bins in each cache line.
+_COUNTS = (np.int16, np.int32, np.int64)
 
 
 class Histogram:
@@ -52,7 +55,8 @@ class Histogram:
         self._bins = (_OCTAVES_OF_CHANNEL if axes else _OCTAVES_OF_TENSOR) << self._bits
         self._first: int | None = None
         self._taken = 0
-        self._counts: npt.NDArray[np.int64] = np.zeros((1, 2 * self._bins), dtype=np.int64)
+        self._each = 0
+        self._counts: npt.NDArray[np.signedinteger[Any]] = np.zeros((1, 2 * self._bins), dtype=_COUNTS[0])
         self._peaks: Floats = np.zeros(1)
 
     def add(self, batch: Array) -> None:
@@ -66,7 +70,7 @@ class Histogram:
         self.low, self.high = min(self.low, float(bottom.min())), max(self.high, float(top.max()))
         if not self.shape and self.axes:
             self.shape = tuple(batch.shape[axis] for axis in self.axes)
-            self._counts = np.zeros((len(rows), 2 * self._bins), dtype=np.int64)
+            self._counts = np.zeros((len(rows), 2 * self._bins), dtype=_COUNTS[0])
             self._peaks = np.zeros(len(rows))
         self._peaks = np.maximum(self._peaks, peaks)
         self._make_room(float(peaks.max()))
@@ -130,11 +134,18 @@ class Histogram:
         # All bits of a negative number's sign, shifted in, or none: the bins of negative numbers come second.
         place += (rows.view(np.int32) >> 31) & np.int32(self._bins)
         place += np.arange(len(rows), dtype=np.int32)[:, None] * (2 * self._bins)
+        self._widen(rows.shape[1] * each)
         flat = self._counts.reshape(-1)
         if place.size < flat.size:
-            np.add.at(flat, place.reshape(-1), each)
+            np.add.at(flat, place.reshape(-1), flat.dtype.type(each))
         else:
-            flat += np.bincount(place.reshape(-1), minlength=flat.size) * each
+            flat += (np.bincount(place.reshape(-1), minlength=flat.size) * each).astype(flat.dtype)
+
+    def _widen(self, more: int) -> None:
+        """Take a type of counts in which so many more values of a channel fit, whatever their bins."""
+        self._each += more
+        fitting = next(kind for kind in _COUNTS if self._each <= np.iinfo(kind).max)
+        self._counts = self._counts.astype(np.promote_types(fitting, self._counts.dtype), copy=False)
 
 
 def _stride(have: int, wanted: int) -> int:
@@ -149,8 +160,8 @@ class Distribution:
 
     Attributes:
         edges: Edges of the bins of magnitudes, float64 (bins + 1,), ascending from 0.
-        counts: Values in each bin, int64 (channels, 2 · bins): first those that are not negative, then the
-            negative ones, both by magnitude.
+        counts: Values in each bin, integers (channels, 2 · bins): first those that are not negative, then the
+            negative ones, both by magnitude. The sum over a channel fits their type.
         peaks: Largest magnitude of each channel, float64 (channels,).
         low: Smallest value.
         high: Largest value.
@@ -162,7 +173,7 @@ class Distribution:
     """
 
     edges: Floats
-    counts: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.signedinteger[Any]]
     peaks: Floats
     low: float
     high: float
@@ -233,7 +244,7 @@ class Distribution:
         """Number of values of each channel."""
         return np.asarray(self.counts.sum(axis=1), dtype=np.float64)
 
-    def ordered(self, part: slice = slice(None)) -> npt.NDArray[np.int64]:
+    def ordered(self, part: slice = slice(None)) -> npt.NDArray[np.signedinteger[Any]]:
         """Return the values in each bin in ascending order, (channels, bins), for some of the channels.
 
         Where no value is negative, the bins are those from zero on.
@@ -281,7 +292,9 @@ class Moments:
     bits: int
 
     @classmethod
-    def of(cls, counts: npt.NDArray[np.int64], bounds: Floats, first: int | None, bits: int) -> Moments:
+    def of(
+        cls, counts: npt.NDArray[np.signedinteger[Any]], bounds: Floats, first: int | None, bits: int
+    ) -> Moments:
         """Sum up counts of bins, (channels, bins), whose edges are given, ascending."""
         density = counts / np.diff(bounds)
         centre = (bounds[:-1] + bounds[1:]) / 2

@@ -163,11 +163,12 @@ class IntegerWeights:
         bound = _PLANE_BOUND if host else max(map(abs, integer_range(data)))
         form = WeightFormat("wide") if host and not asked else wanted
         integers, step = integer_grid(
-            np.multiply(array, divisor, dtype=np.float64),
+            array,
             summed,
             form,
             bound,
             powers_of_two=reaches_join(node.outputs[0]),
+            times=divisor,
         )
         repair = given if isinstance(given, Repair) else None
         if isinstance(given, Inputs):

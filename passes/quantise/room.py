@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from snnc.ir import AI_SNNC, DataType, Graph, Node, initializer, insert_node, make_node
 from snnc.passes.analysis import Kind, Membrane, TypeAnalysis, as_exact, same
-from snnc.passes.analysis.exact import ExactArray, floats
+from snnc.passes.analysis.exact import ExactArray, floats, shift_factors
 from snnc.passes.analysis.sums import scaled_range
 from snnc.pipeline.contract import PassResult, Rewrite
 
@@ -69,10 +69,11 @@ def make_room(
     movable = [_may_be_rounded(analysis.kind(value)) for value in node.inputs]
     plain = [_with_plain_steps(side) if may else side for side, may in zip(sides, movable, strict=True)]
     narrow = extremes(plain)
+    near = _near(narrow)
 
     @cache
     def bound(left: int, right: int) -> int:
-        return _bound(narrow, (left, right), common)
+        return _bound(narrow, near, (left, right), common)
 
     shifts = (0, 0)
     for _ in range(_MOST):
@@ -84,7 +85,8 @@ def make_room(
     if bound(*shifts) >= 2**bits:
         return  # one of them may not be rounded, and is too large alone
     kept = [_kept(side, shift) for side, shift in zip(plain, shifts, strict=True)]
-    if _bound(list(map(_multiplied, plain, kept)), shifts, common) >= 2**bits:
+    multiplied = list(map(_multiplied, plain, kept))
+    if _bound(multiplied, _near(multiplied), shifts, common) >= 2**bits:
         kept = [np.ones(side.step.shape, dtype=np.int64) for side in plain]
     for position, (side, shift, factors) in enumerate(zip(plain, shifts, kept, strict=True)):
         if not shift:
@@ -152,19 +154,56 @@ def _multiplied(side: Membrane, factors: npt.NDArray[np.int64]) -> Membrane:
     return Membrane(side.step / factors.astype(object), side.bias, side.low * factors, side.high * factors)
 
 
-def _bound(sides: Sequence[Membrane], shifts: tuple[int, int], common: Common) -> int:
+def _near(sides: Sequence[Membrane]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
+    """Return the steps of two membranes as float64, None if some of them are not."""
+    (left, certain), (right, sure) = (floats(side.step) for side in sides)
+    return (left, right) if certain and sure else None
+
+
+def _bound(
+    sides: Sequence[Membrane],
+    near: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None,
+    shifts: tuple[int, int],
+    common: Common,
+) -> int:
+    """Return the largest magnitude of a sum of membranes that have lost some bits, on their common step.
+
+    Args:
+        sides: The membranes before.
+        near: Their steps as float64, if they are.
+        shifts: Bits that each of them loses.
+        common: See `make_room`.
+    """
     left, right = (
-        Membrane(side.step * 2**shift, side.bias, side.low >> shift, side.high >> shift) if shift else side
+        Membrane(side.step, side.bias, side.low >> shift, side.high >> shift) if shift else side
         for side, shift in zip(sides, shifts, strict=True)
     )
-    if same(left.step, right.step):
+    if near is not None:
+        # Most steps are a power of two apart: that takes no exact numbers.
+        one, two = (np.ldexp(steps, shift) for steps, shift in zip(near, shifts, strict=True))
+        if _are_far(one, two):
+            return _ENDLESS
+        if bool(np.all(one == two)):
+            return left.bound + right.bound
+        found = shift_factors(one, two)
+        if found is not None:
+            return joint_bound((left, right), found[1])
+    fine, coarse = (
+        side.step * 2**shift if shift else side.step for side, shift in zip(sides, shifts, strict=True)
+    )
+    if same(fine, coarse):
         return left.bound + right.bound
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        ratio = np.abs(floats(left.step)[0] / floats(right.step)[0])
-    if not bool(np.all((ratio < 2.0**_MOST_APART) & (ratio > 2.0**-_MOST_APART))):
+    if _are_far(floats(fine)[0], floats(coarse)[0]):
         return _ENDLESS
-    _, factors = common(left.step, right.step, _PRECISION)
+    _, factors = common(fine, coarse, _PRECISION)
     return joint_bound((left, right), factors)
+
+
+def _are_far(one: npt.NDArray[np.float64], two: npt.NDArray[np.float64]) -> bool:
+    """Whether some steps have no common step in 64 bits."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        ratio = np.abs(one / two)
+    return not bool(np.all((ratio < 2.0**_MOST_APART) & (ratio > 2.0**-_MOST_APART)))
 
 
 def _may_be_rounded(kind: Kind) -> bool:

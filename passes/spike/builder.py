@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,8 @@ __all__ = ["OPSET", "SpikeBuilder", "data_type"]
 #: Opset of a converted model, unless a node on the host needs a newer one.
 OPSET = 17
 _INT32 = 2**31 - 1
+#: Constants of more bytes are told apart by their hash, so that none of them is kept twice.
+_HASHED = 1 << 12
 
 
 def data_type(dtype: npt.DTypeLike) -> DataType:
@@ -265,7 +268,11 @@ class SpikeBuilder:
     def constant(self, array: npt.NDArray[Any], name: str) -> Value:
         """Return an initializer with this content, shared between equal ones."""
         content = np.asarray(array, order="C")  # a scalar stays one: Gather drops an axis for it
-        key = (content.dtype.str, content.tobytes(), content.shape)
+        large = content.nbytes > _HASHED
+        held = (
+            hashlib.sha256(content.reshape(-1).view(np.uint8).data).digest() if large else content.tobytes()
+        )
+        key = (content.dtype.str, held, content.shape)
         if key not in self._constants:
             self._constants[key] = initializer(self.graph, name, content)
         return self._constants[key]

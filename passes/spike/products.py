@@ -92,7 +92,9 @@ def _weighted(
 
 
 def _narrow(integers: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return integers.astype(smallest_integer_type(integers.astype(np.int64)))
+    """Return integers in the narrowest type that holds them; not a copy where they have it."""
+    whole = integers if integers.dtype.kind in "iu" else integers.astype(np.int64)
+    return integers.astype(smallest_integer_type(whole), copy=False)
 
 
 def _charged(

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,15 @@ import numpy.typing as npt
 from snnc.calibration.stand_in import quantised_stand_in
 from snnc.cores import cores
 from snnc.data import Batches, Samples
+from snnc.errors import SnncError
 from snnc.ir import DataType, Model, concrete_shapes
 from snnc.ir.rewrite import drop_unused
 from snnc.ops import attach_functions
 from snnc.passes.quantise.histogram import Distribution, Histogram
 from snnc.passes.quantise.insert_quantisers import TensorSample
+
+if TYPE_CHECKING:
+    from snnc.runtimes import OnnxRuntime
 
 __all__ = ["Calibration"]
 
@@ -97,7 +101,8 @@ class Calibration:
         Args:
             model: As above.
             names: Tensors wanted.
-            take: Called with the name and the values of a tensor.
+            take: Called with the name and the values of a tensor, which it must not keep: later batches are
+                written to the same arrays.
         """
         from snnc.runtimes import OnnxRuntime
 
@@ -109,11 +114,13 @@ class Calibration:
         fixed = runtime.inputs[0].shape[0] if runtime.inputs else None
         batches = Batches(self.samples, runtime.inputs, fixed or size)
         in_flight = min(_MOST_IN_FLIGHT, _BYTES_IN_FLIGHT // (each * (fixed or size)))
+        outputs = _Reused(runtime, fixed)
         done = 0
-        for batch, results in _in_order(batches, runtime.run, in_flight):
+        for batch, results in _in_order(batches, outputs.run, in_flight):
             found = {**batch, **results}
             for name in names:
                 take(name, found[name])
+            outputs.give_back(batch, results)
             del found, results  # before the next ones are waited for
             done += len(next(iter(batch.values()))) if batch else 0
             if self._progress is not None:
@@ -121,6 +128,56 @@ class Calibration:
         self.count, self.digest = batches.done, batches.digest or ""
         if self._progress is not None:
             self._progress(self.count, self.count)
+
+
+class _Reused:
+    """Runs batches, and lets later ones write to the arrays of those that are done with.
+
+    Args:
+        runtime: What runs them.
+        fixed: Samples that it takes at once, None if any number.
+    """
+
+    def __init__(self, runtime: OnnxRuntime, fixed: int | None) -> None:
+        self._runtime = runtime
+        self._fixed = fixed
+        self._spare: deque[Batch] = deque()
+        self._form: object = None
+        self._works = True
+
+    def run(self, batch: Batch) -> Batch:
+        """Return the outputs for a batch; may be called by several threads."""
+        results = self._taken(batch)
+        if results is not None:
+            try:
+                self._runtime.run_into(batch, results)
+                return results
+            except SnncError:
+                # Shapes of outputs depend on values, or the batch cannot be run at all: `run` says why.
+                self._works = False
+        return self._runtime.run(batch)
+
+    def _taken(self, batch: Batch) -> Batch | None:
+        if not self._works or _form(batch) != self._form:
+            return None
+        try:
+            return self._spare.pop()
+        except IndexError:
+            return None
+
+    def give_back(self, batch: Batch, results: Batch) -> None:
+        """Take the outputs for a batch, which nobody reads any more."""
+        form = _form(batch)
+        if self._fixed is not None and any(shape[0] != self._fixed for _, shape in form):
+            return  # it was filled up
+        if form != self._form:
+            self._spare.clear()
+            self._form = form
+        self._spare.append(results)
+
+
+def _form(batch: Batch) -> list[tuple[str, tuple[int, ...]]]:
+    return [(name, array.shape) for name, array in batch.items()]
 
 
 def _in_order(

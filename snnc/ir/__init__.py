@@ -19,7 +19,17 @@ from snnc.ir.edit import (
     unique_name,
 )
 from snnc.ir.external import hard_links_allowed
-from snnc.ir.files import AI_SNNC, companion, data_files, load, model_digest, save, to_bytes, weight_bytes
+from snnc.ir.files import (
+    AI_SNNC,
+    companion,
+    data_files,
+    load,
+    model_digest,
+    model_digest_meanwhile,
+    save,
+    to_bytes,
+    weight_bytes,
+)
 from snnc.ir.provenance import keep_provenance
 from snnc.ir.shapes import (
     concrete_shapes,
@@ -62,6 +72,7 @@ __all__ = [
     "load",
     "make_node",
     "model_digest",
+    "model_digest_meanwhile",
     "read_tensor",
     "replace_with",
     "save",

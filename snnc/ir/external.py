@@ -12,7 +12,7 @@ import math
 import mmap
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -56,24 +56,32 @@ class DataFiles:
         self._maps: dict[str, memoryview] = {}
         self.paths: list[Path] = []
 
-    def attach(self, proto: onnx.ModelProto, weights: Collection[str] = ()) -> dict[int, Array]:
-        """Check and read everything that a message keeps in other files.
+    def attach(
+        self,
+        proto: onnx.ModelProto,
+        weights: Collection[str] = (),
+        held: Mapping[int, Array] | None = None,
+    ) -> dict[int, Array]:
+        """Check and read everything that a message keeps elsewhere.
 
         Args:
             proto: The message; external tensors that are no initializers of its main graph get their content.
             weights: Names of tensors that must be finite; others may hold minus infinity, as masks do.
+            held: Contents that were taken out of the message, by position of the initializer.
 
         Returns:
-            Contents of the external initializers of the main graph by position, mapped, read-only.
+            Contents of the external initializers of the main graph by position, those in files mapped,
+            read-only.
 
         Raises:
             InputError: SNN304 a file is missing; SNN307 it may not be read; SNN308 it is too short, or offset
                 or length are wrong; SNN303, SNN323 its content is not what the model says, or not finite.
         """
         found: dict[int, Array] = {}
+        known = held or {}
         for position, init in enumerate(proto.graph.initializer):
             if init.data_location == onnx.TensorProto.EXTERNAL and numpy_type(init.data_type) is not None:
-                array = self._array(init)
+                array = known[position] if position in known else self._array(init)
                 where = Where(file=self._name, tensor=init.name or None)
                 floats = array if array.dtype.kind == "f" else None
                 check_finite(floats, list(array.shape), where, infinite=init.name not in weights)

@@ -8,20 +8,23 @@ import mmap
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
+from snnc.cores import meanwhile
 from snnc.errors import EnvironmentFailure, InputError, Where
 from snnc.files import open_regular
 from snnc.ir.admission import admit, foreign_to_standard, weight_names
 from snnc.ir.contents import make_dense
 from snnc.ir.external import DataFiles
+from snnc.ir.lean import take_out
 from snnc.ir.quiet import silent
-from snnc.ir.weights import data_chunks, message_chunks, skeleton, split, take_weights
+from snnc.ir.weights import Array, data_chunks, message_chunks, skeleton, split, take_weights
 from snnc.ir.wire import LARGEST_FILE, check_frames
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "data_files",
     "load",
     "model_digest",
+    "model_digest_meanwhile",
     "save",
     "to_bytes",
     "weight_bytes",
@@ -90,14 +94,14 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     """
     name = os.fspath(path)
     file = Path(path)
-    proto = _parsed(path, name)
+    proto, held = _parsed(path, name)
     if not proto.graph.node and not proto.graph.output:
         raise InputError(
             "SNN302", "holds no graph", where=Where(file=name), hint="export or download it again"
         )
     admit(proto, name)
     files = DataFiles(file)
-    attached = files.attach(proto, weight_names(proto))
+    attached = files.attach(proto, weight_names(proto), held)
     make_dense(proto, name)
     proto, weights = take_weights(proto, attached, name)
     _check(proto, weights, name)
@@ -105,8 +109,7 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
         with silent("onnx_ir.serde", "onnx_ir._core"):
             model = ir.from_proto(proto)
         for key, array in weights.items():
-            held = model.graph.initializers[key]
-            held.const_value = ir.Tensor(array, name=key)
+            model.graph.initializers[key].const_value = ir.Tensor(array, name=key)
     except Exception as error:
         raise InputError(
             "SNN303", f"the graph cannot be read: {_first_line(error)}", where=Where(file=name)
@@ -115,8 +118,8 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     return model
 
 
-def _parsed(path: str | os.PathLike[str], name: str) -> onnx.ModelProto:
-    """Parse a file once its frames have been followed."""
+def _parsed(path: str | os.PathLike[str], name: str) -> tuple[onnx.ModelProto, dict[int, Array]]:
+    """Parse a file once its frames have been followed; large weights are taken out, see `take_out`."""
     where = Where(file=name)
     with open_regular(path) as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -133,14 +136,15 @@ def _parsed(path: str | os.PathLike[str], name: str) -> onnx.ModelProto:
         # Closed with the last view of it: an error on its way up holds views.
         data = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
     check_frames(data, name)
+    message, held = take_out(data)
     try:
         proto = onnx.ModelProto()
-        proto.ParseFromString(data)
+        proto.ParseFromString(message)
     except DecodeError:
         raise InputError(
             "SNN302", "is not an ONNX model", where=where, hint="export or download it again"
         ) from None
-    return proto
+    return proto, held
 
 
 def _refuse_others(head: bytes, where: Where) -> None:
@@ -207,8 +211,19 @@ def to_bytes(model: ir.Model) -> bytes:
 
 def model_digest(model: ir.Model) -> str:
     """Return the SHA-256 of a model in hexadecimal digits; where its weights are kept does not count."""
+    return _hashed(message_chunks(model))
+
+
+def model_digest_meanwhile(model: ir.Model) -> Callable[[], str]:
+    """Start to compute `model_digest`, and return what waits for it; the model may be changed from now on."""
+    chunks = deque(message_chunks(model))
+    # Each piece is let go once it was read.
+    return meanwhile(lambda: _hashed(chunks.popleft() for _ in range(len(chunks))))
+
+
+def _hashed(chunks: Iterable[bytes | memoryview]) -> str:
     digest = hashlib.sha256()
-    for chunk in message_chunks(model):
+    for chunk in chunks:
         digest.update(chunk)
     return digest.hexdigest()
 

@@ -19,6 +19,7 @@ from snnc.errors import InputError, Where
 
 __all__ = [
     "IN_MEMORY",
+    "Array",
     "data_chunks",
     "message_chunks",
     "numpy_type",

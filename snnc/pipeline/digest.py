@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from snnc.cores import over_cores
 from snnc.ir import Attr, Graph, Model, Node, Value
 
 __all__ = ["GraphDigest", "node_count"]
 
 #: Lists of an attribute from this length on are hashed on their own: the levels of 16-bit codes are many.
 _LONG = 256
+#: Bytes of new weights from which on it pays to share them out among the cores.
+_MUCH = 1 << 20
 _NAME = attrgetter("name")
 #: What a text is made of, to be compared.
 _State = tuple[Any, ...]
@@ -73,6 +76,8 @@ class GraphDigest:
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
     def _graph(self, graph: Graph, lines: list[str]) -> None:
+        if self._content:
+            self._hash_new(graph)
         lines.append(f"graph {graph.name!r} {sorted(graph.opset_imports.items())}")
         lines += [f"in {self._typed(value)}" for value in graph.inputs]
         for name, value in sorted(graph.initializers.items()):
@@ -130,10 +135,17 @@ class GraphDigest:
                 return str(id(tensor))
             array = np.ascontiguousarray(tensor.numpy())
             # Object arrays (strings) have no stable bytes; their text has.
-            content = repr(array.tolist()).encode() if array.dtype.hasobject else array.tobytes()
+            objects = array.dtype.hasobject
+            content = repr(array.tolist()).encode() if objects else array.reshape(-1).view(np.uint8).data
             return f"{tensor.dtype} {list(array.shape)} {hashlib.sha256(content).hexdigest()}"
 
         return self._remembered(tensor, text)
+
+    def _hash_new(self, graph: Graph) -> None:
+        """Hash the weights that are new, on all cores: hashing lets other threads run."""
+        tensors = [value.const_value for value in graph.initializers.values()]
+        new = [t for t in tensors if t is not None and id(t) not in self._seen]
+        over_cores(self._tensor, new if sum(tensor.nbytes for tensor in new) > _MUCH else [])
 
     def _remembered(self, held: object, text: Callable[[], str]) -> str:
         known = self._seen.get(id(held)) or self._current.get(id(held))

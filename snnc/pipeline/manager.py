@@ -14,6 +14,7 @@ from snnc.errors import InternalError, Problem, Where
 from snnc.ir import Model
 from snnc.pipeline.contract import NoMatch, Pass, PassResult, Probe, Rewrite, Semantics, options_of
 from snnc.pipeline.digest import GraphDigest, node_count
+from snnc.pipeline.garbage import seldom_collected
 from snnc.pipeline.numeric import TensorCost, compare_bits, measure_cost
 from snnc.pipeline.order import check_order
 from snnc.verify import INVARIANTS, Invariant
@@ -127,6 +128,7 @@ class Instrument:
         """Called once, after the last pass."""
 
 
+@seldom_collected()
 def run_pipeline(
     model: Model,
     steps: Sequence[Pass],

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from snnc.passes.analysis import as_exact, exact, same, through_layout, uniform_along
-from snnc.passes.analysis.exact import collapse, rounded_quotients
+from snnc.passes.analysis.exact import collapse, floats, rounded_quotients, shift_factors
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 shapes = hnp.array_shapes(min_dims=1, max_dims=4, min_side=1, max_side=4)
@@ -140,3 +140,40 @@ def test_quotients_near_a_tie_are_divided_exactly(kind: Any) -> None:
         found = rounded_quotients(given, step, Fraction(1, 2))
         assert found is not None
         assert found.tolist() == expected
+
+
+@QUICK
+@given(hnp.arrays(np.float64, shapes, elements=st.floats(allow_nan=False, allow_infinity=False)))
+def test_the_floats_of_exact_numbers_are_those_they_were_made_from(array: np.ndarray[Any, Any]) -> None:
+    made = as_exact(array)
+    for view in (made, made.T, made[..., :1], made.reshape(-1)):
+        copied = np.array(view, dtype=object)  # of which nobody knows where it comes from
+        known, found = floats(view), floats(copied)
+        assert known[1] and found[1] and np.array_equal(known[0], found[0])
+        assert not np.signbit(known[0][known[0] == 0]).any()
+
+
+def test_floats_of_an_array_that_is_gone_are_not_those_of_the_next() -> None:
+    for number in range(300):
+        # What was converted is remembered for 2,048 arrays; these go at once.
+        made = as_exact(np.arange(number, number + 9000, dtype=np.float64))
+        assert floats(made)[0][0] == number
+
+
+@QUICK
+@given(
+    hnp.arrays(np.int64, 5, elements=st.integers(-12, 12)),
+    hnp.arrays(np.int64, 5, elements=st.integers(-12, 12)),
+    st.sampled_from([1.0, 3.0, 0.1]),
+    st.sampled_from([1.0, 3.0, 0.1]),
+)
+def test_steps_a_power_of_two_apart_are_multiples_of_the_finer(
+    one: np.ndarray[Any, Any], two: np.ndarray[Any, Any], left: float, right: float
+) -> None:
+    coarse, fine = np.ldexp(left, one), np.ldexp(right, two)
+    found = shift_factors(coarse, fine)
+    assert (found is None) == (left != right)
+    if found is not None:
+        step, factors = found
+        assert np.array_equal(step * factors[0], coarse) and np.array_equal(step * factors[1], fine)
+        assert (np.minimum(*np.broadcast_arrays(*factors)) == 1).all()

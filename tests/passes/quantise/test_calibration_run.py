@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snnc.calibration.observe import Calibration, _in_order
+from snnc.calibration.observe import Calibration, _in_order, _showing
 from snnc.calibration.stand_in import quantised_stand_in
 from snnc.coding import CodeBook
 from snnc.data.named import open_samples
+from snnc.errors import UnsupportedError
 from snnc.ops import attach_functions
 from snnc.runtimes import OnnxRuntime
 
@@ -93,3 +94,67 @@ def test_a_failure_in_a_run_is_raised_and_ends_the_others(monkeypatch: pytest.Mo
     with pytest.raises(ValueError, match="0"):
         list(_in_order(({"x": number} for number in range(50)), run, 4))  # type: ignore[misc]
     assert len(started) < 10
+
+
+class _Samples:
+    """Batches of samples as they are given."""
+
+    name = kind = "some"
+    count = None
+
+    def __init__(self, parts: list[np.ndarray]) -> None:
+        self._parts = parts
+
+    def chunks(self, inputs: Any) -> Any:
+        return ({"x": part} for part in self._parts)
+
+
+def _copies(model: Any, names: list[str], parts: list[np.ndarray]) -> dict[str, list[np.ndarray]]:
+    found: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    Calibration(_Samples(parts)).each_batch(
+        model, names, lambda name, array: found[name].append(array.copy())
+    )
+    return found
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.parametrize("sizes", [[16], [8, 8, 3], [1, 8, 1, 8, 8, 8]])
+def test_arrays_that_are_written_again_hold_what_a_run_of_its_own_gives(
+    net: Any, monkeypatch: pytest.MonkeyPatch, cores: int, sizes: list[int]
+) -> None:
+    monkeypatch.setattr("snnc.calibration.observe.cores", lambda: cores)
+    made = net()
+    h = made.op("Exp", [made.input(("n", 40))])
+    y = made.op("Neg", [h])
+    model = made.output(y).model()
+    random = np.random.default_rng(0)
+    parts = [random.normal(size=(size, 40)).astype(np.float32) for size in sizes * 5]
+    found = _copies(model, [h, y], parts)
+    alone = OnnxRuntime(_showing(model, [h, y]), "basic", threads=1).run({"x": np.concatenate(parts)})
+    for name, arrays in found.items():
+        assert np.array_equal(np.concatenate(arrays), alone[name])
+
+
+def test_outputs_whose_shape_depends_on_values_are_not_written_again(net: Any) -> None:
+    made = net()
+    kept = made.op("Transpose", [made.op("NonZero", [made.op("Floor", [made.input(("n", 40))])])])
+    as_float = made.op("Cast", [kept], to=1)
+    model = made.output(as_float).model()
+    random = np.random.default_rng(0)
+    parts = [random.uniform(0, 2, (8, 40)).astype(np.float32) for _ in range(9)]
+    found = _copies(model, [as_float], parts)[as_float]
+    for part, array in zip(parts, found, strict=True):
+        assert np.array_equal(array, np.transpose(np.nonzero(np.floor(part))).astype(np.float32))
+
+
+def test_run_into_refuses_arrays_that_cannot_be_written(net: Any) -> None:
+    made = net()
+    y = made.op("Neg", [made.input(("n", 4))])
+    runtime = OnnxRuntime(made.output(y).model())
+    x = {"x": np.ones((2, 4), np.float32)}
+    results = runtime.run(x)
+    runtime.run_into({"x": np.full((2, 4), 3, np.float32)}, results)
+    assert np.array_equal(results[y], np.full((2, 4), -3))
+    for wrong in (np.zeros((3, 4), np.float32), np.zeros((4, 2), np.float32).T, np.zeros((2, 4), object)):
+        with pytest.raises(UnsupportedError, match="SNN424"):
+            runtime.run_into(x, {y: wrong})

@@ -274,3 +274,18 @@ def test_one_place_alone_is_observed(net: Any) -> None:
     found = Calibration(open_samples({"x": x}))(model, {"h": (2,)}, {"h": ((1, 4),)})["h"]
     assert found.shape == (6,) and int(found.numbers.sum()) == 20 * 6
     assert found.high == x[:, 4].max() and found.low == x[:, 4].min()
+
+
+def test_counts_take_wider_types_as_they_grow_and_stay_the_same() -> None:
+    random = np.random.default_rng(0)
+    batches = [random.normal(0, 1 + number, (500, 40, 6)).astype(np.float32) for number in range(8)]
+    narrow, wide = Histogram((2,)), Histogram((2,))
+    wide._counts = wide._counts.astype(np.int64)
+    kinds = set()
+    for batch in batches:
+        narrow.add(batch)
+        kinds.add(narrow._counts.dtype)
+        wide.add(batch)
+    assert kinds == {np.dtype(np.int16), np.dtype(np.int32)}
+    found, wanted = narrow.distribution(), wide.distribution()
+    assert np.array_equal(found.counts, wanted.counts) and found.total == 8 * batches[0].size
