@@ -242,8 +242,8 @@ class OnnxRuntime:
             results: What `run` gave for that batch, with no taps; overwritten.
 
         Raises:
-            InputError, UnsupportedError: See `run`; also SNN424, an output is not of numbers, is empty, or has
-                another shape this time.
+            InputError, UnsupportedError: See `run`; also SNN424, an output is not of numbers, is empty, or
+                has another shape this time.
         """
         try:
             binding = self._session.io_binding()

@@ -145,10 +145,10 @@ def _keys(array: npt.NDArray[Any]) -> list[Any]:
 def floats(array: ExactArray) -> tuple[npt.NDArray[np.float64], bool]:
     """Return exact numbers as float64, and whether none of them was rounded."""
     reference, known = _FLOATS.get(id(_owner(array)), (None, None))
-    if reference is not None and known is not None and reference() is _owner(array):
-        # A view of all entries in their order; others are converted.
-        if known.size == array.size and array.flags.c_contiguous:
-            return known.reshape(array.shape), True
+    # A view of all entries in their order is known, others are converted.
+    whole = known is not None and known.size == array.size and array.flags.c_contiguous
+    if known is not None and reference is not None and whole and reference() is _owner(array):
+        return known.reshape(array.shape), True
     line = array.reshape(-1).tolist()
     try:
         ratios = [(item._numerator, item._denominator) for item in line]

@@ -202,11 +202,12 @@ def _moved(node: Node, position: int, labels: Labels, shapes: _Pair) -> Labels |
 
 def _varies(labels: Labels) -> set[int]:
     """Return the axes along which labels differ."""
-    # Along an axis of stride 0 a view repeats itself.
-    return {
-        axis
-        for axis in range(labels.ndim)
-        if labels.shape[axis] > 1
-        and labels.strides[axis]
-        and bool((labels != np.take(labels, [0], axis=axis)).any())
-    }
+    found = set()
+    for axis in range(labels.ndim):
+        # Along an axis of stride 0 a view repeats itself.
+        if labels.shape[axis] > 1 and labels.strides[axis]:
+            first, last = (labels.take([place], axis=axis) for place in (0, -1))
+            # Two entries tell most labels that vary.
+            if bool((first != last).any()) or bool((labels != first).any()):
+                found.add(axis)
+    return found
