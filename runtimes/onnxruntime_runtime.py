@@ -250,11 +250,11 @@ class OnnxRuntime:
             arrays = {name: np.ascontiguousarray(a) for name, a in inputs.items()}
             for name, array in arrays.items():
                 binding.bind_cpu_input(name, array)
-            for name in self._outputs:
-                held = results[name]
-                if held.dtype.hasobject or not (
-                    held.size and held.flags.c_contiguous and held.flags.writeable
-                ):
+            for entry in self._session.get_outputs():
+                name, held = entry.name, results[entry.name]
+                fits = held.size and held.flags.c_contiguous and held.flags.writeable
+                # onnxruntime does not look at the type of what it writes to.
+                if not fits or _TYPES.get(entry.type) is not held.dtype.type:
                     raise ValueError(f"{name} cannot be written in place")
                 binding.bind_output(name, "cpu", 0, held.dtype.type, held.shape, held.ctypes.data)
             self._session.run_with_iobinding(binding)

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,13 +115,13 @@ class Calibration:
         fixed = runtime.inputs[0].shape[0] if runtime.inputs else None
         batches = Batches(self.samples, runtime.inputs, fixed or size)
         in_flight = min(_MOST_IN_FLIGHT, _BYTES_IN_FLIGHT // (each * (fixed or size)))
-        outputs = _Reused(runtime, fixed)
+        outputs = _Reused(runtime, fixed or size, concrete_shapes(model, fixed or size))
         done = 0
         for batch, results in _in_order(batches, outputs.run, in_flight):
             found = {**batch, **results}
             for name in names:
                 take(name, found[name])
-            outputs.give_back(batch, results)
+            outputs.give_back(results)
             del found, results  # before the next ones are waited for
             done += len(next(iter(batch.values()))) if batch else 0
             if self._progress is not None:
@@ -135,49 +136,52 @@ class _Reused:
 
     Args:
         runtime: What runs them.
-        fixed: Samples that it takes at once, None if any number.
+        size: Samples of a batch; the last one, or one of another form, may hold fewer.
+        shapes: Shapes of tensors in such a batch; those that depend on more may be missing.
     """
 
-    def __init__(self, runtime: OnnxRuntime, fixed: int | None) -> None:
+    def __init__(self, runtime: OnnxRuntime, size: int, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self._runtime = runtime
-        self._fixed = fixed
+        self._size = size
+        self._shapes = [shapes.get(name) for name in runtime.outputs]
         self._spare: deque[Batch] = deque()
-        self._form: object = None
         self._works = True
 
     def run(self, batch: Batch) -> Batch:
         """Return the outputs for a batch; may be called by several threads."""
-        results = self._taken(batch)
+        results = self._arrays(batch)
         if results is not None:
             try:
                 self._runtime.run_into(batch, results)
                 return results
             except SnncError:
-                # Shapes of outputs depend on values, or the batch cannot be run at all: `run` says why.
+                # Outputs of other shapes or types, or the batch cannot be run at all: `run` says why.
                 self._works = False
         return self._runtime.run(batch)
 
-    def _taken(self, batch: Batch) -> Batch | None:
-        if not self._works or _form(batch) != self._form:
+    def give_back(self, results: Batch) -> None:
+        """Take the outputs for a batch, which nobody reads any more."""
+        if self._works and [results[name].shape for name in self._runtime.outputs] == self._shapes:
+            self._spare.append(results)
+
+    def _arrays(self, batch: Batch) -> Batch | None:
+        """Return arrays for the outputs, None if they are not known to fit."""
+        full = all(len(array) == self._size for array in batch.values())
+        if not (self._works and full) or None in self._shapes:
             return None
         try:
             return self._spare.pop()
         except IndexError:
-            return None
-
-    def give_back(self, batch: Batch, results: Batch) -> None:
-        """Take the outputs for a batch, which nobody reads any more."""
-        form = _form(batch)
-        if self._fixed is not None and any(shape[0] != self._fixed for _, shape in form):
-            return  # it was filled up
-        if form != self._form:
-            self._spare.clear()
-            self._form = form
-        self._spare.append(results)
-
-
-def _form(batch: Batch) -> list[tuple[str, tuple[int, ...]]]:
-    return [(name, array.shape) for name, array in batch.items()]
+            pass
+        # In one block: huge pages are quicker to get than many small ones.
+        shapes = [shape for shape in self._shapes if shape is not None]
+        block = np.empty(sum(map(math.prod, shapes)), np.float32)
+        ends = accumulate(map(math.prod, shapes))
+        parts = [
+            block[end - math.prod(shape) : end].reshape(shape)
+            for shape, end in zip(shapes, ends, strict=True)
+        ]
+        return dict(zip(self._runtime.outputs, parts, strict=True))
 
 
 def _in_order(

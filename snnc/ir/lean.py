@@ -7,7 +7,7 @@ the plain kind, which nearly all are, is taken out of the message before that is
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ _PLAIN = frozenset({_DIMS, _TYPE, _NAME, _RAW_DATA, _DOC_STRING})
 _ELSEWHERE = b"\x70\x01"
 #: Weights of fewer bytes stay in the message.
 _LARGE = 1 << 16
+_ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
@@ -81,18 +82,28 @@ def take_out(data: memoryview) -> tuple[bytes | memoryview, dict[int, Array]]:
     if not found:
         return data, {}
     inside = b"".join((*pieces, data[done : graph.end]))
-    arrays = over_cores(lambda entry: _array(*entry), list(found.values()))
     message = b"".join((data[: graph.begin], _framed(_GRAPH, inside), data[graph.end :]))
-    return message, dict(zip(found, arrays, strict=True))
+    return message, _copied(found)
 
 
-def _array(raw: memoryview, header: onnx.TensorProto) -> Array:
-    dtype = numpy_type(header.data_type)
-    array = np.empty(tuple(header.dims), dtype)
-    # As bytes: what lies at any place of a file need not be aligned.
-    np.copyto(array.reshape(-1).view(np.uint8), np.frombuffer(raw, np.uint8))
-    array.flags.writeable = False
-    return array
+def _copied(found: Mapping[int, tuple[memoryview, onnx.TensorProto]]) -> dict[int, Array]:
+    """Copy contents into one block, each to an aligned place: its huge pages are quicker to get."""
+    places: dict[int, int] = {}
+    size = 0
+    for position, (raw, _) in found.items():
+        places[position] = size
+        size += -(-len(raw) // _ALIGNMENT) * _ALIGNMENT
+    block = np.empty(size, np.uint8)
+
+    def copy(position: int) -> Array:
+        raw, header = found[position]
+        held = block[places[position] : places[position] + len(raw)]
+        np.copyto(held, np.frombuffer(raw, np.uint8))
+        array: Array = held.view(numpy_type(header.data_type) or np.uint8).reshape(tuple(header.dims))
+        array.flags.writeable = False
+        return array
+
+    return dict(zip(found, over_cores(copy, list(found)), strict=True))
 
 
 def _plain(data: memoryview, field: _Field) -> tuple[bytes, memoryview] | None:
