@@ -19,7 +19,7 @@ from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.analysis.layout import LAYOUT_OPS
 from snnc.passes.quantise.jumps import TABULATED, Jump
-from snnc.passes.quantise.loads import FEW, fan_in, load, window
+from snnc.passes.quantise.loads import fan_in, load, pools_exactly, window
 
 __all__ = ["Carried", "Demand", "Walk"]
 
@@ -217,7 +217,8 @@ class Walk:
             fits = seen.merged * self._product_of_two * load(node) < _ACCUMULATOR
             if not fits or seen.varies is None or seen.varies - {1}:
                 self._code(node, position)
-        plain = self._of(node.inputs[0], node, 0).kind is Carried.CODE and fan_in(node) <= FEW
+        few = pools_exactly(fan_in(node), self._product_of_two)
+        plain = few and self._of(node.inputs[0], node, 0).kind is Carried.CODE
         weighted = any(weights) or any(_is_weight(value) for value in node.inputs[:2])
         rank = len(node.outputs[0].shape or ())
         varies = frozenset({1 if node.op_type == "Conv" else rank - 1})

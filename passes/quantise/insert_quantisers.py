@@ -13,18 +13,20 @@ import numpy.typing as npt
 from snnc import strict
 from snnc.coding import CodeBook, Partition
 from snnc.errors import InputError, InternalError, UsageError, Where
-from snnc.ir import AI_SNNC, DataType, Model, Node, Value, initializer, make_node, unique_name
+from snnc.ir import AI_SNNC, DataType, Model, Node, Value, attributes, initializer, make_node, unique_name
 from snnc.passes.layers import Chooser, book_of
 from snnc.passes.quantise.balance import balanced_steps
 from snnc.passes.quantise.channels import Channels, Rows, channels_of
 from snnc.passes.quantise.choices import Choice, Observer, Sampler, TensorSample
 from snnc.passes.quantise.grids import WeightFormat
 from snnc.passes.quantise.histogram import Distribution
+from snnc.passes.quantise.loads import EIGHT_BITS
 from snnc.passes.quantise.long_sums import common_steps, long_sums
 from snnc.passes.quantise.sites import SITE, Site, quantiser_sites
 from snnc.passes.quantise.steps import ObserverName, StepChoice, best_step, per_axis
 from snnc.passes.recognise.uniform import quantise_attributes
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
+from snnc.settings import parse_rules
 
 __all__ = ["SITE", "Choice", "InsertQuantisers", "Observer", "Sampler", "TensorSample", "measured_at"]
 
@@ -74,10 +76,8 @@ class InsertQuantisers:
     def run(self, model: Model) -> PassResult:
         """Insert the quantisers; the result notes step and error of each."""
         result = PassResult()
-        # Weights on the widest grid leave room of themselves.
-        weights = WeightFormat(self.weights).largest or 1
-        sites = quantiser_sites(model, (2**self.timesteps - 1) * weights)
         partly = any(_is_trained(node) for node in model.graph)
+        sites = quantiser_sites(model, EIGHT_BITS if partly else self._largest_product(model))
         if not sites or (partly and not any(site.firm for site in sites)):
             # Who trained quantisers chose where codes are; what sums cannot do is refused later.
             return result
@@ -185,6 +185,19 @@ class InsertQuantisers:
         if site.output:
             _give_out(model, value, node.outputs[0])
         result.rewrites.append(Rewrite("insert a quantiser", (), (node.name or "",)))
+
+    def _largest_product(self, model: Model) -> int:
+        """Return the largest product of a code and a weight that any layer may have."""
+        rules = [dict(rule.values) for rule in parse_rules(self.layers)]
+        steps = max(self.timesteps, *(int(rule.get("timesteps", 1)) for rule in rules), 1)
+        codes = [2**steps - 1]
+        for node in model.graph:
+            if node.domain == AI_SNNC and node.op_type == "Quantise":  # the encoder of the input
+                book = CodeBook.from_attributes(attributes(node))
+                codes.append(max(book.largest, -book.smallest))
+        forms = {self.weights, *(str(rule.get("weights", self.weights)) for rule in rules)}
+        # Weights on the widest grid leave room of themselves.
+        return max(codes) * max(WeightFormat(form).largest or 1 for form in forms)
 
 
 def _is_trained(node: Node) -> bool:

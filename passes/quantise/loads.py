@@ -8,17 +8,29 @@ import numpy as np
 
 from snnc.ir import Node, attributes, constant, static_shape
 
-__all__ = ["FEW", "fan_in", "load", "window"]
+__all__ = ["EIGHT_BITS", "fan_in", "load", "pools_exactly", "window"]
 
-#: Sums of so many products of 8-bit codes and 8-bit weights stay below 2^24, where a maximum needs them.
-FEW = 256
+#: Largest product of a code of eight time-steps and an 8-bit weight.
+EIGHT_BITS = 255 * 127
+#: Sums of so many of these stay below 2^24, where a maximum needs them.
+_FEW = 256
+
+
+def pools_exactly(count: int, product: int) -> bool:
+    """Whether sums of so many products are small enough for a maximum of them, whatever the codes are.
+
+    Args:
+        count: How many products are summed.
+        product: The largest of them.
+    """
+    return count <= _FEW and count * product <= _FEW * EIGHT_BITS
 
 
 def fan_in(node: Node) -> int:
     """Return how many products are summed; a large number where that is not known."""
     shape = static_shape(node.inputs[1]) if node.inputs[1] is not None else None
     if not shape:
-        return FEW + 1
+        return _FEW + 1
     return prod(shape[1:]) if node.op_type == "Conv" else shape[max(0, len(shape) - 2)]
 
 

@@ -10,6 +10,7 @@ from snnc.passes.analysis.hosted import host_nodes
 from snnc.passes.analysis.layout import LAYOUT_OPS
 from snnc.passes.quantise.demands import Walk
 from snnc.passes.quantise.jumps import jumps
+from snnc.passes.quantise.loads import EIGHT_BITS
 
 __all__ = ["SITE", "Site", "host_values", "quantiser_sites"]
 
@@ -29,10 +30,6 @@ NONLINEAR = frozenset(
         "Reciprocal",
     }
 )  # fmt: skip
-
-
-#: Largest product of a code of eight time-steps and an 8-bit weight.
-_EIGHT_BITS = 255 * 127
 
 #: Metadata key of an inserted quantiser: the float tensor it was made for.
 SITE = "snnc.site"
@@ -60,7 +57,7 @@ class Site:
             self.uses.append((node, position))
 
 
-def quantiser_sites(model: Model, largest: int = _EIGHT_BITS) -> list[Site]:
+def quantiser_sites(model: Model, largest: int = EIGHT_BITS) -> list[Site]:
     """Return the values that need a quantiser, in graph order.
 
     Args:

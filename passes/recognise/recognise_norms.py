@@ -90,14 +90,14 @@ def _recognise(editor: Editor, node: Node) -> None:
     if parts is None or variance is None:
         return
     squared, enlarged, epsilon, axes = skip_of(variance[0]), *variance[1:]
-    deviation, before = _unscaled(parts[0])
     epsilon = (epsilon + parts[2]) / enlarged
-    centred = centred_of(deviation)
-    same = centred is not None and centred[1] == axes and centred_of(squared) == centred
-    origin = centred[0] if same and centred is not None else deviation if squared is deviation else None
-    if origin is None:
+    found = _deviation(skip_of(parts[0]), None, squared, axes) or _deviation(
+        *_unscaled(parts[0]), squared, axes
+    )
+    if found is None:
         editor.fail("the deviation is of another value than what it divides", node)
         return
+    origin, same, before = found
     channels = extent_of(origin, axes)
     if 0 in axes:
         leave(editor, node, "it normalises the batch")
@@ -112,6 +112,23 @@ def _recognise(editor: Editor, node: Node) -> None:
         return
     # Var with a correction is the mean of squares times N / (N - 1).
     _write(editor, node, _Norm(origin, axes, channels, epsilon, same, enlarged**-0.5, before))
+
+
+def _deviation(
+    value: Value, before: npt.NDArray[Any] | None, squared: Value, axes: tuple[int, ...]
+) -> tuple[Value, bool, npt.NDArray[Any] | None] | None:
+    """Return what is normalised, whether its mean is taken off, and what scales it before the division.
+
+    Args:
+        value: What is divided, but for its scale.
+        before: Its scale.
+        squared: What the deviation is of.
+        axes: The axes of that.
+    """
+    centred = centred_of(value)
+    if centred is not None and centred[1] == axes and centred_of(squared) == centred:
+        return centred[0], True, before
+    return (value, False, before) if squared is value else None
 
 
 def _unscaled(value: Value) -> tuple[Value, npt.NDArray[Any] | None]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 from snnc.compile import ConvertOptions, convert
 from snnc.cost.audit import audit
@@ -55,3 +57,17 @@ def test_a_mean_that_leaves_its_product_no_room_gets_a_code(
     conversions = [conversion, convert(fits, ConvertOptions(), calibration=data)]
     neurons = [sum(node.op_type == "ExpGIF" for node in found.model.graph) for found in conversions]
     assert neurons == [2, 1]
+
+
+@pytest.mark.parametrize("by_layer", [False, True])
+def test_a_maximum_of_sums_of_wide_weights_gets_a_code(network: Callable[..., Path], by_layer: bool) -> None:
+    """Maxima of membranes are exact below 2^24: 27 products of pixel codes and 16-bit weights may be larger."""
+    source = network("""g (float[N, 3, 6, 6] x) => (float[N, 5] y)
+      <float[6, 3, 3, 3] w = {RANDOM}, float[54, 5] v = {RANDOM}> {
+        a = Conv<pads = [1, 1, 1, 1]>(x, w) b = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(a)
+        c = Tanh(b) d = Flatten(c) y = MatMul(d, v) }""")
+    data = np.random.default_rng(0).standard_normal((8, 3, 6, 6)).astype(np.float32)
+    wide: dict[str, Any] = {"layers": ("*:weights=int16",)} if by_layer else {"weights": "int16"}
+    conversion = convert(source, ConvertOptions(2, 1, encode_input=True, **wide), calibration=data)
+    report = verify(source, conversion.model, {"x": data[:2]}, runtimes=RUNTIMES)
+    assert report.identical, report.first_mismatch()

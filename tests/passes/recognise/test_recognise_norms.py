@@ -116,7 +116,14 @@ ROOT = "p = Pow(x, two) v = ReduceMean<axes = [2]>(p) a = Add(v, eps) "
             ["RMSNorm"],
         ),
         ("p = Pow(x, two) t = ReduceSum(p, last) l = Pow(t, half) y = Div(x, l)", ["RMSNorm"]),
-    ],
+        # What is normalised is a product itself, of which the deviation is not the other factor.
+        (
+            ROOT.replace("Pow(x", "Pow(h").replace("p =", "h = Mul(x, half) p =")
+            + "s = Sqrt(a) y = Div(h, s)",
+            ["Mul", "RMSNorm"],
+        ),
+        (ROOT + "s = Sqrt(a) h = Mul(x, g) y = Div(h, s)", ["RMSNorm"]),
+    ],  # fmt: skip
 )
 def test_root_mean_squares_and_lengths(parse, ops, evaluate, random_feeds, body, after):
     more = ", float one = {1}, float half = {0.5}, float inverse = {-0.5}, int64[1] last = {2}"
