@@ -117,7 +117,8 @@ class SnncError(Exception):
         lines += [f"  - {problem}" for problem in self.problems]
         if self.hint:
             lines.append(f"  hint: {self.hint}")
-        return "\n".join(lines)
+        # A line feed in a name must not begin a line.
+        return "\n".join(line.replace("\n", "\\n") for line in lines)
 
 
 class InternalError(SnncError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import stat
 import tempfile
 from collections.abc import Callable, Iterable
@@ -93,7 +94,10 @@ def check_output(
             )
     elif not target.parent.is_dir():
         raise EnvironmentFailure(
-            "SNN603", "the folder of the output does not exist", where=where, hint=f"mkdir -p {target.parent}"
+            "SNN603",
+            "the folder of the output does not exist",
+            where=where,
+            hint=shlex.join(["mkdir", "-p", str(target.parent)]),
         )
 
 

@@ -43,9 +43,10 @@ def command(output: Output, *, model: str, words: str | None) -> int:
 
     if Path(model).is_dir():
         from snnc.emit.audit import audit_bundle
-        from snnc.emit.bundle import open_bundle, routes_of
+        from snnc.emit.bundle import check_files, open_bundle, routes_of
 
         compiled = open_bundle(model, words)
+        check_files(model)
         found, props = audit_bundle(compiled, routes_of(model)), compiled.model.metadata_props
         report = found.report
         output.table(

@@ -33,5 +33,5 @@ def command(output: Output, *, shell: str) -> None:
             "SNN615", f"this version of click knows nothing of {shell}", hint="pip install 'click>=8.5'"
         )
     script = found(cli, {}, "snnc", COMPLETE).source()
-    output.result(script.rstrip("\n"))
+    output.results(script.rstrip("\n"))
     output.document({"shell": shell, "script": script})

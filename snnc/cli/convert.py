@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -84,7 +85,7 @@ def _convert(
     check_output(target, force=output.settings.force, inputs=inputs)
     if save_recipe is not None:
         check_output(save_recipe, force=output.settings.force, inputs=inputs)
-        if Path(save_recipe).resolve() == Path(target).resolve():
+        if os.path.realpath(save_recipe) == os.path.realpath(target):
             raise UsageError(
                 "SNN231", "the recipe would be the same file as the model", where=Where(file=save_recipe)
             )
@@ -144,7 +145,7 @@ def _show_cost(output: Output, cost: CostReport, calibrate: str | None, target: 
     from snnc.cost import render
 
     output.result()
-    output.result(render(cost, output.width).rstrip("\n"))
+    output.results(render(cost, output.width).rstrip("\n"))
     if calibrate is None:
         show_note(
             output,

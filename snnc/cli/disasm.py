@@ -8,7 +8,7 @@ from typing import BinaryIO
 import click
 
 from snnc.cli import options
-from snnc.cli.output import Output, printable
+from snnc.cli.output import Output
 
 __all__ = ["command"]
 
@@ -32,13 +32,16 @@ def command(output: Output, *, source: str, target: str | None) -> None:
         check_output(target, force=output.settings.force, inputs=[path])
     with open_regular(path) as stream:
         try:
-            instructions = list(decode_all(stream.read()))
+            content = stream.read()
+            if not content:
+                raise InputError("SNN361", "is empty: it holds no words")
+            instructions = list(decode_all(content))
         except InputError as error:
             error.in_file(str(path))
             raise
     text, words = disassemble(instructions), len(instructions)
     if target is None:
-        output.result(printable(text.rstrip("\n")))
+        output.results(text.rstrip("\n"))
     else:
         content = text.encode()
         atomic_write(target, lambda stream: _put(stream, content), force=output.settings.force, inputs=[path])

@@ -48,7 +48,7 @@ def _show(output: Output, page: Page) -> None:
     for label, text in (("", page.what), ("Why", page.why), ("What to do", page.do)):
         head = f"{label}: " if label else ""
         output.result()
-        output.result("\n".join(textwrap.wrap(head + text, max(20, min(output.width, 100)))))
+        output.results("\n".join(textwrap.wrap(head + text, max(20, min(output.width, 100)))))
     output.result()
     output.result("Example:")
     for line in page.example.splitlines():

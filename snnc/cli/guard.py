@@ -69,7 +69,7 @@ def _outcome(run: Callable[[], object], arguments: Sequence[str], *, debug: bool
     except click.ClickException as error:
         context = error.ctx if isinstance(error, click.UsageError) else None
         path = context.command_path if context is not None else "snnc"
-        return UsageError("SNN200", error.format_message(), hint=f"see '{path} --help'")
+        return UsageError("SNN200", " ".join(error.format_message().split()), hint=f"see '{path} --help'")
     except InternalError as error:
         if debug:
             traceback.print_exc()

@@ -270,5 +270,5 @@ def _cost(output: Output, model: Model, data: str, seed: int) -> dict[str, Any]:
     runtime = create("numpy", model)
     samples = load_samples(data, runtime.inputs, seed=seed)
     report = measure(model, samples, runtime.run, data=f"{sample_count(samples)} samples of {data}")
-    output.result(render(report, output.width).rstrip("\n"))
+    output.results(render(report, output.width).rstrip("\n"))
     return report.to_dict()

@@ -41,10 +41,13 @@ class Settings:
 
 
 def printable(text: str) -> str:
-    """Make text from a file safe for a terminal: control and direction characters appear as escapes."""
+    """Make text from a file safe for a terminal: control and direction characters appear as escapes.
+
+    So do line feeds: a name that holds one must not begin a line that looks like snnc's own.
+    """
     return "".join(
         letter
-        if letter == "\n" or unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+        if unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
         else letter.encode("unicode_escape").decode("ascii")
         for letter in text
     )
@@ -78,8 +81,13 @@ class Output:
         elif not self.settings.json:
             _write(sys.stdout, printable(text) + "\n")
 
+    def results(self, text: str) -> None:
+        """Write several result lines."""
+        for line in text.split("\n"):
+            self.result(line)
+
     def say(self, text: str) -> None:
-        """Write a remark to stderr, unless the user wants quiet."""
+        """Write a remark of one line to stderr, unless the user wants quiet."""
         if not self.settings.quiet:
             _write(sys.stderr, printable(text) + "\n")
 
@@ -162,7 +170,8 @@ def write_error(error: SnncError, *, command: str | None, as_json: bool) -> None
     """
     hint = error.hint or _remedy(error.code)
     text = str(error) if error.hint or not hint else f"{error}\n  hint: {hint}"
-    _write(sys.stderr, f"error: {printable(text)}\n")
+    lines = [printable(line) for line in text.split("\n")]
+    _write(sys.stderr, "error: " + "\n".join(lines) + "\n")
     if as_json:
         where = {
             "file": error.where.file,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli.options import command as make_command
-from snnc.cli.output import Output, printable
+from snnc.cli.output import Output
 from snnc.cli.tables import show_pairs
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _explain(output: Output, entry: type[Pass], row: dict[str, Any]) -> None:
 
     output.result(f"{entry.name}, {entry.semantics}")
     output.result()
-    output.result(printable(inspect.cleandoc(entry.__doc__ or "")))
+    output.results(inspect.cleandoc(entry.__doc__ or ""))
     output.result()
     giving = {
         name: [other.name for other in ALL_PASSES if name in other.establishes] for name in row["requires"]

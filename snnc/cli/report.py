@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -91,7 +92,7 @@ def command(
     target = target or str(Path(model).with_name(Path(model).name.removesuffix(".onnx") + ".html"))
     beside = str(Path(target).with_suffix(".json"))
     written = [target, beside, *([trace] if trace is not None else [])]
-    if len({str(Path(path).resolve()) for path in written}) != len(written):
+    if len({os.path.realpath(path) for path in written}) != len(written):
         raise UsageError("SNN255", "page, JSON and traces would be one file", hint="end the page in .html")
     inputs = [path for path in (model, data, labels, source) if path is not None]
     for path in written:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snnc.cli.output import Output, printable
+from snnc.cli.output import Output
 from snnc.errors import SnncError
 
 if TYPE_CHECKING:
@@ -50,6 +50,5 @@ def _write(output: Output, before: Before) -> None:
         # Options that hold data have no text form; a full disk has no place. The error itself is what counts.
         return
     command = shlex.join(["snnc", "opt", str(path), "--passes", spec])
-    output.say(
-        printable(f"the model before pass '{before.failed.name}' is kept; replay it with\n  {command}")
-    )
+    output.say(f"the model before pass '{before.failed.name}' is kept; replay it with")
+    output.say(f"  {command}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -128,7 +129,7 @@ def _check_trace(trace: str, runtime: str, target: str | None) -> None:
     if runtime == "expg1":
         hint = "snnc sim BUNDLE --trace FILE.csv tells what the machine did; other runtimes write spikes"
         raise UsageError("SNN256", "the simulator sends no spikes by name", where=where, hint=hint)
-    if target is not None and Path(target).resolve() == Path(trace).resolve():
+    if target is not None and os.path.realpath(target) == os.path.realpath(trace):
         raise UsageError("SNN256", "outputs and spikes would be one file", where=where)
 
 

@@ -168,6 +168,7 @@ def render(report: CostReport, width: int = 100) -> str:
 
 def _shortened(name: str, width: int) -> str:
     """Cut the front of a name: node names differ at their ends."""
+    name = name.replace("\n", "\\n")
     return name if len(name) <= width else f"…{name[len(name) - width + 1 :]}"
 
 

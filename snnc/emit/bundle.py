@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from snnc.emit.record import program_from, record_of
 from snnc.emit.report import report
 from snnc.emit.routing import routing
 from snnc.emit.waves import trace_vcd
-from snnc.errors import EnvironmentFailure, InputError, UsageError, Where
+from snnc.errors import EnvironmentFailure, InputError, Problem, SnncError, UsageError, Where
 from snnc.files import open_regular
 from snnc.ir import Model, load, save
 from snnc.isa.assembly import disassemble
@@ -36,10 +37,20 @@ from snnc.isa.order import first_of
 from snnc.isa.program import Program, follow
 from snnc.isa.table import VERSION
 
-__all__ = ["MANIFEST", "NETWORK", "check_folder", "open_bundle", "report_of", "routes_of", "write_bundle"]
+__all__ = [
+    "MANIFEST",
+    "NETWORK",
+    "check_files",
+    "check_folder",
+    "open_bundle",
+    "report_of",
+    "routes_of",
+    "write_bundle",
+]
 
 Array = npt.NDArray[Any]
 MANIFEST = "MANIFEST.json"
+_FORMAT = "expg1-bundle"
 NETWORK = "host.snn.onnx"
 _RECORD, _BINARY, _IMAGE, _REPORT = "program.json", "model.bin", "mem/dram.bin", "report.json"
 _ROUTES = "routing.json"
@@ -120,21 +131,25 @@ def check_folder(target: str, *, force: bool) -> None:
     """Refuse a place for a bundle before any work is done.
 
     Raises:
-        UsageError: SNN230, it exists and ``force`` is not set; SNN286, it is something else than a bundle.
+        UsageError: SNN230, it exists and ``force`` is not set; SNN286, it holds more than a bundle.
         EnvironmentFailure: SNN603, the folder above it does not exist.
     """
     path, where = Path(target), Where(file=target)
     if path.exists() or path.is_symlink():
-        if (
-            not path.is_dir()
-            or path.is_symlink()
-            or (any(path.iterdir()) and not (path / MANIFEST).is_file())
-        ):
+        if path.is_symlink() or not path.is_dir() or (any(path.iterdir()) and not _is_bundle(path)):
             raise UsageError(
                 "SNN286",
                 "is not a bundle, and is not replaced by one",
                 where=where,
                 hint="name another folder",
+            )
+        extra = next(iter(sorted({*_present(path)} - _listed(path))), None)
+        if extra is not None:
+            raise UsageError(
+                "SNN286",
+                f"holds {extra!r}, which is no part of the bundle and would be lost",
+                where=where,
+                hint="move that elsewhere, or name another folder",
             )
         if any(path.iterdir()) and not force:
             raise UsageError(
@@ -142,7 +157,10 @@ def check_folder(target: str, *, force: bool) -> None:
             )
     elif not path.absolute().parent.is_dir():
         raise EnvironmentFailure(
-            "SNN603", "the folder of the output does not exist", where=where, hint=f"mkdir -p {path.parent}"
+            "SNN603",
+            "the folder of the output does not exist",
+            where=where,
+            hint=shlex.join(["mkdir", "-p", str(path.parent)]),
         )
 
 
@@ -180,14 +198,25 @@ def write_bundle(
             for file in sorted(temporary.rglob("*"))
             if file.is_file()
         }
-        manifest = {"format": "expg1-bundle", "isa": ".".join(map(str, VERSION)), "sha256": hashes}
+        manifest = {"format": _FORMAT, "isa": ".".join(map(str, VERSION)), "sha256": hashes}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         current = os.umask(0)
         os.umask(current)
         temporary.chmod(0o777 & ~current)
+        old = None
         if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
+            # Moved aside first: there is a complete bundle on the disk at any moment.
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name[:60]}.", dir=path.parent))
+            path.rename(old / path.name)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if old is not None:
+                (old / path.name).rename(path)
+            raise
+        finally:
+            if old is not None:
+                shutil.rmtree(old, ignore_errors=True)
         temporary = None
     except OSError as error:
         raise EnvironmentFailure(
@@ -269,8 +298,60 @@ def _document(folder: str, name: str, what: str) -> dict[str, Any]:
         raise InputError("SNN369", f"its {what} is damaged: {error}", where=Where(file=folder)) from error
 
 
-def _checked(path: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Read files of a bundle; each must have the hash of the manifest."""
+def check_files(folder: str) -> None:
+    """Check that a bundle holds the files of its manifest and nothing else, used or not.
+
+    Raises:
+        InputError: SNN369, it is no bundle, or files are changed, missing or added; all are listed.
+    """
+    path = Path(folder)
+    hashes = _manifest(path)
+    present = _present(path)
+    wrong = [f"{name!r} is not in the manifest" for name in present if name not in {MANIFEST, *hashes}]
+    for name, wanted in hashes.items():
+        if name not in present:
+            wrong.append(f"{name!r} is missing")
+            continue
+        digest = hashlib.sha256()
+        with open_regular(path / name) as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+        if digest.hexdigest() != wanted:
+            wrong.append(f"{name!r} is not the file that the manifest lists")
+    if wrong:
+        raise InputError(
+            "SNN369",
+            f"{len(wrong)} of its files are not as its manifest says",
+            where=Where(file=folder),
+            problems=[Problem(text) for text in sorted(wrong)[:20]],
+        )
+
+
+def _present(path: Path) -> list[str]:
+    """Return the places of everything in a folder but folders, sorted."""
+    return [each.relative_to(path).as_posix() for each in sorted(path.rglob("*")) if not _is_folder(each)]
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _is_bundle(path: Path) -> bool:
+    """Whether a folder has the manifest of a bundle, of whatever version."""
+    try:
+        content = strict.loads(_read(path / MANIFEST))
+        return content["format"] == _FORMAT and isinstance(content["sha256"], dict)
+    except (SnncError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _listed(path: Path) -> set[str]:
+    """Return the places of what belongs to a bundle; nothing of an empty folder."""
+    return {MANIFEST, *strict.loads(_read(path / MANIFEST))["sha256"]} if any(path.iterdir()) else set()
+
+
+def _manifest(path: Path) -> dict[str, str]:
+    """Return the hash of each file by its place, from the manifest."""
     if path.is_dir() and not (path / MANIFEST).is_file():
         raise InputError(
             "SNN369",
@@ -291,6 +372,12 @@ def _checked(path: Path, names: Sequence[str]) -> dict[str, bytes]:
             where=Where(file=str(path)),
             hint="write the bundle again: snnc emit MODEL.snn.onnx -o DIRECTORY",
         )
+    return hashes
+
+
+def _checked(path: Path, names: Sequence[str]) -> dict[str, bytes]:
+    """Read files of a bundle; each must have the hash of the manifest."""
+    hashes = _manifest(path)
     files = {}
     for name in names:
         files[name] = _read(path / name)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,8 +20,26 @@ _LONG = 256
 #: Bytes of new weights from which on it pays to share them out among the cores.
 _MUCH = 1 << 20
 _NAME = attrgetter("name")
-#: What a text is made of, to be compared.
+#: What a text is made of, to be compared; what is never written into counts by its ``id``.
 _State = tuple[Any, ...]
+
+
+class _Written(NamedTuple):
+    """A text with what it is of.
+
+    Attributes:
+        owner: The node or value.
+        state: All that the text is made of.
+        alive: What has to stay alive for ids in the state to mean something.
+        hashed: Those of it whose content was hashed.
+        text: The text.
+    """
+
+    owner: object
+    state: _State
+    alive: Sequence[object]
+    hashed: Sequence[object]
+    text: str
 
 
 class GraphDigest:
@@ -41,8 +60,8 @@ class GraphDigest:
         self._content = content
         self._seen: dict[int, tuple[object, str]] = {}
         self._current: dict[int, tuple[object, str]] = {}
-        self._texts: dict[_State, str] = {}
-        self._written: dict[_State, str] = {}
+        self._texts: dict[int, _Written] = {}
+        self._written: dict[int, _Written] = {}
 
     def __call__(self, model: Model) -> str:
         """Return the SHA-256 of everything that gives the model its meaning.
@@ -71,7 +90,7 @@ class GraphDigest:
             lines.append(f"out {[value.name for value in function.outputs]}")
         # Only tensors that are still in the graph are kept alive by the cache.
         self._seen = self._current if self._remember else {}
-        self._texts = self._written
+        self._texts = self._written if self._remember else {}
         lines.append("")
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -79,55 +98,74 @@ class GraphDigest:
         if self._content:
             self._hash_new(graph)
         lines.append(f"graph {graph.name!r} {sorted(graph.opset_imports.items())}")
-        lines += [f"in {self._typed(value)}" for value in graph.inputs]
+        lines += [f"in {_typed(value)}" for value in graph.inputs]
         for name, value in sorted(graph.initializers.items()):
-            content = self._tensor(value.const_value) if value.const_value is not None else "nothing"
-            lines.append(f"weight {name!r} {self._typed(value)} {content}")
+            held = value.const_value
+            state = (name, id(held), _state(value))
+            if self._again(value, state, lines):
+                continue
+            content = self._tensor(held) if held is not None else "nothing"
+            text = f"weight {name!r} {_typed(value)} {content}"
+            hashed = () if held is None else (held,)
+            self._written[id(value)] = _Written(value, state, hashed, hashed, text)
+            lines.append(text)
         for node in graph:
             self._node(node, lines)
-        lines += [f"out {self._typed(value)}" for value in graph.outputs]
+        lines += [f"out {_typed(value)}" for value in graph.outputs]
 
     def _node(self, node: Node, lines: list[str]) -> None:
-        # Most nodes are as they were before the last pass: their text is not written again.
+        # Most nodes are as they were before the last pass: their text is not written again. Attributes are
+        # replaced, never changed. ``data``: the view of a UserDict is many times slower.
+        attributes = [*node.attributes.data.values()]
         notes = node.metadata_props
-        read = tuple([None if value is None else value.name for value in node.inputs])
-        given = tuple([_state(value) for value in node.outputs])
-        held = tuple(notes.items()) if notes else ()
-        state = (node.domain, node.op_type, node.overload, node.name, read, given, held)
-        text = self._texts.get(state) or self._written.get(state)
-        if text is None:
-            first = f"node {node.domain!r} {node.op_type!r} {node.overload!r} {node.name!r} {[*read]}"
-            gives = [f"gives {self._typed(value)}" for value in node.outputs]
-            text = "\n".join([first, *gives, f"metadata {sorted(held)}"])
-        self._written[state] = text
+        state = (
+            *(node.domain, node.op_type, node.overload, node.name),
+            [None if value is None else value.name for value in node.inputs],
+            [_state(value) for value in node.outputs],
+            [*notes.items()] if notes else None,
+            [*map(id, attributes)],
+        )
+        if self._again(node, state, lines):
+            return
+        own = [
+            f"node {node.domain!r} {node.op_type!r} {node.overload!r} {node.name!r} {state[4]}",
+            *[f"gives {_typed(value)}" for value in node.outputs],
+            f"metadata {sorted(notes.items())}",
+        ]
+        hashed: list[object] = []
+        whole = True
+        for attr in sorted(attributes, key=_NAME):
+            content = attr.value
+            if isinstance(content, Graph):
+                # Its nodes may change while the attribute stays.
+                whole = False
+                own.append(f"subgraph {attr.name!r}")
+                self._graph(content, own)
+                continue
+            if hasattr(content, "numpy"):
+                hashed.append(content)
+                text = self._tensor(content)
+            elif isinstance(content, tuple) and len(content) >= _LONG:
+                hashed.append(attr)
+                text = self._remembered(attr, partial(_hashed, attr))
+            else:
+                text = _plain(attr)
+            own.append(f"attribute {attr.name!r} {text}")
+        text = "\n".join(own)
+        if whole:
+            self._written[id(node)] = _Written(node, state, attributes, hashed, text)
         lines.append(text)
-        for attr in sorted(node.attributes.values(), key=_NAME):
-            # Attributes are replaced, never changed: their text is made once.
-            known = self._seen.get(id(attr)) or self._current.get(id(attr))
-            if known is None or known[0] is not attr:
-                content = attr.value
-                if isinstance(content, Graph):
-                    lines.append(f"subgraph {attr.name!r}")
-                    self._graph(content, lines)
-                    continue
-                text = self._tensor(content) if hasattr(content, "numpy") else self._listed(attr)
-                known = (attr, f"attribute {attr.name!r} {text}")
-            self._current[id(attr)] = known
-            lines.append(known[1])
 
-    def _typed(self, value: Value) -> str:
-        state = _state(value)
-        text = self._texts.get(state) or self._written.get(state)
-        if text is None:
-            text = f"{value.name!r} {value.dtype} {value.shape}"
-        self._written[state] = text
-        return text
-
-    def _listed(self, attr: Attr) -> str:
-        """Return the text of an attribute; long lists are hashed."""
-        if not isinstance(attr.value, tuple) or len(attr.value) < _LONG:
-            return _plain(attr)
-        return _hashed(attr)
+    def _again(self, owner: object, state: _State, lines: list[str]) -> bool:
+        """Write the text of the state before once more, if nothing that it is made of has changed."""
+        known = self._texts.get(id(owner))
+        if known is None or known.owner is not owner or known.state != state:
+            return False
+        self._written[id(owner)] = known
+        for one in known.hashed:
+            self._current[id(one)] = self._seen[id(one)]
+        lines.append(known.text)
+        return True
 
     def _tensor(self, tensor: Any) -> str:
         def text() -> str:
@@ -160,11 +198,14 @@ def node_count(model: Model) -> int:
     return len(model.graph)
 
 
+def _typed(value: Value) -> str:
+    return f"{value.name!r} {value.dtype} {value.shape}"
+
+
 def _state(value: Value) -> _State:
-    """Return what the text of a value is made of; dimensions without a number by their names."""
+    """Return what the text of a value is made of."""
     shape = value.shape
-    dims = None if shape is None else tuple([dim if type(dim) is int else str(dim) for dim in shape])
-    return value.name, value.dtype, dims
+    return value.name, value.dtype, None if shape is None else shape.dims
 
 
 def _hashed(attr: Attr) -> str:

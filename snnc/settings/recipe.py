@@ -155,7 +155,7 @@ def _resolved(setting: Setting, value: Any, folder: Path) -> Any:
 def _seen_from(setting: Setting, value: Any, folder: Path) -> Any:
     if not _is_path(setting, value):
         return value
-    absolute = Path(value).is_absolute() and not Path(value).is_relative_to(folder.resolve())
+    absolute = Path(value).is_absolute() and not Path(value).is_relative_to(os.path.realpath(folder))
     return value if absolute else Path(os.path.relpath(value, folder)).as_posix()
 
 

@@ -579,7 +579,46 @@ def _labels(folder: Path) -> None:
     np.save(folder / "bad.npy", np.ones((4, 4)))
 
 
+def _added(name: str, manifest: bytes | None = None) -> Callable[[Path], None]:
+    """A bundle in a folder with a file more, or such a folder with another manifest."""
+
+    def make(folder: Path) -> None:
+        prepared("bundle/", "good.snn.onnx")(folder)
+        (folder / "bundle").rename(folder / "bad")
+        (folder / "bad" / name).write_bytes(b"precious")
+        if manifest is not None:
+            (folder / "bad/MANIFEST.json").write_bytes(manifest)
+
+    return make
+
+
+AUDIT = ("audit", "{}/bad", "--quiet")
+EMIT_OVER = ("emit", "{}/good.snn.onnx", "-o", "{}/bad", "--force")
 FORMATS = [
+    *(
+        Row(46, f"audit: {name}", make, 3, "SNN369", words, AUDIT, "bad")
+        for name, make, words in (
+            ("another memory map", _bundle("memmap.csv", lambda c: c + b"x", rehash=False), ("memmap.csv",)),
+            ("another listing", _bundle("model.lst", lambda _: b"", rehash=False), ("model.lst",)),
+            ("vectors that are missing", _bundle("rtl/fire/count.hex", lambda _: None), ("is missing",)),
+            ("a file more", _added("notes.txt"), ("'notes.txt' is not in the manifest",)),
+            (
+                "a file outside",
+                _bundle(
+                    "MANIFEST.json", _json(lambda m: {**m, "sha256": m["sha256"] | {"../secret": "0" * 64}})
+                ),
+                ("'../secret' is missing",),
+            ),
+        )
+    ),
+    *(
+        Row(47, f"emit over {name}", make, 2, "SNN286", words, EMIT_OVER, "bad")
+        for name, make, words in (
+            ("a bundle with a file more", _added("notes.txt"), ("notes.txt", "lost")),
+            ("a folder with another manifest", _added("notes.txt", b'{"files": 3}'), ("not a bundle",)),
+            ("a folder with a list as manifest", _added("notes.txt", b"[]"), ("not a bundle",)),
+        )
+    ),
     bundle("an empty manifest", "MANIFEST.json", lambda _: b""),
     bundle("a manifest that is a list", "MANIFEST.json", lambda _: b"[]"),
     bundle("a manifest nested without end", "MANIFEST.json", lambda _: b"[" * 100_000),
@@ -665,6 +704,7 @@ FORMATS = [
             file="bad.bin",
         )
         for name, content, code in (
+            ("nothing", b"", "SNN361"),
             ("half a word", b"\0" * 15, "SNN361"),
             ("no instruction", b"\xff" * 16, "SNN360"),
             ("text", b"0123456789abcdef", "SNN360"),
