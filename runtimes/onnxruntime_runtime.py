@@ -29,8 +29,8 @@ _LEVELS: Mapping[str, str] = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
-#: Rewrites that change what a float network computes: a Pad with zeros in front of a MaxPool is folded into the
-#: padding of the MaxPool, which never wins.
+#: Rewrites that change what a float network computes: a Pad with zeros in front of a MaxPool is folded into
+#: the padding of the MaxPool, which never wins.
 _UNSOUND = ("Pad_Fusion",)
 _TYPES: Mapping[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -81,7 +81,8 @@ def open_session(
 
     Args:
         content: A serialised model.
-        optimisation: Graph optimisation level; ``"sound"`` is ``"basic"`` without rewrites that change results.
+        optimisation: Graph optimisation level; ``"sound"`` is ``"basic"`` without rewrites that change
+            results.
         threads: Threads of one operator; None lets onnxruntime choose.
         weights: Initializers that the model names as external data.
         file: File to name in an error.

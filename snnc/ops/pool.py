@@ -23,8 +23,8 @@ _MAX_WINDOW = (
     Attribute("dilations", "ints", "spacing of window elements; default 1", required=False),
     Attribute("ceil_mode", "int", "1 counts a last partial window", default=0, required=False),
 )
-# onnxruntime folds a Pad with zeros in front, and a Cast between them, into the padding of a MaxPool, which never
-# wins. It does not look past a maximum of one value, which is that value.
+# onnxruntime folds a Pad with zeros in front, and a Cast between them, into the padding of a MaxPool, which
+# never wins. It does not look past a maximum of one value, which is that value.
 _MAX_POOL = (
     "MaxPool<kernel_shape: ints = @kernel_shape, strides: ints = @strides, pads: ints = @pads, "
     "dilations: ints = @dilations, ceil_mode: int = @ceil_mode>"
