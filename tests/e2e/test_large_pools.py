@@ -61,7 +61,7 @@ def test_a_mean_that_leaves_its_product_no_room_gets_a_code(
 
 @pytest.mark.parametrize("by_layer", [False, True])
 def test_a_maximum_of_sums_of_wide_weights_gets_a_code(network: Callable[..., Path], by_layer: bool) -> None:
-    """Maxima of membranes are exact below 2^24: 27 products of pixel codes and 16-bit weights may be larger."""
+    """Maxima of membranes are exact below 2^24: 27 products of pixels and 16-bit weights may be larger."""
     source = network("""g (float[N, 3, 6, 6] x) => (float[N, 5] y)
       <float[6, 3, 3, 3] w = {RANDOM}, float[54, 5] v = {RANDOM}> {
         a = Conv<pads = [1, 1, 1, 1]>(x, w) b = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(a)
