@@ -123,7 +123,7 @@ ROOT = "p = Pow(x, two) v = ReduceMean<axes = [2]>(p) a = Add(v, eps) "
             ["Mul", "RMSNorm"],
         ),
         (ROOT + "s = Sqrt(a) h = Mul(x, g) y = Div(h, s)", ["RMSNorm"]),
-    ],  # fmt: skip
+    ],
 )
 def test_root_mean_squares_and_lengths(parse, ops, evaluate, random_feeds, body, after):
     more = ", float one = {1}, float half = {0.5}, float inverse = {-0.5}, int64[1] last = {2}"
