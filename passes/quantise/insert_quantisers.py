@@ -197,7 +197,7 @@ class InsertQuantisers:
                 codes.append(max(book.largest, -book.smallest))
         forms = {self.weights, *(str(rule.get("weights", self.weights)) for rule in rules)}
         # Weights on the widest grid leave room of themselves.
-        return max(codes) * max(WeightFormat(form).largest or 1 for form in forms)
+        return int(max(codes) * max(WeightFormat(form).largest or 1 for form in forms))
 
 
 def _is_trained(node: Node) -> bool:

@@ -89,15 +89,16 @@ def _recognise(editor: Editor, node: Node) -> None:
     variance = variance_of(parts[1]) if parts is not None else None
     if parts is None or variance is None:
         return
-    squared, enlarged, epsilon, axes = skip_of(variance[0]), *variance[1:]
+    of, enlarged, epsilon, axes = variance
+    divided, squared = skip_of(parts[0]), skip_of(of)
+    if divided is None or squared is None:
+        return
     epsilon = (epsilon + parts[2]) / enlarged
-    found = _deviation(skip_of(parts[0]), None, squared, axes) or _deviation(
-        *_unscaled(parts[0]), squared, axes
-    )
-    if found is None:
+    deviation = _deviation(divided, None, squared, axes) or _deviation(*_unscaled(parts[0]), squared, axes)
+    if deviation is None:
         editor.fail("the deviation is of another value than what it divides", node)
         return
-    origin, same, before = found
+    origin, same, before = deviation
     channels = extent_of(origin, axes)
     if 0 in axes:
         leave(editor, node, "it normalises the batch")
