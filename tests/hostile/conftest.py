@@ -75,7 +75,7 @@ def outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Row], 
         held = _memory("VmRSS")
         _OPENED.clear()
         _WATCH[0] = True
-        # Processor time: other work on the machine does not count. Waiting for ever meets the test's time limit.
+        # Processor time: other work does not count. Waiting for ever meets the time limit of the test.
         begin = time.process_time()
         try:
             result = CliRunner().invoke(cli, arguments)

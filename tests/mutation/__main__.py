@@ -5,10 +5,10 @@ python -m tests.mutation coding --again                         those that survi
 python -m tests.mutation --summary                              what was seen, what was not, and why not
 python -m tests.mutation --record benchmarks/mutation.json      the same, written down
 
-Once, each test runs with a tracer, and its lines and seconds are kept. A mistake is then met by the tests that run
-its line, the quickest first, until one fails. That happens in processes forked from one that has collected the
-tests: code is exchanged in the functions it belongs to. What runs with the import, and what no test saw, is tried
-again with the module imported from the changed tree.
+Once, each test runs with a tracer, and its lines and seconds are kept. A mistake is then met by the tests
+that run its line, the quickest first, until one fails. That happens in processes forked from one that has
+collected the tests: code is exchanged in the functions it belongs to. What runs with the import, and what no
+test saw, is tried again with the module imported from the changed tree.
 """
 
 from __future__ import annotations
@@ -150,7 +150,9 @@ def run(target: str, folder: Path, sample: int | None, shard: str, again: bool) 
         for path, each in planned(target, sample)[part - 1 :: parts]
         if not outcomes.final(path, each, again=again)
     ]
-    within = Session(target, folder, work, outcomes)
+    # Those that a stopped run left between its two ways are not tried in the first again.
+    fresh = [(path, each) for path, each in work if again or outcomes.of(path, each) is None]
+    within = Session(target, folder, fresh, outcomes)
     if (
         forked(
             lambda: not pytest.main([*_OPTIONS, *TARGETS[target].tests], plugins=[within]), 36000, quiet=False

@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import CodeType, FunctionType
@@ -72,15 +73,13 @@ def forked(work: Callable[[], bool], seconds: float, *, quiet: bool = True) -> s
                 sink = os.open(os.devnull, os.O_WRONLY)
                 os.dup2(sink, 1)
                 os.dup2(sink, 2)
-            used = sum(os.times()[:2])
-            limit = int(used + seconds) + 1
-            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
+            _limit(resource.RLIMIT_CPU, int(time.process_time() + seconds) + 1)
             pages = int(Path("/proc/self/statm").read_text().split()[0])
-            space = pages * resource.getpagesize() + MEMORY
-            resource.setrlimit(resource.RLIMIT_AS, (space, space))
+            _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + MEMORY)
             status = 0 if work() else 1
         except BaseException:  # noqa: BLE001 - a mistake is seen, whatever it raises
-            status = 1
+            traceback.print_exc()
+            sys.stderr.flush()
         finally:
             os._exit(status)
     begin = time.monotonic()
@@ -95,6 +94,11 @@ def forked(work: Callable[[], bool], seconds: float, *, quiet: bool = True) -> s
             os.waitpid(process, 0)
             return "endless"
         time.sleep(0.005)
+
+
+def _limit(kind: int, most: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 # --- in a process that has collected the tests -------------------------------------------------------------
