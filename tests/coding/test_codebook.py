@@ -337,6 +337,17 @@ def test_illegal_patterns_are_refused(pattern: list[Any]) -> None:
         CodeBook(4, 2).decode(np.array(pattern))
 
 
+def test_one_illegal_pattern_among_legal_ones_is_refused() -> None:
+    book = CodeBook(4, 2, signed=True)
+    legal = book.encode([3, 0, -6])
+    for wrong in ([0, 1, 0, -1], [0, 0, 0, 2], [0, 0, 0, -2], [1, 0, 1, 0]):
+        patterns = legal.copy()
+        patterns[:, 1] = wrong
+        with pytest.raises(IllegalCode, match="SNN311"):
+            book.decode(patterns)
+    assert book.decode(legal).tolist() == [3, 0, -6]
+
+
 def test_patterns_outside_the_bounds_are_refused() -> None:
     wide = CodeBook(4, 2)
     with pytest.raises(IllegalCode, match="SNN311"):

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from snnc.coding import BreakPoint, CodeBook, Partition, Ties, fire_serially
@@ -43,9 +43,11 @@ def books(draw: st.DrawFn, most: int = 16) -> CodeBook:
 
 
 @st.composite
-def books_and_inputs(draw: st.DrawFn) -> tuple[CodeBook, Ties, np.ndarray[Any, np.dtype[np.float64]]]:
+def books_and_inputs(
+    draw: st.DrawFn, most: int = 16
+) -> tuple[CodeBook, Ties, np.ndarray[Any, np.dtype[np.float64]]]:
     """A book, a legal tie rule, and float64 inputs of which many sit on or right beside a break point."""
-    book = draw(books())
+    book = draw(books(most))
     ties = draw(st.sampled_from(TIES if book.is_uniform else TIES[:2]))
     anywhere = st.floats(book.smallest - 2.0, book.largest + 2.0)
     special = st.sampled_from([0.0, -0.0, np.inf, -np.inf, 1e300, -1e300, 5e-324, -5e-324])
@@ -69,7 +71,16 @@ def exact_nearest(book: CodeBook, u: float, ties: Ties) -> int:
     return brute_force_nearest(near, Fraction(u), ties)
 
 
-@given(books_and_inputs())
+# Tables of 16 steps have 131,071 rows, and each break point is an object: one such case is enough.
+LARGE = (
+    CodeBook(16, 16, signed=True),
+    "even",
+    np.array([-65535.5, -0.5, 0.0, 12345.5, np.nextafter(65534.5, 0)]),
+)
+
+
+@given(books_and_inputs(most=11))
+@example(LARGE)
 @settings(max_examples=400, deadline=None)
 def test_nearest_is_the_nearest_level(case: tuple[CodeBook, Ties, np.ndarray[Any, Any]]) -> None:
     book, ties, inputs = case
@@ -78,8 +89,9 @@ def test_nearest_is_the_nearest_level(case: tuple[CodeBook, Ties, np.ndarray[Any
     assert got.tolist() == [exact_nearest(book, u, ties) for u in inputs.tolist()]
 
 
-@given(books_and_inputs())
-@settings(max_examples=400, deadline=None)
+@given(books_and_inputs(most=9))
+@example(LARGE)
+@settings(max_examples=300, deadline=None)
 def test_serial_neuron_equals_the_table(case: tuple[CodeBook, Ties, np.ndarray[Any, Any]]) -> None:
     book, ties, inputs = case
     table = book.encode(book.nearest(inputs, ties))
@@ -106,6 +118,35 @@ def test_every_quarter_step_of_every_small_book(timesteps: int, signed: bool, pa
             firing = fire_serially(book.codes, timesteps, quarters, book.thresholds(ties))
             assert np.array_equal(firing.patterns, book.encode(expected))
             assert firing.comparisons.max() <= timesteps + signed
+
+
+def needed(book: CodeBook, code: int) -> int:
+    """Comparisons of a serial neuron: the sign, and steps at which codes of one beginning differ."""
+    codes = book.codes.tolist()
+    left = [each for each in codes if (each < 0) == (code < 0)]
+    count = int(len(left) < len(codes))
+    for step in range(book.timesteps):
+        weight = 1 << (book.timesteps - 1 - step)
+        alike = [each for each in left if bool(abs(each) & weight) == bool(abs(code) & weight)]
+        count += len(alike) < len(left)
+        left = alike
+    return count
+
+
+@pytest.mark.parametrize(
+    "book",
+    [
+        CodeBook(4, 2),
+        CodeBook(5, 2, "contiguous", True),
+        CodeBook.uniform(-3, 6),
+        CodeBook(4, 2, signed=True, smallest=-9, largest=-1),
+        CodeBook(3, 1, smallest=2, largest=2),
+    ],
+)
+def test_a_serial_neuron_compares_only_where_both_answers_are_possible(book: CodeBook) -> None:
+    firing = fire_serially(book.codes, book.timesteps, book.codes, book.thresholds())
+    assert firing.comparisons.tolist() == [needed(book, code) for code in book.codes.tolist()]
+    assert np.array_equal(firing.patterns, book.patterns.T)
 
 
 @given(books())
