@@ -11,7 +11,7 @@ export OMP_NUM_THREADS := 1
 export PYTHONHASHSEED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint exchange slow docs wheel clean
+.PHONY: help demo test lint coverage exchange slow docs wheel clean
 
 help: ## list the targets
 	@grep -E "^[a-z]+:.*##" $(MAKEFILE_LIST) | sed -E "s/:[^#]*## */: /"
@@ -46,6 +46,12 @@ lint: $(VENV)/full ## ruff and mypy --strict
 
 test: lint $(VENV)/norse ## lint, then every test that is not marked slow
 	$(BIN)/python -m pytest --numprocesses $(JOBS) $(PYTEST)
+
+coverage: $(VENV)/norse ## branches of the core that the tests run; fails below 95 %
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest --numprocesses $(JOBS) $(PYTEST)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --fail-under=95
 
 exchange: $(VENV)/norse ## let norse, an independent reader of NIR, execute what snnc exports; prints the difference
 	$(BIN)/python benchmarks/exchange.py
