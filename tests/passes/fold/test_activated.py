@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 
@@ -15,7 +16,9 @@ from snnc.passes.analysis.activations import ACTIVATION_OPS, activate, scaled
 from snnc.passes.analysis.exact import as_exact, exact
 from snnc.passes.analysis.functions import Activation, shape_of
 from snnc.passes.analysis.kinds import Activated, Membrane
+from snnc.passes.fold import activated
 from snnc.passes.fold.activated import fold_activated
+from snnc.passes.fold.thresholds import check_size, table_size
 
 MP = mpmath.mp.clone()
 MP.prec = 400
@@ -249,3 +252,42 @@ def test_tables_have_a_largest_size():
     kind = kind_of("Tanh", {}, membrane(steps, [Fraction(0)] * 2000, LOW, HIGH))
     with pytest.raises(UnsupportedError, match="SNN439"):
         fold_activated(kind, CodeBook(16, 16), exact(Fraction(1, 2**16), 2), "away")
+
+
+def test_more_rows_than_are_folded_together():
+    """Every row of the second and third block is that of a neuron folded alone."""
+    biases = [Fraction(number, 97) for number in range(1100)]
+    base = membrane([Fraction(1, 32)] * 1100, biases, LOW, HIGH)
+    book, output = CodeBook(4, 2, signed=True), exact(Fraction(1, 4), 2)
+    table = fold_activated(kind_of("Tanh", {}, base), book, output, "away")
+    assert len(table.thresholds) == 1100
+    v = np.arange(LOW, HIGH + 1)
+    for channel in (0, 1, 510, 511, 512, 513, 1022, 1023, 1024, 1025, 1099):
+        alone = kind_of("Tanh", {}, membrane([Fraction(1, 32)], [biases[channel]], LOW, HIGH))
+        wanted = look_up(fold_activated(alone, book, output, "away"), 0, v)
+        assert look_up(table, table.rows[0, channel], v) == wanted, channel
+
+
+def test_a_table_of_the_largest_size_is_kept():
+    """2^24 thresholds are the most; one row of padding has at least one."""
+    check_size(2**8, 2**16)
+    with pytest.raises(UnsupportedError, match="SNN439"):
+        check_size(2**8 + 1, 2**16)
+    assert [table_size(levels) for levels in (1, 2, 3, 4, 5, 16, 17)] == [
+        (1, 1), (1, 1), (3, 2), (3, 2), (7, 3), (15, 4), (31, 5),
+    ]  # fmt: skip
+
+
+def test_a_shape_that_contradicts_its_function_is_a_bug_of_ours(monkeypatch):
+    """Canaries of the two checks: a piece that rises where it is said to fall, and an inverse that descends."""
+    kind = kind_of("Tanh", {}, membrane([Fraction(1, 32)], [Fraction(0)], LOW, HIGH))
+    shape = shape_of(Activation("Tanh"))
+    (piece,) = shape.pieces
+    for wrong in (replace(piece, direction=-1), replace(piece, inverse=lambda target: -target)):
+        activated._path.cache_clear()
+        monkeypatch.setattr(
+            activated, "shape_of", lambda function, wrong=wrong: replace(shape, pieces=(wrong,))
+        )
+        with pytest.raises(InternalError, match="SNN158"):
+            fold_activated(kind, CodeBook(4, 4), exact(Fraction(1, 16), 2), "away")
+    activated._path.cache_clear()

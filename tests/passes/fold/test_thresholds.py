@@ -220,6 +220,18 @@ def test_one_row_per_channel(data: st.DataObject, book: CodeBook, ties: str) -> 
             assert looked_up(found, rows[c], v, book) == code(a * v + b, d, book, ties)
 
 
+def test_more_rows_than_are_folded_together() -> None:
+    """Every row of the second and third block follows the definition."""
+    biases = [Fraction(number, 97) for number in range(1100)]
+    book, out = CodeBook(4, 2, signed=True), Fraction(1, 4)
+    found = fold(membrane([Fraction(1, 32)], biases, -900, 900), book, exact(out, 1), "away")
+    assert found.thresholds.shape[0] == 1100
+    for c in (0, 1, 510, 511, 512, 513, 1022, 1023, 1024, 1025, 1099):
+        a, b, d = on_one_denominator(Fraction(1, 32), biases[c], out)
+        for v in potentials(Fraction(1, 32), biases[c], out, book, -900, 900):
+            assert looked_up(found, found.rows[c], v, book) == code(a * v + b, d, book, "away")
+
+
 def test_rows_keep_the_axes_they_depend_on() -> None:
     step, bias = np.ones((1, 3, 1, 1)), np.zeros((1, 1, 1, 2))
     step[0, 1], bias[..., 1] = 2, 1
