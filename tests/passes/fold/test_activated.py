@@ -279,7 +279,7 @@ def test_a_table_of_the_largest_size_is_kept():
 
 
 def test_a_shape_that_contradicts_its_function_is_a_bug_of_ours(monkeypatch):
-    """Canaries of the two checks: a piece that rises where it is said to fall, and an inverse that descends."""
+    """Canaries of the two checks: a piece said to fall, and an inverse that descends."""
     kind = kind_of("Tanh", {}, membrane([Fraction(1, 32)], [Fraction(0)], LOW, HIGH))
     shape = shape_of(Activation("Tanh"))
     (piece,) = shape.pieces
