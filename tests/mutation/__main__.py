@@ -99,12 +99,10 @@ class Session:
         files = sorted({path for pattern in TARGETS[self._target].files for path in ROOT.glob(pattern)})
         items = {item.nodeid: item for item in session.items}
         known = self._folder / f"{self._target}-map.json"
-        current = known.exists() and json.loads(known.read_text())["of"] == digest(self._target)
-        if (
-            not current
-            and forked(lambda: self._map(known, files, session.items), 3600, quiet=False) != "survived"
-        ):
-            raise RuntimeError("the tests fail without a mistake")
+        # In parts, so that a run that is stopped goes on; each in a process that may end with threads.
+        while waiting := self._waiting(known, session.items):
+            if forked(lambda: self._map(known, files, waiting), 3600, quiet=False) != "survived":
+                raise RuntimeError("the tests fail without a mistake")
         tests: Map = json.loads(known.read_text())["tests"]
         functions = Functions(files)
         for path, mistake in self._work:
@@ -126,9 +124,24 @@ class Session:
             self._outcomes.add(path, mistake, forked(work, seconds), len(names))
         return True
 
+    def _waiting(self, known: Path, items: Sequence[pytest.Item]) -> list[pytest.Item]:
+        tests = mapped(known, self._target)
+        return [item for item in items if item.nodeid not in tests]
+
     def _map(self, known: Path, files: Sequence[Path], items: Sequence[pytest.Item]) -> bool:
-        known.write_text(json.dumps({"of": digest(self._target), "tests": lines_of(files, items)}))
+        tests = mapped(known, self._target) | lines_of(files, items, 10)
+        changing = known.with_suffix(".new")
+        changing.write_text(json.dumps({"of": digest(self._target), "tests": tests}))
+        changing.replace(known)
         return True
+
+
+def mapped(known: Path, target: str) -> Map:
+    """Return what is known of the lines of tests, if it is of the files as they are."""
+    if not known.exists():
+        return {}
+    held = json.loads(known.read_text())
+    return dict(held["tests"]) if held["of"] == digest(target) else {}
 
 
 def imported(path: Path, mistake: Mistake, tests: Sequence[str], seconds: float) -> str:

@@ -113,8 +113,10 @@ def passes(items: Sequence[pytest.Item]) -> bool:
     return True
 
 
-def lines_of(files: Sequence[Path], items: Sequence[pytest.Item]) -> dict[str, dict[str, Any]]:
-    """Run tests with a tracer.
+def lines_of(
+    files: Sequence[Path], items: Sequence[pytest.Item], seconds: float
+) -> dict[str, dict[str, Any]]:
+    """Run tests with a tracer, the first ones at least, until the time is over.
 
     Returns:
         By test: ``seconds`` of processor time, and ``lines`` of each file that it ran.
@@ -125,22 +127,26 @@ def lines_of(files: Sequence[Path], items: Sequence[pytest.Item]) -> dict[str, d
     # Folders of the package are links; coverage knows a file by its real name.
     tracer = coverage.Coverage(data_file=None, config_file=False, include=[str(path) for path in files])
     tests: dict[str, dict[str, Any]] = {}
+    end = time.process_time() + seconds
     tracer.start()
     for number, item in enumerate(items):
-        following = items[number + 1] if number + 1 < len(items) else None
+        last = time.process_time() > end
+        following = items[number + 1] if number + 1 < len(items) and not last else None
         begin = time.process_time()
         tracer.switch_context(item.nodeid)
         reports = runtestprotocol(item, log=False, nextitem=following)
         if any(report.failed for report in reports):
             raise RuntimeError(f"{item.nodeid} fails without a mistake")
         tests[item.nodeid] = {"seconds": round(time.process_time() - begin, 4), "lines": {}}
+        if last:
+            break
     tracer.stop()
     data = tracer.get_data()
     for path in files:
         for line, names in data.contexts_by_lineno(str(path)).items():
             for name in filter(None, names):
                 tests[name]["lines"].setdefault(str(path.relative_to(ROOT)), []).append(line)
-    return {name: entry for name, entry in tests.items() if entry["lines"]}
+    return tests
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
