@@ -7,8 +7,8 @@ python -m tests.mutation --record benchmarks/mutation.json      the same, writte
 
 Once, each test runs with a tracer, and its lines and seconds are kept. A mistake is then met by the tests
 that run its line, the quickest first, until one fails. That happens in processes forked from one that has
-collected the tests: code is exchanged in the functions it belongs to. What runs with the import, and what no
-test saw, is tried again with the module imported from the changed tree.
+collected the tests: code is exchanged in the functions it belongs to. What runs with the import is tried with
+the module imported from the changed tree.
 """
 
 from __future__ import annotations
@@ -114,14 +114,15 @@ class Session:
                 continue
             tree = mistaken(path.read_text(), mistake.number)
 
-            def work(path: Path = path, tree: ast.Module = tree, names: list[str] = names) -> bool:
+            def work(path: Path = path, tree: ast.Module = tree, names: list[str] = names) -> bool | None:
                 if not functions.exchange(path, tree):
-                    # What survives here is tried with the module imported anew.
-                    return True
+                    return None
                 return passes([items[name] for name in names])
 
             seconds = 5 + 5 * sum(tests[name]["seconds"] for name in names)
-            self._outcomes.add(path, mistake, forked(work, seconds), len(names))
+            outcome = forked(work, seconds)
+            if outcome:
+                self._outcomes.add(path, mistake, outcome, len(names))
         return True
 
     def _waiting(self, known: Path, items: Sequence[pytest.Item]) -> list[pytest.Item]:
@@ -163,9 +164,7 @@ def run(target: str, folder: Path, sample: int | None, shard: str, again: bool) 
         for path, each in planned(target, sample)[part - 1 :: parts]
         if not outcomes.final(path, each, again=again)
     ]
-    # Those that a stopped run left between its two ways are not tried in the first again.
-    fresh = [(path, each) for path, each in work if again or outcomes.of(path, each) is None]
-    within = Session(target, folder, fresh, outcomes)
+    within = Session(target, folder, work, outcomes)
     if (
         forked(
             lambda: not pytest.main([*_OPTIONS, *TARGETS[target].tests], plugins=[within]), 36000, quiet=False
@@ -176,7 +175,7 @@ def run(target: str, folder: Path, sample: int | None, shard: str, again: bool) 
     tests: Map = json.loads((folder / f"{target}-map.json").read_text())["tests"]
     outcomes = Outcomes(folder, target, part, parts)
     for path, mistake in work:
-        if not outcomes.killed(path, mistake):
+        if (again and not mistake.function) or outcomes.of(path, mistake) is None:
             names = chosen(tests, path, mistake)
             seconds = 60 + 5 * sum(tests[name]["seconds"] for name in names)
             outcome = imported(path, mistake, names, seconds) if names else "survived"

@@ -24,6 +24,7 @@ from _pytest.runner import runtestprotocol
 ROOT = Path(__file__).resolve().parents[2]
 #: Address space that a mistake may take beyond what is in use, in bytes.
 MEMORY = 6 << 30
+_NOT_DONE = 99
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -53,16 +54,16 @@ def module_of(path: Path) -> str:
     return ".".join(parts).removesuffix(".__init__")
 
 
-def forked(work: Callable[[], bool], seconds: float, *, quiet: bool = True) -> str:
+def forked(work: Callable[[], bool | None], seconds: float, *, quiet: bool = True) -> str | None:
     """Do something in a forked process.
 
     Args:
-        work: Whether everything passed. Whatever it raises counts as no.
+        work: Whether everything passed, None if it could not be done. Whatever it raises counts as no.
         seconds: Processor time it may take; eight times that by the clock.
         quiet: Throw away what it prints.
 
     Returns:
-        ``survived``, ``killed`` or ``endless``.
+        ``survived``, ``killed`` or ``endless``; None if it could not be done.
     """
     sys.stdout.flush()
     process = os.fork()
@@ -76,7 +77,7 @@ def forked(work: Callable[[], bool], seconds: float, *, quiet: bool = True) -> s
             _limit(resource.RLIMIT_CPU, int(time.process_time() + seconds) + 1)
             pages = int(Path("/proc/self/statm").read_text().split()[0])
             _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + MEMORY)
-            status = 0 if work() else 1
+            status = {True: 0, False: 1, None: _NOT_DONE}[work()]
         except BaseException:  # noqa: BLE001 - a mistake is seen, whatever it raises
             traceback.print_exc()
             sys.stderr.flush()
@@ -88,7 +89,8 @@ def forked(work: Callable[[], bool], seconds: float, *, quiet: bool = True) -> s
         if done:
             if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
                 return "endless"
-            return "survived" if status == 0 else "killed"
+            found = os.waitstatus_to_exitcode(status)
+            return None if found == _NOT_DONE else "killed" if found else "survived"
         if time.monotonic() - begin > 30 + 8 * seconds:
             os.kill(process, signal.SIGKILL)
             os.waitpid(process, 0)

@@ -59,17 +59,12 @@ class Outcomes:
         """Return what became of one, if it was tried."""
         return self._entries.get((str(path.relative_to(ROOT)), _of(path), mistake.number))
 
-    def killed(self, path: Path, mistake: Mistake) -> bool:
-        """Return whether a test saw it."""
-        entry = self.of(path, mistake)
-        return entry is not None and entry["outcome"] != "survived"
-
     def final(self, path: Path, mistake: Mistake, *, again: bool) -> bool:
         """Return whether it need not be tried; with ``again``, survivors are."""
         entry = self.of(path, mistake)
         if entry is None:
             return False
-        return entry["outcome"] != "survived" or (entry["imported"] and not again)
+        return entry["outcome"] != "survived" or not again
 
 
 def explanations() -> dict[str, dict[str, str]]:
