@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import gc
 import hashlib
 import importlib
 import json
@@ -45,7 +46,8 @@ _HEAVY = (
     "google.protobuf",
     "onnx.reference",
 )
-_OPTIONS = ("-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
+#: That a test fails is all that counts: no explanation of how is made.
+_OPTIONS = ("-q", "-p", "no:cacheprovider", "--assert=plain", "--tb=native")
 Map = dict[str, Any]
 
 
@@ -105,6 +107,9 @@ class Session:
                 raise RuntimeError("the tests fail without a mistake")
         tests: Map = json.loads(known.read_text())["tests"]
         functions = Functions(files)
+        # What is collected in a forked process would be copied first.
+        gc.collect()
+        gc.freeze()
         for path, mistake in self._work:
             if not mistake.function:
                 continue

@@ -35,7 +35,7 @@ def test_every_wrong_input_is_listed_behind_optional_and_sound_ones(toys):
     model = toys.make(
         HEAD + "g (float[3] x, float[3] z) => (float[3] y) { [low] c = Clip(x, , z)\n [sum] y = Add(c, z) }"
     )
-    assert found(model, "sorted") == []
+    assert found(model, "sorted") == found(model, "no-dead-code") == []
     ghost, second = ir.Value(name="ghost"), ir.Value(name="second")
     model.graph.node(0).replace_input_with(2, ghost)
     model.graph.node(1).replace_input_with(1, second)
@@ -327,5 +327,10 @@ def test_a_host_node_between_readout_and_encoder(toys):
     seal(hosted, "Softmax")
     hosted.domain, hosted.op_type = "", "Softmax"  # as in a converted file
     assert found(model, "integers-only") == []
-    node_named(model, "t").op_type = "Mul"
+    moved = node_named(model, "t")
+    moved.op_type = "Mul"
     assert len(found(model, "integers-only")) == 1
+    # Nor may what the host made carry in what has left the integers.
+    moved.op_type = "Concat"
+    moved.replace_input_with(1, node_named(model, "r").outputs[0])
+    assert found(model, "integers-only") == ["node 'n', tensor 't': reads a value that has left the integers"]
