@@ -122,10 +122,11 @@ class Session:
             def work(path: Path = path, tree: ast.Module = tree, names: list[str] = names) -> bool | None:
                 if not functions.exchange(path, tree):
                     return None
-                return passes([items[name] for name in names])
+                return passes(
+                    [items[name] for name in names], [2 + 5 * tests[name]["seconds"] for name in names]
+                )
 
-            seconds = 5 + 5 * sum(tests[name]["seconds"] for name in names)
-            outcome = forked(work, seconds)
+            outcome = forked(work, 30 + 5 * sum(tests[name]["seconds"] for name in names))
             if outcome:
                 self._outcomes.add(path, mistake, outcome, len(names))
         return True

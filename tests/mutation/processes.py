@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Address space that a mistake may take beyond what is in use, in bytes.
 MEMORY = 6 << 30
 _NOT_DONE = 99
+_ENDLESS = (signal.SIGPROF, signal.SIGXCPU, signal.SIGKILL)
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -87,7 +88,7 @@ def forked(work: Callable[[], bool | None], seconds: float, *, quiet: bool = Tru
     while True:
         done, status = os.waitpid(process, os.WNOHANG)
         if done:
-            if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
+            if os.WIFSIGNALED(status) and os.WTERMSIG(status) in _ENDLESS:
                 return "endless"
             found = os.waitstatus_to_exitcode(status)
             return None if found == _NOT_DONE else "killed" if found else "survived"
@@ -106,9 +107,10 @@ def _limit(kind: int, most: int) -> None:
 # --- in a process that has collected the tests -------------------------------------------------------------
 
 
-def passes(items: Sequence[pytest.Item]) -> bool:
-    """Run collected tests until one fails."""
-    for number, item in enumerate(items):
+def passes(items: Sequence[pytest.Item], limits: Sequence[float]) -> bool:
+    """Run collected tests until one fails; more processor time than its limit ends the process."""
+    for number, (item, limit) in enumerate(zip(items, limits, strict=True)):
+        signal.setitimer(signal.ITIMER_PROF, limit)
         following = items[number + 1] if number + 1 < len(items) else None
         if any(report.failed for report in runtestprotocol(item, log=False, nextitem=following)):
             return False
