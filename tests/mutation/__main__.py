@@ -1,6 +1,6 @@
 """Mutation testing: small mistakes, one at a time, and whether the tests see them.
 
-python -m tests.mutation coding [--sample 200] [--shard 1/2]    runs, and goes on where it was
+python -m tests.mutation coding [--sample 200] [--shard 1/2] [--seconds 60]    runs, and goes on where it was
 python -m tests.mutation coding --again                         those that survived, once more
 python -m tests.mutation --summary                              what was seen, what was not, and why not
 python -m tests.mutation --record benchmarks/mutation.json      the same, written down
@@ -91,9 +91,10 @@ class Session:
     """A pytest plugin: instead of running the collected tests, it runs mistakes."""
 
     def __init__(
-        self, target: str, folder: Path, work: list[tuple[Path, Mistake]], outcomes: Outcomes
+        self, target: str, folder: Path, work: list[tuple[Path, Mistake]], outcomes: Outcomes, seconds: float
     ) -> None:
         self._target, self._folder, self._work, self._outcomes = target, folder, work, outcomes
+        self._seconds = seconds
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         # Made once, before any fork: all processes put their folders there.
@@ -103,6 +104,8 @@ class Session:
         known = self._folder / f"{self._target}-map.json"
         # In parts, so that a run that is stopped goes on; each in a process that may end with threads.
         while waiting := self._waiting(known, session.items):
+            if used() > self._seconds:
+                return True
             if forked(lambda: self._map(known, files, waiting), 3600, quiet=False) != "survived":
                 raise RuntimeError("the tests fail without a mistake")
         tests: Map = json.loads(known.read_text())["tests"]
@@ -113,6 +116,8 @@ class Session:
         for path, mistake in self._work:
             if not mistake.function:
                 continue
+            if used() > self._seconds:
+                break
             names = [name for name in chosen(tests, path, mistake) if name in items]
             if not names:
                 self._outcomes.add(path, mistake, "survived", 0)
@@ -136,11 +141,16 @@ class Session:
         return [item for item in items if item.nodeid not in tests]
 
     def _map(self, known: Path, files: Sequence[Path], items: Sequence[pytest.Item]) -> bool:
-        tests = mapped(known, self._target) | lines_of(files, items, 10)
+        tests = mapped(known, self._target) | lines_of(files, items, 4)
         changing = known.with_suffix(".new")
         changing.write_text(json.dumps({"of": digest(self._target), "tests": tests}))
         changing.replace(known)
         return True
+
+
+def used() -> float:
+    """Return the seconds of processor time that this process and those that it waited for have taken."""
+    return sum(os.times()[:4])
 
 
 def mapped(known: Path, target: str) -> Map:
@@ -161,31 +171,24 @@ def imported(path: Path, mistake: Mistake, tests: Sequence[str], seconds: float)
     return forked(work, seconds)
 
 
-def run(target: str, folder: Path, sample: int | None, shard: str, again: bool) -> None:
-    """Try the mistakes of a target that were not tried yet."""
-    part, parts = map(int, shard.split("/"))
-    outcomes = Outcomes(folder, target, part, parts)
-    work = [
-        (path, each)
-        for path, each in planned(target, sample)[part - 1 :: parts]
-        if not outcomes.final(path, each, again=again)
-    ]
-    within = Session(target, folder, work, outcomes)
-    if (
-        forked(
-            lambda: not pytest.main([*_OPTIONS, *TARGETS[target].tests], plugins=[within]), 36000, quiet=False
-        )
-        != "survived"
-    ):
-        sys.exit("the tests of this target cannot be collected, or fail without a mistake")
-    tests: Map = json.loads((folder / f"{target}-map.json").read_text())["tests"]
-    outcomes = Outcomes(folder, target, part, parts)
+def run(
+    target: str, folder: Path, work: list[tuple[Path, Mistake]], outcomes: Outcomes, seconds: float
+) -> None:
+    """Try mistakes, for so many seconds of processor time."""
+    if any(mistake.function for _, mistake in work):
+        within = Session(target, folder, work, outcomes, seconds)
+        options = [*_OPTIONS, *TARGETS[target].tests]
+        if forked(lambda: not pytest.main(options, plugins=[within]), 36000, quiet=False) != "survived":
+            sys.exit("the tests of this target cannot be collected, or fail without a mistake")
+    for name in _HEAVY:
+        importlib.import_module(name)
+    tests = mapped(folder / f"{target}-map.json", target)
     for path, mistake in work:
-        if (again and not mistake.function) or outcomes.of(path, mistake) is None:
+        if not mistake.function and used() < seconds:
             names = chosen(tests, path, mistake)
-            seconds = 60 + 5 * sum(tests[name]["seconds"] for name in names)
-            outcome = imported(path, mistake, names, seconds) if names else "survived"
-            outcomes.add(path, mistake, outcome, len(names), imported=True)
+            limit = 60 + 5 * sum(tests[name]["seconds"] for name in names)
+            outcome = imported(path, mistake, names, limit) if names else "survived"
+            outcomes.add(path, mistake, str(outcome), len(names))
 
 
 def main() -> None:
@@ -196,6 +199,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "mutation")
     parser.add_argument("--sample", type=int)
     parser.add_argument("--shard", default="1/1")
+    parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--summary", action="store_true")
     parser.add_argument("--record", type=Path)
@@ -209,8 +213,6 @@ def main() -> None:
         return
     os.chdir(ROOT)
     asked.out.mkdir(parents=True, exist_ok=True)
-    for name in _HEAVY:
-        importlib.import_module(name)
     warnings.simplefilter("default")
     # Fixed examples, and none spent on making a failure smaller.
     hypothesis.settings.register_profile(
@@ -221,8 +223,16 @@ def main() -> None:
         phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
     )
     hypothesis.settings.load_profile("mutation")
+    part, parts = map(int, asked.shard.split("/"))
     for target in targets:
-        run(target, asked.out, asked.sample, asked.shard, asked.again)
+        outcomes = Outcomes(asked.out, target, part, parts)
+        work = [
+            (path, each)
+            for path, each in planned(target, asked.sample)[part - 1 :: parts]
+            if not outcomes.final(path, each, again=asked.again)
+        ]
+        if work and used() < asked.seconds:
+            run(target, asked.out, work, outcomes, asked.seconds)
 
 
 if __name__ == "__main__":

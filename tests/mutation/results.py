@@ -39,7 +39,7 @@ class Outcomes:
         if before is None or before["outcome"] == "survived":
             self._entries[key] = entry
 
-    def add(self, path: Path, mistake: Mistake, outcome: str, tests: int, *, imported: bool = False) -> None:
+    def add(self, path: Path, mistake: Mistake, outcome: str, tests: int) -> None:
         """Write down one outcome at once."""
         entry = {
             "file": str(path.relative_to(ROOT)),
@@ -49,7 +49,6 @@ class Outcomes:
             "key": mistake.key,
             "outcome": outcome,
             "tests": tests,
-            "imported": imported,
         }
         self._take(entry)
         with self._own.open("a") as stream:
