@@ -169,16 +169,14 @@ def _columns(paths: list[_Path]) -> tuple[list[int], dict[_Path, npt.NDArray[np.
     columns: dict[_Path, npt.NDArray[np.intp]] = {}
     for directions in dict.fromkeys(path.directions for path in paths):
         group = [path for path in paths if path.directions == directions]
-        own: list[tuple[int, int]] = []  # (run, break point) of each column, (-1, -1) between runs
+        own: list[tuple[int, int]] = []  # (run, break point) of each column
         sequence: list[int] = []
         for run, direction in enumerate(directions):
             seen = [level for path in group for level in path.levels[run : run + 2]]
             low, high = min(seen), max(seen)
             stations = list(range(low, high + 1))[::direction]
-            if sequence and sequence[-1] != stations[0]:
-                own.append((-1, -1))
-                sequence.append(stations[0])
-            elif not sequence:
+            # Directions alternate: where one run ends, at the extreme of all rows, the next begins.
+            if not sequence:
                 sequence.append(stations[0])
             for level in stations[1:]:
                 own.append((run, max(level, level - direction)))

@@ -7,8 +7,8 @@ python -m tests.mutation --record benchmarks/mutation.json      the same, writte
 
 Once, each test runs with a tracer, and its lines and seconds are kept. A mistake is then met by the tests
 that run its line, the quickest first, until one fails. That happens in processes forked from one that has
-collected the tests: code is exchanged in the functions it belongs to. What runs with the import is tried with
-the module imported from the changed tree.
+collected the tests: code is exchanged in the functions it belongs to. What runs with the import only is tried
+with the module imported from the changed tree.
 """
 
 from __future__ import annotations
@@ -75,14 +75,14 @@ def digest(target: str) -> str:
     return held.hexdigest()
 
 
-def chosen(tests: Map, path: Path, mistake: Mistake) -> list[str]:
-    """Return the tests that run a line, the quickest first."""
+def chosen(tests: Map, path: Path, mistake: Mistake | None) -> list[str]:
+    """Return the tests that run the line of a mistake, or any line of its file; the quickest first."""
     name = str(path.relative_to(ROOT))
-    rows = range(mistake.first, mistake.last + 1)
+    rows = set(range(mistake.first, mistake.last + 1)) if mistake else None
     found = [
         (entry["seconds"], test)
         for test, entry in tests.items()
-        if name in entry["lines"] and (not mistake.function or not set(rows).isdisjoint(entry["lines"][name]))
+        if name in entry["lines"] and (rows is None or not rows.isdisjoint(entry["lines"][name]))
     ]
     return [test for _, test in sorted(found)]
 
@@ -114,13 +114,15 @@ class Session:
         gc.collect()
         gc.freeze()
         for path, mistake in self._work:
-            if not mistake.function:
+            if self._outcomes.imported(path, mistake):
                 continue
             if used() > self._seconds:
                 break
-            names = [name for name in chosen(tests, path, mistake) if name in items]
+            # A survivor meets all that run its file: what runs with an import is not in the map.
+            before = self._outcomes.of(path, mistake)
+            names = chosen(tests, path, None if before else mistake)
             if not names:
-                self._outcomes.add(path, mistake, "survived", 0)
+                self._outcomes.add(path, mistake, "deferred", 0)
                 continue
             tree = mistaken(path.read_text(), mistake.number)
 
@@ -132,8 +134,7 @@ class Session:
                 )
 
             outcome = forked(work, 30 + 5 * sum(tests[name]["seconds"] for name in names))
-            if outcome:
-                self._outcomes.add(path, mistake, outcome, len(names))
+            self._outcomes.add(path, mistake, outcome or "deferred", len(names))
         return True
 
     def _waiting(self, known: Path, items: Sequence[pytest.Item]) -> list[pytest.Item]:
@@ -175,7 +176,7 @@ def run(
     target: str, folder: Path, work: list[tuple[Path, Mistake]], outcomes: Outcomes, seconds: float
 ) -> None:
     """Try mistakes, for so many seconds of processor time."""
-    if any(mistake.function for _, mistake in work):
+    if not all(outcomes.imported(path, mistake) for path, mistake in work):
         within = Session(target, folder, work, outcomes, seconds)
         options = [*_OPTIONS, *TARGETS[target].tests]
         if forked(lambda: not pytest.main(options, plugins=[within]), 36000, quiet=False) != "survived":
@@ -183,9 +184,10 @@ def run(
     for name in _HEAVY:
         importlib.import_module(name)
     tests = mapped(folder / f"{target}-map.json", target)
+    outcomes.read()
     for path, mistake in work:
-        if not mistake.function and used() < seconds:
-            names = chosen(tests, path, mistake)
+        if outcomes.imported(path, mistake) and used() < seconds:
+            names = chosen(tests, path, None)
             limit = 60 + 5 * sum(tests[name]["seconds"] for name in names)
             outcome = imported(path, mistake, names, limit) if names else "survived"
             outcomes.add(path, mistake, str(outcome), len(names))

@@ -132,11 +132,14 @@ def lines_of(
     tracer = coverage.Coverage(data_file=None, config_file=False, include=[str(path) for path in files])
     tests: dict[str, dict[str, Any]] = {}
     end = time.process_time() + seconds
+    caches = _caches()
     tracer.start()
     for number, item in enumerate(items):
         last = time.process_time() > end
         following = items[number + 1] if number + 1 < len(items) and not last else None
         begin = time.process_time()
+        for cache in caches:
+            cache.cache_clear()
         tracer.switch_context(item.nodeid)
         reports = runtestprotocol(item, log=False, nextitem=following)
         if any(report.failed for report in reports):
@@ -153,6 +156,14 @@ def lines_of(
     return tests
 
 
+def _caches() -> list[Any]:
+    return [
+        each
+        for each in gc.get_objects()
+        if hasattr(type(each), "cache_clear") and str(each.__module__).startswith("snnc.")
+    ]
+
+
 def _codes(code: CodeType) -> Iterator[CodeType]:
     for each in code.co_consts:
         if isinstance(each, CodeType):
@@ -167,10 +178,8 @@ class Functions:
         names = {str(getattr(sys.modules.get(module_of(path)), "__file__", path)): path for path in files}
         self._files = {path: name for name, path in names.items()}
         self._alive: dict[Path, list[FunctionType]] = {path: [] for path in files}
-        self._caches: list[Any] = []
+        self._caches = _caches()
         for each in gc.get_objects():
-            if hasattr(type(each), "cache_clear") and str(each.__module__).startswith("snnc."):
-                self._caches.append(each)
             if isinstance(each, FunctionType) and each.__code__.co_filename in names:
                 self._alive[names[each.__code__.co_filename]].append(each)
 

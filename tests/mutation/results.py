@@ -14,6 +14,7 @@ from tests.mutation.processes import ROOT
 
 #: Why a mistake that no test sees is none, by file and key.
 EXPLAINED = Path(__file__).with_name("explained.toml")
+_OPEN = ("survived", "deferred")
 Planned = Sequence[tuple[Path, Mistake]]
 
 
@@ -26,8 +27,13 @@ class Outcomes:
 
     def __init__(self, folder: Path, target: str, part: int = 1, parts: int = 1) -> None:
         self._own = folder / f"{target}-{part}-of-{parts}.jsonl"
+        self._folder, self._target = folder, target
+        self.read()
+
+    def read(self) -> None:
+        """Read what all processes have written."""
         self._entries: dict[tuple[str, str, int], dict[str, Any]] = {}
-        for path in sorted(folder.glob(f"{target}-*-of-*.jsonl")):
+        for path in sorted(self._folder.glob(f"{self._target}-*-of-*.jsonl")):
             for line in path.read_text().splitlines():
                 # The last line of a run that was stopped may be cut off.
                 if line.endswith("}"):
@@ -36,7 +42,7 @@ class Outcomes:
     def _take(self, entry: dict[str, Any]) -> None:
         key = (entry["file"], entry["of"], entry["number"])
         before = self._entries.get(key)
-        if before is None or before["outcome"] == "survived":
+        if before is None or before["outcome"] in _OPEN:
             self._entries[key] = entry
 
     def add(self, path: Path, mistake: Mistake, outcome: str, tests: int) -> None:
@@ -63,7 +69,12 @@ class Outcomes:
         entry = self.of(path, mistake)
         if entry is None:
             return False
-        return entry["outcome"] != "survived" or not again
+        return entry["outcome"] != "deferred" and not (again and entry["outcome"] == "survived")
+
+    def imported(self, path: Path, mistake: Mistake) -> bool:
+        """Return whether a mistake is tried by importing its module: it does not run in a test alone."""
+        entry = self.of(path, mistake)
+        return not mistake.function or (entry is not None and entry["outcome"] == "deferred")
 
 
 def explanations() -> dict[str, dict[str, str]]:
@@ -73,7 +84,11 @@ def explanations() -> dict[str, dict[str, str]]:
 
 def _counted(folder: Path, target: str, planned: Planned) -> dict[str, Any]:
     outcomes, known = Outcomes(folder, target), explanations()
-    tried = [(path, each, entry) for path, each in planned if (entry := outcomes.of(path, each))]
+    tried = [
+        (path, each, entry)
+        for path, each in planned
+        if (entry := outcomes.of(path, each)) and entry["outcome"] != "deferred"
+    ]
     survivors = []
     for path, each, entry in sorted(tried, key=lambda found: (str(found[0]), found[1].number)):
         if entry["outcome"] == "survived":

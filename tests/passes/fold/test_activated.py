@@ -232,6 +232,17 @@ def test_codes_that_no_row_reaches_are_left_out():
     assert table.codes == (0,) and table.thresholds.shape == (1, 1)
 
 
+@pytest.mark.parametrize("low", [-3, 0, 1, 3])
+def test_codes_at_both_ends_of_what_a_membrane_reaches(low):
+    """A code that only the largest potential emits is in the table, and one that it just misses is not."""
+    for high in range(low, 7):
+        kind = kind_of("Relu", {}, membrane([Fraction(1)], [Fraction(0)], low, high))
+        table = fold_activated(kind, CodeBook(3, 3, largest=5), exact(Fraction(1), 2), "away")
+        v = np.arange(low, high + 1)
+        assert look_up(table, 0, v) == np.clip(v, 0, 5).tolist()
+        assert set(table.codes) == set(np.clip(v, 0, 5).tolist())
+
+
 def test_doubtful_thresholds_are_decided():
     """A bias that puts a break point of tanh 2^-200 before or behind an integer, where float64 sees a tie."""
     book, output = CodeBook(1, 1), Fraction(2, 3)
