@@ -186,16 +186,18 @@ class Functions:
     def exchange(self, path: Path, tree: ast.Module) -> bool:
         """Give a module's functions their code from a tree; False if that cannot be done in place."""
         new: dict[tuple[str, int], CodeType] = {}
+        several = set()
         for code in _codes(compile(tree, self._files[path], "exec")):
             key = (code.co_qualname, code.co_firstlineno)
-            if key in new and new[key] != code:
-                return False
-            new[key] = code
+            if new.setdefault(key, code) != code:
+                several.add(key)
         changed = 0
         for function in self._alive[path]:
-            code = new.get((function.__qualname__, function.__code__.co_firstlineno)) or new.get(
-                (function.__code__.co_qualname, function.__code__.co_firstlineno)
-            )
+            key = (function.__code__.co_qualname, function.__code__.co_firstlineno)
+            code = new.get(key)
+            # Two lambdas of one line; of comprehensions there may be any number, they are no functions yet.
+            if key in several:
+                return False
             if code is None or code == function.__code__:
                 continue
             if len(code.co_freevars) != len(function.__code__.co_freevars):

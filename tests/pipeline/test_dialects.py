@@ -161,6 +161,15 @@ def test_all_of_a_dialects_invariants_are_checked(toys):
     ]
 
 
+def test_a_graph_of_every_operator_of_a_dialect_is_of_it(toys):
+    for name in ("quant", "spike"):
+        model = toys.make(HEAD + "g (float[2] x) => (float[2] y) { [end] y = Neg(x) }")
+        for operator in sorted(DIALECTS[name].own):
+            each = ir.make_node(model.graph, operator, [], domain="ai.snnc", name=operator)
+            model.graph.append(each)
+        assert dialect_of(model) == name
+
+
 @pytest.mark.parametrize(
     ("operators", "dialect"),
     [

@@ -146,6 +146,16 @@ def test_exact_ties_and_their_neighbours(
         check(step, bias, out, book, ties, -(2**31) + 2, INT32_MAX - 1)
 
 
+@pytest.mark.parametrize("nudge", [Fraction(0), Fraction(1, 2**80), -Fraction(1, 2**80), Fraction(1, 2**55)])
+def test_ties_of_terms_smaller_than_one(nudge: Fraction) -> None:
+    """Break points below the step, so that float64 sees no difference from the bias."""
+    for ties in TIES:
+        step = Fraction(7, 3)
+        for book, out in ((CodeBook(1, 1), Fraction(1, 3)), (CodeBook(2, 2, signed=True), Fraction(1, 5))):
+            if legal(book, ties):
+                check(step, out / 2 - step * nudge, out, book, ties, -100, 100)
+
+
 @THOROUGH
 @given(rationals, st.integers(2**90, 2**110), st.integers(-50, 50), books)
 def test_a_bias_that_cancels_a_far_break_point(out: Fraction, far: int, at: int, book: CodeBook) -> None:
