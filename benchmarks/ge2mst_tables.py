@@ -104,12 +104,19 @@ def _split(name: str) -> tuple[str, str]:
     return DATA_SETS.get(data, data), NETWORKS.get(rest, rest)
 
 
+def _minutes(entry: dict[str, Any]) -> str:
+    found = [f"{entry['cpu_minutes']}", f"{entry.get('wall_minutes', '')}"]
+    if (step := entry.get("alone_seconds_per_step")) is not None:
+        found.append(f"{step * entry['samples_seen'] / entry['batch'] / 60:.1f}")
+    return ", ".join(found)
+
+
 def _trained(results: dict[str, Any]) -> list[str]:
     lines = _head(
         "data set",
         "network",
         "parameters",
-        "processor minutes",
+        "minutes: of the processor, on the clock then, alone",
         "samples seen",
         "accuracy, torch",
         "spiking",
@@ -123,7 +130,7 @@ def _trained(results: dict[str, Any]) -> list[str]:
         entry = results.get(name)
         if entry is None or "samples_seen" not in entry:
             continue
-        cells = [*_split(name), f"{entry['parameters']:,}", f"{entry['cpu_minutes']}"]
+        cells = [*_split(name), f"{entry['parameters']:,}", _minutes(entry)]
         cells += [f"{entry['samples_seen']:,}", f"{entry['accuracy']:.2f} %"]
         figures = entry.get("per_image")
         if figures is None:

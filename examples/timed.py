@@ -1,6 +1,6 @@
 """Training for a given processor time, the same for every network that is compared.
 
-The speed is measured first; from it follow the samples that the time allows, and with them the schedule. Both
+The speed is measured first; from it follow the steps that the time allows, and with them the schedule. Both
 are kept in ``plan.json`` beside the checkpoint: a run that was cut goes on where it was when it is started
 again.
 """
@@ -42,6 +42,7 @@ def arguments(description: str | None, variants: tuple[str, ...], minutes: float
     parser.add_argument("--mnist-test", type=Path, help="folder with MNIST's t10k files, for mnist5k")
     parser.add_argument("--variant", choices=variants, default=variants[0])
     parser.add_argument("--minutes", type=float, default=minutes, help="processor time to train for")
+    parser.add_argument("--steps", type=int, help="train for so many steps instead: repeats a recorded run")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=4e-3, help="peak learning rate")
     parser.add_argument("--shift", type=int, default=2, help="augmentation: largest shift in pixels")
@@ -128,13 +129,16 @@ def train(
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return None
+    if options.minutes <= 0 or (options.steps is not None and options.steps < 1):
+        print("error: --minutes and --steps must be positive", file=sys.stderr)
+        return None
     folder = options.out / name
     plan_path = folder / "plan.json"
     if plan_path.is_file():
         plan = json.loads(plan_path.read_text())
     else:
         torch.manual_seed(options.seed)
-        steps = _affordable(options, build(options, train.shape), train)
+        steps = options.steps or _affordable(options, build(options, train.shape), train)
         plan = {"epochs": max(1, -(-steps * options.batch // len(train.labels))), "spent": 0.0, "done": 0}
         plan["samples"] = steps // plan["epochs"] * options.batch
         folder.mkdir(parents=True, exist_ok=True)
@@ -167,6 +171,7 @@ def train(
         "precision": options.precision,
         "samples_seen": total * options.batch,
         "seed": options.seed,
+        "steps": total,
         "test_images": len(test),
         "torch": torch.__version__,
         "wall_minutes": round((time.perf_counter() - wall) / 60, 1),

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, get_args
 
 from torch import Tensor, nn
 
 from snnc.coding import Partition
 from snnc.errors import UsageError
 from snnc.nn.activations import Activation, Layers, expg_activation
-from snnc.nn.attention import GroupedAttention
+from snnc.nn.attention import GroupedAttention, ScoreScale
 from snnc.nn.blocks import SFFN, ConvSFFN, EventMerge, SConv, downsampling, head, stem
 
 __all__ = ["SIZES", "Architecture", "Ge2mST", "ge2mst"]
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class Architecture:
     convolution_branch: bool = True
     last_branch: bool = True
     branch_norm: bool = True
-    score_scale: Literal["dimension", "tokens"] = "dimension"
+    score_scale: ScoreScale = "dimension"
     feed_forward_ratio: float = 4
     convolution_ratio: float = 2
     depthwise_kernel: int = 3
@@ -83,12 +89,33 @@ class Architecture:
     weight_bits: int | None = None
 
     def __post_init__(self) -> None:
-        for name, length in (("widths", 5), ("depths", 4), ("heads", 3), ("chunks", 3), ("strides", 4)):
+        for name, length, least in (
+            ("widths", 5, 1), ("depths", 4, 0), ("heads", 3, 1), ("chunks", 3, 1), ("strides", 4, 1),
+            ("dilated_heads", 2, 0), ("events", 2, 1),
+        ):  # fmt: skip
             values = getattr(self, name)
-            if len(values) != length or any(value < (name != "depths") for value in values):
-                raise UsageError("SNN217", f"{name} must be {length} positive numbers, not {values}")
-        if self.classes < 1 or self.channels < 1:
-            raise UsageError("SNN217", "classes and channels must be positive")
+            if values is None and name in ("dilated_heads", "events"):
+                continue
+            is_row = isinstance(values, Sequence) and not isinstance(values, str) and len(values) == length
+            if not is_row or not all(_is_whole(value, least) for value in values):
+                raise UsageError(
+                    "SNN217", f"{name} must be {length} whole numbers from {least} on, not {values!r}"
+                )
+        for name in ("classes", "channels", "stem_stride", "stem_kernel", "depthwise_kernel"):
+            value = getattr(self, name)
+            if not _is_whole(value, 1) or (name.endswith("kernel") and value % 2 == 0):
+                kind = "an odd" if name.endswith("kernel") else "a positive"
+                raise UsageError("SNN217", f"{name} must be {kind} whole number, not {value!r}")
+        for name in ("feed_forward_ratio", "convolution_ratio"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not 1 <= value * min(self.widths[1:]) < math.inf:
+                raise UsageError("SNN217", f"{name} must leave a channel, not {value!r}")
+        if self.score_scale not in get_args(ScoreScale):
+            names = " or ".join(get_args(ScoreScale))
+            raise UsageError("SNN217", f"score_scale must be {names}, not {self.score_scale!r}")
+        for name in ("convolution_branch", "last_branch", "branch_norm", "depthwise_norm"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError("SNN217", f"{name} must be True or False, not {getattr(self, name)!r}")
 
     @property
     def reduction(self) -> int:
@@ -135,7 +162,8 @@ class Ge2mST(nn.Module):
         activation: Makes neurons in place of ExpG: `snnc.nn.float_activation` gives the float control.
 
     Raises:
-        UsageError: SNN201 and following for T, G or partition; SNN217 for heads that do not divide.
+        UsageError: SNN201 and following for T, G or partition, SNN210 for ``weight_bits``, SNN217 for heads
+            that do not divide.
     """
 
     def __init__(self, architecture: Architecture, *, activation: Activation | None = None) -> None:

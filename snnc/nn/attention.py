@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from snnc.nn.grouping import dilated_groups, from_dilated_groups, from_window_gr
 __all__ = ["GroupedAttention", "attend"]
 
 Grouping = Literal["dilated", "window"]
+ScoreScale = Literal["dimension", "tokens"]
 _CUT = {"dilated": dilated_groups, "window": window_groups}
 _JOIN = {"dilated": from_dilated_groups, "window": from_window_groups}
 
@@ -68,7 +69,7 @@ class GroupedAttention(nn.Module):
         layers: Makes convolutions; default float weights.
 
     Raises:
-        UsageError: SNN217 if heads and channels do not fit.
+        UsageError: SNN217 if heads and channels do not fit, or there is no such ``score_scale``.
 
     Source:
         Ge2mS-T (arXiv 2604.08894), Eq. 8; semantics notes 3.1 to 3.4.
@@ -85,7 +86,7 @@ class GroupedAttention(nn.Module):
         convolution_branch: bool = True,
         branch_norm: bool = True,
         signed: bool = True,
-        score_scale: Literal["dimension", "tokens"] = "dimension",
+        score_scale: ScoreScale = "dimension",
         attention_activation: Activation | None = None,
         layers: Layers | None = None,
     ) -> None:
@@ -96,6 +97,9 @@ class GroupedAttention(nn.Module):
         first = heads // 2 if dilated_heads is None else dilated_heads
         if not 0 <= first <= heads:
             raise UsageError("SNN217", f"dilated_heads must lie in 0..{heads}, not {first}")
+        if score_scale not in get_args(ScoreScale):
+            names = " or ".join(get_args(ScoreScale))
+            raise UsageError("SNN217", f"score_scale must be {names}, not {score_scale!r}")
         self.chunks, self.size, self.score_scale = chunks, width // heads, score_scale
         parts: list[tuple[Grouping, int]] = [("dilated", first), ("window", heads - first)]
         self.parts: list[tuple[Grouping, int]] = [part for part in parts if part[1]]

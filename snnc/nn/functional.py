@@ -94,6 +94,7 @@ def _mix(
         codes = (clipped.abs() if book.signed else clipped).mul(largest).add_(0.5).floor_()
     else:
         halves = (clipped.abs() if book.signed else clipped).mul(2 * largest).to(torch.int32)
+        halves.clamp_(0, 2 * largest)  # not-a-number has no integer; the gradient of theta carries it on
         codes = torch.index_select(table, 0, halves.reshape(-1)).reshape(halves.shape)
     if book.signed:
         codes.copysign_(clipped)

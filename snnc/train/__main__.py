@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from snnc.errors import EnvironmentFailure, SnncError, UsageError
+from snnc.errors import EnvironmentFailure, InputError, SnncError, UsageError
 from snnc.frontends.torch_export import export
-from snnc.train.checkpoint import load_state, read, start_from, write
-from snnc.train.data import TrainingData, open_data
+from snnc.train.checkpoint import digest, load_state, read, start_from, write
+from snnc.train.data import Arrays, TrainingData, open_data
 from snnc.train.loop import FitOptions, accuracy, fit
-from snnc.train.networks import build, parse_settings
+from snnc.train.networks import build, parse_settings, require_logits
 from snnc.train.processes import begin, end, rank, world
+from snnc.train.stop import Interrupted
 
 __all__ = ["main"]
 
@@ -32,7 +33,7 @@ _EXAMPLES = """examples:
   torchrun --nproc-per-node 2 -m snnc.train --train train.npz --batch 256 --out runs/d
 then:
   snnc convert runs/a/network.onnx
-An interrupted run goes on when the same command is given again.
+An interrupted run (Ctrl-C, SIGTERM, a crash) goes on when the same command is given again.
 """
 
 
@@ -88,7 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _open(arguments: argparse.Namespace, place: str, limit: int | None = None) -> TrainingData:
+def _open(
+    arguments: argparse.Namespace,
+    place: str,
+    limit: int | None = None,
+    names: Sequence[str] | None = None,
+) -> TrainingData:
     return open_data(
         place,
         size=arguments.size,
@@ -97,7 +103,22 @@ def _open(arguments: argparse.Namespace, place: str, limit: int | None = None) -
         shift=arguments.shift,
         mirror=not arguments.no_mirror,
         limit=limit,
+        names=names,
     )
+
+
+def _note(text: str) -> None:
+    if rank() == 0:
+        print(text, file=sys.stderr)
+
+
+def _note_absent(train: TrainingData) -> None:
+    """Say so if classes have no samples: often a label like 255 stands for none."""
+    if not isinstance(train, Arrays):
+        return
+    absent = train.classes - len(torch.unique(train.labels))
+    if absent:
+        _note(f"note: {absent} of {train.classes} classes have no training samples; labels count from 0")
 
 
 def _teacher(arguments: argparse.Namespace, classes: int, shape: tuple[int, ...]) -> nn.Module | None:
@@ -105,7 +126,11 @@ def _teacher(arguments: argparse.Namespace, classes: int, shape: tuple[int, ...]
         return None
     settings = parse_settings([*arguments.set, *arguments.teacher_set])
     network = build(arguments.model, settings, classes=classes, shape=shape, is_float=True)
-    load_state(network, read(arguments.teacher)["network"], str(arguments.teacher))
+    try:
+        load_state(network, read(arguments.teacher)["network"], str(arguments.teacher))
+    except InputError as error:
+        error.hint = error.hint or "a teacher is trained with --float, by the same --model"
+        raise
     return network
 
 
@@ -116,13 +141,18 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         SnncError: What is wrong with options, data or checkpoints.
     """
     if arguments.threads is not None:
-        torch.set_num_threads(max(1, arguments.threads))
+        if arguments.threads < 1:
+            raise UsageError("SNN218", f"threads must be positive: {arguments.threads}")
+        torch.set_num_threads(arguments.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    device = begin(torch.device(arguments.device))
     named = {field.name: getattr(arguments, field.name) for field in fields(FitOptions)}
+    FitOptions(**named)
+    device = begin(arguments.device)
     options = FitOptions(**{**named, "device": str(device)})
     train = _open(arguments, arguments.train, arguments.limit)
-    test = _open(arguments, arguments.test) if arguments.test else None
+    _note_absent(train)
+    names = getattr(train, "names", None)
+    test = _open(arguments, arguments.test, names=names) if arguments.test else None
     if test is not None and (test.shape != train.shape or test.classes > train.classes):
         raise UsageError(
             "SNN218",
@@ -134,9 +164,17 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     network = build(
         arguments.model, settings, classes=train.classes, shape=train.shape, is_float=arguments.is_float
     )
-    if arguments.init is not None and (new := start_from(network, arguments.init)) and rank() == 0:
-        print(f"new, since their sizes differ from {arguments.init}: {', '.join(new)}", file=sys.stderr)
+    identity = {"model": arguments.model, "settings": str(sorted(settings.items())), "init": None}
+    identity["float"] = str(arguments.is_float)
+    if arguments.init is not None:
+        if new := start_from(network, arguments.init):
+            _note(f"new, since their sizes differ from {arguments.init}: {', '.join(new)}")
+        identity["init"] = digest(read(arguments.init)["network"])
     teacher = _teacher(arguments, train.classes, train.shape)
+    two = train.batch(torch.arange(min(2, len(train))), None)[0]
+    for name, each in ((arguments.model, network), ("of the teacher", teacher)):
+        if each is not None:
+            require_logits(name, each, two, train.classes)
     started = time.perf_counter()
     finished = fit(
         network,
@@ -147,6 +185,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         teacher=teacher,
         resume=not arguments.restart,
         quiet=arguments.quiet,
+        identity=identity,
     )
     result: dict[str, Any] = {
         "epochs": options.epochs,
@@ -159,6 +198,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "settings": {key: str(value) for key, value in settings.items()},
         "torch": torch.__version__,
     }
+    if names is not None:
+        result["classes"] = list(names)
     if not finished or rank():
         return result
     if test is not None:
@@ -178,17 +219,26 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status, that of the error class if there is an error."""
     arguments = _parser().parse_args(words)
+    # Of the processes of one machine, that all fail alike, one speaks; but an image may fail in one alone.
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
     try:
         result = run(arguments)
     except SnncError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if is_first or error.code == "SNN352":
+            print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
         failure = EnvironmentFailure("SNN600", f"{error.filename or 'a file'}: {error.strerror or error}")
         print(f"error: {failure}", file=sys.stderr)
         return failure.exit_code
+    except Interrupted as error:
+        where = f"from step {error.steps + 1}" if error.is_kept else "from the beginning"
+        if is_first:
+            print(f"interrupted; the same command goes on {where}", file=sys.stderr)
+        return error.status
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        if is_first:
+            print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     finally:
         end()

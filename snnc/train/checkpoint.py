@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from snnc.errors import InputError, UsageError, Where
+from snnc.errors import EnvironmentFailure, InputError, UsageError, Where
 
-__all__ = ["load_state", "read", "start_from", "write"]
+__all__ = ["check_same", "digest", "load_state", "read", "start_from", "write"]
 
 _FORMAT = 1
 
@@ -22,11 +23,31 @@ def write(path: Path, state: dict[str, Any]) -> None:
     Args:
         path: File to write.
         state: Tensors, numbers, texts, and dicts and lists of them.
+
+    Raises:
+        EnvironmentFailure: SNN603 if it cannot be written; what was there before stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp")
-    torch.save({"format": _FORMAT, **state}, temporary)
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"format": _FORMAT, **state}, temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's writer hides the system's error in one of its own
+        temporary.unlink(missing_ok=True)
+        text = getattr(error, "strerror", None) or "the disk is full, or a limit of the system is reached"
+        raise EnvironmentFailure("SNN603", f"cannot write: {text}", where=Where(file=str(path))) from error
+
+
+def digest(state: dict[str, Any]) -> str:
+    """Return a short check sum of tensors and their names."""
+    total = 0
+    for name, value in sorted(state.items()):
+        total = zlib.crc32(name.encode(), total)
+        if isinstance(value, torch.Tensor):
+            total = zlib.crc32(
+                value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, total
+            )
+    return f"{total:08x}"
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -78,7 +79,21 @@ def _normaliser(values: Sequence[float] | None, channels: int, default: float) -
     found = torch.tensor([default] if values is None else list(values), dtype=torch.float32)
     if found.numel() not in (1, channels) or not bool(torch.isfinite(found).all()):
         raise UsageError("SNN218", f"mean and deviation must be 1 or {channels} numbers, not {values}")
+    if default and not bool((found > 0).all()):
+        raise UsageError("SNN218", f"deviation must be positive, not {values}")
     return found.reshape(-1, 1, 1)
+
+
+def _tensor(values: Any, what: str, where: Where) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values)
+    if array.dtype.kind not in "uifb":
+        raise InputError("SNN351", f"{what} must be numbers, not {array.dtype}", where=where)
+    native = array.dtype.newbyteorder("=")
+    if what == "labels" and array.dtype.kind in "ui":
+        native = np.dtype(np.int64)
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=native).reshape(array.shape))
 
 
 class Arrays:
@@ -109,9 +124,11 @@ class Arrays:
         mirror: bool = True,
         name: str = "arrays",
     ) -> None:
-        self.images, self.labels = torch.as_tensor(images), torch.as_tensor(labels)
-        self.shift, self.mirror = shift, mirror
         where = Where(file=name)
+        self.images, self.labels = _tensor(images, "images", where), _tensor(labels, "labels", where)
+        if shift < 0:
+            raise UsageError("SNN218", f"shift must not be negative: {shift}")
+        self.shift, self.mirror = shift, mirror
         if self.images.ndim not in (4, 5) or 0 in self.images.shape:
             raise InputError(
                 "SNN351", f"images must be (N, C, H, W) or (N, T, P, H, W), not {tuple(self.images.shape)}",
@@ -121,7 +138,8 @@ class Arrays:
             raise InputError("SNN351", f"images must be uint8 or float, not {self.images.dtype}", where=where)
         if self.images.is_floating_point() and not bool(torch.isfinite(self.images).all()):
             raise InputError("SNN351", "images hold values that are not finite", where=where)
-        if self.labels.shape != self.images.shape[:1] or self.labels.is_floating_point():
+        is_whole = not self.labels.is_floating_point() and self.labels.dtype != torch.bool
+        if self.labels.shape != self.images.shape[:1] or not is_whole:
             raise InputError(
                 "SNN351",
                 f"labels must be {len(self.images)} integers, "
@@ -136,6 +154,20 @@ class Arrays:
         channels = self.shape[-3]
         self.mean = _normaliser(mean, channels, 0.0)
         self.deviation = _normaliser(deviation, channels, 1.0)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a run that is resumed must find again."""
+        total = 0
+        for part in (self.images, self.labels):
+            total = zlib.crc32(part.contiguous().numpy().data, total)
+        return {
+            "data": f"{total:08x}",
+            "mean": self.mean.flatten().tolist(),
+            "deviation": self.deviation.flatten().tolist(),
+            "shift": self.shift,
+            "mirror": self.mirror,
+        }
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -167,9 +199,16 @@ class ImageFolders:
         deviation: Divides each colour then.
         mirror: Mirror half of the images in training.
         smallest: Smallest part of an image's area to cut out in training.
+        names: Names of the classes in the order of the labels, as `names` of the training data has them;
+            ``None``: the folders that hold images, sorted.
+
+    Attributes:
+        names: Names of the classes in the order of the labels.
 
     Raises:
-        InputError: SNN352 if there are fewer than two classes, or an image cannot be read.
+        InputError: SNN352 if there are fewer than two classes or others than ``names``, or an image cannot be
+            read.
+        UsageError: SNN218 for a size that is not positive.
         EnvironmentFailure: SNN612 without Pillow.
     """
 
@@ -182,7 +221,10 @@ class ImageFolders:
         deviation: Sequence[float] | None = None,
         mirror: bool = True,
         smallest: float = 0.35,
+        names: Sequence[str] | None = None,
     ) -> None:
+        if size < 1:
+            raise UsageError("SNN218", f"the size of images must be positive: {size}")
         try:
             import PIL.Image as pillow
         except ModuleNotFoundError as error:
@@ -191,20 +233,45 @@ class ImageFolders:
             ) from error
         self._pillow = pillow
         root = Path(folder)
-        names = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-        self.names = tuple(name for name in names if image_files(root / name))
-        if len(self.names) < 2:
+        folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+        found = tuple(name for name in folders if image_files(root / name))
+        self.names = found if names is None else tuple(names)
+        if other := [name for name in found if name not in self.names]:
             raise InputError(
                 "SNN352",
-                "holds images of fewer than two classes",
+                f"holds classes that the training data have not: {', '.join(other[:5])}",
+                where=Where(file=str(folder)),
+            )
+        if not found or len(self.names) < 2:
+            raise InputError(
+                "SNN352",
+                "holds no images" if not found else "holds images of fewer than two classes",
                 where=Where(file=str(folder)),
                 hint="one folder of images for each class, or an .npz file with x and y",
             )
-        self._files = [(path, k) for k, name in enumerate(self.names) for path in image_files(root / name)]
+        self._files = [
+            (path, k)
+            for k, name in enumerate(self.names)
+            if name in found
+            for path in image_files(root / name)
+        ]
         self.classes, self.size = len(self.names), size
         self.shape: tuple[int, ...] = (3, size, size)
         self.mirror, self.smallest = mirror, smallest
         self.mean, self.deviation = _normaliser(mean, 3, 0.0), _normaliser(deviation, 3, 1.0)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a run that is resumed must find again; images are known by their names."""
+        text = "\n".join(f"{label} {path.name}" for path, label in self._files)
+        return {
+            "data": f"{zlib.crc32(text.encode(errors='surrogateescape')):08x}",
+            "classes": list(self.names),
+            "mean": self.mean.flatten().tolist(),
+            "deviation": self.deviation.flatten().tolist(),
+            "size": self.size,
+            "mirror": self.mirror,
+        }
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -267,6 +334,7 @@ def open_data(
     shift: int = 2,
     mirror: bool = True,
     limit: int | None = None,
+    names: Sequence[str] | None = None,
 ) -> TrainingData:
     """Open labelled data by its path.
 
@@ -279,16 +347,19 @@ def open_data(
         shift: Augmentation of arrays: largest shift in pixels.
         mirror: Augmentation: mirror half of the images.
         limit: Only the first so many samples of an array.
+        names: Classes of a folder in the order of the labels, see `ImageFolders`.
 
     Raises:
         InputError: SNN301 if there is nothing at the place; SNN351 or SNN352 if it holds no labelled images.
-        UsageError: SNN218 if a folder is given without a size.
+        UsageError: SNN218 if a folder is given without a size, or an option is out of range.
     """
+    if limit is not None and limit < 1:
+        raise UsageError("SNN218", f"limit must be positive: {limit}")
     path, name = Path(place), str(place)
     if path.is_dir():
         if size is None:
             raise UsageError("SNN218", f"{name} is a folder of images: give their size", hint="--size 224")
-        return ImageFolders(path, size, mean=mean, deviation=deviation, mirror=mirror)
+        return ImageFolders(path, size, mean=mean, deviation=deviation, mirror=mirror, names=names)
     if not path.is_file():
         raise InputError("SNN301", "no such file or folder", where=Where(file=name))
     try:
@@ -297,8 +368,13 @@ def open_data(
                 raise InputError("SNN351", "must be an .npz file with x and y", where=Where(file=name))
             images = _member(archive, _IMAGES, "images", name)
             labels = _member(archive, _LABELS, "labels", name)
-    except (OSError, ValueError, BadZipFile) as error:
-        raise InputError("SNN351", f"is not an .npz file: {error}", where=Where(file=name)) from error
+    except (OSError, EOFError, ValueError, NotImplementedError, zlib.error, BadZipFile) as error:
+        # numpy takes whatever is no archive for a pickle, and speaks of unsafe loading.
+        text = "it is none, or holds Python objects" if "pickle" in str(error) else str(error)
+        raise InputError(
+            "SNN351", f"is not an .npz file of arrays: {text}", where=Where(file=name)
+        ) from error
+    images, labels = np.atleast_1d(images), np.atleast_1d(labels)
     if images.ndim == 3:
         images = images[:, None]
     elif images.ndim == 4 and images.shape[-1] in (1, 3) and images.shape[1] not in (1, 3):

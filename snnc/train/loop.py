@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,15 +14,27 @@ import torch
 from torch import Generator, Tensor, nn
 
 from snnc.errors import InputError, UsageError
+from snnc.nn.expg import ExpG
 from snnc.nn.schedule import Schedule, reestimate_batch_norm
-from snnc.train.checkpoint import check_same, load_state, read, write
+from snnc.train.checkpoint import check_same, digest, load_state, read, write
 from snnc.train.data import TrainingData
 from snnc.train.metrics import Metrics
-from snnc.train.processes import rank, require_equal, same_thresholds, world
+from snnc.train.processes import (
+    average_gradients,
+    mean_of,
+    rank,
+    require_equal,
+    same_buffers,
+    same_tensors,
+    same_thresholds,
+    world,
+)
 from snnc.train.progress import Progress
+from snnc.train.stop import Interrupted, Stop
 
 __all__ = ["FitOptions", "accuracy", "fit"]
 
+_SECONDS = 600  # between checkpoints, at most
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -44,10 +58,12 @@ class FitOptions:
         distil_weight: Weight of the teacher's part of the loss, 0 to 1.
         distil_temperature: Temperature of teacher and student.
         statistics: Samples to re-estimate BatchNorm with after training; 0: not at all.
-        checkpoint_steps: Write a checkpoint every so many steps too, not only after each epoch.
+        checkpoint_steps: Write a checkpoint every so many steps too, not only after each epoch and
+            every 10 minutes.
         log_steps: Log figures every so many steps.
         evaluate_epochs: Evaluate on test data every so many epochs; 0: not before the end.
         stop_after: Stop after so many steps in all, as an interruption would; the run can be resumed.
+            ``None``: train to the end.
 
     Raises:
         UsageError: SNN218 if a value is out of range.
@@ -76,9 +92,12 @@ class FitOptions:
         for name in ("epochs", "warm_up", "statistics", "checkpoint_steps", "evaluate_epochs", "seed"):
             if getattr(self, name) < 0:
                 raise UsageError("SNN218", f"{name} must not be negative: {getattr(self, name)}")
-        for name in ("batch", "rate", "clip", "distil_temperature", "log_steps"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UsageError("SNN218", f"{name} must be positive: {getattr(self, name)}")
+        for name in ("batch", "rate", "clip", "distil_temperature", "log_steps", "stop_after"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError("SNN218", f"{name} must be positive: {value}")
+        if self.seed >= 2**63:
+            raise UsageError("SNN218", f"seed must be less than 2^63: {self.seed}")
         for name in ("smoothing", "distil_weight", "weight_decay"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError("SNN218", f"{name} must lie in [0, 1]: {getattr(self, name)}")
@@ -120,12 +139,14 @@ def fit(
     teacher: nn.Module | None = None,
     resume: bool = True,
     quiet: bool = False,
+    identity: dict[str, Any] | None = None,
 ) -> bool:
     """Train a network in place; at the end its BatchNorm statistics are those of the deployed neurons.
 
-    The order of samples and their augmentation depend on the seed and the number of the step only, so that a
-    run resumed from its checkpoint takes the same steps as one that was never interrupted: on the same
-    machine, with the same number of threads and processes, bit for bit.
+    The order of samples, their augmentation and what the network draws from torch depend on the seed and the
+    number of the step only, so that a run resumed from its checkpoint takes the same steps as one that was
+    never interrupted: on the same machine, with the same number of threads and processes, bit for bit.
+    Ctrl-C and SIGTERM end the run behind the step, with a checkpoint; a second Ctrl-C ends it at once.
 
     Args:
         network: Network with `snnc.nn.ExpG` neurons, or in float.
@@ -136,6 +157,8 @@ def fit(
         teacher: Float network whose logits are part of the loss.
         resume: Go on from the folder's checkpoint, if there is one.
         quiet: Show no progress.
+        identity: What else must be equal for the run to be resumed, by name: numbers, texts, ``None``.
+            Options, codes of the neurons, samples and teacher are looked at anyway.
 
     Returns:
         Whether training came to its end (not stopped by ``stop_after``).
@@ -143,14 +166,17 @@ def fit(
     Raises:
         UsageError: SNN218 if the batch does not fit data or processes; SNN219 if the checkpoint is of a run
             with other options.
-        InputError: SNN353 if the checkpoint is damaged; SNN354 if the loss is no longer finite.
+        InputError: SNN353 if the checkpoint is damaged; SNN354 if loss, gradient or weights are not finite.
+        EnvironmentFailure: SNN603 if the checkpoint cannot be written; SNN617 if another process is gone.
+        KeyboardInterrupt: The run was interrupted (`Interrupted`, which says after how many steps).
     """
-    run = _Run(network, data, options, folder, teacher)
+    run = _Run(network, data, options, folder, teacher, identity or {})
     first = run.restore(resume)
     metrics = Metrics(folder if rank() == 0 else None, first=first)
     progress = Progress(run.total, run.steps, options.batch, first=first, quiet=quiet or rank() > 0)
     try:
-        finished = _steps(run, first, metrics, progress, test)
+        with Stop(patient=world() > 1) as run.stop:
+            finished = _steps(run, first, metrics, progress, test)
     finally:
         metrics.close()
     require_equal(network)
@@ -161,7 +187,7 @@ def fit(
 
 def _steps(run: _Run, first: int, metrics: Metrics, progress: Progress, test: TrainingData | None) -> bool:
     options = run.options
-    running, counted = 0.0, 0
+    running, counted, kept = 0.0, 0, time.monotonic()
     run.network.train()
     for done in range(first, run.total):
         loss = run.step(done)
@@ -184,12 +210,13 @@ def _steps(run: _Run, first: int, metrics: Metrics, progress: Progress, test: Tr
             progress.epoch(epoch, options.epochs, text)
             running, counted = 0.0, 0
         stopping = options.stop_after is not None and done + 1 >= options.stop_after
-        if (
-            place == 0
-            or stopping
-            or (options.checkpoint_steps and (done + 1) % options.checkpoint_steps == 0)
-        ):
+        is_step = options.checkpoint_steps and (done + 1) % options.checkpoint_steps == 0
+        is_late = time.monotonic() - kept > _SECONDS
+        if place == 0 or stopping or run.signal or is_step or is_late:
             run.save(done + 1)
+            kept = time.monotonic()
+        if run.signal and done + 1 < run.total:
+            raise Interrupted(done + 1, 128 + run.signal, run.folder is not None)
         if stopping and done + 1 < run.total:
             return False
     return True
@@ -205,15 +232,21 @@ class _Run:
         options: FitOptions,
         folder: Path | None,
         teacher: nn.Module | None,
+        identity: dict[str, Any],
     ) -> None:
         self.network, self.data, self.options, self.folder = network, data, options, folder
+        self.identity, self.stop, self.signal = identity, Stop(), 0
         self.device = torch.device(options.device)
         if options.batch % world():
             raise UsageError(
                 "SNN218", f"a batch of {options.batch} is not shared evenly by {world()} processes"
             )
         if len(data) < options.batch:
-            raise UsageError("SNN218", f"{len(data)} samples do not fill one batch of {options.batch}")
+            raise UsageError(
+                "SNN218",
+                f"{len(data)} samples do not fill one batch of {options.batch}",
+                hint="give a smaller --batch",
+            )
         self.steps = len(data) // options.batch
         self.total = self.steps * options.epochs
         if len(data.shape) == 3:
@@ -228,11 +261,10 @@ class _Run:
         self.optimiser = torch.optim.AdamW(groups, lr=options.rate, betas=(0.9, 0.99))
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "float16")
         self.schedule = Schedule(network, options.epochs, options.rho)
-        self.wrapped: nn.Module = network
+        self.taught = None if teacher is None else digest(teacher.state_dict())
 
     def restore(self, resume: bool) -> int:
         """Begin, or go on from the checkpoint; returns the number of steps done."""
-        torch.manual_seed(self.options.seed)
         done = 0
         path = None if self.folder is None else self.folder / "checkpoint.pt"
         if resume and path is not None and path.is_file():
@@ -241,31 +273,39 @@ class _Run:
             load_state(self.network, state["network"], str(path))
             self.optimiser.load_state_dict(state["optimiser"])
             self.scaler.load_state_dict(state["scaler"])
-            torch.set_rng_state(state["random"])
             done = int(state["steps"])
         elif self.total:
+            torch.manual_seed(self.options.seed)
             self.network.train()
             self.schedule.set(0)
+            same_tensors(self.network)
             if world() > 1:
                 indices = self._order(0)[: self.options.batch]
                 same_thresholds(self.network, self.data.batch(indices, None)[0].to(self.device))
-        if world() > 1:
-            devices = [self.device] if self.device.type == "cuda" else None
-            self.wrapped = nn.parallel.DistributedDataParallel(self.network, device_ids=devices)
         return done
 
     def _identity(self) -> dict[str, Any]:
-        return {**self.options.identity, "samples": len(self.data), "processes": world()}
+        codes = {part.extra_repr() for part in self.network.modules() if isinstance(part, ExpG)}
+        return {
+            **self.options.identity,
+            "samples": len(self.data),
+            **getattr(self.data, "identity", {}),
+            "processes": world(),
+            "codes": sorted(codes),
+            "teacher": self.taught,
+            **self.identity,
+        }
 
     def save(self, done: int) -> None:
         """Write the checkpoint, in one process of all."""
+        if not all(bool(torch.isfinite(part).all()) for part in self.network.parameters()):
+            raise _diverged(f"weights are not finite after step {done}")
         if self.folder is None or rank():
             return
         state = {
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "random": torch.get_rng_state(),
             "steps": done,
             "options": self._identity(),
         }
@@ -301,27 +341,30 @@ class _Run:
             yield self.data.batch(indices, None)[0].to(self.device)
 
     def step(self, done: int) -> float:
-        """Take one step and return its loss."""
+        """Take one step and return its loss, the mean of all processes."""
         options = self.options
         self.schedule.set(done / self.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate(done)
         inputs, labels = self.batch(done)
         dtype = _PRECISIONS[options.precision]
+        same_buffers(self.network)
+        torch.manual_seed(_mixed(options.seed, done, -1 - rank()))
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            logits = self.wrapped(inputs)
+            logits = self.network(inputs)
         loss = self._loss(logits.float(), labels, inputs)
-        value = float(loss.detach())
+        # Together, so that all processes end at the same step.
+        value, asked = mean_of((float(loss.detach()), float(self.stop.asked)), self.device)
+        self.signal = self.stop.asked or (signal.SIGINT if asked else 0)
         if not math.isfinite(value):
-            raise InputError(
-                "SNN354",
-                f"the loss is {value} at step {done + 1}",
-                hint="try a lower --rate, --precision float32, or for Ge2mS-T --set score_scale=tokens",
-            )
+            raise _diverged(f"the loss is {value} at step {done + 1}")
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        average_gradients(part for group in self.optimiser.param_groups for part in group["params"])
         self.scaler.unscale_(self.optimiser)
-        nn.utils.clip_grad_norm_(self.network.parameters(), options.clip)
+        norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), options.clip))
+        if not math.isfinite(norm) and not self.scaler.is_enabled():
+            raise _diverged(f"the gradient is {norm} at step {done + 1}")
         self.scaler.step(self.optimiser)
         self.scaler.update()
         return value
@@ -339,7 +382,18 @@ class _Run:
         return (1 - options.distil_weight) * loss + options.distil_weight * heat * heat * distance
 
 
+def _diverged(what: str) -> InputError:
+    return InputError(
+        "SNN354",
+        what,
+        hint="try a lower --rate, --precision float32, or for Ge2mS-T --set score_scale=tokens",
+    )
+
+
+def _mixed(seed: int, number: int, stream: int) -> int:
+    return (seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + stream * 0x94D049BB133111EB) % 2**63
+
+
 def _generator(seed: int, number: int, stream: int) -> Generator:
     """Return randomness that depends on nothing but these numbers."""
-    mixed = (seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + stream * 0x94D049BB133111EB) % 2**63
-    return torch.Generator().manual_seed(mixed)
+    return torch.Generator().manual_seed(_mixed(seed, number, stream))

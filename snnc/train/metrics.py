@@ -31,13 +31,14 @@ class Metrics:
             return
         folder.mkdir(parents=True, exist_ok=True)
         lines = self._path.read_text().splitlines(keepends=True) if first and self._path.is_file() else []
-        kept = [line for line in lines if json.loads(line)["step"] <= first]
+        kept = [line for line in lines if _step(line) <= first]
         self._path.write_text("".join(kept))
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return
-        self._writer = SummaryWriter(str(folder), purge_step=first + 1 if first else None)
+        # Of an earlier run in this folder, TensorBoard drops what is taken again.
+        self._writer = SummaryWriter(str(folder), purge_step=first + 1)
         self.tensorboard = True
 
     def write(self, step: int, **values: float) -> None:
@@ -60,3 +61,11 @@ class Metrics:
         """Write what is held back."""
         if self._writer is not None:
             self._writer.close()
+
+
+def _step(line: str) -> float:
+    """Return the step of a line; one that a full disk or a power cut has left half written comes last."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

@@ -7,17 +7,19 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from snnc.errors import InputError, UsageError, Where
+from snnc.errors import InputError, SnncError, UsageError, Where
 from snnc.models import SIZES, ge2mst
 from snnc.nn.activations import float_activation
 
-__all__ = ["build", "parse_settings"]
+__all__ = ["build", "parse_settings", "require_logits"]
 
 _PREFIX = "ge2mst-"
 
@@ -40,6 +42,18 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def _blamed(name: str, error: Exception) -> UsageError:
+    """Say what went wrong inside of a user's network, and in which of its lines."""
+    file = name.rpartition(":")[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f", line {frame.lineno}" for frame in frames if file and frame.filename.endswith(file)]
+    text = str(error).strip().splitlines()[0][:300] if str(error).strip() else ""
+    kind = (
+        "" if isinstance(error, ImportError | AttributeError | SyntaxError) else f"{type(error).__name__}: "
+    )
+    return UsageError("SNN218", f"--model {name}{lines[-1] if lines else ''}: {kind}{text}")
+
+
 def _function(name: str) -> Callable[..., Any]:
     place, _, attribute = name.rpartition(":")
     try:
@@ -57,8 +71,10 @@ def _function(name: str) -> Callable[..., Any]:
         else:
             module = importlib.import_module(place)
         found = getattr(module, attribute)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise UsageError("SNN218", f"--model {name}: {error}") from error
+    except SnncError:
+        raise
+    except Exception as error:
+        raise _blamed(name, error) from error
     if not callable(found):
         raise UsageError("SNN218", f"--model {name}: is not a function")
     result: Callable[..., Any] = found
@@ -100,7 +116,44 @@ def build(
                 del settings[key]
                 continue
             raise UsageError("SNN218", f"{name} takes no {key!r}", hint=f"it takes {', '.join(parameters)}")
-    network = function(**settings)
+    try:
+        network = function(**settings)
+    except SnncError:
+        raise
+    except Exception as error:
+        raise _blamed(name, error) from error
     if not isinstance(network, nn.Module):
         raise UsageError("SNN218", f"{name} returns no torch module")
     return network
+
+
+@torch.no_grad()
+def require_logits(name: str, network: nn.Module, inputs: Tensor, classes: int) -> None:
+    """Run a network once, so that what does not fit shows before training and not within it.
+
+    Args:
+        name: What it was built by, for messages.
+        network: Left in training mode; nothing of it is changed.
+        inputs: Two samples.
+        classes: Number of classes of the data.
+
+    Raises:
+        UsageError: SNN218 if it does not take the samples, or gives no logits of so many classes.
+    """
+    network.eval()
+    try:
+        logits = network(inputs)
+    except SnncError:
+        raise
+    except Exception as error:
+        fault = _blamed(name, error)
+        fault.hint = f"samples are {tuple(inputs.shape[1:])}; the network must take (N, *that)"
+        raise fault from error
+    network.train()
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(inputs):
+        raise UsageError("SNN218", f"--model {name} returns {shape}, not logits (N, classes)")
+    if logits.shape[1] < classes:
+        raise UsageError(
+            "SNN218", f"--model {name} has {logits.shape[1]} logits, the labels go up to {classes - 1}"
+        )

@@ -92,6 +92,27 @@ def test_unknown_sizes_and_choices_are_refused():
         ge2mst("small", timesteps=2, groups=4)
 
 
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"widths": 8},
+        {"heads": (2.0, 2, 2)},
+        {"dilated_heads": 1},
+        {"events": (0, 2)},
+        {"classes": "ten"},
+        {"stem_kernel": 4},
+        {"stem_stride": 0},
+        {"depthwise_kernel": 2},
+        {"feed_forward_ratio": 0},
+        {"score_scale": "none"},
+        {"branch_norm": "no"},
+    ],
+)
+def test_choices_out_of_range_are_refused(choice):
+    with pytest.raises(UsageError, match=f"SNN217.*{next(iter(choice))}"):
+        tiny(**choice)
+
+
 def test_event_frames_are_merged():
     network = tiny(events=(3, 2), channels=4).train()
     frames = torch.rand(4, 3, 2, 8, 8)

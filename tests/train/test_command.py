@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +25,23 @@ NETWORK = """
 from torch import nn
 from snnc.nn import expg_activation
 
-def build(classes, width=4, activation=expg_activation(4, 2)):
+def build(classes, width=4, activation=expg_activation(4, 2), inputs=1):
     return nn.Sequential(
-        nn.Conv2d(1, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), activation(False),
+        nn.Conv2d(inputs, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), activation(False),
         nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * width, classes),
     )
+
+def broken(classes):
+    return 1 / 0
+
+def few(classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+
+def maps(classes):
+    return nn.Conv2d(1, classes, 3)
+
+def narrow(classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(63, classes))
 """
 
 
@@ -65,6 +81,118 @@ def test_interrupted_run_ends_as_the_whole_one(folder):
     assert one == two
 
 
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        (["--set", "width=4"], "settings was"),
+        (["--mean", "0.5"], "mean was"),
+        (["--no-mirror"], "mirror was"),
+        (["--float"], "SNN353|codes was"),
+    ],
+)
+def test_a_run_is_not_gone_on_with_as_another_one(folder, capsys, more, text):
+    """Nothing of this is in the tensors of a checkpoint: another network would come out without a word."""
+    assert main(words(folder, "a", "--stop-after", 5)) == 0
+    assert main(words(folder, "a", *more)) in (2, 3)
+    assert re.search(text, capsys.readouterr().err)
+    assert main(words(folder, "a", "--no-export")) == 0
+
+
+def test_a_run_is_not_gone_on_with_at_other_codes_data_or_teacher(folder, capsys):
+    text = NETWORK.replace("expg_activation(4, 2)", "expg_activation(4, 4)")
+    assert main(words(folder, "float", "--float", "--no-export")) == 0
+    assert main(words(folder, "a", "--stop-after", 5)) == 0
+    assert main(words(folder, "a", "--teacher", folder / "float" / "network.pt")) == 2
+    assert "teacher was None" in capsys.readouterr().err
+    assert main(words(folder, "a", "--init", folder / "float" / "network.pt")) == 2
+    assert "init was None" in capsys.readouterr().err
+    (folder / "net.py").write_text(text)
+    assert main(words(folder, "a")) == 2
+    assert "codes was ['T=4, G=2" in capsys.readouterr().err
+    (folder / "net.py").write_text(NETWORK)
+    held = dict(np.load(folder / "train.npz"))
+    np.savez(folder / "train.npz", x=held["x"][::-1], y=held["y"][::-1])
+    assert main(words(folder, "a")) == 2
+    assert "data was" in capsys.readouterr().err
+
+
+def test_test_folders_take_the_classes_of_the_training_folders(folder, capsys):
+    """A test folder that lacks a class would shift the labels of all behind it."""
+    pillow = pytest.importorskip("PIL.Image", reason="needs Pillow")
+    for split, names in (("one", "abc"), ("two", "bc"), ("three", "bd")):
+        for name in names:
+            (folder / split / name).mkdir(parents=True)
+            for number in range(4):
+                image = pillow.new("RGB", (8, 8), (80 * "abcd".index(name), 0, 0))
+                image.save(folder / split / name / f"{number}.png")
+    fixed = ["--train", folder / "one", "--model", f"{folder / 'net.py'}:build", "--out", folder / "o"]
+    usual = ["--size", 8, "--epochs", 1, "--batch", 4, "--no-export", "--quiet", "--set", "inputs=3"]
+    assert main([str(word) for word in (*fixed, "--test", folder / "two", *usual)]) == 0
+    result = json.loads((folder / "o" / "result.json").read_text())
+    assert result["classes"] == ["a", "b", "c"] and result["test_samples"] == 8
+    assert main([str(word) for word in (*fixed, "--test", folder / "three", *usual)]) == 3
+    assert re.search(r"SNN352.*have not: d", capsys.readouterr().err)
+
+
+def test_a_full_disk_is_one_error_and_leaves_the_last_checkpoint(folder):
+    """A limit on the size of files stands for it; the same run then goes on without the limit."""
+    assert main(words(folder, "a", "--stop-after", 4, "--no-export")) == 0
+    before = (folder / "a" / "checkpoint.pt").read_bytes()
+    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limit += "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY)); "
+    run = "import sys; from snnc.train.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", limit + run, *words(folder, "a", "--no-export")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 6 and "error: SNN603" in done.stderr and "Traceback" not in done.stderr
+    assert (folder / "a" / "checkpoint.pt").read_bytes() == before
+    assert not list((folder / "a").glob("*.tmp"))
+    assert main(words(folder, "a", "--no-export")) == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+def test_a_run_that_is_stopped_by_a_signal_ends_as_the_whole_one(folder, number, status):
+    more = ["--epochs", 400, "--no-export", "--log-steps", 1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "snnc.train", *words(folder, "parts", *more)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    lines = folder / "parts" / "metrics.jsonl"
+    while not lines.is_file() or lines.read_text().count("\n") < 20:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.02)
+    process.send_signal(number)
+    err = process.communicate()[1]
+    assert process.returncode == status and "Traceback" not in err
+    reached = torch.load(folder / "parts" / "checkpoint.pt")["steps"]
+    if number != signal.SIGKILL:
+        assert f"goes on from step {reached + 1}\n" in err
+        assert json.loads(lines.read_text().splitlines()[-1])["step"] == reached
+    more += ["--stop-after", reached + 50]
+    ends = []
+    for name in ("parts", "whole"):
+        assert main(words(folder, name, *more)) == 0
+        figures = [json.loads(line) for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
+        ends.append((torch.load(folder / name / "checkpoint.pt"), [f.get("train/loss") for f in figures]))
+    (one, losses), (two, others) = ends
+    assert one["steps"] == two["steps"] == reached + 50 and losses == others
+    assert all(torch.equal(one["network"][name], two["network"][name]) for name in one["network"])
+
+
+def test_without_torch_the_command_says_what_to_install(folder):
+    (folder / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n")
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "snnc.train", "--help"],
+        capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 6 and done.stderr.startswith("error: SNN610") and "Traceback" not in done.stderr
+
+
 def test_fine_tuning_float_control_and_teacher(folder, capsys):
     assert main(words(folder, "float", "--float", "--no-export")) == 0
     y = dict(np.load(folder / "train.npz"))
@@ -89,12 +217,26 @@ def test_fine_tuning_float_control_and_teacher(folder, capsys):
         (["--test", "none.npz"], 3, "SNN301"),
         (["--mean", "1", "2"], 2, "SNN218"),
         (["--init", "none.pt"], 3, "SNN301"),
+        (["--model", "{}/net.py:few"], 2, "SNN218.*has 2 logits, the labels go up to 2"),
+        (["--model", "{}/net.py:maps"], 2, "SNN218.*not logits"),
+        (["--model", "{}/net.py:narrow"], 2, r"SNN218.*samples are \(1, 8, 8\)"),
+        (["--model", "{}/net.py:broken"], 2, "SNN218.*net.py:broken, line 12: ZeroDivisionError"),
+        (["--set", "activation=3"], 2, "SNN218.*not callable"),
+        (["--device", "abacus"], 2, "SNN218.*--device abacus"),
+        (["--device", "meta"], 2, "SNN218.*--device"),
+        (["--seed", str(2**64)], 2, "SNN218.*seed"),
+        (["--stop-after", "0"], 2, "SNN218.*stop_after"),
+        (["--threads", "0"], 2, "SNN218.*threads"),
+        (["--limit", "-3"], 2, "SNN218.*limit"),
+        (["--shift", "-1"], 2, "SNN218.*shift"),
+        (["--deviation", "0"], 2, "SNN218.*deviation"),
+        (["--batch", "100"], 2, "SNN218.*64 samples.*--batch"),
+        (["--rate", "1e30"], 3, "SNN354"),
+        (["--out", "{}/net.py"], 6, "SNN60"),
     ],
 )
 def test_mistakes_are_one_error(folder, capsys, more, status, text):
-    import re
-
-    assert main(words(folder, "a", *more)) == status
+    assert main(words(folder, "a", *(word.format(folder) for word in more))) == status
     err = capsys.readouterr().err
     assert err.startswith("error: ") and re.search(text, err, re.DOTALL)
     assert "Traceback" not in err
@@ -117,27 +259,25 @@ def test_figures_are_in_tensorboards_form(folder):
     assert [each.step for each in events.Scalars("train/loss")] == [4, 8, 12, 16]
 
 
+def torchrun(folder: Path, count: int, out: str, *more: object) -> subprocess.CompletedProcess[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count)]
+    return subprocess.run(
+        [*command, "--master-port", str(port), "-m", "snnc.train", *words(folder, out, *more)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+
+
 @pytest.mark.slow
 def test_two_processes_train_one_network_slice(folder):
     """Each takes half of every batch; both end with the same parameters (the loop checks it)."""
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-port",
-        "29517",
-    ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     for out, more in (("two", ["--stop-after", "6"]), ("two", []), ("again", [])):
-        done = subprocess.run(
-            [*command, "-m", "snnc.train", *words(folder, out, "--test", folder / "test.npz", *more)],
-            capture_output=True,
-            text=True,
-            env=environment,
-            check=False,
-        )
+        done = torchrun(folder, 2, out, "--test", folder / "test.npz", *more)
         assert done.returncode == 0, done.stderr
     result = json.loads((folder / "two" / "result.json").read_text())
     assert result["processes"] == 2 and result["accuracy"] > 60
@@ -145,3 +285,21 @@ def test_two_processes_train_one_network_slice(folder):
     assert one == two
     # One process cannot go on where two stopped: its steps would differ.
     assert main(words(folder, "two")) == 2
+
+
+@pytest.mark.slow
+def test_three_processes_resume_bit_for_bit(folder):
+    """From three on, the order in which gradients are added could depend on the steps since the start."""
+    more = ["--batch", 18, "--no-export", "--set", "width=37"]
+    for out, stop in (("parts", 4), ("parts", 12), ("whole", 12)):
+        done = torchrun(folder, 3, out, *more, "--stop-after", stop)
+        assert done.returncode == 0, done.stderr
+    one, two = (torch.load(folder / name / "checkpoint.pt") for name in ("whole", "parts"))
+    assert all(torch.equal(one["network"][name], two["network"][name]) for name in one["network"])
+
+
+@pytest.mark.slow
+def test_processes_fail_with_one_error(folder):
+    done = torchrun(folder, 2, "a", "--rate", "1e30")
+    assert done.returncode != 0 and done.stderr.count("error: SNN354") == 1
+    assert "/snnc/train/" not in done.stderr  # no traceback of ours

@@ -77,6 +77,54 @@ def test_damaged_data_are_refused(tmp_path):
         Arrays(good, np.zeros(3, int), mean=[0.1, 0.2])
 
 
+def test_odd_arrays_are_read_or_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    good, y = np.arange(48, dtype=np.uint8).reshape(3, 1, 4, 4), np.array([0, 1, 1])
+    for x, labels in (
+        (good.astype(">f4"), y),
+        (good, y.astype(">i4")),
+        (good[:, :, ::-1], y.astype(np.uint16)),
+    ):
+        np.savez(path, x=x, y=labels)
+        data = open_data(path)
+        inputs, truth = data.batch(torch.arange(3), None)
+        scale = 255 if x.dtype == np.uint8 else 1
+        assert np.allclose(inputs * scale, x) and truth.tolist() == [0, 1, 1]
+    for x, labels, match in (
+        (good, np.array(["a", "b", "b"]), "labels must be numbers"),
+        (good, y == 1, "integers"),
+        (np.uint8(3), np.int64(0), "must be"),
+        (good.astype(complex), y, "images must be numbers"),
+    ):
+        np.savez(path, x=x, y=labels)
+        with pytest.raises(InputError, match="SNN351.*" + match):
+            open_data(path)
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match="SNN351"):
+        open_data(path)
+    for option in ({"deviation": [0.0]}, {"shift": -1}):
+        with pytest.raises(UsageError, match="SNN218"):
+            Arrays(good, y, **option)
+    np.savez(path, x=good, y=y)
+    with pytest.raises(UsageError, match="SNN218"):
+        open_data(path, limit=0)
+
+
+def test_a_folder_takes_the_order_of_classes_that_it_is_given(tmp_path):
+    import PIL.Image as pillow
+
+    for name in "bc":
+        (tmp_path / name).mkdir()
+        pillow.new("RGB", (9, 9)).save(tmp_path / name / "0.png")
+    assert open_data(tmp_path, size=8).batch(torch.arange(2), None)[1].tolist() == [0, 1]
+    data = open_data(tmp_path, size=8, names=("a", "b", "c"))
+    assert data.batch(torch.arange(2), None)[1].tolist() == [1, 2] and data.classes == 3
+    with pytest.raises(InputError, match=r"SNN352.*have not: b"):
+        open_data(tmp_path, size=8, names=("a", "c"))
+    with pytest.raises(UsageError, match="SNN218"):
+        open_data(tmp_path, size=0)
+
+
 def test_folders_of_images(tmp_path):
     import PIL.Image as pillow
 

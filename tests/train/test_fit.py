@@ -146,6 +146,46 @@ def test_options_out_of_range_and_data_that_do_not_fill_a_batch_are_refused():
         fit(network(), samples(), FitOptions(batch=64), quiet=True)
 
 
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
+def test_not_a_number_shows_in_the_gradient_of_a_threshold(alpha):
+    """It has no code: the table of codes was read at a place that is none (IndexError)."""
+    neuron = ExpG(4, 2, initial_threshold=1.0).train()
+    neuron.alpha = alpha
+    neuron(torch.tensor([[0.3, float("nan")]])).sum().backward()
+    assert bool(neuron.log_theta.grad.isnan())
+
+
+def test_no_checkpoint_of_a_diverged_network_is_written(tmp_path):
+    class Trap(nn.Module):
+        """A finite loss whose gradient is not: the square root of 0."""
+
+        def forward(self, x):
+            return x + (x.sum() * 0).sqrt()
+
+    net = nn.Sequential(network(activation=float_activation), Trap())
+    with pytest.raises(InputError, match=r"SNN354.*gradient is nan at step 1"):
+        fit(net, samples(), FitOptions(**OPTIONS), folder=tmp_path, quiet=True)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_a_half_written_line_of_figures_is_dropped(tmp_path):
+    fit(network(), samples(), FitOptions(**OPTIONS, stop_after=2), folder=tmp_path, quiet=True)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "train/lo')
+    assert fit(network(), samples(), FitOptions(**OPTIONS), folder=tmp_path, quiet=True)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines if "train/rate" in line] == list(range(1, 10))
+
+
+def test_restart_begins_the_figures_anew(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    fit(network(), samples(), FitOptions(**OPTIONS), folder=tmp_path, quiet=True)
+    again = FitOptions(**OPTIONS, stop_after=4)
+    fit(network(), samples(), again, folder=tmp_path, quiet=True, resume=False)
+    events = accumulator.EventAccumulator(str(tmp_path)).Reload()
+    assert [each.step for each in events.Scalars("train/loss")] == [1, 2, 3, 4]
+
+
 def test_loss_that_is_not_finite_ends_the_run():
     data = samples()
     net = network(activation=float_activation)
