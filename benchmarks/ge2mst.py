@@ -45,10 +45,10 @@ from snnc.runtimes import NumpyPacked, OnnxRuntime, Runtime  # noqa: E402
 _NOTE = """\
 Trained for the processor time stated (of the steps, one thread), a small part of what such networks need:
 the accuracies show that training works and that conversion loses nothing, not how good the architecture is.
-The networks of a data set had equal processor time, within what the measured speed foretold. They were not
-trained side by side, and on the clock they took longer and unequally (*on the clock, then*), for the machine
-had other work. *Alone* is the wall time of the same steps on the machine with nothing else running, from 10
-of them. `--steps`, samples seen divided by 128, repeats a run whatever the speed.
+The networks of a data set were given equal processor time, not trained side by side; on the clock they took
+longer and unequally (*on the clock, then*), for the machine had other work. *Alone* is the wall time of the
+same steps on a machine with nothing else running, from 10 of them. `--steps`, samples seen divided by 128,
+repeats a run whatever the speed.
 In torch all 10,000 test images. Unequal codes and logits: the quantised network against numpy, packed and
 time-stepped, stock onnxruntime with all optimisations, and the native operators on the images that *spiking*
 states, onnxruntime's other three levels and the simulator of ExpG-1 on the first 200.
@@ -214,6 +214,13 @@ def full_size(size: str, folder: Path, light: Any = None, steps: int = 0) -> Pat
     return path
 
 
+def machines(results: dict[str, Any]) -> str:
+    """Return what the records were made on, and where the steps were timed alone."""
+    made = {entry["processor"] for entry in results.values()}
+    timed = {entry["alone_on"] for entry in results.values() if "alone_on" in entry}
+    return " and ".join(sorted(made)) + "".join(f"; alone: {each}" for each in sorted(timed))
+
+
 def light_data(options: argparse.Namespace) -> Any:
     """Return the images and labels of CIFAR-10 that light training takes, and four more."""
     from cifar10 import cifar10
@@ -279,7 +286,7 @@ def main() -> int:
         # Read again: another process may have measured other networks meanwhile.
         if path.is_file():
             results.update(json.loads(path.read_text()))
-        results[name] = entry
+        results[name] = {"processor": processor(), **entry}
         print(name, {key: entry[key] for key in entry if key != "modules"}, flush=True)
         path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
 
@@ -290,7 +297,8 @@ def main() -> int:
                 more = trained(options, name, images, labels) if "_expg_" in name else {}
                 keep(name, {**record, **more})
     for name in timed_networks(results, options.data_set) if options.alone else ():
-        keep(name, {**results[name], "alone_seconds_per_step": round(alone(name), 4)})
+        seconds = round(alone(name), 4)
+        keep(name, {**results[name], "alone_seconds_per_step": seconds, "alone_on": processor()})
     light = light_data(options) if options.full_size and options.light_steps else None
     for size in options.sizes if options.full_size else ():
         with tempfile.TemporaryDirectory() as folder:
@@ -309,7 +317,7 @@ def main() -> int:
     for text in options.network:
         name, _, file_name = text.partition("=")
         keep(name, counted(convert(file_name).model, dict(np.load(options.samples)), name))
-    note = f"{_NOTE} {processor()}; {_COMMANDS}."
+    note = f"{_NOTE} {machines(results)}; {_COMMANDS}."
     write_section(HERE / "RESULTS.md", "Ge2mS-T", [*lines_of(results), "", note])
     return 0
 

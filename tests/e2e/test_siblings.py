@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -24,15 +24,27 @@ from snnc.nn import (  # noqa: E402
     AdaptiveLIF,
     AdaptiveTransformer,
     BSViT,
+    GroupedChannelAttention,
     Unrolled,
+    expg_activation,
+    from_temporal_groups,
+    from_windows,
     reestimate_batch_norm,
+    temporal_groups,
+    windows,
 )
+from snnc.nn.attention import attend  # noqa: E402
 from snnc.nn.surrogate import fire  # noqa: E402
 
 
-def exported(module: nn.Module, example: Tensor, folder: Path) -> Path:
+def exported(
+    module: nn.Module,
+    example: Tensor,
+    folder: Path,
+    exporter: Literal["torchscript", "dynamo"] = "torchscript",
+) -> Path:
     path = folder / "net.onnx"
-    snnc.export(module, example, path, exporter="torchscript")
+    snnc.export(module, example, path, exporter=exporter)
     return path
 
 
@@ -147,3 +159,63 @@ def test_the_transformer_with_adapted_thresholds_runs_on_spikes(
     assert all(0.01 < float(rate.mean()) < 0.2 for rate in network.rates(images).values())
     patterns = [set(np.unique(codes)) for codes in found.codes.values()]
     assert all(values <= {0, 1} for values in patterns[:2])
+
+
+class ShiftedWindows(nn.Module):
+    """Attention within windows of a map that was rolled, as `windows` and `attend` make it."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        neuron = expg_activation(4, 2)
+        self.heads, self.scale = heads, (width // heads) ** -0.5
+        self.z, self.scores, self.out = neuron(False), neuron(False), neuron(True)
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width)) for _ in range(4)
+        )
+        self.codes = nn.ModuleList(neuron(True) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.z(x)
+        q, k, v = (
+            windows(code(layer(z)), 2, shift=1)
+            for code, layer in zip(self.codes, self.layers[:3], strict=True)
+        )
+        mixed = attend(q, k, v, self.scores, heads=self.heads, scale=self.scale)
+        result: Tensor = self.layers[3](self.out(from_windows(mixed, 2, *x.shape[2:], shift=1)))
+        return result
+
+
+class GroupsAlongEveryAxis(nn.Module):
+    """Time-steps folded into channels, attention between channels and in shifted windows, time unfolded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        neuron = expg_activation(4, 2)
+        self.embed = nn.Sequential(nn.Conv2d(6, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8))
+        self.channels, self.windows = GroupedChannelAttention(8, 2, neuron), ShiftedWindows(8, 2)
+        self.last, self.head = neuron(False), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        stream = self.embed(temporal_groups(x, 2).flatten(0, 1))
+        stream = stream + self.channels(stream)
+        stream = stream + self.windows(stream)
+        steps = from_temporal_groups(self.last(stream).unflatten(0, (-1, 2)), 2)
+        result: Tensor = self.head(steps.mean((1, 3, 4)))
+        return result
+
+
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_groups_along_time_space_and_channels_run_on_spikes(
+    tmp_path: Path, agree: Callable[..., Any], exporter: Literal["torchscript", "dynamo"]
+) -> None:
+    torch.manual_seed(0)
+    network = GroupsAlongEveryAxis()
+    clips = torch.randn(16, 4, 3, 4, 4)
+    for _ in range(5):
+        network(clips)
+    reestimate_batch_norm(network, [clips])
+    path = exported(network, clips[:1], tmp_path, exporter=exporter)
+    found = agree(load(path), {"x": clips[:6].numpy()}, levels=("all",), float64=False)
+    assert audit(found.conversion.model).clean
+    assert found.ops.count("SpikeMatMulHeld") == 4  # two products of each attention
+    assert all(len(np.unique(codes)) > 2 for codes in found.codes.values())
