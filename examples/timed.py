@@ -121,7 +121,8 @@ def train(
         export: Write the ONNX file.
 
     Returns:
-        The network, the test data and the folder of the run, or None if the data is not to be had.
+        The network, the test data and the folder of the run, or None if the data is not to be had or the run
+        was interrupted.
     """
     torch.set_num_threads(options.threads)
     try:
@@ -157,7 +158,11 @@ def train(
     for stop in range(part * (plan["done"] // part) + part, total + part, part):
         start = time.process_time()
         more = {"statistics": 4_000, "log_steps": 20, "evaluate_epochs": 0, "stop_after": min(stop, total)}
-        fit(network, train, _fit_options(options, epochs, **more), folder=folder, quiet=stop < total)
+        try:
+            fit(network, train, _fit_options(options, epochs, **more), folder=folder, quiet=stop < total)
+        except KeyboardInterrupt:
+            print("interrupted; the same command goes on", file=sys.stderr)
+            return None
         plan["spent"] += time.process_time() - start
         plan["done"] = min(stop, total)
         plan_path.write_text(json.dumps(plan))

@@ -187,6 +187,8 @@ def fit(
 
 def _steps(run: _Run, first: int, metrics: Metrics, progress: Progress, test: TrainingData | None) -> bool:
     options = run.options
+    if options.stop_after is not None and options.stop_after <= first < run.total:
+        return False
     running, counted, kept = 0.0, 0, time.monotonic()
     run.network.train()
     for done in range(first, run.total):

@@ -168,6 +168,13 @@ def test_no_checkpoint_of_a_diverged_network_is_written(tmp_path):
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
+def test_a_run_that_is_past_its_stop_takes_no_step(tmp_path):
+    for stop in (4, 2):
+        options = FitOptions(**OPTIONS, stop_after=stop)
+        assert not fit(network(), samples(), options, folder=tmp_path, quiet=True)
+    assert torch.load(tmp_path / "checkpoint.pt")["steps"] == 4
+
+
 def test_a_half_written_line_of_figures_is_dropped(tmp_path):
     fit(network(), samples(), FitOptions(**OPTIONS, stop_after=2), folder=tmp_path, quiet=True)
     with (tmp_path / "metrics.jsonl").open("a") as file:
