@@ -23,7 +23,7 @@ FILES = {
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz", 10_000),
 }
 HELP = (
-    "install torchvision (it downloads the data set), or the Debian package dataset-fashion-mnist, "
+    "install the Debian package dataset-fashion-mnist, or torchvision (it downloads the data set), "
     "or pass --data FOLDER with the four *-ubyte.gz files of github.com/zalandoresearch/fashion-mnist"
 )
 
@@ -76,7 +76,10 @@ def _from_torchvision(folder: Path, split: str) -> tuple[npt.NDArray[np.uint8], 
         from torchvision.datasets import FashionMNIST  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         return None
-    data = FashionMNIST(str(folder), train=split == "train", download=True)
+    try:
+        data = FashionMNIST(str(folder), train=split == "train", download=True)
+    except (OSError, RuntimeError) as error:  # without a network, or on a disk that is full
+        raise DataError(f"torchvision cannot download Fashion-MNIST: {HELP}") from error
     return data.data.numpy(), data.targets.numpy().astype(np.uint8)
 
 
@@ -84,8 +87,8 @@ def fashion_mnist(folder: str | Path | None, split: str) -> tuple[torch.Tensor, 
     """Load one split of Fashion-MNIST.
 
     Args:
-        folder: Where the idx files are, or where torchvision may put them. ``None``: torchvision's download
-            into ``~/.cache/fashion-mnist`` if torchvision is installed, else the Debian package's folder.
+        folder: Where the idx files are, or where torchvision may put them. ``None``: the folder of the
+            Debian package if it is installed, else torchvision's download into ``~/.cache/fashion-mnist``.
         split: ``"train"`` (60,000) or ``"test"`` (10,000).
 
     Returns:
@@ -95,9 +98,10 @@ def fashion_mnist(folder: str | Path | None, split: str) -> tuple[torch.Tensor, 
     Raises:
         DataError: If the data set cannot be found, with what to do about it.
     """
-    if folder is not None and (Path(folder) / FILES[split][0]).is_file():
-        images, labels = _from_folder(Path(folder), split)
+    place = DEBIAN_FOLDER if folder is None else Path(folder)
+    if (place / FILES[split][0]).is_file():
+        images, labels = _from_folder(place, split)
     else:
         found = _from_torchvision(Path(folder or Path.home() / ".cache" / "fashion-mnist"), split)
-        images, labels = found if found is not None else _from_folder(Path(folder or DEBIAN_FOLDER), split)
+        images, labels = found if found is not None else _from_folder(place, split)
     return torch.from_numpy(images.copy()).unsqueeze(1), torch.from_numpy(labels.astype(np.int64))

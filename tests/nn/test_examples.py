@@ -3,6 +3,7 @@ import importlib.util
 import io
 import json
 import sys
+import types
 import warnings
 from pathlib import Path
 
@@ -65,6 +66,25 @@ def test_loader_reads_a_folder_and_says_what_is_missing(data, tmp_path, monkeypa
     got, truth = data.fashion_mnist(tmp_path, "test")
     assert got.shape == (10_000, 1, 28, 28) and np.array_equal(got[:, 0].numpy(), images)
     assert truth.dtype == torch.int64 and np.array_equal(truth.numpy(), labels)
+
+
+def test_a_download_that_fails_is_one_error(data, tmp_path, monkeypatch):
+    """torchvision ends in a RuntimeError without a network, even where the files lie in Debian's folder."""
+
+    def download(*arguments, **options):
+        raise RuntimeError("Error downloading train-images-idx3-ubyte.gz")
+
+    fake = types.SimpleNamespace(FashionMNIST=download)
+    monkeypatch.setitem(sys.modules, "torchvision", types.SimpleNamespace(datasets=fake))
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", fake)
+    monkeypatch.setattr(data, "DEBIAN_FOLDER", tmp_path / "debian")
+    with pytest.raises(data.DataError, match=r"cannot download.*dataset-fashion-mnist"):
+        data.fashion_mnist(None, "test")
+    (tmp_path / "debian").mkdir()
+    images = np.zeros((10_000, 28, 28), dtype=np.uint8)
+    (tmp_path / "debian" / "t10k-images-idx3-ubyte.gz").write_bytes(idx(images))
+    (tmp_path / "debian" / "t10k-labels-idx1-ubyte.gz").write_bytes(idx(images[:, 0, 0]))
+    assert data.fashion_mnist(None, "test")[0].shape == (10_000, 1, 28, 28)
 
 
 def test_augmentation_shifts_and_mirrors_whole_images(data):
