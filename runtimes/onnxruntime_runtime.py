@@ -177,6 +177,8 @@ class OnnxRuntime:
 
     def _open(self, taps: tuple[str, ...]) -> Any:
         native = not self._stock and ort.native_library() is not None
+        if not self._stock and not native:
+            ort.note_stale()
         if taps not in self._messages:
             message, weights = with_outputs(self._source, taps) if taps else split(self._source)
             if native:

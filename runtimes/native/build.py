@@ -10,6 +10,7 @@ converted networks run through the function bodies in their files.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import platform
 import shutil
@@ -19,7 +20,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-__all__ = ["SOURCES", "build", "compiler", "is_current", "library_name"]
+__all__ = ["SOURCES", "build", "compiler", "digest", "digest_in", "is_current", "library_name"]
 
 HERE = Path(__file__).resolve().parent
 _WIDE = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512")
@@ -33,6 +34,7 @@ _LOOPS: dict[str, tuple[str, ...]] = {
     "kernels_amx.cpp": (*_WIDE, "-mavx512vnni", "-mamx-tile", "-mamx-int8"),
 }
 _NEWEST = "kernels_amx.cpp"  # left out where the compiler does not know these instructions
+_MARK = b"snnc-native-sources:"  # library.cpp puts it before the digest
 SOURCES = tuple(sorted(path.name for path in HERE.glob("*.cpp")))
 
 
@@ -49,14 +51,29 @@ def compiler() -> str | None:
     return next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
 
 
+def digest() -> str:
+    """Return the digest of the sources that a library is made of, 64 hexadecimal digits."""
+    total = hashlib.sha256()
+    for path in sorted(HERE.iterdir()):
+        if path.suffix in {".cpp", ".h", ".inl"}:
+            content = path.read_bytes()
+            total.update(f"{path.name} {len(content)}\n".encode())
+            total.update(content)
+    return total.hexdigest()
+
+
+def digest_in(library: Path) -> str | None:
+    """Return the digest of the sources that a library was made of; None if the file has none.
+
+    The file is read, not loaded.
+    """
+    _, mark, rest = library.read_bytes().partition(_MARK)
+    return rest[:64].decode("ascii", "replace") if mark else None
+
+
 def is_current(library: Path) -> bool:
-    """Say whether a library is newer than every source of it."""
-    if not library.is_file():
-        return False
-    inputs = [
-        path for path in HERE.iterdir() if path.suffix in {".cpp", ".h", ".inl"} or path.name == "build.py"
-    ]
-    return library.stat().st_mtime > max(path.stat().st_mtime for path in inputs)
+    """Say whether a library was made of the sources as they are."""
+    return library.is_file() and digest_in(library) == digest()
 
 
 def _is_x86(command: list[str]) -> bool:
@@ -79,6 +96,7 @@ def build(target: Path, extra: tuple[str, ...] = (), optimise: str | None = None
     if found is None:
         return "there is no C++ compiler (c++, g++ or clang++, or the one that CXX names)"
     command = found.split()
+    sources = digest()
     try:
         x86 = _is_x86(command)
         with tempfile.TemporaryDirectory() as folder:
@@ -88,6 +106,7 @@ def build(target: Path, extra: tuple[str, ...] = (), optimise: str | None = None
                 level = optimise or "-O3"
                 flags = [*_COMMON, *_EXACT, level, *extra, *_LOOPS.get(name, ())]
                 flags += ["-DSNNC_X86"] if x86 else []
+                flags += [f'-DSNNC_SOURCES="{sources}"'] if name == "library.cpp" else []
                 _run([*command, *flags, "-c", str(HERE / name), "-o", place])
                 return place
 

@@ -107,6 +107,9 @@ std::deque<Entry>& entries() {
 }  // namespace
 }  // namespace snnc
 
+// Of what the library was made: build.py compares it with the sources, so that a stale library is noticed.
+SNNC_EXPORT const char* SnncSources() { return "snnc-native-sources:" SNNC_SOURCES; }
+
 SNNC_EXPORT snnc::Status* RegisterCustomOps(void* options, const snnc::ApiBase* base) {
   using namespace snnc;
   Api api = base->get_api(kApiVersion);

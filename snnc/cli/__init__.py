@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import gc
 import sys
+import warnings
 from typing import NoReturn
 
 __all__ = ["main"]
 
 
+def _plain(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Show a warning of a library as the command's own: not with the line of source that it comes from."""
+    return f"warning: {message}\n"
+
+
 def main() -> NoReturn:
     """Entry point of the ``snnc`` command."""
+    warnings.formatwarning = _plain
     # Graphs are many small objects that live long; looking through them after every 700 new ones costs more
     # time than all that is freed is worth.
     gc.set_threshold(20_000, 20, 20)
