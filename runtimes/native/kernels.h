@@ -18,7 +18,7 @@ struct FireLine {
   bool by_row;                 // with `shared`: line r of several uses element r
   const double* scale;         // exact mode
   const double* offset;
-  const float* scale32;        // near mode
+  const float* scale32;        // near mode; exact mode where these are exact as well, else null
   const float* offset32;
   const int32_t* first_cell;   // start of the row's part of `cells`
   const int32_t* first_limit;  // start of the row's part of `limits`
@@ -63,13 +63,21 @@ struct FinishLines {
   int64_t other_pitch;
 };
 
+// What is left of a line of 16-bit numbers when as much of each as fits a signed byte is taken away: quadruples of
+// unsigned bytes that are not all 0, and which quadruples of the line they are. Room for 8 more than the line has.
+struct Rests {
+  int32_t* steps;
+  uint32_t* quads;
+  int* count;
+};
+
 struct Kernels {
   const char* name;
   // Null where the machine has no matrix registers. `begin` sets them up for this thread, `end` frees them.
   void (*begin_bytes)();
   void (*product_bytes)(const BytesProduct& job, int32_t* c, int64_t ldc);
   void (*end_bytes)();
-  // x = low + high, both bytes; |x| <= 255. Returns whether any `high` of the line is not 0 in each 64.
+  // x = low + high, both bytes; -256 <= x <= 254. Returns whether any `high` of the line is not 0 in each 64.
   void (*split16)(const int16_t* x, int64_t count, int8_t* low, int8_t* high, unsigned char* live);
   int (*largest16)(const int16_t* x, int64_t count);  // max |x|
   // c (rows x width, ldc) = start (per column, may be null) + a (rows x depth) * panel (depth x width, in pairs
@@ -81,6 +89,12 @@ struct Kernels {
                                  int width, const int32_t* start, int32_t* c, int64_t ldc);
   void (*product8_signed_rows)(const int8_t* a, int64_t lda, const uint8_t* panel, int64_t depth, int rows,
                                int width, const int32_t* start, int32_t* c, int64_t ldc);
+  // 16-bit numbers up to 255 in 8-bit products, null where those are. How many groups of four hold one beyond a signed
+  // byte, and max |x|; a line as bytes moved by 128 and what is left of it, above and below; the products of what is
+  // left, added to a line of sums.
+  int64_t (*large_quads)(const int16_t* x, int64_t count, int* largest);
+  void (*part16)(const int16_t* x, int64_t count, uint8_t* near, const Rests& more, const Rests& less);
+  void (*product8_rests)(const Rests& more, const Rests& less, const int8_t* panel, int width, int32_t* c);
   // Potentials to codes; `rows` lines that are `pitch` and `out_pitch` apart.
   void (*fire8)(const FireLine& line, const int32_t* v, int64_t pitch, int64_t rows, int64_t count, int8_t* out, int64_t out_pitch);
   void (*fire16)(const FireLine& line, const int32_t* v, int64_t pitch, int64_t rows, int64_t count, int16_t* out, int64_t out_pitch);

@@ -6,7 +6,7 @@
 namespace snnc {
 namespace {
 
-constexpr int64_t kFewestCells = 1024, kMostCells = 32768;  // of a near table
+constexpr int64_t kFewestCells = 1024, kMostCells = 8192;  // of a near table
 constexpr int64_t kCellsOfLimit = 256;                      // so many that few potentials meet a limit's cell
 constexpr int64_t kMostBorders = 4096;  // cells of an exact table
 constexpr int64_t kMostClasses = 24;    // rows of different shapes in one near table
@@ -61,6 +61,8 @@ bool FireTable::fit_exact() {
   if (border.back() >= kMostBorders) return false;
   std::vector<double> scale(static_cast<size_t>(rows_)), offset(static_cast<size_t>(rows_));
   std::vector<double> residual(static_cast<size_t>(count_));
+  std::vector<float> scale32(static_cast<size_t>(rows_)), offset32(static_cast<size_t>(rows_));
+  bool narrow = true;
   for (int64_t row = 0; row < rows_; ++row) {
     const int32_t* limit = limits_.data() + row * stride_;
     const bool low = always(limit[0]), high = never(limit[count_ - 1]);
@@ -70,6 +72,7 @@ bool FireTable::fit_exact() {
       if (reached < count_ && !never(limit[reached])) return false;
       scale[row] = 0.0;
       offset[row] = reached == 0 ? 0.0 : static_cast<double>(border[reached - 1]);
+      offset32[row] = static_cast<float>(offset[row]);
       continue;
     }
     const double span = static_cast<double>(limit[count_ - 1]) - limit[0];
@@ -111,13 +114,26 @@ bool FireTable::fit_exact() {
     }
     scale[row] = slope;
     offset[row] = least;
+    scale32[row] = static_cast<float>(slope);
+    offset32[row] = static_cast<float>(least);
+    for (int64_t j = 0; j < count_ && narrow; ++j) {
+      const float edge = static_cast<float>(border[j]);
+      narrow = static_cast<float>(limit[j]) * scale32[row] + offset32[row] >= edge &&
+               static_cast<float>(limit[j] - 1) * scale32[row] + offset32[row] < edge;
+    }
+  }
+  if (narrow) {  // the same proof for numbers of half the size
+    scale32_ = scale32;
+    offset32_ = offset32;
   }
   scale_ = scale;
   offset_ = offset;
   first_cell_.assign(static_cast<size_t>(rows_), 0);
   last_cell_ = static_cast<int>(border.back());
   if (codes_[0] < -32768 || codes_[count_] > 32767) return false;
-  cells_.assign(static_cast<size_t>(std::max(last_cell_ + 2, 64)), 0);  // loops read two registers of them
+  int64_t room = 64;  // loops read 64, 256, 512 or 1024 of them into registers
+  while (room <= last_cell_ + 1 && room < 1024) room *= room == 64 ? 4 : 2;
+  cells_.assign(static_cast<size_t>(std::max<int64_t>(last_cell_ + 2, room)), 0);
   for (int64_t cell = 0, k = 0; cell <= last_cell_; ++cell) {
     while (k < count_ && border[k] <= cell) ++k;
     cells_[cell] = static_cast<int16_t>(codes_[k]);
@@ -256,6 +272,10 @@ void FireTable::place(const int32_t* rows, int64_t count, Positions* positions) 
     pick(scale_, &positions->scale);
     pick(offset_, &positions->offset);
     pick(first_cell_, &positions->first_cell);
+    if (!scale32_.empty()) {
+      pick(scale32_, &positions->scale32);
+      pick(offset32_, &positions->offset32);
+    }
     return;
   }
   if (mode_ == kNear) {

@@ -190,7 +190,9 @@ class Convolution : public Kernel {
       if (!in_digits(call, job, walk, *finish)) plain(call, job, finish);
       return;
     }
-    const Form form = depthwise || weights.type != Type::kI8 ? Form::k16 : form_of(x, weights);
+    const bool bytes_pay = !depthwise && weights.type == Type::kI8;
+    Form form = bytes_pay ? form_of(x, weights) : Form::k16;
+    if (form == Form::k8Rests) form = Form::k16;  // here the weights are the rows
     Filters local;
     const Filters& rows = filters(weights, form, &local);
     const size_t size = static_cast<size_t>(job.samples * job.channels * walk.plane);
@@ -339,7 +341,7 @@ class Convolution : public Kernel {
     std::once_flag once;
     Filters rows;
   };
-  mutable Made made_[4];
+  mutable Made made_[kForms];
 };
 
 class SpikeConv : public Convolution {

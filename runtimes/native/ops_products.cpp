@@ -144,7 +144,7 @@ class Weights {
   Tensor tensor_;
   mutable std::once_flag once_;
   mutable bool small_ = false;
-  mutable Made made_[4];
+  mutable Made made_[kForms];
 };
 
 class MatMul : public Kernel {

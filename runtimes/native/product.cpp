@@ -129,9 +129,18 @@ void pack_bytes(const void* data, Type type, int64_t k_stride, int64_t n_stride,
 
 bool is_byte(Type type) { return type == Type::kU8 || type == Type::kI8 || type == Type::kBool; }
 
+// 255 is no sum of two signed bytes.
 bool two_bytes(const Tensor& tensor) {
   return is_byte(tensor.type) ||
-         (tensor.type == Type::kI16 && kernels().largest16(tensor.as<int16_t>(), tensor.size()) <= 255);
+         (tensor.type == Type::kI16 && kernels().largest16(tensor.as<int16_t>(), tensor.size()) <= 254);
+}
+
+// Whether 16-bit rows are taken as bytes and what is left: that pays if few quadruples have any left. A quadruple that
+// does takes about twice as long as in a block of rows, and 16-bit products twice as long as those of bytes.
+bool few_rests(const Tensor& rows) {
+  int largest = 0;
+  const int64_t count = rows.size();
+  return 10 * kernels().large_quads(rows.as<int16_t>(), count, &largest) <= count && largest <= 255;
 }
 
 }  // namespace
@@ -140,7 +149,8 @@ Form form_of(const Tensor& rows, const Tensor& matrix) {
   if (kernels().product_bytes != nullptr && two_bytes(matrix) && two_bytes(rows)) return Form::kBytes;
   if (kernels().product8_unsigned_rows == nullptr || matrix.type != Type::kI8) return Form::k16;
   if (rows.type == Type::kU8 || rows.type == Type::kBool) return Form::k8Unsigned;
-  return rows.type == Type::kI8 ? Form::k8Signed : Form::k16;
+  if (rows.type == Type::kI8) return Form::k8Signed;
+  return rows.type == Type::kI16 && few_rests(rows) ? Form::k8Rests : Form::k16;
 }
 
 void pack(const void* data, Type type, int64_t depth, int64_t columns, int64_t k_stride, int64_t n_stride, Form form,
@@ -195,7 +205,7 @@ void pack(const void* data, Type type, int64_t depth, int64_t columns, int64_t k
         refuse("a product of this element type");
     }
   }
-  if (form == Form::k8Signed) {
+  if (form == Form::k8Signed || form == Form::k8Rests) {
     out->start.assign(static_cast<size_t>(round_up(columns, kGranule)), 0);
     const int8_t* values = static_cast<const int8_t*>(data);
     for (int64_t k = 0; k < depth; ++k) {
@@ -241,19 +251,40 @@ struct Rows {
   int planes = 1;
   int64_t pitch;
   unsigned char* live = nullptr;
+  std::vector<Rests> more, less;  // k8Rests: of each row
 };
+
+// Bytes moved by 128, and lists of what is left.
+Rows take_bytes(const int16_t* from, int64_t stride, int rows, const Packed& right) {
+  thread_local Scratch copies, steps_scratch, quads_scratch, counts_scratch;
+  const int64_t pitch = right.padded, room = pitch / 4 + 8;
+  uint8_t* copy = copies.as<uint8_t>(static_cast<size_t>(rows * pitch));
+  int32_t* steps = steps_scratch.as<int32_t>(static_cast<size_t>(2 * rows * room));
+  uint32_t* quads = quads_scratch.as<uint32_t>(static_cast<size_t>(2 * rows * room));
+  int* counts = counts_scratch.as<int>(static_cast<size_t>(2 * rows));
+  Rows result{{copy, nullptr}, 1, pitch, nullptr, {}, {}};
+  for (int r = 0; r < rows; ++r) {
+    const int64_t up = 2 * r * room, down = up + room;
+    result.more.push_back({steps + up, quads + up, counts + 2 * r});
+    result.less.push_back({steps + down, quads + down, counts + 2 * r + 1});
+    kernels().part16(from + r * stride, right.depth, copy + r * pitch, result.more.back(), result.less.back());
+    std::memset(copy + r * pitch + right.depth, 0, static_cast<size_t>(pitch - right.depth));
+  }
+  return result;
+}
 
 Rows prepare(const char* from, Type type, int64_t stride, int rows, const Packed& right) {
   thread_local Scratch copies, marks;
   const int64_t width = static_cast<int64_t>(width_of(type)), depth = right.depth, pitch = right.padded;
   const bool exact = depth == pitch;
-  Rows result{{from, nullptr}, 1, stride, nullptr};
+  Rows result{{from, nullptr}, 1, stride, nullptr, {}, {}};
+  if (right.form == Form::k8Rests) return take_bytes(reinterpret_cast<const int16_t*>(from), stride, rows, right);
   if (right.form == Form::kBytes) {
     // What stands behind a row meets zeros of the panel.
     if (width == 1 && ((exact && rows % 16 == 0) || stride >= pitch + (exact ? 1 : 0))) return result;
     const size_t plane = static_cast<size_t>(kTileRows * pitch);
     char* copy = copies.as<char>(plane * 2);
-    result = {{copy, copy + plane}, width == 1 ? 1 : 2, pitch, nullptr};
+    result = {{copy, copy + plane}, width == 1 ? 1 : 2, pitch, nullptr, {}, {}};
     if (width == 1) {
       for (int r = 0; r < rows; ++r) {
         if (depth > 0) std::memcpy(copy + r * pitch, from + r * stride, static_cast<size_t>(depth));
@@ -325,6 +356,11 @@ void multiply(const void* left, Type type, int64_t stride, int64_t begin, int64_
         loops.product8_unsigned_rows(static_cast<const uint8_t*>(ours.plane[0]), ours.pitch,
                                      static_cast<const int8_t*>(right.at(panel)), right.padded, rows, wide, start,
                                      to, ldc);
+        for (size_t r = 0; r < ours.more.size(); ++r) {
+          if (*ours.more[r].count == 0 && *ours.less[r].count == 0) continue;
+          loops.product8_rests(ours.more[r], ours.less[r], static_cast<const int8_t*>(right.at(panel)), wide,
+                               to + static_cast<int64_t>(r) * ldc);
+        }
       }
       const int64_t column = panel * kPanel;
       if (straight != nullptr) continue;

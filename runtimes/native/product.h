@@ -36,8 +36,10 @@ class Scratch {
   size_t room_ = 0;
 };
 
-// 16-bit pairs; bytes with unsigned rows; bytes with rows moved by 128; planes of bytes in matrix registers.
-enum class Form { k16, k8Unsigned, k8Signed, kBytes };
+// 16-bit pairs; bytes with unsigned rows; bytes with rows moved by 128; the same with 16-bit rows, whose few numbers
+// beyond a byte are multiplied apart; planes of bytes in matrix registers.
+enum class Form { k16, k8Unsigned, k8Signed, k8Rests, kBytes };
+constexpr int kForms = 5;
 
 struct AlignedBytes {
   std::vector<unsigned char> store;
@@ -50,7 +52,7 @@ struct Packed {
   Form form = Form::k16;
   int64_t depth = 0, padded = 0, columns = 0;
   AlignedBytes panels;
-  std::vector<int32_t> start;  // k8Signed: what moving the rows by 128 added, negated
+  std::vector<int32_t> start;  // rows moved by 128: what that added, negated
   int planes = 1;              // kBytes: 2 where numbers are more than a byte
   bool is_unsigned = false;
   int64_t plane_bytes = 0;
@@ -60,7 +62,7 @@ struct Packed {
 };
 
 bool fits16(Type type);
-// The form in which a product is taken. Looks at 16-bit values, as those up to 255 go through matrix registers.
+// The form in which a product is taken. Looks at 16-bit values, as small ones go through products of bytes.
 Form form_of(const Tensor& rows, const Tensor& matrix);
 
 // Matrix registers are set up while a thread multiplies, and only then.

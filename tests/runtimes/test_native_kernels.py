@@ -71,7 +71,15 @@ def test_potentials_at_and_beside_every_threshold(
 @pytest.mark.parametrize("rows", [1, 16, 70])
 @pytest.mark.parametrize("depth", [3, 130])
 @pytest.mark.parametrize(
-    "book", [CodeBook(4, 2), CodeBook(4, 4, signed=True), SIGNED, CodeBook(12, 4, signed=True)], ids=str
+    "book",
+    [
+        CodeBook(4, 2),
+        CodeBook(4, 4, signed=True),
+        SIGNED,
+        CodeBook(8, 8, signed=True),
+        CodeBook(12, 4, signed=True),
+    ],
+    ids=str,
 )
 def test_products_of_all_sizes(builder: Any, book: CodeBook, depth: int, rows: int) -> None:
     rng = np.random.default_rng(3)
@@ -88,6 +96,24 @@ def test_products_of_all_sizes(builder: Any, book: CodeBook, depth: int, rows: i
         for threads in (1, 2):
             found = OnnxRuntime(proto, stock=False, threads=threads).run(feeds)
             assert all(np.array_equal(found[name], wanted[name]) for name in (y, held))
+
+
+@pytest.mark.parametrize("book", [SIGNED, CodeBook(8, 8, signed=True), CodeBook(10, 5, signed=True)], ids=str)
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3])
+def test_few_codes_beyond_a_byte(builder: Any, book: CodeBook, share: float) -> None:
+    """16-bit codes that are taken as bytes and what is left of them: 255 leaves 128, more than a byte."""
+    rng = np.random.default_rng(5)
+    for rows, depth, columns in ((70, 131, 80), (1, 7, 17), (64, 256, 64)):
+        model = builder()
+        model.input("v", np.int32, ["N", rows, depth])
+        weights = rng.choice([-128, 127, -1, 5], (depth, columns)).astype(np.int8)
+        y = model.node("SpikeMatMul", [model.spikes("v", book), model.constant(weights)])
+        proto = ir.from_proto(model.proto({y: (np.int32, 3)}))
+        small = rng.integers(-3, 4, (2, rows, depth))
+        ends = rng.choice([-book.largest, book.largest], (2, rows, depth))
+        feeds = {"v": np.where(rng.random((2, rows, depth)) < share, ends, small).astype(np.int32)}
+        wanted = NumpyPacked(proto).run(feeds)[y]
+        assert np.array_equal(OnnxRuntime(proto, stock=False, threads=2).run(feeds)[y], wanted)
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (3, 0), (1, 1)])
