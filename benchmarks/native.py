@@ -3,18 +3,17 @@
     python benchmarks/native.py --networks deit_tiny_patch16_224 resnet18 ge2mst_small --settings 4,2 8,4
 
 Random weights (timm, `pip install timm`; Ge2mS-T is snnc's own, in float), four random calibration images.
-What is measured replaces the same network's rows, others stay. Processor time with one thread, wall time with
-two, spinning off; variants take turns, and figures are medians of the ratios of each turn. All outputs of
-native, stock and numpy are compared: a difference ends with status 1. Writes `benchmarks/native.json` and a
-section of `benchmarks/RESULTS.md`. `--check` compares ratios on one small network of the repository with
-generous limits and writes nothing.
+What is measured replaces the rows of the same network and setting on the same machine, others stay.
+Processor time with one thread, wall time with two, spinning off; variants take turns, and figures are
+medians of the ratios of each turn. All outputs of native, stock and numpy are compared: a difference ends
+with status 1. Writes `benchmarks/native.json` and a section of `benchmarks/RESULTS.md`. `--check` compares
+ratios on one small network of the repository with generous limits and writes nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -184,7 +183,14 @@ def judge(name: str, setting: tuple[int, int], options: argparse.Namespace, fold
         chosen = ConvertOptions(calibrate=str(data), timesteps=setting[0], groups=setting[1])
         save(convert(source, chosen).model, target)
     model = load(target)
-    result: dict[str, Any] = {"network": name, "timesteps": setting[0], "groups": setting[1], "runs": []}
+    result: dict[str, Any] = {
+        "machine": processor(),
+        "onnxruntime": onnxruntime.__version__,
+        "network": name,
+        "timesteps": setting[0],
+        "groups": setting[1],
+        "runs": [],
+    }
     image = rng.standard_normal((1, 3, 224, 224)).astype(np.float32)
     wanted = OnnxRuntime(model, stock=True).run({"x": image})
     found = [OnnxRuntime(model, stock=False).run({"x": image}), NumpyPacked(model).run({"x": image})]
@@ -216,12 +222,23 @@ def judge(name: str, setting: tuple[int, int], options: argparse.Namespace, fold
 
 
 def section(results: list[dict[str, Any]]) -> list[str]:
-    """Write the section of RESULTS.md."""
+    """Write the section of RESULTS.md: what was measured on each machine, in turn."""
     lines = [
         "`python benchmarks/native.py` (options name the networks). Ratios of processor time, one thread,",
         "of wall time with two; below 1 is faster than the float original. int8 is onnxruntime's own static",
         "quantisation (QDQ).",
-        f"onnxruntime {onnxruntime.__version__}, {processor()}; load {os.getloadavg()[1]:.0f}.",
+        "opening: processor time of making a session, the library registered. numpy: one image.",
+    ]
+    for machine in dict.fromkeys(result["machine"] for result in results):
+        lines += ["", *_tables(machine, [result for result in results if result["machine"] == machine])]
+    return [*lines, "", *NOTES]
+
+
+def _tables(machine: str, results: list[dict[str, Any]]) -> list[str]:
+    """Write what one machine measured."""
+    versions = ", ".join(dict.fromkeys(result["onnxruntime"] for result in results))
+    lines = [
+        f"### {machine}, onnxruntime {versions}",
         "",
         "| network | T, G | batch | threads | float, ms | native / float | native / int8 | stock / float |",
         "|---|---|---|---|---|---|---|---|",
@@ -246,7 +263,7 @@ def section(results: list[dict[str, Any]]) -> list[str]:
             f"| {result['network']} | {result['timesteps']}, {result['groups']} | {opening['float']} "
             f"| {opening['native']} | {numpy['packed']} | {numpy['timestep']} | {result['different']} |"
         )
-    return [*lines, "", *NOTES]
+    return lines
 
 
 def check() -> int:
@@ -296,8 +313,10 @@ def main() -> int:
     for name in options.networks:
         for setting in options.settings:
             steps, groups = (int(part) for part in setting.split(","))
-            place = (name, steps, groups)
-            results = [r for r in results if (r["network"], r["timesteps"], r["groups"]) != place]
+            place = (processor(), name, steps, groups)
+            results = [
+                r for r in results if (r["machine"], r["network"], r["timesteps"], r["groups"]) != place
+            ]
             results.append(judge(name, (steps, groups), options, folder))
             print(json.dumps(results[-1]), flush=True)
             file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
