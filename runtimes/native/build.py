@@ -20,14 +20,24 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-__all__ = ["SOURCES", "build", "compiler", "digest", "digest_in", "is_current", "library_name"]
+__all__ = [
+    "LOOP_FLAGS",
+    "SOURCES",
+    "build",
+    "compiler",
+    "digest",
+    "digest_in",
+    "is_current",
+    "is_x86",
+    "library_name",
+]
 
 HERE = Path(__file__).resolve().parent
 _WIDE = ("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512")
 _COMMON = ("-std=c++17", "-fPIC", "-fvisibility=hidden", "-pthread")
 # Doubles and floats in the library hold integers or are rounded as written: never fused, never reassociated.
 _EXACT = ("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
-_LOOPS: dict[str, tuple[str, ...]] = {
+LOOP_FLAGS: dict[str, tuple[str, ...]] = {
     "kernels_avx2.cpp": ("-mavx2",),
     "kernels_avx512.cpp": _WIDE,
     "kernels_vnni.cpp": (*_WIDE, "-mavx512vnni"),
@@ -76,7 +86,8 @@ def is_current(library: Path) -> bool:
     return library.is_file() and digest_in(library) == digest()
 
 
-def _is_x86(command: list[str]) -> bool:
+def is_x86(command: list[str]) -> bool:
+    """Say whether a compiler makes programs for x86-64."""
     machine = subprocess.run([*command, "-dumpmachine"], capture_output=True, text=True, check=False).stdout
     return (machine or platform.machine()).startswith(("x86_64", "amd64", "AMD64"))
 
@@ -98,21 +109,21 @@ def build(target: Path, extra: tuple[str, ...] = (), optimise: str | None = None
     command = found.split()
     sources = digest()
     try:
-        x86 = _is_x86(command)
+        x86 = is_x86(command)
         with tempfile.TemporaryDirectory() as folder:
 
             def compile_one(name: str) -> str:
                 place = str(Path(folder) / f"{name}.o")
                 level = optimise or "-O3"
-                flags = [*_COMMON, *_EXACT, level, *extra, *_LOOPS.get(name, ())]
+                flags = [*_COMMON, *_EXACT, level, *extra, *LOOP_FLAGS.get(name, ())]
                 flags += ["-DSNNC_X86"] if x86 else []
                 flags += [f'-DSNNC_SOURCES="{sources}"'] if name == "library.cpp" else []
                 _run([*command, *flags, "-c", str(HERE / name), "-o", place])
                 return place
 
-            names = [name for name in SOURCES if x86 or name not in _LOOPS]
+            names = [name for name in SOURCES if x86 or name not in LOOP_FLAGS]
             with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-                if _NEWEST in names and not _knows(command, _LOOPS[_NEWEST]):
+                if _NEWEST in names and not _knows(command, LOOP_FLAGS[_NEWEST]):
                     names.remove(_NEWEST)
                     extra = (*extra, "-DSNNC_NO_AMX")
                 objects = list(pool.map(compile_one, names))
