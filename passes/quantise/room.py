@@ -22,7 +22,7 @@ Common = Callable[
 ]
 
 # Bits of the ratio of two steps that are kept before low bits of the membranes are given up.
-_PRECISION = 12
+_PRECISION = 8
 _MOST = 64
 #: Bits of a channel that are left when low bits of all of them are given up.
 _FEWEST_BITS = 12

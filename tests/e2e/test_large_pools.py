@@ -71,3 +71,18 @@ def test_a_maximum_of_sums_of_wide_weights_gets_a_code(network: Callable[..., Pa
     conversion = convert(source, ConvertOptions(2, 1, encode_input=True, **wide), calibration=data)
     report = verify(source, conversion.model, {"x": data[:2]}, runtimes=RUNTIMES)
     assert report.identical, report.first_mismatch()
+
+
+def test_windows_at_the_edge_join_a_stream(network: Callable[..., Path]) -> None:
+    # Of 4, 6 and 9 places: steps that are no powers of two apart from that of the stream, nor from each other.
+    source = network("""g (float[N, 3, 8, 8] x) => (float[N, 4, 8, 8] y)
+      <float[8, 3, 3, 3] w = {RANDOM}, float[4, 8, 1, 1] v = {RANDOM}, float[8, 1, 1] g = {RANDOM}> {
+        s = Conv<pads = [1, 1, 1, 1]>(x, w) r = Relu(s)
+        p = AveragePool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(r) d = Sub(p, r) e = Mul(d, g)
+        t = Add(s, e) y = Conv(t, v) }""")
+    data = np.random.default_rng(0).standard_normal((16, 3, 8, 8)).astype(np.float32)
+    conversion = convert(source, ConvertOptions(8, 8), calibration=data)
+    report = verify(source, conversion.model, {"x": data[:2]}, runtimes=RUNTIMES)
+    assert report.identical, report.first_mismatch()
+    assert report.distances[0].decibel is not None
+    assert report.distances[0].decibel > 34
