@@ -13,6 +13,7 @@ from snnc.ir import Model, Node, attributes, constant
 from snnc.ir.rewrite import set_attribute
 from snnc.passes.analysis.hosted import made_of_integers
 from snnc.passes.canonical.chain import Chain, leave, static_rest
+from snnc.passes.canonical.fourier import write_transform
 from snnc.passes.canonical.resampling import resampling_matrix
 from snnc.passes.canonical.scattered import take_places
 from snnc.passes.canonical.taken_elements import take_elements
@@ -33,11 +34,12 @@ class WriteOutMoves:
     ScatterND, as which an assignment to a slice is exported, takes elements of the data and of the updates.
     Resize by lines or cubics is a product with a constant matrix along each axis. Pad with a number is Pad
     with zeros and the addition of that number; with a very negative number in front of a MaxPool it is
-    that pool's own padding. A running sum is a product with a constant triangle of ones.
+    that pool's own padding. A running sum is a product with a constant triangle of ones, a Fourier transform
+    one with cosines and sines.
 
     Matches:
-        Resize, Tile, Pad, CumSum, and GatherElements, GatherND and ScatterND by places that are the same for
-        all samples, whose sizes are static behind the batch.
+        Resize, Tile, Pad, CumSum, DFT, and GatherElements, GatherND and ScatterND by places that are the same
+        for all samples, whose sizes are static behind the batch.
     Leaves alone:
         "its sizes are not static"; "it changes the batch"; "it filters before it shrinks (antialias)"; "its
         coordinate_transformation_mode ... cuts a region out"; "its ... are not constant"; a
@@ -247,6 +249,7 @@ def _into_pool(editor: Editor, node: Node, begins: list[int], ends: list[int]) -
 
 _RULES: dict[str, Callable[[Editor, Node], str | None]] = {
     "CumSum": _running_sum,
+    "DFT": write_transform,
     "GatherElements": take_elements,
     "GatherND": take_places,
     "Pad": _pad,
