@@ -74,7 +74,7 @@ def test_a_maximum_of_sums_of_wide_weights_gets_a_code(network: Callable[..., Pa
 
 
 def test_windows_at_the_edge_join_a_stream(network: Callable[..., Path]) -> None:
-    # Of 4, 6 and 9 places: steps that are no powers of two apart, neither from each other nor from the stream.
+    # Of 4, 6 and 9 places: steps that are no powers of two apart, from each other or from the stream.
     source = network("""g (float[N, 3, 8, 8] x) => (float[N, 4, 8, 8] y)
       <float[8, 3, 3, 3] w = {RANDOM}, float[4, 8, 1, 1] v = {RANDOM}, float[8, 1, 1] g = {RANDOM}> {
         s = Conv<pads = [1, 1, 1, 1]>(x, w) r = Relu(s)
