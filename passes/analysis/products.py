@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import weakref
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from snnc.cores import over_cores
 from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, exact, floats, same
 from snnc.passes.analysis.kinds import (
     Coded,
@@ -22,22 +24,56 @@ from snnc.passes.analysis.kinds import (
 
 __all__ = ["convolution", "matmul", "per_unit", "sum_of_magnitudes", "weight_range"]
 
+Sums: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
+#: Sums of weights and of their magnitudes, for as long as these live: several passes ask for them.
+_SUMS: dict[object, tuple[weakref.ref[Any], Sums]] = {}
+_AT_ONCE = 1 << 16
+
 
 def weight_range(
     integers: npt.NDArray[Any], axes: tuple[int, ...], low: int, high: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Worst-case sums of integers times inputs in [low, high], summed over ``axes`` (kept as size 1)."""
-    total = integers.sum(axis=axes, keepdims=True, dtype=np.int64)
-    magnitude = sum_of_magnitudes(integers, axes)
+    total, magnitude = _sums(integers, axes)
     positive, negative = (magnitude + total) // 2, (total - magnitude) // 2
     return positive * low + negative * high, positive * high + negative * low
 
 
 def sum_of_magnitudes(integers: npt.NDArray[Any], axes: tuple[int, ...]) -> npt.NDArray[np.int64]:
     """Return the sum of the magnitudes of integers over axes, which are kept as size 1."""
+    return _sums(integers, axes)[1]
+
+
+def _sums(integers: npt.NDArray[Any], axes: tuple[int, ...]) -> Sums:
+    """Return sums over axes, which are kept as size 1, of integers and of their magnitudes."""
+    # Whoever reads a constant gets a view of his own.
+    owner = integers if integers.base is None else integers.base
+    key = id(owner), integers.shape, integers.strides, axes
+    reference, known = _SUMS.get(key, (None, None))
+    if known is not None and reference is not None and reference() is owner:
+        return known
     # Of narrow integers the magnitudes fit the next wider type, |-128| too.
     wider = np.int16 if integers.dtype == np.int8 else np.int32 if integers.dtype == np.int16 else np.int64
-    return np.asarray(np.abs(integers, dtype=wider).sum(axis=axes, keepdims=True, dtype=np.int64))
+    # A piece of bytes or of 16 bits has a sum of 32 bits.
+    short = np.int64 if wider == np.int64 else np.int32
+
+    def part(rows: slice) -> Sums:
+        piece = integers[rows].astype(wider)
+        total = piece.sum(axis=axes, keepdims=True, dtype=short).astype(np.int64)
+        return total, np.abs(piece).sum(axis=axes, keepdims=True, dtype=short).astype(np.int64)
+
+    height = max(1, _AT_ONCE // max(1, integers[:1].size))
+    pieces = [slice(first, first + height) for first in range(0, len(integers), height)]
+    totals, magnitudes = zip(*over_cores(part, pieces or [slice(0)]), strict=True)
+    join = np.add.reduce if 0 in axes else np.concatenate
+    found = np.asarray(join(totals)), np.asarray(join(magnitudes))
+    for array in found:
+        array.flags.writeable = False
+    if isinstance(owner, np.ndarray) and owner.size == integers.size:
+        # Passes make new arrays instead of writing into old ones.
+        _SUMS[key] = weakref.ref(owner, lambda _: _SUMS.pop(key, None)), found
+    return found
 
 
 def per_unit(step: ExactArray, divisor: ExactArray) -> ExactArray:

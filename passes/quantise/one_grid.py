@@ -22,7 +22,8 @@ from snnc.ir import (
     replace_with,
 )
 from snnc.passes.analysis import Membrane, TypeAnalysis, as_membrane
-from snnc.passes.analysis.exact import ExactArray
+from snnc.passes.analysis.exact import ExactArray, floats
+from snnc.passes.analysis.rational import rationals
 from snnc.passes.analysis.sums import power_of_two
 from snnc.pipeline.contract import PassResult, Rewrite
 
@@ -117,10 +118,16 @@ def one_grid(chain: Chain, first: int, count: int) -> str:
     if kind is None:
         return ""
     steps = np.asarray(kind.step, dtype=object)
-    held = _each(abs(steps), lambda step: Fraction(float(step)))
+    line = np.empty(steps.size, dtype=object)
+    line[:] = rationals(np.abs(floats(steps)[0]).reshape(-1).tolist())
+    held: ExactArray = line.reshape(steps.shape)
     fine: Fraction = min(held.reshape(-1).tolist())
     ratios = held / fine
     reaches = np.maximum(np.abs(kind.low), np.abs(kind.high))
+    # One number stands for all places whose ratio is the same.
+    alike = tuple(axis for axis, size in enumerate(ratios.shape) if size == 1)
+    if reaches.ndim == ratios.ndim:
+        reaches = reaches.max(axis=alike, keepdims=True)
 
     def surplus(bits: int) -> int:
         reach = int((reaches * _rounded(ratios, bits)).max())
@@ -129,8 +136,8 @@ def one_grid(chain: Chain, first: int, count: int) -> str:
     lost = ""
     bits = 0
     if any(power_of_two(ratio) is None for ratio in ratios.reshape(-1).tolist()):
-        alike = all(size == 1 for size in held.shape[first:])
-        bits, least = (_ROW_PRECISION,) * 2 if alike else (_PRECISION, _LEAST_PRECISION)
+        rows = all(size == 1 for size in held.shape[first:])
+        bits, least = (_ROW_PRECISION,) * 2 if rows else (_PRECISION, _LEAST_PRECISION)
         bits -= min(bits - least, surplus(bits))
         factors = _rounded(ratios, bits)
         error = max(abs(float(f / (r * 2**bits)) - 1) for f, r in zip(factors.flat, ratios.flat, strict=True))
@@ -189,6 +196,11 @@ def _each(array: npt.NDArray[Any], function: Any) -> ExactArray:
 def _rounded(ratios: ExactArray, bits: int) -> ExactArray:
     """Return positive ratios times a power of two, rounded to integers that fit 31 bits."""
     # What does not fit belongs to a channel that is always zero: all others were made to fit.
+    near, certain = floats(ratios)
+    scaled = np.ldexp(near, bits)
+    if certain and bool((scaled < 2.0**52).all()) and bool((near > 2.0**-900).all()):
+        # Both round halves to even.
+        return np.asarray(np.minimum(np.rint(scaled), 2.0**31 - 1).astype(np.int64).astype(object))
     return _each(ratios, lambda ratio: min(round(ratio * 2**bits), 2**31 - 1))
 
 

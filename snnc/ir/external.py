@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from snnc.cores import over_cores
 from snnc.errors import EnvironmentFailure, InputError, Where
 from snnc.ir.contents import check_finite, check_tensor
 from snnc.ir.weights import numpy_type
@@ -81,11 +82,15 @@ class DataFiles:
         known = held or {}
         for position, init in enumerate(proto.graph.initializer):
             if init.data_location == onnx.TensorProto.EXTERNAL and numpy_type(init.data_type) is not None:
-                array = known[position] if position in known else self._array(init)
-                where = Where(file=self._name, tensor=init.name or None)
-                floats = array if array.dtype.kind == "f" else None
-                check_finite(floats, list(array.shape), where, infinite=init.name not in weights)
-                found[position] = array
+                found[position] = known[position] if position in known else self._array(init)
+
+        def check(position: int) -> None:
+            name, array = proto.graph.initializer[position].name, found[position]
+            where = Where(file=self._name, tensor=name or None)
+            floats = array if array.dtype.kind == "f" else None
+            check_finite(floats, list(array.shape), where, infinite=name not in weights)
+
+        over_cores(check, list(found))
         mapped = set(found)
         for tensor in _tensors(proto, mapped):
             if tensor.data_location == onnx.TensorProto.EXTERNAL:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +55,9 @@ _SHAPE_ARITHMETIC = frozenset(
 )  # fmt: skip
 #: Floats on the way to a size, such as a scale of Resize, are few; longer lists belong to the network.
 _MOST_FLOATS = 16
+_Settled: TypeAlias = list[tuple[dict[str, tuple[int, ...]], dict[str, npt.NDArray[Any]]]]
+#: What was settled last, by all that it depends on.
+_SETTLED: dict[object, _Settled] = {}
 
 
 def infer_shapes(model: ir.Model) -> None:
@@ -171,6 +175,11 @@ def settled(
         arithmetic (integers, truth values, few floats); what depends on more than the batch size is missing.
     """
     skeleton, known = _skeleton(model, None, elementwise_domains)
+    # What one pass has left alone the next one asks for again.
+    content = hashlib.sha256(skeleton.SerializeToString(deterministic=True)).digest()
+    key = content, batches, tuple(known.items())
+    if key in _SETTLED:
+        return [(dict(shapes), dict(integers)) for shapes, integers in _SETTLED[key]]
     results = []
     for batch in batches:
         copy = onnx.ModelProto()
@@ -184,7 +193,9 @@ def settled(
                 if shape is not None:
                     shapes[info.name] = shape
         results.append(_resolved(model.graph, copy, shapes))
-    return results
+    _SETTLED.clear()
+    _SETTLED[key] = results
+    return [(dict(shapes), dict(integers)) for shapes, integers in results]
 
 
 def _resolved(
