@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
 from snnc.ir import attributes, constant
-from snnc.passes.analysis import Quotient, analyse
+from snnc.passes.analysis import Quotient, analyse, as_exact
 from snnc.passes.quantise.introduce_gains import IntroduceGains
+from snnc.passes.quantise.one_grid import _rounded
 from snnc.passes.quantise.split_softmax import SplitSoftmax
 
 TURN = "Transpose<perm = [0, 1, 3, 2]>"
@@ -138,3 +141,12 @@ def test_statistics_read_elsewhere(parse):
     result = IntroduceGains().run(model)
     assert not result.rewrites
     assert "read elsewhere" in result.not_matched[0].reason
+
+
+def test_ratios_round_in_float64_as_exact_numbers_do() -> None:
+    random = np.random.default_rng(0)
+    plain = random.integers(1, 2**20, 200) / 2.0 ** random.integers(0, 24, 200)
+    for bits in (0, 3, 24):
+        for ratios in (as_exact(plain), as_exact(plain) / 3, as_exact(np.array([2.0**40, 0.5, 1.5, 2.5]))):
+            wanted = [min(round(Fraction(ratio) * 2**bits), 2**31 - 1) for ratio in ratios.tolist()]
+            assert _rounded(ratios, bits).tolist() == wanted
