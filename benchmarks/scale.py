@@ -145,17 +145,26 @@ def audited(path: Path) -> str:
     return "clean" if report.clean else "; ".join(sorted(f"{row.op} {row.node}" for row in report.findings))
 
 
-def judge(name: str, folder: Path, options: argparse.Namespace, data: Path) -> dict[str, Any]:
-    """Export, convert and quantise one network."""
+def judge(
+    name: str, folder: Path, options: argparse.Namespace, data: Path, known: dict[str, Any]
+) -> dict[str, Any]:
+    """Export, convert and quantise one network; ``known`` is its row so far."""
     source = folder / f"{name}.{options.exporter}.onnx"
     if not source.exists():
         run(_EXPORT, name, source, options.exporter)
     target = folder / f"{name}.snn.onnx"
+    if options.part == "compare":
+        row = {**known, "images": options.verified}
+        return row | compared(
+            target, np.load(data)["x"][: options.verified], numpy=not options.onnxruntime_only
+        )
     weights = sum(file.stat().st_size for file in (source, Path(f"{source}.data")) if file.exists())
-    row: dict[str, Any] = {
+    row = {
         "weights_mb": round(weights / 2**20),
         "images": options.verified,
         "calibration": options.images,
+        "machine": processor(),
+        "command": shlex.join(["python", "benchmarks/scale.py", *sys.argv[1:]]),
     }
     rounds: dict[str, list[dict[str, float]]] = {"snnc": [], "quantize_static": []}
     for _ in range(options.rounds):
@@ -167,7 +176,7 @@ def judge(name: str, folder: Path, options: argparse.Namespace, data: Path) -> d
     row["rounds"] = options.rounds
     row["snnc"]["file_mb"] = round(target.stat().st_size / 2**20)
     row["audit"] = audited(target)
-    if options.verified:
+    if options.verified and options.part == "all":
         row |= compared(target, np.load(data)["x"][: options.verified], numpy=not options.onnxruntime_only)
     return row
 
@@ -211,12 +220,16 @@ def table(result: dict[str, Any]) -> list[str]:
             f"| {row.get('unequal', '')} |"
         )
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    origins: dict[tuple[str, str], list[str]] = {}
+    for name, row in result["networks"].items():
+        origin = row.get("machine", result["machine"]), row.get("command", result["command"])
+        origins.setdefault(origin, []).append(name)
     return [
         *lines,
         "",
-        f"- machine: {result['machine']}",
+        *(f"- {', '.join(names)}: {machine}; `{command}`" for (machine, command), names in origins.items()),
         f"- versions: {versions}",
-        f"- command: `{result['command']}`",
+        *result.get("remarks", []),
     ]
 
 
@@ -238,6 +251,12 @@ def main() -> int:
     parser.add_argument("--verified", type=int, default=2, help="images on which runtimes are compared")
     parser.add_argument("--onnxruntime-only", action="store_true", help="leave out numpy, which takes long")
     parser.add_argument("--again", action="store_true", help="keep the rows of other networks")
+    parser.add_argument(
+        "--part",
+        choices=["all", "time", "compare"],
+        default="all",
+        help="time: no comparison, which takes long; compare: add it to a row, of the file that was timed",
+    )
     parser.add_argument("--exporter", choices=["torchscript", "dynamo"], default="torchscript")
     parser.add_argument(
         "--folder", type=Path, default=Path("out/scale"), help="where models go, and are kept"
@@ -248,15 +267,18 @@ def main() -> int:
     data = options.folder / f"x{options.images}.npz"
     noise = np.random.default_rng(0).standard_normal((options.images, 3, 224, 224)).astype(np.float32)
     np.savez(data, x=noise)
-    networks = {}
-    if options.again and options.json.exists():
-        networks = json.loads(options.json.read_text())["networks"]
+    before: dict[str, Any] = {}
+    if (options.again or options.part == "compare") and options.json.exists():
+        before = json.loads(options.json.read_text())
+    networks = before.get("networks", {})
     for name in options.networks:
-        networks[name] = judge(name, options.folder, options, data)
+        networks[name] = judge(name, options.folder, options, data, networks.get(name, {}))
         print(name, json.dumps(networks[name], sort_keys=True), flush=True)
     result = {
-        "command": shlex.join(["python", "benchmarks/scale.py", *sys.argv[1:]]),
-        "machine": processor(),
+        # Of rows that were made before these were kept with each.
+        "command": before.get("command", shlex.join(["python", "benchmarks/scale.py", *sys.argv[1:]])),
+        "machine": before.get("machine", processor()),
+        "remarks": before.get("remarks", []),
         "networks": networks,
         "versions": {name: _version(name) for name in ("snnc", "numpy", "onnxruntime", "timm")},
     }
