@@ -204,7 +204,8 @@ def _in_order(
     try:
         for batch in batches:
             waiting.append((batch, pool.submit(run, batch)))
-            if len(waiting) >= min(in_flight, workers + 1):
+            # While the results of one are looked at, the others keep the cores busy: one more would wait.
+            if len(waiting) >= workers:
                 yield _finished(*waiting.popleft())
         while waiting:
             yield _finished(*waiting.popleft())
