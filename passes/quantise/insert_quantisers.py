@@ -190,7 +190,7 @@ class InsertQuantisers:
         """Return the largest product of a code and a weight that any layer may have."""
         rules = [dict(rule.values) for rule in parse_rules(self.layers)]
         steps = max(self.timesteps, *(int(rule.get("timesteps", 1)) for rule in rules), 1)
-        codes = [2**steps - 1]
+        codes: list[int] = [2**steps - 1]
         for node in model.graph:
             if node.domain == AI_SNNC and node.op_type == "Quantise":  # the encoder of the input
                 book = CodeBook.from_attributes(attributes(node))

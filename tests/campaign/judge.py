@@ -243,7 +243,9 @@ def noisy(proto: onnx.ModelProto, feeds: dict[str, Array], few: int) -> float:
             if value.dtype != np.float32:
                 return value
             reach = float(np.abs(value).max(initial=0.0))
-            return value + scale * random.uniform(-1, 1, value.shape).astype(np.float32) * reach / 255
+            off = value + scale * random.uniform(-1, 1, value.shape).astype(np.float32) * reach / 255
+            # A code does not leave the range of what was seen: roots stay those of positive numbers.
+            return np.clip(off, value.min(), value.max()) if value.size else off
 
         values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
         values.update(feeds)
