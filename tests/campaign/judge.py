@@ -225,7 +225,7 @@ def dialect_network(seed: int) -> dict[str, Any]:
 
 
 def noisy(proto: onnx.ModelProto, feeds: dict[str, Array], few: int) -> float:
-    """Return how near the source stays to itself in dB, if each operator's result is rounded to 8 bits.
+    """Return how near the source stays to itself in dB, if inputs and results are rounded to 8 bits.
 
     Networks drawn at random may amplify any rounding: a hyperbolic sine of a cube in front of a softmax. A
     root of a sum of squares is three operators: of a sample far smaller than others little is left squared.
@@ -248,7 +248,7 @@ def noisy(proto: onnx.ModelProto, feeds: dict[str, Array], few: int) -> float:
             return np.clip(off, value.min(), value.max()) if value.size else off
 
         values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
-        values.update(feeds)
+        values.update({name: rounded(array) for name, array in feeds.items()})
         for node in proto.graph.node:
             read = [values[name] for name in node.input]
             if node.op_type == "ReduceL2":
@@ -280,8 +280,9 @@ def soup_network(seed: int) -> dict[str, Any]:
     near = decibel(wanted[:4], found)
     if near < DECIBEL:
         reachable = noisy(proto, feeds, 4)
-        # Where rounding alone leaves as much noise as signal, nothing can be said of how much more there is.
-        fair = reachable <= CHAOS or near >= min(DECIBEL, reachable - 6)
+        # Where rounding alone leaves as much noise as signal, or no number (a divisor that rounds to zero),
+        # nothing can be said of how much more there is.
+        fair = not reachable > CHAOS or near >= min(DECIBEL, reachable - 6)
         assert fair, f"{near:.1f} dB, {reachable:.1f} by rounding: {soup.log}"
     return {"decibel": round(min(near, 200.0), 1), "samples": 4}
 
