@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from snnc.ir import Node, attributes, constant
 
-__all__ = ["LAYOUT_OPS", "Layout", "layout_functions", "pad_widths"]
+__all__ = ["LAYOUT_OPS", "RESHAPES", "Layout", "layout_functions", "pad_widths"]
 
 Layout = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 

@@ -28,7 +28,7 @@ from snnc.passes.analysis.kinds import (
     as_membrane,
     integer_range,
 )
-from snnc.passes.analysis.layout import LAYOUT_OPS, Layout, layout_functions, pad_widths
+from snnc.passes.analysis.layout import LAYOUT_OPS, RESHAPES, Layout, layout_functions, pad_widths
 from snnc.passes.analysis.memory import Memory, Situation, content
 
 __all__ = ["TypeAnalysis", "analyse"]
@@ -216,6 +216,11 @@ class TypeAnalysis:
         if node.op_type == "Gather" and constant(node.inputs[1]) is None:
             return [self._table(node, kind, shape)]
         functions = layout_functions(node, shape, [self.shape(value) for value in node.outputs])
+        before, after = (self.shapes_of_two.get(_name(value)) for value in (source, node.outputs[0]))
+        if node.op_type in RESHAPES and before is not None and after is not None:
+            # A batch of one that is written into a Reshape shows with two samples only.
+            again = layout_functions(node, before, [after])
+            functions = again if isinstance(again, str) else functions
         if isinstance(functions, str):
             return [FloatValue(functions)] * len(node.outputs)
         result: list[Kind] = []

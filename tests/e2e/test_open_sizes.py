@@ -12,7 +12,7 @@ import pytest
 from snnc.compile import ConvertOptions, convert, look_through, options_of_file
 from snnc.cost.audit import audit
 from snnc.debug.verify import verify
-from snnc.errors import InputError, UsageError
+from snnc.errors import InputError, UnsupportedError, UsageError
 from snnc.ir import save
 from snnc.runtimes import OnnxRuntime
 
@@ -123,3 +123,18 @@ def test_samples_of_several_lengths_are_refused(network: Network) -> None:
 def test_without_data_any_length_shows_what_can_be_converted(network: Network) -> None:
     text = TEXT.replace("float[16, 8] places", "float[64, 8] places")
     assert not look_through(network(text)).problems
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_batch_that_a_tracer_wrote_into_a_reshape(
+    network: Callable[..., Path], tmp_path: Path, batch: int
+) -> None:
+    """The input's batch is open, the Reshape has the number that was traced with."""
+    source = network(
+        f"""g (float[N, 4, 6] x) => (float[N, 5] y)
+        <float[6, 6] w = {{RANDOM}}, float[24, 5] v = {{RANDOM}}, int64[2] flat = {{{batch}, 24}}> {{
+        a = MatMul(x, w) r = Relu(a) f = Reshape(r, flat) y = MatMul(f, v) }}"""
+    )
+    samples = np.random.default_rng(0).standard_normal((16, 4, 6)).astype(np.float32)
+    with pytest.raises(UnsupportedError, match=f"'n_f': Reshape: a fixed number of samples, {batch}, where"):
+        convert(source, ConvertOptions(), calibration=samples)
