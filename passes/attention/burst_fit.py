@@ -19,6 +19,9 @@ Array = npt.NDArray[Any]
 #: Steps tried for queries, keys and values, in units of their root mean squares.
 _TRIED = ((0.5, 1.0, 2.0), (0.4, 0.8, 1.6), (1.0, 2.0))
 
+#: The largest gain is at most so many times the smallest.
+_GAINS = 1024
+
 
 @dataclass(frozen=True, eq=False)
 class Fit:
@@ -65,13 +68,21 @@ def fit(arrays: Sequence[Array], mask: Array, books: Sequence[CodeBook]) -> Fit:
             gain = np.divide(shared, power, out=np.zeros_like(shared), where=power > 0)
             explained = float((gain * shared).sum()) / spread
             if best is None or best.explained is None or explained > best.explained:
-                # A gain of zero would leave nothing to read; the smallest that float32 tells from it does.
-                floor = np.where(gain == 0, np.abs(gain).max() * 1e-6 or 1e-6, gain)
-                bias = centre - floor * mean
+                gain = _in_range(gain)
+                bias = centre - gain * mean
                 steps = (step_q, step_k, step_v)
-                best = Fit(steps, floor.astype(np.float32), bias.astype(np.float32), explained)
+                best = Fit(steps, gain.astype(np.float32), bias.astype(np.float32), explained)
     assert best is not None
     return best
+
+
+def _in_range(gain: Array) -> Array:
+    """Return gains of which none is so small that its channel and the others have no common step.
+
+    What is made larger explains next to nothing, or is the gain of a channel that is always the same.
+    """
+    least = float(np.abs(gain).max()) / _GAINS or 1.0
+    return np.where(np.abs(gain) < least, np.where(gain < 0, -least, least), gain)
 
 
 def coded(array: Array, step: float, book: CodeBook) -> Array:

@@ -21,8 +21,9 @@ def grouped_softmax_attention(
     window: int = 0,
     class_token: bool | int = False,
     grid: tuple[int, int] | None = None,
+    bias: Tensor | None = None,
 ) -> Tensor:
-    """Attend in groups: half of the heads in dilated ones, half in windows, ``softmax(q k^T d^-1/2) v``.
+    """Attend in groups: half of the heads in dilated ones, half in windows, ``softmax(q k^T d^-1/2 + b) v``.
 
     The same function as ``snnc convert --attention grouped`` makes of global attention: put it in the place
     of ``scaled_dot_product_attention``, fine-tune, export and convert without the flag.
@@ -35,6 +36,8 @@ def grouped_softmax_attention(
         window: Side of a window; 0: the sides divided by ``stride``.
         class_token: Token 0 is a class token, or how many are: they attend to all, and all attend to them.
         grid: Height and width; default a square.
+        bias: What is added to the scores, ``(heads or 1, tokens, tokens)``: position biases, masks of minus
+            infinity. Its gradient flows.
 
     Returns:
         ``(N, heads, tokens, d)``.
@@ -75,13 +78,24 @@ def grouped_softmax_attention(
             .reshape(-1, last - first, *places.shape, size)
             for part, places in ((q, queries), (k, keys), (v, keys))
         )
-        mixed = _attend(a, b, c, size).flatten(2, 3)
+        mixed = _attend(a, b, c, size, _at(bias, first, last, queries, keys)).flatten(2, 3)
         parts.append(mixed.index_select(2, torch.argsort(queries.flatten())))
     result = torch.cat(parts, 1)
     if class_token:
-        result = torch.cat([_attend(q[:, :, :extra], k, v, size), result], 2)
+        result = torch.cat(
+            [_attend(q[:, :, :extra], k, v, size, None if bias is None else bias[:, :extra]), result], 2
+        )
     return result
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, size: int) -> Tensor:
-    return torch.matmul((torch.matmul(q, k.transpose(-1, -2)) * size**-0.5).softmax(-1), v)
+def _at(bias: Tensor | None, first: int, last: int, queries: Tensor, keys: Tensor) -> Tensor | None:
+    """Return a bias ``(heads or 1, groups, n, m)`` at the pairs of some heads' groups."""
+    if bias is None:
+        return None
+    own = bias if bias.shape[0] == 1 else bias[first:last]
+    return own[:, queries[:, :, None], keys[:, None, :]]
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, size: int, bias: Tensor | None) -> Tensor:
+    scores = torch.matmul(q, k.transpose(-1, -2)) * size**-0.5
+    return torch.matmul((scores if bias is None else scores + bias).softmax(-1), v)

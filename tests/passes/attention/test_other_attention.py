@@ -131,3 +131,15 @@ def test_refusals():
         convert(SOURCE, ConvertOptions(attention="burst"))
     with pytest.raises(UnsupportedError, match="SNN464"):
         convert(SOURCE, ConvertOptions(attention="adjacent", window=9), calibration=samples)
+
+
+def test_channels_that_say_nothing_keep_a_gain_that_fits_beside_the_others():
+    """A gain of a millionth put steps of products and constants so far apart that 32 bits held no sum."""
+    feeds = feeds_of(9)
+    feeds["v"][..., 1] = 0.25  # below the threshold: no spike, though the result is no zero
+    weights = np.exp(feeds["q"] @ feeds["k"])
+    wanted = (weights / weights.sum(-1, keepdims=True)) @ feeds["v"]
+    found = fit([*feeds.values(), wanted], np.ones((9, 9), bool), BurstAttention(3).books)
+    gain = np.abs(found.gain)
+    assert gain.max() / gain.min() <= 1024
+    assert np.allclose(found.bias[..., 1], 0.25)

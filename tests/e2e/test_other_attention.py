@@ -1,0 +1,35 @@
+"""Attention that is rewritten, in whole conversions: every runtime, the audit, the refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from snnc.compile import ConvertOptions, convert
+from snnc.debug.verify import verify
+
+
+def test_burst_attention_with_a_channel_of_values_that_is_constant(
+    network: Callable[..., Path],
+) -> None:
+    source = network(
+        """g (float[N, 6, 4, 4] x) => (float[N, 17, 6] y)
+        <int64[3] flat = {0, 6, 16}, float[1, 1, 6] cls = {RANDOM},
+         float[6, 6] wq = {RANDOM}, float[6, 6] wk = {RANDOM}, float[6, 5] wv = {RANDOM},
+         float[6, 6] wo = {RANDOM}, float[6] bv = {RANDOM}, int64[4] apart = {0, 0, 2, 3},
+         int64[3] joined = {0, 0, 6}, float[6, 1] none = {0, 0, 0, 0, 0, 0}> {
+          f = Reshape(x, flat) p = Transpose<perm = [0, 2, 1]>(f)
+          t0 = ReduceMean<axes = [1], keepdims = 1>(p) z = Sub(t0, t0) c = Add(z, cls)
+          t = Concat<axis = 1>(c, p)
+          wv6 = Concat<axis = 1>(wv, none)
+          q0 = MatMul(t, wq) q1 = Reshape(q0, apart) q = Transpose<perm = [0, 2, 1, 3]>(q1)
+          k0 = MatMul(t, wk) k1 = Reshape(k0, apart) k = Transpose<perm = [0, 2, 3, 1]>(k1)
+          v0 = MatMul(t, wv6) vb = Add(v0, bv) v1 = Reshape(vb, apart) v = Transpose<perm = [0, 2, 1, 3]>(v1)
+          r = MatMul(q, k) s = Softmax<axis = -1>(r) m = MatMul(s, v) o = Transpose<perm = [0, 2, 1, 3]>(m)
+          j = Reshape(o, joined) e = MatMul(j, wo) y = Add(t, e) }"""
+    )
+    samples = np.random.default_rng(0).standard_normal((12, 6, 4, 4)).astype(np.float32)
+    conversion = convert(source, ConvertOptions(attention="burst", window=3), calibration=samples)
+    assert verify(source, conversion.model, {"x": samples[:3]}).identical
