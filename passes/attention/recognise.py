@@ -44,7 +44,7 @@ class Attention:
         tokens: Tokens, a class token included.
         sides: Height and width of the grid of tokens, 0 where they are none.
         extra: Class tokens (and registers) in front of the grid.
-        size: Size of a value's head.
+        extents: Heads and the two last extents of queries, keys and values.
         merged: Whether the heads are merged with the batch.
     """
 
@@ -59,8 +59,13 @@ class Attention:
     tokens: int
     sides: tuple[int, int]
     extra: int
-    size: int
+    extents: tuple[tuple[int, int, int], ...]
     merged: bool
+
+    @property
+    def size(self) -> int:
+        """Size of a head of the values."""
+        return self.extents[2][2]
 
     @property
     def biases(self) -> list[Step]:
@@ -127,10 +132,11 @@ class Recogniser:
         sides, extra = ((0, 0), 0) if isinstance(placed, str) else placed
         between = [node for node, _ in (*below[::-1], *above)]
         removed = (second, *between[: len(below)], softmax, *between[len(below) :], first)
-        size = self._shapes[second.outputs[0].name or ""][-1]
-        dim = self._dim
+        values = (*first.inputs[:2], second.inputs[1])
+        last = [self._shapes[value.name or ""][-2:] for value in values if value is not None]
+        extents, dim = tuple((heads, rows, columns) for rows, columns in last), self._dim
         return Attention(
-            first, steps, softmax, later, second, removed, dim, heads, tokens, sides, extra, size, merged
+            first, steps, softmax, later, second, removed, dim, heads, tokens, sides, extra, extents, merged
         )
 
     def _up(self, softmax: Node) -> tuple[Node, _Way] | str:

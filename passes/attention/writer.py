@@ -40,7 +40,7 @@ class Writer:
         self._type, self._size, self._batch = out.dtype, found.size, found.batch
         self._stem = out.name or "attention"
         given = operands or (*found.first.inputs, found.second.inputs[1])
-        self._operands = [self._apart(value, name) for value, name in zip(given, "qkv", strict=True)]
+        self._operands = [self._apart(value, place) for place, value in enumerate(given)]
         self._closed = None if normalise else closed_places(found.steps, found.heads, found.tokens)
 
     def write(self, parts: Sequence[Pairs]) -> Value:
@@ -111,9 +111,9 @@ class Writer:
     def _attend(self, part: Pairs, name: str) -> Value:
         """Attend within groups; the result has an axis of groups behind the heads where there are several."""
         dims = [len(part.queries)] if len(part.queries) > 1 else []
-        q = self._pick(self._operands[0], part.heads, part.queries, 2, dims, f"{name}.q")
-        k = self._pick(self._operands[1], part.heads, part.keys, 3, dims, f"{name}.k")
-        v = self._pick(self._operands[2], part.heads, part.keys, 2, dims, f"{name}.v")
+        q = self._pick(0, part.heads, part.queries, dims, f"{name}.q")
+        k = self._pick(1, part.heads, part.keys, dims, f"{name}.k")
+        v = self._pick(2, part.heads, part.keys, dims, f"{name}.v")
         square = [len(part.heads), *dims, part.queries.shape[1], part.keys.shape[1]]
         weights = self._node("MatMul", [q, k], f"{name}.scores", square, {})
         if self._normalise:
@@ -183,20 +183,18 @@ class Writer:
             self._anchor, op, inputs, attrs, name=label, domain=domain, dtype=self._type, shape=shape
         )
 
-    def _apart(self, value: Value | None, name: str) -> Value | None:
+    def _apart(self, value: Value | None, which: int) -> Value | None:
         """Give heads that are merged with the batch an axis of their own."""
         if value is None or not self._found.merged:
             return value
-        extents = [self._found.heads, *list(value.shape or ())[-2:]]
+        name, extents = "qkv"[which], list(self._found.extents[which])
         target = self._editor.constant(f"{self._stem}.{name}.shape", np.array([-1, *extents], np.int64))
         return self._node("Reshape", [value, target], f"{name}.apart", extents, {})
 
-    def _pick(
-        self, value: Value | None, heads: Index, tokens: Index, axis: int, dims: list[int], name: str
-    ) -> Value:
-        """Take the heads and the tokens of each group; the groups become an axis behind the heads."""
-        assert value is not None and value.shape is not None
-        extents = list(value.shape)[1:]
+    def _pick(self, which: int, heads: Index, tokens: Index, dims: list[int], name: str) -> Value:
+        """Take an operand's heads and tokens of each group; the groups become an axis behind the heads."""
+        value, extents, axis = self._operands[which], list(self._found.extents[which]), 3 if which == 1 else 2
+        assert value is not None
         if len(heads) != extents[0]:
             extents[0] = len(heads)
             places = self._editor.constant(f"{self._stem}.{name}.heads", heads.astype(np.int64))

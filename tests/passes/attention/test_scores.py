@@ -216,3 +216,14 @@ def test_bursts_keep_a_mask_closed_and_drop_a_bias() -> None:
 def test_bursts_refuse_a_mask_of_the_input() -> None:
     result = BurstAttention(3, choices={}).run(model_of(SCORES + "s = Where(seen, r, low) " + TAIL))
     assert not result.rewrites and "a mask that the host computes: seen" in result.not_matched[0].reason
+
+
+def test_shapes_that_only_the_batch_settles_are_enough() -> None:
+    """Values that inference left without a shape: the extents come from two batch sizes."""
+    model, given = model_of(SCORES + "s = Add(r, each) " + TAIL), feeds()
+    for node in model.graph:
+        if node.op_type == "Transpose":
+            node.outputs[0].shape = None
+    assert len(rewritten(model, "grouped").rewrites) == 1
+    found = wanted(given, lambda r: r + HELD["each"], pairs_left("grouped"))
+    np.testing.assert_allclose(run(model, given), found, atol=1e-5)
