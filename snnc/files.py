@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from snnc.errors import EnvironmentFailure, InputError, UsageError, Where
 
-__all__ = ["atomic_write", "check_output", "open_regular"]
+__all__ = ["atomic_write", "check_output", "open_regular", "place_beside"]
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
@@ -58,6 +58,13 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or device"
         raise InputError("SNN301", f"expected a regular file, found {kind}", where=Where(file=name))
     return os.fdopen(descriptor, "rb")
+
+
+def place_beside(model: str, ending: str) -> str:
+    """Return where what is made of a model goes by default: ``dir/vit.onnx`` gives ``dir/vit`` + ending."""
+    path = Path(model)
+    # A folder such as '.' has no name; that it is no model is said when it is read.
+    return str(path.parent / ((path.name or "model").removesuffix(".onnx") + ending))
 
 
 def check_output(

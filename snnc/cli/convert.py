@@ -71,11 +71,11 @@ def _convert(
     from snnc.compile import ConvertOptions, convert
     from snnc.cost.audit import audit
     from snnc.errors import InternalError, Problem, UsageError, Where
-    from snnc.files import check_output
+    from snnc.files import check_output, place_beside
     from snnc.ir import companion, data_files, save
     from snnc.pipeline import Before, Dump, Instrument, Progress
 
-    model, target = place.source, place.target or _default_target(place.source)
+    model, target = place.source, place.target or place_beside(place.source, ".snn.onnx")
     context = click.get_current_context()
     choices = ConvertOptions(**options.chosen(context, given))
     inputs: list[str | Path] = [
@@ -186,11 +186,6 @@ def _show_calibration(output: Output, converted: Conversion, source: str | None)
             f"warning: calibrated on {source}, not on data: codes fit noise, and accuracy will suffer; "
             "give samples of what the network is for: --calibrate x.npz"
         )
-
-
-def _default_target(model: str) -> str:
-    path = Path(model)
-    return str(path.with_name(path.name.removesuffix(".onnx") + ".snn.onnx"))
 
 
 def _save_recipe(path: str, converted: Conversion, *, force: bool, inputs: Sequence[str | Path]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 import click
@@ -70,15 +69,14 @@ def command(
     from snnc.debug.reduce import compares, converts, fails_script, observe, reduce_model
     from snnc.debug.script import Script
     from snnc.errors import UsageError
-    from snnc.files import check_output
+    from snnc.files import check_output, place_beside
     from snnc.ir import load, save
     from snnc.ops import attach_functions
     from snnc.runtimes.numpy_runtime import input_specs
 
     if (check is None) == (fails is None):
         raise UsageError("SNN297", "say how the model fails", hint="--check 'COMMAND {}' or --fails convert")
-    path = Path(model)
-    target = target or str(path.with_name(path.name.removesuffix(".onnx") + ".reduced.onnx"))
+    target = target or place_beside(model, ".reduced.onnx")
     beside = f"{target.removesuffix('.onnx')}.npz"
     for place in (target, beside):
         check_output(place, force=output.settings.force, inputs=[model])

@@ -80,7 +80,7 @@ def command(
     from snnc.compile import load_spiking
     from snnc.data import load_samples
     from snnc.errors import UsageError
-    from snnc.files import atomic_write, check_output
+    from snnc.files import atomic_write, check_output, place_beside
     from snnc.report.content import Plan, build
     from snnc.report.page import check_library, page
     from snnc.report.spikes import write_traces
@@ -89,7 +89,7 @@ def command(
 
     if data is None:
         raise UsageError("SNN237", "report needs samples", hint="add --data x.npz")
-    target = target or str(Path(model).with_name(Path(model).name.removesuffix(".onnx") + ".html"))
+    target = target or place_beside(model, ".html")
     beside = str(Path(target).with_suffix(".json"))
     written = [target, beside, *([trace] if trace is not None else [])]
     if len({os.path.realpath(path) for path in written}) != len(written):
@@ -147,6 +147,8 @@ def _again(model: str, data: str, labels: str | None, source: str | None, target
 
 def _writer(text: str) -> Callable[[BinaryIO], None]:
     def write(stream: BinaryIO) -> None:
-        stream.write(text.encode())
+        from snnc.report.page import encoded
+
+        stream.write(encoded(text))
 
     return write

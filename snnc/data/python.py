@@ -87,7 +87,7 @@ class PythonSamples:
             yield from make()
         except (SnncError, MemoryError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise misread(self.name, error) from error
 
     def _batches(self, inputs: Sequence[InputSpec]) -> Iterable[Any]:
@@ -195,7 +195,7 @@ def _module(name: str) -> ModuleType:
         raise misread(name, error) from error
     except (SnncError, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that is imported may end the process
         raise misread(name, error) from error
 
 

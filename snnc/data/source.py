@@ -161,7 +161,7 @@ def first_samples(
     return joined if limit is None else {name: array[:limit] for name, array in joined.items()}
 
 
-def misread(name: str, error: Exception) -> SnncError:
+def misread(name: str, error: BaseException) -> SnncError:
     """Return the error for a source that raised something of its own."""
     if isinstance(error, SnncError):
         return error

@@ -16,7 +16,7 @@ from snnc.report.graph import Drawing
 from snnc.report.plots import plots
 from snnc.report.tables import tables
 
-__all__ = ["LIBRARY", "check_library", "page"]
+__all__ = ["LIBRARY", "check_library", "encoded", "page"]
 
 #: Package that holds the library of plots; of the extra ``report``.
 LIBRARY = "vl_convert"
@@ -107,9 +107,14 @@ def _library() -> tuple[str, str]:
     return str(vl_convert.get_vega_version()), text
 
 
+def encoded(text: str) -> bytes:
+    """Return a page as bytes; a file name that is no text, which may be in it, is written with escapes."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def _policy(scripts: list[str]) -> str:
     """Return a policy that lets only these scripts run and nothing be loaded."""
-    hashes = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts)
+    hashes = (base64.b64encode(hashlib.sha256(encoded(text)).digest()).decode() for text in scripts)
     allowed = " ".join(f"'sha256-{text}'" for text in hashes)
     return (
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "

@@ -62,6 +62,19 @@ def test_a_name_begins_no_line(command: str, folder: Path, monkeypatch: pytest.M
     _spoken(command, 0, 2, 5)
 
 
+@pytest.mark.parametrize("place", [".", "..", "/", ""])
+@pytest.mark.parametrize(
+    "command",
+    ["convert", "reduce --fails convert", "report --data random:2"],
+)
+def test_a_place_without_a_name(
+    command: str, place: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    result = CliRunner().invoke(cli, [*command.split(), place])
+    assert result.exit_code in (3, 6) and result.stderr.count("error: SNN") == 1, result.output
+
+
 @pytest.mark.parametrize("words", [["convert", "{}"], ["explain", "{}"], ["{}"], ["convert", "--{}"]])
 def test_an_argument_begins_no_line(words: list[str]) -> None:
     _spoken([word.replace("{}", f"{EVIL}/x") for word in words], 2, 3, 6)
@@ -70,3 +83,33 @@ def test_an_argument_begins_no_line(words: list[str]) -> None:
 def test_a_message_is_one_line() -> None:
     error = InputError("SNN301", EVIL, where=Where(node=EVIL), hint=EVIL, problems=[Problem(EVIL)])
     assert len(str(error).split("\n")) == 3
+
+
+def test_a_report_of_files_whose_names_are_no_text(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = b"\xff<blink>".decode("utf-8", "surrogateescape")
+    (tmp_path / f"{name}.onnx").write_bytes((folder / "good.snn.onnx").read_bytes())
+    line = ["report", f"{name}.onnx", "--data", "random:2", "--trade-off", "none", "--no-plots"]
+    _spoken([*line, "-o", f"{name}.html"], 0)
+    page = (tmp_path / f"{name}.html").read_text(encoding="utf-8")
+    assert "udcff" in page and "<blink>" not in page
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "report good.snn.onnx --data random:2 --trade-off none --no-plots -o loop",
+        "run good.snn.onnx --input random:2 --output y.npz --trace loop.npz",
+    ],
+)
+def test_an_output_that_is_a_link_to_itself(
+    command: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.snn.onnx").write_bytes((folder / "good.snn.onnx").read_bytes())
+    for name in ("loop", "loop.npz"):
+        (tmp_path / name).symlink_to(name)
+    _spoken(command, 0)
+    assert (tmp_path / command.rsplit(maxsplit=1)[-1]).stat().st_size > 100

@@ -157,7 +157,10 @@ def refusals(folder: Path):
     (folder / "outside" / "input_0.pb").write_bytes(outside.SerializeToString())
     (folder / "bad.py").write_text(
         "def f(): raise RuntimeError('no disk')\ndef text(): return ['a']\nn = 3\n"
+        "def leave(): raise SystemExit(0)\n"
+        "def later():\n    raise SystemExit(0)\n    yield\n"
     )
+    (folder / "script.py").write_text("import sys\nsys.exit(0)\n")
     (folder / "broken.py").write_text("import nonexistent_package_of_theirs\n")
     yield from (
         ("empty", "SNN334", 3), ("none.npy", "SNN338", 3), ("shape.npy", "SNN336", 3),
@@ -165,6 +168,7 @@ def refusals(folder: Path):
         ("objects.npy", "SNN331", 3), ("text.npz", "SNN331", 3), ("other.npz", "SNN335", 3),
         ("cut.npz", "SNN331", 3), ("data", "SNN342", 3), ("outside", "SNN342", 3),
         ("missing.npz", "SNN301", 3), ("bad.py:f", "SNN344", 3), ("bad.py:text", "SNN343", 3),
+        ("bad.py:leave", "SNN344", 3), ("bad.py:later", "SNN344", 3), ("script.py:f", "SNN344", 3),
         ("bad.py:n", "SNN343", 3), ("bad.py:g", "SNN238", 2), ("broken.py:f", "SNN344", 3),
         ("no.such.module:f", "SNN238", 2), ("random:0", "SNN232", 2),
     )  # fmt: skip
