@@ -4,14 +4,17 @@ python -m tests.campaign --out FOLDER [--shard 1/4] [--only FAMILY]... [--share 
 python -m tests.campaign --out FOLDER --mutants [--shard 1/4]                        metamorphic relations
 python -m tests.campaign --out FOLDER --summary [--json FILE]                        what came of it
 
-Each network is one line of a file in FOLDER; a run that was stopped goes on where it was. A line names family
-and seed, which give the same network again: ``python -m tests.campaign --again 'dialects' 17``.
+Each network is one line of a file in FOLDER; a run that was stopped goes on where it was. A line names
+family and seed, which give the same network again: ``python -m tests.campaign --again 'dialects' 17``.
+What ran is in ``benchmarks/logs/campaign``: a copy of that folder as FOLDER goes on behind it, and
+``--summary --log`` packs one.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import gzip
 import json
 import os
 import random
@@ -52,12 +55,23 @@ def planned(share: float, only: Sequence[str] | None) -> list[tuple[str, int]]:
 
 
 def lines(folder: Path, stem: str) -> Iterator[dict[str, Any]]:
-    """Verdicts of all shards, each once."""
-    for path in sorted(folder.glob(f"{stem}*.jsonl")):
-        for line in path.read_text().splitlines():
+    """Verdicts of all shards, packed or not."""
+    for path in sorted([*folder.glob(f"{stem}*.jsonl"), *folder.glob(f"{stem}*.jsonl.gz")]):
+        data = path.read_bytes()
+        for line in (gzip.decompress(data) if path.suffix == ".gz" else data).decode().splitlines():
             # The last line of a run that was killed may be half.
             if line.endswith("}"):
                 yield json.loads(line)
+
+
+def pack(folder: Path, target: Path) -> None:
+    """Write the verdicts of all shards into one file for networks and one for relations, sorted."""
+    target.mkdir(parents=True, exist_ok=True)
+    for stem in ("drawn", "mutants"):
+        found = sorted(lines(folder, stem), key=lambda entry: (entry["family"], entry.get("seed", 0)))
+        text = "".join(json.dumps(entry) + "\n" for entry in found)
+        if found:
+            (target / f"{stem}.jsonl.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 def run(folder: Path, stem: str, work: list[tuple[str, int]], shard: tuple[int, int]) -> None:
@@ -122,6 +136,7 @@ def main() -> None:
     parser.add_argument("--mutants", action="store_true")
     parser.add_argument("--summary", action="store_true")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--log", type=Path, help="folder for the packed verdicts, with --summary")
     parser.add_argument("--again", nargs=2, metavar=("FAMILY", "SEED"))
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -134,6 +149,8 @@ def main() -> None:
         text = json.dumps(summary(chosen.out), indent=1)
         if chosen.json:
             chosen.json.write_text(text + "\n")
+        if chosen.log:
+            pack(chosen.out, chosen.log)
         sys.stdout.write(text + "\n")
         return
     # Graphs are many small objects; looking for circles among them after each few hundred takes a tenth.
