@@ -91,13 +91,13 @@ def test_nothing_is_hosted_unasked(tmp_path, network):
     data(tmp_path, 3, 8, 8)
     with pytest.raises(UnsupportedError):
         options = ConvertOptions(calibrate=str(tmp_path / "x.npz"), allow_host=("Relu",))
-        convert(network(RESIZED.replace("Log", "Sign"), 18), options)
+        convert(network(RESIZED.replace("Log", "Hardmax"), 18), options)
 
 
 @pytest.mark.parametrize("with_data", [True, False])
 def test_one_error_lists_everything_and_the_flags_that_help(tmp_path, network, with_data):
     """Refusals of different stages, before any data is asked for; the flags of the hint are enough."""
-    text = RECURRENT.replace("Sin(", "Sign(").replace("hidden_size = 4", "hidden_size = 4, clip = 1.0")
+    text = RECURRENT.replace("Sin(y)", "Pow(y, y)").replace("hidden_size = 4", "hidden_size = 4, clip = 1.0")
     source = network(text, 14)
     data(tmp_path, 6, 8)
     calibrate = str(tmp_path / "x.npz")
@@ -111,10 +111,10 @@ def test_one_error_lists_everything_and_the_flags_that_help(tmp_path, network, w
 
 
 def test_operators_stand_for_all_of_their_nodes(network):
-    text = RESIZED.replace("l = Log(s)", "t = Sign(s) o = Ceil(t) l = Sign(o)")
+    text = RESIZED.replace("l = Log(s)", "t = Hardmax(s) o = LpNormalization<p = 1>(t) l = Hardmax(o)")
     with pytest.raises(UnsupportedError) as caught:
         convert(network(text, 18))
-    assert (caught.value.hint or "").endswith("--allow-host Sign --allow-host n_o")
+    assert (caught.value.hint or "").endswith("--allow-host Hardmax --allow-host n_o")
 
 
 def test_no_flags_where_they_would_not_help(network):
@@ -144,7 +144,7 @@ def test_operators_of_other_domains_are_never_hosted(network, allowed):
 
 def test_a_file_cannot_declare_its_own_host_nodes(tmp_path, network):
     """Metadata in a source is no leave: only the option is."""
-    source = load(network(RESIZED.replace("Log", "Sign"), 18))
+    source = load(network(RESIZED.replace("Log", "Hardmax"), 18))
     for node in source.graph:
         node.metadata_props[DECLARED] = '{"op": "Softmax", "asked": "Softmax"}'
     data(tmp_path, 3, 8, 8)
