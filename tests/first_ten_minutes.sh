@@ -102,11 +102,11 @@ says "vit.onnx"
 step "$python" - <<'PYTHON'
 import onnx
 
-text = '<ir_version: 10, opset_import: ["" : 17]> n (float[N, 4] x) => (float[N, 4] y) { [odd] y = Round(x) }'
+text = '<ir_version: 10, opset_import: ["" : 17]> n (float[N, 4] x) => (float[N, 4] y) { [odd] y = Trilu(x) }'
 onnx.save(onnx.parser.parse_model(text), "odd.onnx")
 PYTHON
 refused 4 "$snnc" convert odd.onnx --calibrate random:4
-says "Round"
+says "Trilu"
 step "$snnc" explain SNN401
 
 took=$((SECONDS - start))
