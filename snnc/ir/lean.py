@@ -15,7 +15,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from snnc.cores import over_cores
-from snnc.ir.weights import Array, numpy_type
+from snnc.ir.weights import Array, numpy_type, varint
 
 __all__ = ["take_out"]
 
@@ -154,13 +154,4 @@ def _number(data: memoryview, place: int) -> tuple[int, int]:
 
 
 def _framed(number: int, content: bytes) -> bytes:
-    return b"".join((_varint(number << 3 | _BYTES), _varint(len(content)), content))
-
-
-def _varint(number: int) -> bytes:
-    parts = bytearray()
-    while number > 0x7F:
-        parts.append(number & 0x7F | 0x80)
-        number >>= 7
-    parts.append(number)
-    return bytes(parts)
+    return b"".join((varint(number << 3 | _BYTES), varint(len(content)), content))

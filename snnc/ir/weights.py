@@ -26,6 +26,7 @@ __all__ = [
     "skeleton",
     "split",
     "take_weights",
+    "varint",
 ]
 
 Array = npt.NDArray[Any]
@@ -93,15 +94,15 @@ def message_chunks(model: ir.Model) -> Iterator[bytes | memoryview]:
     graph = bytes(proto.graph.SerializeToString(deterministic=True))
     proto.ClearField("graph")
     framed = {
-        name: b"".join((headers[name], _RAW_DATA_TAG, _varint(array.nbytes)))
+        name: b"".join((headers[name], _RAW_DATA_TAG, varint(array.nbytes)))
         for name, array in weights.items()
     }
     lengths = {name: len(framed[name]) + array.nbytes for name, array in weights.items()}
-    size = len(graph) + sum(1 + len(_varint(length)) + length for length in lengths.values())
+    size = len(graph) + sum(1 + len(varint(length)) + length for length in lengths.values())
     yield bytes(proto.SerializeToString(deterministic=True))
-    yield b"".join((_GRAPH_TAG, _varint(size), graph))
+    yield b"".join((_GRAPH_TAG, varint(size), graph))
     for name, array in weights.items():
-        yield b"".join((_INITIALIZER_TAG, _varint(lengths[name]), framed[name]))
+        yield b"".join((_INITIALIZER_TAG, varint(lengths[name]), framed[name]))
         yield array.reshape(-1).view(np.uint8).data
 
 
@@ -138,7 +139,8 @@ def _header(init: onnx.TensorProto) -> bytes:
     return bytes(init.SerializeToString(deterministic=True))
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """Return a number as protobuf writes it: seven bits a byte, the lowest first."""
     parts = bytearray()
     while number > 0x7F:
         parts.append(number & 0x7F | 0x80)

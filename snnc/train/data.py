@@ -369,6 +369,7 @@ def open_data(
             images = _member(archive, _IMAGES, "images", name)
             labels = _member(archive, _LABELS, "labels", name)
     except (OSError, EOFError, ValueError, NotImplementedError, zlib.error, BadZipFile) as error:
+        # NotImplementedError is zipfile's word for a method of compression that it does not know;
         # numpy takes whatever is no archive for a pickle, and speaks of unsafe loading.
         text = "it is none, or holds Python objects" if "pickle" in str(error) else str(error)
         raise InputError(

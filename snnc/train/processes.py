@@ -45,7 +45,7 @@ def begin(name: str) -> torch.device:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
             torch.cuda.set_device(device)
         float(torch.zeros(1, device=device))
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # whichever a device has
         text = str(error).splitlines()[0] if str(error) else "it cannot be used"
         raise UsageError(
             "SNN218", f"--device {name}: {text[:200]}", hint="--device cpu works everywhere"

@@ -185,7 +185,10 @@ def test_a_half_written_line_of_figures_is_dropped(tmp_path):
 
 
 def test_restart_begins_the_figures_anew(tmp_path):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator",
+        reason="metrics are read with the extra train",
+    )
     fit(network(), samples(), FitOptions(**OPTIONS), folder=tmp_path, quiet=True)
     again = FitOptions(**OPTIONS, stop_after=4)
     fit(network(), samples(), again, folder=tmp_path, quiet=True, resume=False)
