@@ -188,9 +188,8 @@ def _float_row(
         points = zip(middles.tolist(), closed.tolist(), strict=True)
         return np.array([_smallest_float(m * step / 2, closed=c) for m, c in points], dtype=np.float32)
     point = middles * (float(step) / 2)
+    # The nearest float32 is the one that is wanted, or the one below it.
     value = point.astype(np.float32)
-    below = np.nextafter(value, np.float32(-np.inf))
-    value = np.where((value > point) & (below >= point), below, value)
     short = (value < point) | (~closed & (value == point))
     return np.where(short, np.nextafter(value, np.float32(np.inf)), value).astype(np.float32)
 

@@ -20,6 +20,7 @@ from typing import Any
 import coverage
 import pytest
 from _pytest.runner import runtestprotocol
+from _pytest.warnings import catch_warnings_for_item
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Address space that a mistake may take beyond what is in use, in bytes.
@@ -112,9 +113,15 @@ def passes(items: Sequence[pytest.Item], limits: Sequence[float]) -> bool:
     for number, (item, limit) in enumerate(zip(items, limits, strict=True)):
         signal.setitimer(signal.ITIMER_PROF, limit)
         following = items[number + 1] if number + 1 < len(items) else None
-        if any(report.failed for report in runtestprotocol(item, log=False, nextitem=following)):
+        if _fails(item, following):
             return False
     return True
+
+
+def _fails(item: pytest.Item, following: pytest.Item | None) -> bool:
+    """Run a test as pytest does: a warning is an error where the project says so."""
+    with catch_warnings_for_item(config=item.config, ihook=item.ihook, when="runtest", item=item):
+        return any(report.failed for report in runtestprotocol(item, log=False, nextitem=following))
 
 
 def lines_of(
@@ -141,8 +148,7 @@ def lines_of(
         for cache in caches:
             cache.cache_clear()
         tracer.switch_context(item.nodeid)
-        reports = runtestprotocol(item, log=False, nextitem=following)
-        if any(report.failed for report in reports):
+        if _fails(item, following):
             raise RuntimeError(f"{item.nodeid} fails without a mistake")
         tests[item.nodeid] = {"seconds": round(time.process_time() - begin, 4), "lines": {}}
         if last:

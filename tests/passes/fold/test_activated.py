@@ -16,6 +16,7 @@ from snnc.passes.analysis.activations import ACTIVATION_OPS, activate, scaled
 from snnc.passes.analysis.exact import as_exact, exact
 from snnc.passes.analysis.functions import Activation, shape_of
 from snnc.passes.analysis.kinds import Activated, Membrane
+from snnc.passes.analysis.reals import Real
 from snnc.passes.fold import activated
 from snnc.passes.fold.activated import fold_activated
 from snnc.passes.fold.thresholds import check_size, table_size
@@ -252,8 +253,48 @@ def test_doubtful_thresholds_are_decided():
         assert fold_activated(kind, book, exact(output, 2), "away").thresholds[0, 0] == first
 
 
-def test_a_falling_membrane_is_refused():
-    kind = kind_of("Gelu", {}, membrane([Fraction(-1, 8)], [Fraction(0)], LOW, HIGH))
+@pytest.mark.parametrize("at", [Fraction(1, 8), Fraction(1001)])
+@pytest.mark.parametrize("side", [1, -1])
+def test_points_as_wrong_in_float64_as_they_may_be(at, side, monkeypatch):
+    """A `Real` on one side of an integer potential, whose float64 is as far on the other as `Real` allows."""
+
+    class Worst(Real):
+        def __float__(self):
+            return float(at) + side * 0.99 * 2.0**-43 * max(1.0, float(at))
+
+    near = number(at - side * Fraction(1, 2**300))
+    shape = shape_of(Activation("Tanh"))
+    (piece,) = shape.pieces
+    wrong = replace(piece, inverse=lambda target: Worst(lambda context, bits: context.mpf(near)))
+    activated._path.cache_clear()
+    monkeypatch.setattr(activated, "shape_of", lambda function: replace(shape, pieces=(wrong,)))
+    kind = kind_of("Tanh", {}, membrane([Fraction(1, 8)], [Fraction(0)], -9, 9000))
+    table = fold_activated(kind, CodeBook(1, 1), exact(Fraction(1), 2), "away")
+    activated._path.cache_clear()
+    assert table.thresholds[0, 0] == 8 * at + (side < 0)
+
+
+@pytest.mark.parametrize(("name", "attrs", "gain"), [("HardSigmoid", {"alpha": 0.0}, 1), ("Gelu", {}, 0)])
+def test_neurons_that_always_emit_the_same_code(name, attrs, gain):
+    """A constant function, and a gain of zero: each row stays at a level of its own in one table."""
+    offsets = [Fraction(number, 16) for number in (-3, -2, 0, 1, 5)]
+    step, bias = CHANNELS[0]
+    book, output = CodeBook(4, 4, signed=True), Fraction(1, 16)
+    kind = kind_of(name, attrs, membrane([step] * 5, [bias] * 5, LOW, HIGH))
+    offset = as_exact(np.array(offsets, dtype=object).reshape(1, -1))
+    kind = Activated(kind.membrane, kind.function, exact(gain, 2), offset)
+    table = fold_activated(kind, book, exact(output, 2), "away")
+    v = np.arange(LOW, HIGH + 1)
+    for channel, shift in enumerate(offsets):
+        wanted = expected(name, attrs, book, "away", step, bias, gain, shift, output, LOW, HIGH)
+        assert len(set(wanted)) == 1
+        assert look_up(table, table.rows[0, channel], v) == wanted, shift
+
+
+@pytest.mark.parametrize("others", [[], [Fraction(1, 8)]], ids=["alone", "beside another"])
+def test_a_falling_membrane_is_refused(others):
+    steps = [*others, Fraction(-1, 8)]
+    kind = kind_of("Gelu", {}, membrane(steps, [Fraction(0)] * len(steps), LOW, HIGH))
     with pytest.raises(InternalError, match="SNN153"):
         fold_activated(kind, CodeBook(4, 4), exact(Fraction(1, 8), 2), "away")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from math import floor, lcm
 from typing import Any
@@ -14,7 +15,14 @@ from hypothesis import strategies as st
 from snnc.coding import CodeBook
 from snnc.errors import InternalError, UnsupportedError
 from snnc.passes.analysis import Membrane, as_exact, exact
-from snnc.passes.fold.thresholds import INT32_MAX, ThresholdTable, fold, fold_float, integer_threshold
+from snnc.passes.fold.thresholds import (
+    INT32_MAX,
+    ThresholdTable,
+    fold,
+    fold_float,
+    integer_threshold,
+    reach,
+)
 
 THOROUGH = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 BOOKS = (
@@ -173,6 +181,21 @@ def test_steps_that_float64_holds_badly_or_not_at_all(power: int, bias: Fraction
     check(Fraction(3, 7), bias * size, Fraction(5, 3), CodeBook(4, 4, signed=True), "away", -100, 100)
 
 
+@pytest.mark.parametrize("power", [-972, -960, -948])
+def test_terms_on_both_sides_of_what_float64_holds(power: int) -> None:
+    """One channel's step, bias or output step may be too small for float64 while the others are not."""
+    book, numbers = CodeBook(4, 4, signed=True), (Fraction(3, 7), Fraction(5, 9), Fraction(4, 5))
+    size = Fraction(2) ** power
+    for small in itertools.product((Fraction(1), Fraction(1, 8)), repeat=3):
+        step, bias, out = (a * b * size for a, b in zip(numbers, small, strict=True))
+        # Beside a channel of ordinary size, and alone.
+        table = fold(membrane([1, step], [bias], -100, 100), book, exact(out, 1), "away")
+        a, b, c = on_one_denominator(step, bias, out)
+        for v in range(-100, 101):
+            assert looked_up(table, table.rows[1], v, book) == code(a * v + b, c, book, "away")
+        check(step, bias, out, book, "away", -100, 100)
+
+
 @pytest.mark.parametrize("ties", TIES)
 @pytest.mark.parametrize("book", BOOKS, ids=str)
 def test_a_step_of_zero_leaves_the_bias_alone(book: CodeBook, ties: str) -> None:
@@ -190,7 +213,17 @@ def test_clamped_to_what_the_membrane_can_reach(
     check(step / 100, bias / 10**4, Fraction(1, 3), book, "away", low, high)
 
 
+def test_channels_that_reach_different_potentials() -> None:
+    """A table is clamped to what any of its channels reaches."""
+    book = CodeBook.uniform(-9, 9)
+    seen = Membrane(exact(1, 1), exact(0, 1), np.array([-9, -3]), np.array([2, 7]))
+    assert reach(seen) == (-9, 7)
+    table = fold(seen, book, exact(1, 1), "away")
+    assert [looked_up(table, 0, v, book) for v in range(-9, 8)] == list(range(-9, 8))
+
+
 def test_largest_membrane_and_the_one_too_large() -> None:
+    assert np.iinfo(np.int32).max == INT32_MAX
     book = CodeBook(2, 2)
     out = exact(1, 1)
     table = fold(membrane([1], [0], -INT32_MAX, INT32_MAX - 1), book, out * 2**33, "away")
@@ -201,9 +234,10 @@ def test_largest_membrane_and_the_one_too_large() -> None:
             fold(membrane([1], [0], low, high), book, out, "away")
 
 
-def test_a_negative_step_is_refused() -> None:
+@pytest.mark.parametrize("steps", [[-1], [1, -1]], ids=str)
+def test_a_negative_step_is_refused(steps: list[int]) -> None:
     with pytest.raises(InternalError, match="SNN153"):
-        fold(membrane([-1], [0], -9, 9), CodeBook(2, 2), exact(1, 1), "away")
+        fold(membrane(steps, [0], -9, 9), CodeBook(2, 2), exact(1, 1), "away")
 
 
 @settings(THOROUGH, max_examples=30)
@@ -305,6 +339,8 @@ def test_encoder_with_a_float32_step(step: Fraction, book: CodeBook, ties: str) 
 
 @THOROUGH
 @given(rationals, books, st.sampled_from(TIES))
+@example(Fraction(1, 2**60 - 1), CodeBook(4, 4, signed=True), "away")
+@example(Fraction(1, 2**60 + 1), CodeBook(4, 4, signed=True), "up")
 def test_encoder_with_any_step(step: Fraction, book: CodeBook, ties: str) -> None:
     assume(legal(book, ties))
     check_float(step, book, ties)
@@ -331,3 +367,39 @@ def test_encoder_with_break_points_beyond_float32(step: float) -> None:
     for v in (-largest, np.float32(0), largest):
         exactly = on_one_denominator(Fraction(float(v)), Fraction(float(step)))
         assert looked_up(table, 0, v, book) == code(*exactly, book, "away")
+
+
+@pytest.mark.parametrize("bits", [35, 36, 37, 38])
+@pytest.mark.parametrize("beyond", [1, -1])
+def test_encoder_with_break_points_of_more_bits_than_float64(bits: int, beyond: int) -> None:
+    """A break point next to a float32, by one unit of an integer of 52 to 55 bits."""
+    book = CodeBook.uniform(65534, 65535)
+    (middle,) = book.twice_midpoints.tolist()
+    # middle · numerator is one more or less than a multiple of 2^29 with 24 bits or so before it.
+    inverse = beyond * pow(middle, -1, 2**29) % 2**29
+    found = 0
+    for number in range(2 ** (bits - 30), 2 ** (bits - 30) + 32):
+        numerator = number * 2**29 + inverse
+        product = numerator * middle
+        assert numerator.bit_length() == bits and product % 2**29 == beyond % 2**29
+        near = (product - beyond) // 2**29
+        if int(np.float32(near)) == near:
+            found += 1
+            check_float(Fraction(numerator), book, "away")
+    assert found > 0
+
+
+@pytest.mark.parametrize("ties", TIES)
+def test_encoder_with_a_break_point_at_the_largest_float32(ties: str) -> None:
+    largest = np.finfo(np.float32).max
+    below = np.nextafter(largest, np.float32(0))
+    for book in BOOKS:
+        if not legal(book, ties):
+            continue
+        for twice in {abs(m) for m in book.twice_midpoints.tolist()}:
+            step = 2 * Fraction(float(largest)) / twice
+            table = fold_float(book, exact(step, 1), ties)  # type: ignore[arg-type]
+            check_table(table, book, 1)
+            for v in (-largest, -below, np.float32(0), below, largest):
+                exactly = on_one_denominator(Fraction(float(v)), step)
+                assert looked_up(table, 0, v, book) == code(*exactly, book, ties), (v, twice)
