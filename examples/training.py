@@ -117,7 +117,7 @@ def main(recipe: Recipe) -> int:
         network = recipe.spiking_network(options.timesteps, options.groups)
     rate = options.rate or (recipe.fine_tune_rate if options.init else recipe.float_rate)
     if options.init:
-        state = torch.load(options.init, weights_only=True)
+        state = torch.load(options.init, weights_only=True, map_location="cpu")
         # A float checkpoint has no thresholds: those come from the first batch.
         network.load_state_dict(state, strict=options.epochs == 0)
     started = time.perf_counter()

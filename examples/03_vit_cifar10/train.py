@@ -36,6 +36,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--device", default="cpu", help="where to train: cpu, cuda ...; evaluation is on the CPU"
+    )
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--limit", type=int, help="use only so many training images")
@@ -68,6 +71,8 @@ def fit(network: nn.Module, images: Tensor, labels: Tensor, options: argparse.Na
         options: The command line.
     """
     generator = torch.Generator().manual_seed(options.seed)
+    device = torch.device(options.device)
+    network.to(device)
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
@@ -76,7 +81,7 @@ def fit(network: nn.Module, images: Tensor, labels: Tensor, options: argparse.Na
     total, first = options.epochs * steps, 0
     warm = max(1, min(500, total // 10))
     if options.checkpoint and options.checkpoint.is_file():
-        state = torch.load(options.checkpoint, weights_only=True)
+        state = torch.load(options.checkpoint, weights_only=True, map_location="cpu")
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
         generator.set_state(state["generator"])
@@ -91,10 +96,10 @@ def fit(network: nn.Module, images: Tensor, labels: Tensor, options: argparse.Na
             for group in optimiser.param_groups:
                 group["lr"] = options.rate * factor
             chosen = order[step * options.batch : (step + 1) * options.batch]
-            inputs = normalised(augment(images[chosen], generator, shift=4))
-            with torch.autocast("cpu", torch.bfloat16, enabled=options.bfloat16):
+            inputs = normalised(augment(images[chosen], generator, shift=4)).to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=options.bfloat16):
                 logits = network(inputs)
-            loss = nn.functional.cross_entropy(logits.float(), labels[chosen], label_smoothing=0.1)
+            loss = nn.functional.cross_entropy(logits.float(), labels[chosen].to(device), label_smoothing=0.1)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -108,6 +113,7 @@ def fit(network: nn.Module, images: Tensor, labels: Tensor, options: argparse.Na
             temporary = options.checkpoint.with_suffix(".tmp")
             torch.save(state, temporary)
             temporary.replace(options.checkpoint)
+    network.cpu()
 
 
 def export(network: nn.Module, path: Path) -> None:
@@ -130,6 +136,7 @@ def command(options: argparse.Namespace) -> str:
     words = ["python", "examples/03_vit_cifar10/train.py", "--epochs", options.epochs]
     words += ["--batch", options.batch, "--rate", options.rate, "--seed", options.seed]
     words += ["--threads", options.threads]
+    words += ["--device", options.device] if options.device != "cpu" else []
     words += ["--limit", options.limit] if options.limit else []
     words += ["--bfloat16"] if options.bfloat16 else []
     return " ".join(map(str, [*words, "--out", "runs"]))
