@@ -65,6 +65,12 @@ def listed(value: str) -> Change:
     return lambda m: m.graph.input.append(helper.make_tensor_value_info(value, TensorProto.FLOAT, [2]))
 
 
+def branch(name: str, *nodes: NodeProto) -> onnx.GraphProto:
+    return helper.make_graph(
+        list(nodes), name, [], [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)]
+    )
+
+
 def only_foreign(m: ModelProto) -> None:
     for each in m.graph.node:
         each.domain = "other"
@@ -85,6 +91,7 @@ SOUND: list[Change] = [
     dim(0, 1),
     dim(1, 1),
     listed("w"),
+    lambda m: m.graph.input.add(name="w"),
     lambda m: m.graph.initializer.append(tensor("u", np.inf, -np.inf)),
     lambda m: m.graph.node.append(node("Dropout", "m", "d ")),
     lambda m: m.graph.node[0].output.append(""),
@@ -98,6 +105,18 @@ def test_sound(number: int) -> None:
     before = proto.SerializeToString(deterministic=True)
     admit(proto, "m.onnx")
     assert proto.SerializeToString(deterministic=True) == before
+
+
+def behind(value: str, change: Change) -> Change:
+    """A change of the first input, in front of which another one is listed."""
+
+    def both(m: ModelProto) -> None:
+        change(m)
+        first = m.graph.input.pop(0)
+        listed(value)(m)
+        m.graph.input.append(first)
+
+    return both
 
 
 def more(op: str, inputs: str, output: str) -> Change:
@@ -119,12 +138,15 @@ def sequence(field: str) -> Change:
         (opset(16, "ai.onnx"), "SNN303", "imports opsets 17 and 16 of the domain ''"),
         (lambda m: m.opset_import.pop(), "SNN303", "imports no opset"),
         (attribute(("one", 1), ("one", 2)), "SNN303", "has the attribute 'one' 2 times"),
+        (attribute(("zero", 0), ("one", 1), ("one", 2)), "SNN303", "has the attribute 'one' 2 times"),
         (attribute(("ok", 1.0), ("bad", float("nan"))), "SNN323", "attribute bad"),
         (attribute(("bad", [1.0, float("nan"), 1.0])), "SNN323", "attribute bad"),
         (dim(0, 0), "SNN303", "takes batches of 0 samples"),
         (dim(1, 0), "SNN303", "is an input of size 0 along axis 1"),
         (dim(1, -1), "SNN303", "is an input of the shape ['n', -1]"),
+        (behind("w", dim(1, 0)), "SNN303", "is an input of size 0 along axis 1"),
         (listed("x"), "SNN303", "is the name of two inputs"),
+        (behind("v", listed("x")), "SNN303", "is the name of two inputs"),
         (lambda m: m.graph.input[0].ClearField("type"), "SNN303", "is an input without a type"),
         (sequence("input"), "SNN403", "is an input that is a sequence, not a tensor"),
         (sequence("output"), "SNN403", "is a sequence, not a tensor"),
@@ -162,6 +184,19 @@ def test_a_list_of_values_that_only_zip_map_makes() -> None:
     assert error.message == "is a sequence, not a tensor" and "zipmap" not in str(error.hint)
 
 
+def test_a_node_without_a_name_is_called_by_what_it_makes() -> None:
+    proto = sound()
+    attribute(("one", 1), ("one", 2))(proto)
+    for change, label in (
+        (lambda each: None, "make_m"),
+        (lambda each: each.ClearField("name"), "m"),
+        (lambda each: each.ClearField("output"), "Mul"),
+    ):
+        change(proto.graph.node[0])
+        error = refusal(proto)
+        assert error.where is not None and error.where.node == label
+
+
 # --- order --------------------------------------------------------------------------------------------------
 
 
@@ -172,6 +207,10 @@ def test_nodes_are_sorted_and_sound_order_is_kept() -> None:
     assert [each.output[0] for each in proto.graph.node] == ["b", "a", "c", "y"]
     admit(proto, "m.onnx")
     assert [each.output[0] for each in proto.graph.node] == ["b", "a", "c", "y"]
+    # Of what the second node reads, one stands in front of it and one behind.
+    between = sound(node("Neg", "x", "b"), node("Add", "a b", "y"), node("Abs", "x", "a"))
+    admit(between, "m.onnx")
+    assert [each.output[0] for each in between.graph.node] == ["b", "a", "y"]
 
 
 def test_a_circle_is_named_without_what_leads_to_it() -> None:
@@ -188,12 +227,6 @@ def test_a_circle_is_named_without_what_leads_to_it() -> None:
     assert names[0] == names[-1] and len(names) == 4
     start = names.index("make_a") if "make_a" in names[:-1] else 0
     assert [names[(start + i) % 3] for i in range(3)] == ["make_a", "make_b", "make_c"]
-
-
-def branch(name: str, *nodes: NodeProto) -> onnx.GraphProto:
-    return helper.make_graph(
-        list(nodes), name, [], [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)]
-    )
 
 
 def chosen(*then: NodeProto) -> ModelProto:
@@ -259,6 +292,8 @@ def test_operators_of_other_domains_of_functions_and_of_onnxruntime_pass() -> No
     admit(proto, "m.onnx")
     del proto.functions[:]
     assert refusal(proto).message.startswith("1 parts")
+    proto.graph.node.append(node("Later", "y", "z"))
+    assert refusal(proto).message.startswith("2 parts")
 
 
 def test_operators_that_the_checker_does_not_know_move_to_another_domain() -> None:

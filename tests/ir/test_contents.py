@@ -57,7 +57,20 @@ def test_typed_payloads(kind: str, field: str, count: int) -> None:
         assert f"SNN303: has {wrong} numbers in {field}" in refusal(held(number, [5], **{field: [1] * wrong}))
     for other in ("float_data", "int32_data", "int64_data"):
         if other != field:
-            assert f"keeps its values in {other}" in refusal(held(number, [5], **{other: [1] * count}))
+            text = f"SNN303: is of {kind.lower()} and keeps its values in {other}"
+            assert refusal(held(number, [5], **{other: [1] * count})) == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits"), [("INT8", 8), ("BOOL", 8), ("INT4", 4), ("UINT4", 4), ("UINT2", 2)]
+)
+@pytest.mark.parametrize("elements", range(1, 20))
+def test_elements_of_less_than_a_byte_are_packed(kind: str, bits: int, elements: int) -> None:
+    number, size = TensorProto.DataType.Value(kind), -(-elements * bits // 8)
+    check_tensor(held(number, [elements], raw_data=bytes(size)), "m.onnx")
+    check_tensor(held(number, [elements], int32_data=[0] * size), "m.onnx")
+    for wrong in (size - 1, size + 1):
+        assert f"needs {size}" in refusal(held(number, [elements], int32_data=[0] * wrong)) or not wrong
 
 
 @pytest.mark.parametrize(
@@ -135,7 +148,7 @@ def test_numbers_are_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(contents, "_CHUNK", 4)
     values = np.zeros((3, 5))
     check_finite(values, [3, 5], Where(), infinite=False)
-    for places in ([0], [3], [4], [5, 11], [14], [7, 8, 9]):
+    for places in ([0], [3], [4], [0, 6], [5, 11], [14], [7, 8, 9]):
         wrong = values.copy()
         wrong.reshape(-1)[places] = np.nan
         with pytest.raises(InputError) as caught:
@@ -148,7 +161,7 @@ def test_numbers_are_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch) -> None
     check_finite(None, [1], Where(), infinite=False)
 
 
-def sparse(values: list[float], indices: object, dims: list[int]) -> onnx.SparseTensorProto:
+def sparse(values: list[float] | float, indices: object, dims: list[int]) -> onnx.SparseTensorProto:
     return helper.make_sparse_tensor(
         numpy_helper.from_array(np.array(values, np.float32), "t"),
         numpy_helper.from_array(np.asarray(indices), "i"),
@@ -183,6 +196,7 @@ def test_sparse_tensors_become_dense(
         ([1, 2], [[0, 3], [1, 0]], [2, 3], "has an index outside"),
         ([1, 2], [[0, 0], [2, 0]], [2, 3], "has an index outside"),
         ([1, 2], [0, 1, 2], [2, 3], "indices of shape [3] for 2 values"),
+        (1, [0], [2, 3], "indices of shape [1] for 0 values"),
         ([1, 2], [[0], [1]], [2, 3], "indices of shape [2, 1] for 2 values"),
         ([1, 2], np.array([0, 1], np.int32), [2, 3], "has no indices"),
         ([1], [[[0]]], [2, 3], "has no indices"),
@@ -191,7 +205,7 @@ def test_sparse_tensors_become_dense(
     ],
 )
 def test_sparse_tensors_are_checked(
-    values: list[float], indices: object, dims: list[int], message: str
+    values: list[float] | float, indices: object, dims: list[int], message: str
 ) -> None:
     with pytest.raises(InputError) as caught:
         check_sparse(sparse(values, indices, dims), "m.onnx")

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from snnc.errors import InputError
 from snnc.ir import companion, constant, data_files, hard_links_allowed, load, model_digest, save
 from snnc.ir import external as external_module
+from snnc.ir.external import DataFiles
 from snnc.runtimes import OnnxRuntime
 
 WEIGHT = np.random.default_rng(0).standard_normal((64, 48)).astype(np.float32)
@@ -87,6 +88,69 @@ def test_sixteen_bit_and_four_bit_types_are_read(tmp_path: Path) -> None:
     onnx.save(product(entry(four, location="w.bin", length=1536)), path)
     array = held(path)
     assert array.shape == (64, 48) and array.reshape(-1)[:4].astype(int).tolist() == [0, 0, 1, 0]
+
+
+def files_of(folder: Path) -> DataFiles:
+    """The data files of a model that was not admitted before, as any caller may ask for them."""
+    (folder / "m.onnx").touch()
+    return DataFiles(folder / "m.onnx")
+
+
+@pytest.mark.parametrize(("kind", "bits"), [("UINT2", 2), ("INT4", 4), ("FLOAT4E2M1", 4), ("FLOAT8E8M0", 8)])
+def test_packed_types_take_as_many_bytes_as_they_need(tmp_path: Path, kind: str, bits: int) -> None:
+    """An odd number of elements, in a file that ends with them."""
+    weight = onnx.TensorProto(name="w", dims=[13], data_type=TensorProto.DataType.Value(kind))
+    size = -(-13 * bits // 8)
+    for found in (size, size - 1):
+        (tmp_path / "w.bin").write_bytes(bytes(found))
+        proto = onnx.ModelProto()
+        proto.graph.initializer.append(entry(weight, location="w.bin"))
+        if found == size:
+            files_of(tmp_path).attach(proto)
+            assert proto.graph.initializer[0].raw_data == bytes(size)
+        else:
+            with pytest.raises(InputError, match=f"needs bytes 0 to {size} .* which has {found}"):
+                files_of(tmp_path).attach(proto)
+
+
+def test_text_in_a_data_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "w.bin").write_bytes(bytes(1024))
+    proto = onnx.ModelProto()
+    weight = onnx.TensorProto(name="w", dims=[2], data_type=TensorProto.STRING)
+    proto.graph.initializer.append(entry(weight, location="w.bin"))
+    with pytest.raises(InputError, match=r"SNN307.*keeps strings in external data"):
+        files_of(tmp_path).attach(proto)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_numbers_in_a_data_file_that_are_none(tmp_path: Path, value: float) -> None:
+    """Weights are finite; of what no product reads, a mask, infinity may be part."""
+    proto = onnx.ModelProto()
+    for name in ("w", "mask"):
+        array = np.array([1.0, value], np.float32)
+        (tmp_path / name).write_bytes(array.tobytes())
+        proto.graph.initializer.append(entry(numpy_helper.from_array(array, name), location=name))
+    with pytest.raises(InputError, match=r"SNN323.*'w'.*1 value that is not finite, the first at \[1\]"):
+        files_of(tmp_path).attach(proto, ["w"])
+    if np.isinf(value):
+        arrays = files_of(tmp_path).attach(proto)
+        assert [array.tolist() for array in arrays.values()] == [[1.0, value]] * 2
+    else:
+        with pytest.raises(InputError, match="SNN323"):
+            files_of(tmp_path).attach(proto)
+
+
+@pytest.mark.parametrize("dims", [[-1], [2, -3], [-2, -3]])
+def test_a_tensor_of_a_negative_size_is_refused(tmp_path: Path, dims: list[int]) -> None:
+    (tmp_path / "w.bin").write_bytes(bytes(64))
+    proto = onnx.ModelProto()
+    weight = onnx.TensorProto(name="w", dims=dims, data_type=TensorProto.FLOAT)
+    proto.graph.initializer.append(entry(weight, location="w.bin"))
+    with pytest.raises(InputError, match=r"SNN303.*has the shape"):
+        files_of(tmp_path).attach(proto)
+    proto.graph.initializer[0].dims[:] = [0, 3]
+    (found,) = files_of(tmp_path).attach(proto).values()
+    assert found.shape == (0, 3)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +301,13 @@ def test_wrong_places_in_the_file_are_refused(tmp_path: Path, items: dict[str, o
     assert error.code == code and error.where.tensor == "w"
 
 
+def test_numbers_of_more_than_nineteen_digits_are_none(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    for digits, words in ((19, f"needs bytes {'9' * 19}"), (20, "has the offset '9")):
+        onnx.save(product(reference(location="w.bin", offset="9" * digits)), path)
+        assert words in str(refused(path))
+
+
 def test_a_short_file_without_a_length_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path)
     (tmp_path / "w.bin").write_bytes(WEIGHT.tobytes()[:-1])
@@ -258,6 +329,25 @@ def test_a_file_swapped_for_a_link_while_it_is_opened_is_not_read(
 
     monkeypatch.setattr(external_module.DataFiles, "_contained", swap)
     assert refused(path).code == "SNN307"
+
+
+@pytest.mark.parametrize("left", [True, False], ids=["replaced", "removed"])
+def test_a_file_that_changes_while_it_is_opened_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: bool
+) -> None:
+    path = written(tmp_path)
+    fstat = os.fstat
+
+    def swap(descriptor: int) -> os.stat_result:
+        status = fstat(descriptor)
+        if status.st_size == WEIGHT.nbytes:
+            (tmp_path / "w.bin").replace(tmp_path / "old.bin")
+            if left:
+                (tmp_path / "w.bin").write_bytes(bytes(WEIGHT.nbytes))
+        return status
+
+    monkeypatch.setattr(os, "fstat", swap)
+    assert "changed while it was opened" in str(refused(path))
 
 
 def test_inline_weights_of_a_wrong_size_are_refused(tmp_path: Path) -> None:

@@ -152,6 +152,11 @@ def test_numbers_of_several_bytes() -> None:
     for number in (0, 127, 128, 16383, 16384, 2**63, 2**64 - 1):
         data = memoryview(varint(number) + b"\x7f")
         assert wire._number(data, 0, len(data), "m") == (number, len(data) - 1)
+    # A field whose first byte holds none of its number's bits, and lengths of one byte and of two.
+    check(held(GRAPH, field(16, 0, varint(8))))
+    for size in (126, 127, 128, 129):
+        check(held(2, b"a" * size))
+        refused(held(2, b"a" * size)[:-1], "SNN302", "cut short")
     check(field(1, 0, b"\x80" * 9 + b"\x01"))
     refused(field(1, 0, b"\x80" * 10 + b"\x01"), "SNN302", "begins no field")
     refused(field(1, 0, b"\x80" * 3), "SNN302", "cut short")

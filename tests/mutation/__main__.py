@@ -1,7 +1,7 @@
 """Mutation testing: small mistakes, one at a time, and whether the tests see them.
 
 python -m tests.mutation coding [--sample 200] [--shard 1/2] [--seconds 60]    runs, and goes on where it was
-python -m tests.mutation coding --again                         those that survived, once more
+python -m tests.mutation coding --again                         survivors without an explanation, once more
 python -m tests.mutation --summary                              what was seen, what was not, and why not
 python -m tests.mutation --record benchmarks/mutation.json      the same, written down
 

@@ -28,6 +28,7 @@ class Outcomes:
     def __init__(self, folder: Path, target: str, part: int = 1, parts: int = 1) -> None:
         self._own = folder / f"{target}-{part}-of-{parts}.jsonl"
         self._folder, self._target = folder, target
+        self._explained = explanations()
         self.read()
 
     def read(self) -> None:
@@ -65,11 +66,14 @@ class Outcomes:
         return self._entries.get((str(path.relative_to(ROOT)), _of(path), mistake.number))
 
     def final(self, path: Path, mistake: Mistake, *, again: bool) -> bool:
-        """Return whether it need not be tried; with ``again``, survivors are."""
+        """Return whether it need not be tried; with ``again``, survivors without an explanation are."""
         entry = self.of(path, mistake)
         if entry is None:
             return False
-        return entry["outcome"] != "deferred" and not (again and entry["outcome"] == "survived")
+        explained = mistake.key in self._explained.get(str(path.relative_to(ROOT)), {})
+        return entry["outcome"] != "deferred" and not (
+            again and entry["outcome"] == "survived" and not explained
+        )
 
     def imported(self, path: Path, mistake: Mistake) -> bool:
         """Return whether a mistake is tried by importing its module: it does not run in a test alone."""
