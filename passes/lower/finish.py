@@ -43,7 +43,14 @@ def finish(arch: Arch, split: Partition, selected: Selected, laid: Laid) -> Prog
     taps += _home_taps(arch, selected, laid, words.place)
     inputs, outputs = (
         tuple(
-            Port(name, _descriptor(view), view.buffer.low, view.buffer.high, name in split.late)
+            Port(
+                name,
+                _descriptor(view),
+                view.buffer.low,
+                view.buffer.high,
+                name in split.late,
+                view.buffer.channels,
+            )
             for name, view in views.items()
         )
         for views in (selected.inputs, selected.outputs)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snnc.isa.program import DTYPE_OF, dense
+from snnc.isa.program import DTYPE_OF, Channels, dense
 
 __all__ = [
     "Box",
@@ -49,6 +49,7 @@ class Buffer:
         address: First byte in its home, once planned.
         low: Smallest value.
         high: Largest value.
+        channels: Narrower ranges of what the host writes, or None.
         origin: The buffer of which this is a core's copy.
     """
 
@@ -62,6 +63,7 @@ class Buffer:
     address: int = -1
     low: int = 0
     high: int = 0
+    channels: Channels | None = None
     origin: Buffer | None = None
 
     @property

@@ -17,7 +17,7 @@ from snnc.passes.lower.builder import Builder, machine_type
 from snnc.passes.lower.folding import FARTHEST, WIDEST
 from snnc.passes.lower.kernels import Kernel, Operand, View
 from snnc.passes.lower.partition import Partition
-from snnc.passes.lower.ports import host_range
+from snnc.passes.lower.ports import host_channels, host_range
 from snnc.passes.lower.views import pad_rank
 
 __all__ = ["Selected", "select"]
@@ -82,6 +82,8 @@ class Selector:
         view.buffer.low, view.buffer.high = low, high
         if name in self.split.late:
             handover.put(self, value, view)
+        else:
+            view.buffer.channels = host_channels(value, array)
         self.build.made[name] = self.found.inputs[name] = view
         self.limits[name] = (low, high)
 

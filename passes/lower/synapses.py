@@ -50,14 +50,6 @@ def book_behind(value: Value | None) -> CodeBook | None:
     return None
 
 
-def weights_bound(weights: Array, limits: tuple[int, int], axes: tuple[int, ...]) -> tuple[int, int]:
-    """Return the range of sums of inputs times weights, the weights of a sum being along some axes."""
-    wide = weights.astype(np.int64)
-    up, down = np.maximum(wide, 0).sum(axis=axes), np.minimum(wide, 0).sum(axis=axes)
-    high = int((up * limits[1] + down * limits[0]).max(initial=0))
-    return int((up * limits[0] + down * limits[1]).min(initial=0)), high
-
-
 def matmul(build: Builder, node: Node, x: View, rhs: View, out: View, limits: tuple[int, int]) -> None:
     """Add ``out = x rhs``; leading axes of either broadcast.
 

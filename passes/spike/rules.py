@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from snnc.coding import CodeBook
-from snnc.errors import InternalError, UnsupportedError, Where
+from snnc.errors import InternalError, Where
 from snnc.ir import DataType, Node, Value, attributes, constant
 from snnc.ir.hosting import HOST
 from snnc.passes.analysis import (
@@ -20,7 +20,6 @@ from snnc.passes.analysis import (
     Membrane,
     Merged,
     Quotient,
-    as_membrane,
 )
 from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.analysis.exact import as_exact, exact
@@ -28,8 +27,7 @@ from snnc.passes.analysis.hosted import HOST_OPS, SHAPE_OPS
 from snnc.passes.analysis.sums import power_of_two, rounding_offset
 from snnc.passes.fold.activated import fold_activated
 from snnc.passes.fold.thresholds import fold, fold_float
-from snnc.passes.quantise.grids import EXACT_FLOAT32
-from snnc.passes.spike import gains, layouts, products
+from snnc.passes.spike import gains, layouts, pools, products
 from snnc.passes.spike.builder import SpikeBuilder, data_type
 from snnc.passes.spike.encoder import fold_preprocessing
 from snnc.passes.spike.host import host as _host
@@ -254,66 +252,6 @@ def _reduce(builder: SpikeBuilder, node: Node) -> None:
     builder.put(output, made)
 
 
-def _average_pool(builder: SpikeBuilder, node: Node) -> None:
-    source, output = node.inputs[0], node.outputs[0]
-    if source is None:
-        raise InternalError("SNN156", "a pool of nothing", where=Where(node=node.name))
-    attrs = attributes(node)
-    spatial = len(attrs["kernel_shape"])
-    _check_float_exact(builder, node, output)
-    window = {
-        "kernel_shape": attrs["kernel_shape"],
-        "strides": attrs.get("strides", [1] * spatial),
-        "pads": attrs.get("pads", [0] * (2 * spatial)),
-    }
-    merged = isinstance(builder.kind(output), Merged)
-    made = builder.emit(
-        "SpikeSumPool" if merged else "MembraneSumPool",
-        [builder.get(source) if merged else builder.membrane(source, node)[0]],
-        window,
-        builder.name(output),
-        DataType.INT32,
-        node,
-        like=output,
-    )
-    builder.put(output, made)
-
-
-def _max_pool(builder: SpikeBuilder, node: Node) -> None:
-    source, output = node.inputs[0], node.outputs[0]
-    kind = builder.kind(output)
-    attrs = attributes(node)
-    spatial = len(attrs["kernel_shape"])
-    if attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or len(node.outputs) > 1:
-        raise UnsupportedError("SNN443", "MaxPool with auto_pad or indices", where=Where(node=node.name))
-    window = {
-        "kernel_shape": attrs["kernel_shape"],
-        "strides": attrs.get("strides", [1] * spatial),
-        "pads": attrs.get("pads", [0] * (2 * spatial)),
-        "dilations": attrs.get("dilations", [1] * spatial),
-        "ceil_mode": int(attrs.get("ceil_mode", 0)),
-    }
-    integers = builder.get(source)
-    if isinstance(kind, Coded):
-        op, dtype = "SpikeMaxPool", data_type(kind.book.dtype)
-    else:
-        _check_float_exact(builder, node, output)
-        op, dtype = "MembraneMaxPool", DataType.INT32
-    builder.put(output, builder.emit(op, [integers], window, builder.name(output), dtype, node, like=output))
-
-
-def _check_float_exact(builder: SpikeBuilder, node: Node, value: Value) -> None:
-    kind = builder.kind(value)
-    seen = kind.membrane if isinstance(kind, Activated) else as_membrane(kind)
-    if seen is not None and seen.bound >= EXACT_FLOAT32:
-        raise UnsupportedError(
-            "SNN445",
-            f"it pools a membrane that can reach ±{seen.bound}; sums and maxima are exact below 2^24",
-            where=Where(node=node.name),
-            hint="put the quantiser in front of the pool",
-        )
-
-
 def _concat(builder: SpikeBuilder, node: Node) -> None:
     if _host(builder, node):
         return
@@ -374,8 +312,8 @@ RULES: Mapping[str, Rule] = {
     "ReduceMean": _reduce,
     "ReduceSum": _reduce,
     "GlobalAveragePool": _reduce,
-    "AveragePool": _average_pool,
-    "MaxPool": _max_pool,
+    "AveragePool": pools.average,
+    "MaxPool": pools.largest,
     "Concat": _concat,
     "Pad": _pad,
     **dict.fromkeys(layouts.MOVES, _layout),

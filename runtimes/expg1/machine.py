@@ -89,7 +89,8 @@ class Machine:
         where = Where(tensor=port.tensor)
         if array.shape != port.place.shape:
             raise InputError("SNN367", f"has shape {array.shape}, not {port.place.shape}", where=where)
-        if array.size and not port.low <= int(array.min()) <= int(array.max()) <= port.high:
+        lows, highs = port.limits()
+        if array.size and bool(((array < lows) | (array > highs)).any()):
             raise InputError("SNN367", f"has values beyond {port.low} .. {port.high}", where=where)
         self.look(port.place, writable=True)[...] = array
 

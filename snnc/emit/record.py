@@ -12,7 +12,7 @@ from snnc.errors import InputError
 from snnc.isa.arch import MOST_CORES, arch_from
 from snnc.isa.codec import decode_all
 from snnc.isa.operands import fault
-from snnc.isa.program import Descriptor, Line, Port, Program, Region, Tap, follow
+from snnc.isa.program import Channels, Descriptor, Line, Port, Program, Region, Tap, follow
 from snnc.isa.table import DTYPES, MEMORIES
 
 __all__ = ["program_from", "record_of"]
@@ -61,11 +61,26 @@ def _line(item: Any) -> Line:
 
 
 def _port(item: Any) -> Port:
-    name, place, low, high, *late = item
-    if any(not isinstance(flag, bool) for flag in late):
+    name, place, low, high, *rest = item
+    late, channels = (rest[0], rest[1:]) if rest else (False, [])
+    if not isinstance(late, bool):
         raise TypeError(f"{late!r} is no truth value")
-    least, most = _wholes([low, high], -_LARGEST)
-    return Port(_text(name), _descriptor(place, "DRAM"), least, most, *late)
+    found, (least, most) = _descriptor(place, "DRAM"), _wholes([low, high], -_LARGEST)
+    return Port(_text(name), found, least, most, late, *(_channels(each, found) for each in channels))
+
+
+def _channels(item: Any, place: Descriptor) -> Channels:
+    axis, *limits = item
+    axis = _whole(axis, 0, len(place.shape) - 1)
+    lows, highs = (_wholes(each, -_LARGEST) for each in limits)
+    if not len(lows) == len(highs) == place.shape[axis]:
+        raise ValueError(f"axis {axis} has {place.shape[axis]} indices, not {len(lows)} and {len(highs)}")
+    return Channels(axis, lows, highs)
+
+
+def _recorded(port: Port) -> list[Any]:
+    item: list[Any] = [port.tensor, _place(port.place), port.low, port.high, port.late]
+    return item if (own := port.channels) is None else [*item, [own.axis, own.lows, own.highs]]
 
 
 def _tap(item: Any, count: int) -> Tap:
@@ -95,9 +110,7 @@ def record_of(program: Program) -> bytes:
     content = {
         "arch": asdict(program.arch),
         "constants": [[name, _place(place)] for name, place in program.constants],
-        "inputs": [
-            [port.tensor, _place(port.place), port.low, port.high, port.late] for port in program.inputs
-        ],
+        "inputs": [_recorded(port) for port in program.inputs],
         "outputs": [[port.tensor, _place(port.place), port.low, port.high] for port in program.outputs],
         "lines": [[line.node, line.tensor, line.tile, line.spikes, line.mean] for line in seen],
         "line_of": order,

@@ -122,7 +122,7 @@ def bound(program: Program, binary: bytes) -> Reach:
     memory = {space: _Memory(size, padded if space[0] < 0 else None) for space, size in reach.items()}
     for port in program.inputs:
         low, high = memory[-1, "DRAM"].look(port.place)
-        low[...], high[...] = port.low, port.high
+        low[...], high[...] = port.limits()
     result = Reach([], {})
     messages: dict[tuple[int, int], deque[Pair]] = defaultdict(deque)
     for step in in_turn(steps):

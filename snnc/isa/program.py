@@ -17,6 +17,7 @@ from snnc.isa.table import DTYPES, MEMORIES
 
 __all__ = [
     "DTYPE_OF",
+    "Channels",
     "Descriptor",
     "Line",
     "Port",
@@ -82,6 +83,21 @@ class Descriptor:
 
 
 @dataclass(frozen=True)
+class Channels:
+    """Ranges that differ along one axis of a tensor.
+
+    Attributes:
+        axis: The axis.
+        lows: Smallest value of each of its indices.
+        highs: Largest values.
+    """
+
+    axis: int
+    lows: tuple[int, ...]
+    highs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Port:
     """A tensor that the host writes before or reads after a run.
 
@@ -91,6 +107,7 @@ class Port:
         low: Smallest value that the host may write.
         high: Largest value.
         late: Whether the host computes it from what the machine gives, and writes it at an ``HPUT``.
+        channels: Narrower ranges of the indices of an axis, or None.
     """
 
     tensor: str
@@ -98,6 +115,16 @@ class Port:
     low: int
     high: int
     late: bool = False
+    channels: Channels | None = None
+
+    def limits(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return smallest and largest values, int64, broadcastable to the tensor."""
+        shape = [1] * len(self.place.shape)
+        if self.channels is None:
+            return np.full(shape, self.low, np.int64), np.full(shape, self.high, np.int64)
+        shape[self.channels.axis] = -1
+        lows, highs = (np.array(item, np.int64) for item in (self.channels.lows, self.channels.highs))
+        return lows.reshape(shape), highs.reshape(shape)
 
 
 @dataclass(frozen=True)

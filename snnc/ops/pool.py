@@ -106,14 +106,14 @@ MEMBRANE_MAX_POOL = OpDef(
     Semantics: y = max of a over each window.
     Inputs: a (int32, (N, C, *spatial)).
     Output: y (int32, (N, C, *out)).
-    Constraints: C1 |a| < 2^24: the body compares float32; C2 every window holds an element that is not
-    padding.
+    Constraints: C1 every window holds an element that is not padding. The body compares float64, which holds
+    every int32.
     """,
     inputs=("a",),
     output="y",
     attributes=_MAX_WINDOW,
     body=f"""\
-  real = Cast<to = 1>(a)
+  real = Cast<to = 11>(a)
   alone = Max(real)
   best = {_MAX_POOL}(alone)
   y = Cast<to = 6>(best)""",

@@ -31,6 +31,18 @@ def test_a_few_of_anything() -> None:
         assert found.kind == "right" or found.text.startswith("SNN4"), found
 
 
+#: Networks that were wrong or refused, and what it was.
+FOUND = {
+    ("float tokens", 334): "a norm behind the first product had no instructions: one range for all channels",
+    ("coded images", 692): "a maximum over a membrane beyond 2^24 was refused",
+}
+
+
+@pytest.mark.parametrize(("family", "seed"), FOUND, ids=str)
+def test_what_the_campaign_found(family: str, seed: int) -> None:
+    assert judge(family, seed).kind == "right"
+
+
 def test_every_way_to_go_wrong_is_a_verdict() -> None:
     def raising(error: BaseException) -> Any:
         def call(seed: int) -> Any:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from snnc.emit.record import program_from, record_of
+from snnc.errors import InputError
 from snnc.isa.arch import Arch
 from snnc.isa.codec import Instruction, encode_all
 from snnc.isa.intervals import bound
@@ -92,6 +96,43 @@ def test_overflow_is_found_before_anything_runs(compiled):
     if port.place.dtype == "i64":
         found = bound(replace(made.program, inputs=(replace(wide, place=place),)), made.binary)
         assert found.overflows and found.overflows[0].dtype == "i32"
+
+
+@pytest.mark.parametrize(("name", "axis"), [("residual", 1), ("attention", 2)])
+def test_each_channel_of_the_first_product_has_its_own_range(compiled, name, axis):
+    """One range for all, that of the widest channel, sent sums of squares beyond 62 bits (SNN482)."""
+    made = compiled(name)
+    (port,) = made.program.inputs
+    channels = port.channels
+    assert channels is not None and channels.axis == axis
+    assert (min(channels.lows), max(channels.highs)) == (port.low, port.high)
+    assert len(set(channels.highs)) > 1
+    narrow = min(range(len(channels.highs)), key=lambda index: channels.highs[index])
+    place = tuple(narrow if a == axis else 0 for a in range(len(port.place.shape)))
+    array = np.zeros(port.place.shape, np.int64)
+    machine = made.runtime().machine
+    array[place] = channels.highs[narrow]
+    machine.write(port, array)
+    array[place] += 1
+    assert array.max() <= port.high
+    with pytest.raises(InputError, match="SNN367"):
+        machine.write(port, array)
+
+
+def test_a_record_keeps_the_ranges_of_channels_and_refuses_other_counts(compiled):
+    program = compiled("residual").program
+    binary = encode_all(program.instructions)
+    record = record_of(program)
+    assert program_from(record, binary, program.image).inputs == program.inputs
+    for spoil in (
+        lambda own: own.__setitem__(1, own[1][:-1]),
+        lambda own: own.__setitem__(0, 9),
+        lambda own: own.__setitem__(2, [None] * len(own[2])),
+    ):
+        content = json.loads(record)
+        spoil(content["inputs"][0][5])
+        with pytest.raises(InputError, match="SNN369"):
+            program_from(json.dumps(content).encode(), binary, program.image)
 
 
 def test_bounds_hold_for_what_really_happens(compiled):

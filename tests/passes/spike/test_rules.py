@@ -9,6 +9,7 @@ import pytest
 
 from snnc.coding import CodeBook
 from snnc.errors import InputError, UnsupportedError
+from snnc.passes.analysis import Membrane, analyse
 
 STEP = 0.25
 SIGNED = CodeBook(4, 4, signed=True)
@@ -398,6 +399,24 @@ def test_max_pools(image: Any, agree: Any) -> None:
             finish(image, image.op("MaxPool", [value], **attrs), step=0.5)
     result = agree(image, source=True)
     assert result.ops.count("MembraneMaxPool") == result.ops.count("SpikeMaxPool") == 4
+
+
+@pytest.mark.parametrize("op", ["AveragePool", "MaxPool"])
+def test_pools_of_membranes_wider_than_float32(image: Any, agree: Any, op: str) -> None:
+    """A join of steps far apart reaches beyond 2^24: its maxima are exact all the same, its sums are not."""
+    coarse, fine = (image.conv(image.x, (4, 4, 3, 3), bias=False) for _ in range(2))
+    fine = image.op("Mul", [fine, image.const(2.0**-14)])
+    joined = image.op("Add", [coarse, fine])
+    made = finish(image, image.op(op, [joined], kernel_shape=[2, 2]), step=0.37)
+    if op == "AveragePool":
+        with pytest.raises(UnsupportedError, match="SNN445"):
+            agree(made)
+        return
+    result = agree(made)
+    assert "MembraneMaxPool" in result.ops
+    pool = next(node for node in result.conversion.quantised.graph if node.op_type == op)
+    found = analyse(result.conversion.quantised).kind(pool.inputs[0])
+    assert isinstance(found, Membrane) and found.bound >= 2**24
 
 
 def test_max_pool_of_negative_codes_ignores_padding(image: Any, agree: Any) -> None:
