@@ -50,7 +50,10 @@ def dialect_of(model: Model) -> str | None:
 
 
 def _dialect_invariant(dialect: Dialect) -> Invariant:
-    return Invariant(dialect.name, dialect.text, lambda model: verify_dialect(model, dialect.name))
+    def check(model: Model) -> list[Problem]:
+        return verify_dialect(model, dialect.name)
+
+    return Invariant(dialect.name, dialect.text, check)
 
 
 _BASIC: Mapping[str, Invariant] = {entry.name: entry for entry in (*STRUCTURE, *CODES)}

@@ -8,6 +8,8 @@ import pytest
 from snnc import ir
 from snnc.ir.hosting import seal
 from snnc.verify import DIALECTS, INVARIANTS, dialect_of, verify_dialect
+from snnc.verify.dialects import LAYOUT, SHAPE_ARITHMETIC
+from snnc.verify.invariants import nodes_of
 
 HEAD = '<ir_version: 10, opset_import: ["" : 17, "ai.snnc" : 1, "other" : 1]>\n'
 
@@ -92,6 +94,22 @@ def test_what_reaches_an_output_by_two_ways_is_alive_and_all_else_is_listed(toys
     ]
 
 
+def test_nodes_behind_inner_graphs_are_visited_too(toys):
+    model = toys.make(
+        HEAD
+        + """g (float[2] x, bool c) => (float[2] y) {
+            [first] z = other.First(x)
+            [choose] w = If(c) <then_branch = a () => (float[2] p) { [left] p = Neg(z) },
+                                else_branch = b () => (float[2] q) {
+                                    [right] r = Neg(z)\n [more] q = Relu(r)
+                                }>
+            [last] y = other.Last(w)
+        }"""
+    )
+    names = [node.name for node in nodes_of(model.graph)]
+    assert names == ["first", "choose", "left", "right", "more", "last"]
+
+
 def test_domains_of_inner_graphs_need_versions_and_functions_are_found_there(toys):
     model = toys.make(
         """<ir_version: 10, opset_import: ["" : 17, "mine" : 1]>
@@ -121,7 +139,17 @@ def test_operators_of_each_dialect(toys):
     for dialect in (quant, spike):
         assert {"Reshape", "Shape", "Where", "Mul"} <= dialect.standard
         assert not {"LSTM", "Softmax", "If"} & dialect.standard
-    assert {"Conv", "Tanh", "Erf"} <= quant.standard
+        assert dialect.standard > LAYOUT | SHAPE_ARITHMETIC | {
+            "And",
+            "CumSum",
+            "Equal",
+            "Mod",
+            "Range",
+            "Tile",
+        }
+    assert {"Conv", "MatMul", "Tanh", "Erf"} <= quant.standard
+    # What may prepare the network input in float.
+    assert {"Add", "Cast", "Clip", "Div", "Mul", "Neg", "Relu", "Sub"} <= spike.standard
     assert not {"Conv", "MatMul", "Tanh"} & spike.standard
 
 
