@@ -228,6 +228,12 @@ def test_uniform_refuses_impossible_ranges(smallest: Any, largest: Any) -> None:
     assert caught.value.code == "SNN205"
 
 
+@pytest.mark.parametrize(("signed", "kind"), [(True, "signed"), (False, "unsigned")])
+def test_a_bound_that_is_no_code_is_told_with_the_kind_of_book(signed: bool, kind: str) -> None:
+    with pytest.raises(UsageError, match=f"largest must be a code of the {kind} book, which 5 is not"):
+        CodeBook(4, 2, signed=signed, largest=5)
+
+
 def test_restricted_refuses_an_empty_book() -> None:
     with pytest.raises(UsageError, match="SNN205"):
         CodeBook(4, 2).restricted(10, 11)
@@ -314,6 +320,14 @@ def test_illegal_codes_are_refused(codes: Any) -> None:
     for method in (CodeBook(4, 2).encode, CodeBook(4, 2).spike_count, CodeBook(4, 2).rows):
         with pytest.raises(IllegalCode, match="SNN310"):
             method(codes)
+
+
+def test_a_book_of_one_code_refuses_all_others() -> None:
+    for book, code in ((CodeBook(1, 1, largest=0), 0), (CodeBook(4, 2).restricted(6, 6), 6)):
+        assert book.rows([code, code]).tolist() == [0, 0]
+        for other in (code - 1, code + 1, 12):
+            with pytest.raises(IllegalCode, match="SNN310"):
+                book.rows([code, other])
 
 
 def test_a_wrapped_around_code_is_refused_by_a_signed_book() -> None:

@@ -252,9 +252,22 @@ def test_integer_thresholds_per_channel(data: st.DataObject) -> None:
     assert np.array_equal(patterns, book.encode(book.codes[reached]))
 
 
+def test_thresholds_of_each_neuron_broadcast_as_numpy_does() -> None:
+    book, rng = CodeBook(4, 2, signed=True), np.random.default_rng(0)
+    potential = rng.integers(-40, 40, (2, 5, 3))
+    for shape in ((3,), (1,), (5, 1), (5, 3), (1, 3), (2, 1, 1), (1, 1, 3), (2, 5, 3)):
+        table = np.sort(rng.integers(-40, 40, (book.levels - 1, *shape)), axis=0)
+        aligned = table.reshape(book.levels - 1, *(1,) * (3 - len(shape)), *shape)
+        reached = (potential >= aligned).sum(axis=0)
+        assert np.array_equal(book.fire(potential, table), book.encode(book.codes[reached])), shape
+
+
 def test_thresholds_of_the_wrong_shape_are_refused() -> None:
     book = CodeBook(4, 2)
     for wrong in (
+        np.zeros((8, 5, 1, 2)),
+        np.zeros((8, 2, 2)),
+        np.zeros((8, 5, 5)),
         np.zeros(7),
         np.zeros(()),
         np.zeros((8, 3)),

@@ -122,7 +122,8 @@ def test_step_of_an_asymmetric_book_beats_its_neighbours_on_samples() -> None:
 
 
 def test_step_scales_with_the_deviation() -> None:
-    assert optimal_step(CodeBook(4, 2), 3.0) == 3.0 * optimal_step(CodeBook(4, 2))
+    for deviation in (3.0, 1e-3):
+        assert optimal_step(CodeBook(4, 2), deviation) == deviation * optimal_step(CodeBook(4, 2))
 
 
 def test_step_of_a_book_without_positive_codes() -> None:
