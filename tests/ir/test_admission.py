@@ -71,6 +71,11 @@ def branch(name: str, *nodes: NodeProto) -> onnx.GraphProto:
     )
 
 
+def half_foreign(m: ModelProto) -> None:
+    m.graph.node[0].domain = "other"
+    m.opset_import.pop()
+
+
 def only_foreign(m: ModelProto) -> None:
     for each in m.graph.node:
         each.domain = "other"
@@ -137,6 +142,7 @@ def sequence(field: str) -> Change:
         (version(NEWEST + 1), "SNN303", f"uses opset {NEWEST + 1}"),
         (opset(16, "ai.onnx"), "SNN303", "imports opsets 17 and 16 of the domain ''"),
         (lambda m: m.opset_import.pop(), "SNN303", "imports no opset"),
+        (half_foreign, "SNN303", "imports no opset"),
         (attribute(("one", 1), ("one", 2)), "SNN303", "has the attribute 'one' 2 times"),
         (attribute(("zero", 0), ("one", 1), ("one", 2)), "SNN303", "has the attribute 'one' 2 times"),
         (attribute(("ok", 1.0), ("bad", float("nan"))), "SNN323", "attribute bad"),
@@ -301,9 +307,10 @@ def test_operators_that_the_checker_does_not_know_move_to_another_domain() -> No
     proto = sound(norm, node("SimplifiedLayerNormalization", "x w", "z"), node("Relu", "x", "r"), opset=16)
     foreign_to_standard(proto)
     assert [each.domain for each in proto.graph.node] == ["com.microsoft", "com.microsoft", ""]
-    assert [entry.domain for entry in proto.opset_import] == ["", "com.microsoft"]
+    assert [(entry.domain, entry.version) for entry in proto.opset_import] == [("", 16), ("com.microsoft", 1)]
+    proto.graph.node[0].domain = ""
     foreign_to_standard(proto)
-    assert len(proto.opset_import) == 2
+    assert proto.graph.node[0].domain == "com.microsoft" and len(proto.opset_import) == 2
     known = sound(norm, opset=17)
     foreign_to_standard(known)
     assert known.graph.node[0].domain == "" and len(known.opset_import) == 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from snnc.errors import InputError
-from snnc.ir import wire
+from snnc.ir import load, wire
 from snnc.ir.wire import check_frames
 
 GRAPH, INPUT, TYPE, SEQUENCE, ELEMENT = 7, 11, 2, 4, 1
@@ -160,6 +162,17 @@ def test_numbers_of_several_bytes() -> None:
     check(field(1, 0, b"\x80" * 9 + b"\x01"))
     refused(field(1, 0, b"\x80" * 10 + b"\x01"), "SNN302", "begins no field")
     refused(field(1, 0, b"\x80" * 3), "SNN302", "cut short")
+
+
+def test_largest_file(tmp_path: Path) -> None:
+    """One message holds less than 2 GiB; the files have no content, and take no room."""
+    path = tmp_path / "m.onnx"
+    for size, words in ((2**31 - 1, "begins no field"), (2**31, "is too large for an ONNX model")):
+        with path.open("wb") as stream:
+            stream.truncate(size)
+        with pytest.raises(InputError, match=words) as caught:
+            load(path)
+        assert caught.value.code == "SNN302"
 
 
 def test_text_is_utf8() -> None:

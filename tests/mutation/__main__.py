@@ -63,16 +63,15 @@ def planned(target: str, sample: int | None) -> list[tuple[Path, Mistake]]:
     return found if sample is None else found[:sample]
 
 
-def digest(target: str) -> str:
-    """Return what a map of lines depends on."""
-    held = hashlib.sha256()
-    patterns = (*TARGETS[target].files, "tests/conftest.py", *TARGETS[target].tests)
-    for pattern in patterns:
+def digests(target: str) -> dict[str, str]:
+    """Return what a map of lines depends on: by name each file of tests, and under "" all that they share."""
+    held: dict[str, Any] = {"": hashlib.sha256()}
+    for pattern in (*TARGETS[target].files, "tests/conftest.py", *TARGETS[target].tests):
         for path in sorted(ROOT.glob(pattern)):
-            files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
-            for each in files:
-                held.update(each.read_bytes())
-    return held.hexdigest()
+            for each in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+                name = str(each.relative_to(ROOT)) if each.name.startswith("test_") else ""
+                held.setdefault(name, hashlib.sha256()).update(each.read_bytes())
+    return {name: found.hexdigest() for name, found in held.items()}
 
 
 def chosen(tests: Map, path: Path, mistake: Mistake | None) -> list[str]:
@@ -145,7 +144,7 @@ class Session:
     def _map(self, known: Path, files: Sequence[Path], items: Sequence[pytest.Item]) -> bool:
         tests = mapped(known, self._target) | lines_of(files, items, 4)
         changing = known.with_suffix(".new")
-        changing.write_text(json.dumps({"of": digest(self._target), "tests": tests}))
+        changing.write_text(json.dumps({"of": digests(self._target), "tests": tests}))
         changing.replace(known)
         return True
 
@@ -159,8 +158,13 @@ def mapped(known: Path, target: str) -> Map:
     """Return what is known of the lines of tests, if it is of the files as they are."""
     if not known.exists():
         return {}
-    held = json.loads(known.read_text())
-    return dict(held["tests"]) if held["of"] == digest(target) else {}
+    held, now = json.loads(known.read_text()), digests(target)
+    if held["of"][""] != now[""]:
+        return {}
+    names = {test: test.partition("::")[0] for test in held["tests"]}
+    return {
+        test: held["tests"][test] for test, name in names.items() if held["of"].get(name) == now.get(name)
+    }
 
 
 def imported(path: Path, mistake: Mistake, tests: Sequence[str], seconds: float) -> str:
