@@ -190,7 +190,7 @@ def _spec(step: Pass) -> str:
     try:
         return format_pass(step)
     except UsageError:
-        return f"{step.name}{{{json.dumps(options_of(step), sort_keys=True)}}}"
+        return f"{step.name}{json.dumps(options_of(step), sort_keys=True)}"
 
 
 def _describe(error: BaseException) -> str:

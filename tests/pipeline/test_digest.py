@@ -104,3 +104,47 @@ def test_cache_follows_tensor_objects_and_forgets_removed_ones(model):
     assert digest(model) != before
     value.const_value = ir.tensor(array, name="w")
     assert digest(model) == before
+
+
+NESTED = """
+<ir_version: 10, opset_import: ["" : 17, "local" : 1]>
+nested (float[3] x, bool c) => (float[3] y)
+{
+    [branch] t = If (c) <
+        then_branch = a () => (float[3] u) { [inner] u = Relu(x) },
+        else_branch = b () => (float[3] v) { [other] v = Neg(x) }
+    >
+    [table] k = Constant<value = float[3] {1.0, 2.0, 3.0}>()
+    [sum] s = Add(t, k)
+    [call] y = local.Twice(s)
+}
+<domain: "local", opset_import: ["" : 17]>
+Twice (i) => (o) { [double] o = Add(i, i) }
+"""
+
+
+def branch_node(model):
+    next(iter(model.graph.node("branch").attributes["then_branch"].as_graph())).op_type = "Neg"
+
+
+def function_node(model):
+    next(iter(next(iter(model.functions.values())))).op_type = "Mul"
+
+
+def function_opset(model):
+    next(iter(model.functions.values())).opset_imports[""] = 18
+
+
+def attribute_tensor(model):
+    attributes = model.graph.node("table").attributes
+    held = ir.tensor(np.array([1.0, 2.0, 4.0], np.float32))
+    attributes["value"] = ir.Attr("value", attributes["value"].type, held)
+
+
+@pytest.mark.parametrize("change", [branch_node, function_node, function_opset, attribute_tensor])
+def test_changes_within_branches_functions_and_attributes_count(toys, change):
+    model, digest = toys.make(NESTED), GraphDigest()
+    before = digest(model)
+    assert digest(model) == before
+    change(model)
+    assert digest(model) != before

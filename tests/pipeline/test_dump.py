@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any, ClassVar
 
+import numpy as np
 import onnx
 import pytest
 
 from snnc import ir
 from snnc.errors import EnvironmentFailure, UsageError
-from snnc.pipeline import Dump, parse_pipeline, run_pipeline
+from snnc.pipeline import Dump, PassResult, parse_pipeline, run_pipeline
+from snnc.pipeline.dump import versions
 
 
 def run(toys, folder, *more, **options):
@@ -91,6 +97,64 @@ def test_failure_leaves_a_reproducer_that_replays(toys, tmp_path):
     # The next successful run leaves no trace of the failure.
     run(toys, tmp_path)
     assert not list(tmp_path.glob("reproducer*"))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A pass whose option has no text form, and that fails after it did something to the folder."""
+
+    values: Any
+    before: Callable[[], object] = field(repr=False)
+
+    name: ClassVar[str] = "use-table"
+    requires: ClassVar[frozenset[str]] = frozenset()
+    establishes: ClassVar[frozenset[str]] = frozenset()
+    invalidates: ClassVar[frozenset[str]] = frozenset()
+    semantics: ClassVar[Any] = "exact"
+
+    def run(self, model: ir.Model) -> PassResult:
+        self.before()
+        raise ZeroDivisionError("boom")
+
+
+@pytest.mark.parametrize("replay", [["snnc", "convert", "m.onnx"], []])
+def test_a_pass_that_cannot_be_typed_is_described(toys, tmp_path, replay):
+    step = Table(np.zeros((2, 3), np.int8), before=lambda: None)
+    with pytest.raises(ZeroDivisionError):
+        run(toys, tmp_path, step, replay=replay)
+    described = '{"values": "int8[2, 3]"}'
+    assert f"use-table{described}" in (tmp_path / "pipeline.txt").read_text()
+    text = (tmp_path / "reproducer.txt").read_text()
+    assert "replay the failing pass" not in text
+    assert ("replay the whole run:\n  snnc convert m.onnx" in text) == bool(replay)
+    assert (f"options: {described}" in text) == (not replay)
+
+
+def test_a_dump_that_vanished_is_an_environment_error(toys, tmp_path):
+    step = Table(1, before=(tmp_path / "003-scale-weights.onnx").unlink)
+    with pytest.raises(EnvironmentFailure, match="No such file") as caught:
+        run(toys, tmp_path, step)
+    assert caught.value.code == "SNN603"
+    assert caught.value.where.file == str(tmp_path / "reproducer.onnx")
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_a_failure_before_the_first_dump_leaves_no_reproducer(toys, tmp_path):
+    (tmp_path / "dump").write_text("a file")
+    dump = Dump(tmp_path / "dump")
+    dump.fail(0, toys.RemoveIdentity(), toys.make(), ZeroDivisionError())
+    assert (tmp_path / "dump").read_text() == "a file"
+
+
+def test_a_library_that_is_not_installed_is_named_so(monkeypatch):
+    def version(name: str) -> str:
+        if name == "onnxruntime":
+            raise metadata.PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(metadata, "version", version)
+    found = versions()
+    assert (found["onnxruntime"], found["onnx"]) == ("not installed", "1.0")
 
 
 def test_an_interruption_is_no_failure(toys, tmp_path):

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from snnc.pipeline import Progress, Timing, run_pipeline
+from snnc.pipeline import Before, Progress, Timing, run_pipeline
 
 
 def run(toys, stream, live, steps=None):
@@ -47,3 +47,16 @@ def test_failure_is_shown(toys):
     with pytest.raises(ZeroDivisionError):
         run(toys, stream, live=False, steps=[bad])
     assert stream.getvalue() == "[1/1] bad: FAILED at 4 nodes\n"
+
+
+def test_the_model_before_the_failing_pass_is_kept(toys):
+    def fail(model):
+        model.graph.node(0).name = "damaged"
+        raise ZeroDivisionError
+
+    before, bad = Before(), toys.function_pass("bad", fail)
+    with pytest.raises(ZeroDivisionError):
+        steps = [toys.RemoveIdentity(), toys.ScaleWeights(), bad]
+        run_pipeline(toys.make(), steps, given={"sorted"}, instruments=[before])
+    assert before.failed is bad
+    assert [node.name for node in before.model.graph] == ["twice", "product", "bias"]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gc
+
 import numpy as np
 import pytest
 
 from snnc import ir
 from snnc.errors import InternalError, MismatchError, UsageError
 from snnc.pipeline import Instrument, PassResult, Rewrite, run_pipeline
+from snnc.pipeline.garbage import seldom_collected
 
 
 def test_records_tell_what_happened(toys, model):
@@ -84,6 +88,39 @@ def test_broken_invariant_is_caught_with_all_findings(toys, model, level):
         "breaks 'never': is broken",
         "breaks 'never': twice",
     ]
+
+
+@pytest.mark.parametrize(
+    ("level", "found"), [("off", []), ("cheap", ["never"]), ("all", ["costly", "never"])]
+)
+def test_the_level_says_which_invariants_are_checked(toys, model, level, found):
+    costly = dataclasses.replace(toys.never("costly"), cheap=False)
+    invariants = {**toys.INVARIANTS, "never": toys.never("never"), "costly": costly}
+    bad = toys.function_pass("bad", lambda model: PassResult(), establishes={"never", "costly"})
+    messages: list[str] = []
+    try:
+        run_pipeline(model, [bad], invariants=invariants, verify=level)
+    except InternalError as error:
+        messages = [problem.message for problem in error.problems]
+    assert messages == [f"breaks {name!r}: {what}" for name in found for what in ("is broken", "twice")]
+
+
+def test_without_a_garbage_collector_none_is_started(toys, model):
+    before = gc.get_threshold()
+    gc.set_threshold(0)
+    try:
+        step = toys.function_pass("look", lambda model: seen.append(gc.get_threshold()[0]) or PassResult())
+        seen: list[int] = []
+        run_pipeline(model, [step])
+        with seldom_collected():
+            assert gc.get_threshold()[0] == 0
+        gc.set_threshold(700, 10, 10)
+        with seldom_collected():
+            assert gc.get_threshold()[0] > 700
+        assert gc.get_threshold() == (700, 10, 10)
+    finally:
+        gc.set_threshold(*before)
+    assert seen == [0]
 
 
 def test_unsorted_graph_is_caught(toys, model):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from snnc.errors import MismatchError
+from snnc.errors import InternalError, MismatchError
 from snnc.pipeline import compare_bits, first_difference, measure_cost
 
 
@@ -57,3 +57,18 @@ def test_cost_of_known_errors():
     (silent,) = measure_cost({"y": np.zeros(2)}, {"y": np.ones(2)})
     assert silent.sqnr_db == -math.inf
     assert measure_cost({"y": signal}, {"y": np.zeros(3)}) == ()
+
+
+@pytest.mark.parametrize(
+    ("after", "outputs", "message"),
+    [
+        ({"b": np.zeros(2)}, (), "have no tensor in common, so nothing was checked"),
+        ({"a": np.zeros(2)}, ("a", "y"), "no result for the outputs ['y']"),
+    ],
+)
+def test_a_comparison_that_checks_nothing_is_our_bug(after, outputs, message):
+    with pytest.raises(InternalError) as caught:
+        compare_bits({"a": np.zeros(2)}, after, pass_name="p", outputs=outputs)
+    assert caught.value.code == "SNN104"
+    assert message in caught.value.message
+    assert caught.value.where.pass_name == "p"

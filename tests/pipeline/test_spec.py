@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -47,7 +47,14 @@ class Plain(Base):
     name: ClassVar[str] = "plain"
 
 
-PASSES = (Tune, Need, Plain)
+@dataclass(frozen=True)
+class Select(Base):
+    name: ClassVar[str] = "select-nodes"
+    kinds: frozenset[str] = field(default_factory=lambda: frozenset({"Conv"}))
+    span: tuple[int, str] = (1, "all")
+
+
+PASSES = (Tune, Need, Plain, Select)
 
 
 @given(
@@ -87,12 +94,14 @@ def test_bare_words_hyphens_and_blanks():
         ("plain,,plain", "SNN222", "an empty place", None),
         ("plain{", "SNN222", "'}' is missing", None),
         ("plain]", "SNN222", "unexpected ']'", None),
+        ("tune-steps{limit=1}x", "SNN222", "the brace of 'tune-steps' is not closed", None),
         ("tune-steps{tolerance}", "SNN222", "lacks '=value'", None),
         ("tune-steps{tolerence=1}", "SNN223", "no option 'tolerence'", "did you mean 'tolerance'?"),
         ("tune-steps{limit=1,limit=2}", "SNN223", "given twice", None),
         ("tune-steps{tolerance=much}", "SNN223", "expected float", None),
         ("tune-steps{axes=[1,x]}", "SNN223", "'axes'", None),
         ("tune-steps{limit=true}", "SNN223", "'limit'", None),
+        ("select-nodes{span=[1,2,3]}", "SNN223", "option 'span' is [1, 2, 3], expected tuple", None),
         ("tune-steps{mode=slwo}", "SNN223", "one of slow, fast", "did you mean 'slow'?"),
         ("need-data{count=1}", "SNN223", "needs the options ['data']", None),
     ],
@@ -112,6 +121,22 @@ def test_two_passes_of_one_name_are_our_bug():
 
     with pytest.raises(InternalError, match="both 'plain'"):
         parse_pipeline("plain", (Plain, Other))
+
+
+def test_sets_are_written_in_order_and_made_defaults_are_not_written():
+    assert format_pipeline([Select()]) == "select-nodes"
+    step = Select(kinds=frozenset({"MatMul", "Gemm"}), span=(2, "b"))
+    assert format_pipeline([step]) == "select-nodes{kinds=['Gemm','MatMul'],span=[2,'b']}"
+    assert parse_pipeline(format_pipeline([step]), PASSES) == (step,)
+
+
+def test_options_are_described_without_addresses():
+    data = {"b": frozenset({2, 1}), 3: [Select(), object]}
+    assert options_of(Need(data=data)) == {
+        "data": {"b": [1, 2], "3": [{"kinds": ["Conv"], "span": [1, "all"]}, "<type>"]},
+        "count": 3,
+    }
+    assert options_of(Base()) == {}
 
 
 def test_arrays_have_no_text_but_a_description():
