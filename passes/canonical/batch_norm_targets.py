@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -113,14 +114,9 @@ def _dequantised_weight(editor: Editor, layer: Node, value: Value, axis: int, fa
     return change
 
 
-def _bias(editor: Editor, layer: Node, index: int, affine: Affine) -> float | str:
-    """Let the bias of a layer (its input ``index``) become ``bias * factor + offset``."""
-    value = layer.inputs[index] if len(layer.inputs) > index else None
-    old = constant(value)
-    if value is not None and old is None:
-        return "its bias is not constant"
-    if old is not None and old.size not in (1, affine.factor.size):
-        return "its bias is not one number per channel"
+def _bias(editor: Editor, layer: Node, index: int, affine: Affine) -> float:
+    """Let the bias of a layer (input ``index``, without a problem) become ``bias * factor + offset``."""
+    old = constant(layer.inputs[index]) if len(layer.inputs) > index else None
     shift = (
         affine.offset if old is None else old.reshape(-1).astype(np.float64) * affine.factor + affine.offset
     )
@@ -135,16 +131,14 @@ def _bias_problem(layer: Node, index: int, channels: int) -> str | None:
     old = constant(value)
     if value is not None and old is None:
         return "its bias is not constant"
-    if old is not None and old.size not in (1, channels):
+    if old is not None and not _per_channel(old, channels):
         return "its bias is not one number per channel"
     return None
 
 
-def _combine(*changes: float | str) -> Folded | str:
-    for change in changes:
-        if isinstance(change, str):
-            return change
-    return Folded(max(float(change) for change in changes))
+def _per_channel(bias: npt.NDArray[Any], channels: int) -> bool:
+    """Whether a bias is one number, or one per entry of the last axis; one per row of a batch can be as many."""
+    return bias.size == 1 or bias.shape[-1] == bias.size == channels
 
 
 def _conv(editor: Editor, layer: Node, affine: Affine, _: Node) -> Folded | str:
@@ -152,7 +146,7 @@ def _conv(editor: Editor, layer: Node, affine: Affine, _: Node) -> Folded | str:
     if problem is not None:
         return problem
     weight = _weight(editor, layer, 0, affine.factor)
-    return weight if isinstance(weight, str) else _combine(weight, _bias(editor, layer, 2, affine))
+    return weight if isinstance(weight, str) else Folded(max(weight, _bias(editor, layer, 2, affine)))
 
 
 def _conv_transpose(editor: Editor, layer: Node, affine: Affine, _: Node) -> Folded | str:
@@ -169,7 +163,7 @@ def _conv_transpose(editor: Editor, layer: Node, affine: Affine, _: Node) -> Fol
     factor = affine.factor.reshape(group, 1, array.shape[1], *[1] * (array.ndim - 2))
     new, change = Affine.rounded((grouped * factor).reshape(array.shape))
     editor.set_constant(layer, 1, f"{value.name}.folded", new)
-    return _combine(change, _bias(editor, layer, 2, affine))
+    return Folded(max(change, _bias(editor, layer, 2, affine)))
 
 
 def _gemm(editor: Editor, layer: Node, affine: Affine, _: Node) -> Folded | str:
@@ -180,7 +174,7 @@ def _gemm(editor: Editor, layer: Node, affine: Affine, _: Node) -> Folded | str:
     if problem is not None:
         return problem
     weight = _weight(editor, layer, 0 if int(attrs.get("transB", 0)) else 1, affine.factor)
-    return weight if isinstance(weight, str) else _combine(weight, _bias(editor, layer, 2, affine))
+    return weight if isinstance(weight, str) else Folded(max(weight, _bias(editor, layer, 2, affine)))
 
 
 def _matmul(editor: Editor, layer: Node, affine: Affine, norm: Node) -> Folded | str:
@@ -213,16 +207,13 @@ def _add(editor: Editor, layer: Node, affine: Affine, norm: Node) -> Folded | st
         product = source.producer() if source is not None else None
         if held is None or not is_standard(product, "MatMul") or product is None:
             continue
-        if (
-            rank_of(norm.inputs[0]) != 2
-            or held.size not in (1, affine.factor.size)
-            or only_consumer(source) is not layer
-        ):
+        channels_last = rank_of(norm.inputs[0]) == 2 and _per_channel(held, affine.factor.size)
+        if not channels_last or only_consumer(source) is not layer:
             return "its channels are not the last axis, or something else reads the product"
         weight = _weight(editor, product, 1, affine.factor)
         if isinstance(weight, str):
             return weight
-        return _combine(weight, _bias(editor, layer, 1 - index, affine))
+        return Folded(max(weight, _bias(editor, layer, 1 - index, affine)))
     return "Add stands before it"
 
 

@@ -48,7 +48,7 @@ def random_feeds(
     for value in model.graph.inputs:
         assert value.shape is not None and value.name is not None
         shape = [dim if isinstance(dim, int) else batch for dim in value.shape]
-        feeds[value.name] = (random.standard_normal(shape) * spread).astype(np.float32)
+        feeds[value.name] = np.asarray(random.standard_normal(shape) * spread, np.float32)
     return feeds
 
 

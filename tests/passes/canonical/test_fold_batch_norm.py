@@ -97,6 +97,109 @@ def test_scalar_scale_becomes_one_per_channel(parse, check, ops):
     assert model.graph[0].attributes["axis"].value == 0
 
 
+K = "float[2, 4] k = {1, 2, 3, 4, -1, -2, 0.5, 0.25}"
+Q = "int8[4, 2, 1, 1] q = {1, 2, 3, 4, 5, -6, 7, 8}"
+IMAGE = ("float[4, 2, 5, 5] x", "float[4, 4, 5, 5] y")
+ROW = ("float[4, 2] x", "float[N, 4] y")
+
+
+@pytest.mark.parametrize(
+    ("graph", "weights", "layer", "reason"),
+    [
+        (
+            ROW,
+            f"{K}, float[4, 1] c = {{1, 2, 3, 4}}",
+            "a = Gemm(x, k, c)",
+            "its bias is not one number per channel",
+        ),
+        (
+            ROW,
+            f"{K}, float[4, 1] c = {{1, 2, 3, 4}}",
+            "p = MatMul(x, k) a = Add(p, c)",
+            "its channels are not the last axis",
+        ),
+        (ROW, K, "a = Gemm<beta = 0.5>(x, k, d)", "its beta is not 1"),
+        (ROW, K, "a = Gemm(x, k, d)", "its bias is not constant"),
+        (ROW, K, "a = MatMul(x, e)", "its weight is not constant"),
+        (
+            ROW,
+            f"{K}, float[4] c = {{1, 2, 3, 4}}",
+            "p = MatMul(x, e) a = Add(p, c)",
+            "its weight is not constant",
+        ),
+        (ROW, K, "a = Add(e, e)", "Add stands before it"),
+        (ROW, K, "a = Relu(e)", "Relu stands before it"),
+        (IMAGE, WEIGHT, "a = Conv(x, w, d)", "its bias is not constant"),
+        (IMAGE, WEIGHT, "a = Conv(x, f)", "its weight is not constant"),
+        (IMAGE, WEIGHT, "a = ConvTranspose(x, h)", "its weight is not constant"),
+        (
+            IMAGE,
+            f"{Q}, float[2] t = {{0.5, 0.25}}",
+            "w = DequantizeLinear<axis = 1>(q, t) a = Conv(x, w)",
+            "the scales of its weight run along another axis",
+        ),
+        (
+            IMAGE,
+            f"{Q}, float t = {{0.5}}",
+            "w = DequantizeLinear(q, t) o = Conv(x, w) a = Conv(x, w) z = Neg(o)",
+            "its weight is not constant",
+        ),
+        (
+            IMAGE,
+            Q,
+            "w = DequantizeLinear(q, u) a = Conv(x, w)",
+            "its weight is not constant, or blocked",
+        ),
+        (
+            ("float[4, 2] x, float[3, 4, 2] g", "float[3, 4, 4] y"),
+            K,
+            "a = MatMul(g, k)",
+            "its channels are not the last axis",
+        ),
+    ],
+)
+def test_layers_that_take_no_factor(parse, check, ops, graph, weights, layer, reason):
+    given, result = graph
+    more = "float[4] d, float[2, 4] e, float[4, 2, 1, 1] f, float[2, 4, 1, 1] h, float u"
+    model = parse(
+        f"g ({given}, {more}) => ({result}) <{weights}, {STATISTICS}> "
+        f"{{ {layer} y = BatchNormalization{NORM} }}"
+    )
+    result = check(FoldBatchNorm(), model, tolerance=1e-6)
+    assert ops(model)[-2:] == ["Mul", "Add"]
+    assert f"is not folded into a layer: {reason}" in result.not_matched[0].reason
+
+
+def test_a_factor_of_zero_leaves_integers_alone(parse, check, ops):
+    model = parse(
+        f"""g (float[N, 2, 5, 5] x) => (float[N, 4, 5, 5] y)
+        <{Q}, float d = {{0.125}}, {STATISTICS.replace("2.0, 0.25}, float[4] b", "0.0, 0.25}, float[4] b")}>
+        {{ w = DequantizeLinear(q, d) a = Conv(x, w) y = BatchNormalization{NORM} }}"""
+    )
+    result = check(FoldBatchNorm(), model, tolerance=1e-6)
+    assert ops(model) == ["DequantizeLinear", "Conv", "Mul", "Add"]
+    assert "a factor is zero" in result.not_matched[0].reason
+
+
+def test_four_bit_integers_keep_their_sign(parse):
+    model = parse(
+        f"""<ir_version: 10, opset_import: ["" : 21]>
+        g (float[N, 2, 5, 5] x) => (float[N, 4, 5, 5] y)
+        <int4[4, 2, 1, 1] q = {{1, 2, 3, 4, 5, -6, 7, -8}}, float d = {{0.125}}, {STATISTICS}>
+        {{ w = DequantizeLinear(q, d) a = Conv(x, w) y = BatchNormalization{NORM} }}"""
+    )
+    result = FoldBatchNorm().run(model)
+    assert "narrower than 8 bits and a factor is negative" in result.not_matched[0].reason
+
+
+def test_an_input_of_unknown_rank_stays(parse, ops):
+    model = parse(f"g (float[N, 4] a) => (float[N, 4] y) <{STATISTICS}> {{ y = BatchNormalization{NORM} }}")
+    model.graph.inputs[0].shape = None
+    result = FoldBatchNorm().run(model)
+    assert ops(model) == ["BatchNormalization"]
+    assert result.not_matched[-1].reason == "the rank of its input is unknown"
+
+
 def test_shared_layer_becomes_mul_and_add(parse, check, ops):
     model = parse(
         f"""g (float[N, 2, 5, 5] x) => (float[N, 4, 5, 5] y, float[N, 4, 5, 5] a) <{WEIGHT}, {STATISTICS}>
