@@ -137,7 +137,7 @@ def _bias_problem(layer: Node, index: int, channels: int) -> str | None:
 
 
 def _per_channel(bias: npt.NDArray[Any], channels: int) -> bool:
-    """Whether a bias is one number, or one per entry of the last axis; one per row of a batch can be as many."""
+    """Whether a bias is one number, or one per entry of the last axis; rows of a batch can be as many."""
     return bias.size == 1 or bias.shape[-1] == bias.size == channels
 
 
