@@ -75,6 +75,8 @@ def _pairs(w: Writer, cache: Value) -> int:
 def _rotate_any(w: Writer, caches: tuple[Value, Value], positions: Value | None) -> None:
     value, heads = w.needed(0, "input"), int(w.attrs.get("num_heads", 0))
     rank = len(w.dims(value))
+    if rank not in (3, 4):
+        raise CannotWrite(f"its input has {rank} axes")
     rotary = int(w.attrs.get("rotary_embedding_dim", 0))
     head = 2 * _pairs(w, caches[0])
     if rotary:
@@ -82,8 +84,6 @@ def _rotate_any(w: Writer, caches: tuple[Value, Value], positions: Value | None)
         if rank == 3 and not heads:
             raise CannotWrite("it rotates a part of each head without num_heads")
         head = size if rank == 4 else size // heads
-    if rank not in (3, 4):
-        raise CannotWrite(f"its input has {rank} axes")
     if rank == 3:
         value = w.transpose(w.reshape(value, 0, 0, -1, head), 0, 2, 1, 3)
     interleaved = bool(w.attrs.get("interleaved", 0))

@@ -282,6 +282,36 @@ def test_in_models_of_older_opsets(evaluate: Any, name: str, opset: int) -> None
     compare(evaluate, *single(kind, inputs, attrs, *read, opset=opset))
 
 
+@pytest.mark.parametrize("name", ["conv, clip", "skip, bias, sum", "heads"])
+def test_in_models_of_the_earliest_opsets(evaluate: Any, name: str) -> None:
+    kind, inputs, attrs, *read = CASES[name]
+    expected = evaluate(*single(kind, inputs, attrs, *read))
+    model, feeds = single(kind, inputs, attrs, *read, opset=10)
+    assert WriteOutFused().run(model).rewrites
+    for output, array in evaluate(model, feeds).items():
+        np.testing.assert_allclose(array, expected[output], rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("opset", [9, 10])
+def test_halves_are_taken_in_the_form_of_the_opset(ops: Any, opset: int) -> None:
+    model, _ = single("BiasSplitGelu", [fed(X), VECTOR], {}, opset=opset)
+    assert WriteOutFused().run(model).rewrites
+    assert ops(model) == ["Add", "Slice", "Slice", "Gelu", "Mul"]
+    first = model.graph[1]
+    held = {name: list(attr.value) for name, attr in first.attributes.items()}
+    assert held == ({"axes": [-1], "starts": [0], "ends": [HIDDEN // 2]} if opset == 9 else {})
+    assert len(first.inputs) == (1 if opset == 9 else 4)
+
+
+def test_root_mean_squares_of_opset_23_have_an_operator(evaluate: Any, ops: Any) -> None:
+    kind, inputs, attrs = CASES["skip rms"]
+    expected = evaluate(*single(kind, inputs, attrs))["y0"]
+    model, feeds = single(kind, inputs, attrs, opset=23)
+    assert WriteOutFused().run(model).rewrites
+    assert ops(model) == ["Add", "RMSNormalization"]
+    np.testing.assert_allclose(evaluate(model, feeds)["y0"], expected, rtol=2e-5, atol=2e-5)
+
+
 @pytest.mark.parametrize("opset", [11, 13, 16])
 def test_layer_normalisation_in_models_of_opsets_without_it(evaluate: Any, opset: int) -> None:
     model, feeds = single(
@@ -390,6 +420,22 @@ REFUSED: dict[str, tuple[Any, ...]] = {
                            [fed(WIDE)] * 3 + [None] * 3 + [fed(np.array([3, 5]))], {"left_window_size": 1}),
     "no window": ("its window of -2 is no number of places", ".Attention", [fed(WIDE)] * 3,
                   {"right_window_size": -2}),
+    "part of a head": ("rotates a part of each head without num_heads", "RotaryEmbedding",
+                       [fed(X), fed(PLACES), COS[:, :1], SIN[:, :1]], {"rotary_embedding_dim": 2}),
+    "rotary of rows": ("its input has 2 axes", "RotaryEmbedding",
+                       [fed(X[0]), fed(PLACES), COS[:, :1], SIN[:, :1]], {"rotary_embedding_dim": 2}),
+    "open angles": ("a part of each head by angles that are not constant", ".RotaryEmbedding",
+                    [fed(X), fed(COS[PLACES][..., :1]), fed(SIN[PLACES][..., :1])],
+                    {**MANY, "rotary_embedding_dim": 2}),
+    "training": ("it draws random numbers: export the model in eval mode", "BiasDropout",
+                 [fed(X), VECTOR, fed(Y), np.array(0.5, np.float32), np.array(True)], {}),
+    "two axes": ("it normalises several axes at once", "BiasSoftmax", [fed(WIDE), WIDE[:1, :1]], {"axis": 2}),
+    "lengths of nothing": ("its mask_index is read, but it has no mask", "EmbedLayerNormalization",
+                           [fed(mask(BATCH, TOKENS)), None, normal(9, HIDDEN), normal(9, HIDDEN), None,
+                            VECTOR, VECTOR], {}, (0, 1)),
+    "old": ("the model is of an opset before 9", "BiasAdd", [fed(X), VECTOR, fed(Y)], {}, (0,), 8),
+    "places of old": ("the model is of an opset before 11", "Attention", [fed(X), QKV, BIAS],
+                      {**MANY, "unidirectional": 1}, (0,), 10),
     "unknown": ("com.microsoft::Irfft is not known", "Irfft", [fed(X)], {}),
 }  # fmt: skip
 
