@@ -83,3 +83,49 @@ def test_integers_and_products_that_overflow_stay(parse, check, ops):
     assert ops(model)[-3:] == ["ConstantOfShape", "Expand", "Mul"]
     smaller = parse(text.replace("3e38", "1e38"))
     assert check(PostponeExpand(), smaller).rewrites
+
+
+TILED = """g (float[N, 4, 3] x) => (float[N, 2, 3] y)
+<float[{shape}] c = {{1, 2, 3}}, int64 first = {{0}}, int64[1] axis = {{0}}, int64[2] rest = {{{times}}}>
+{{
+  size = Shape(x)
+  batch = Gather<axis = 0>(size, first)
+  listed = Unsqueeze(batch, axis)
+  repeats = Concat<axis = 0>(listed, rest)
+  y = Tile(c, repeats)
+}}"""
+
+
+def test_a_constant_that_is_tiled_over_the_batch_is_expanded(parse, check, ops):
+    model = parse(TILED.format(shape="1, 1, 3", times="2, 1"))
+    result = check(PostponeExpand(), model)
+    assert [rewrite.rule for rewrite in result.rewrites] == ["tile-to-expand"]
+    assert ops(model)[-2:] == ["Mul", "Expand"]
+
+
+@pytest.mark.parametrize(("shape", "times"), [("1, 1, 3", "2, 2"), ("3, 1, 1", "2, 3")])
+def test_a_tile_of_axes_with_several_entries_stays(parse, check, ops, shape, times):
+    text = TILED.format(shape=shape, times=times).replace("float[N, 2, 3] y", "float[M, K, L] y")
+    model = parse(text)
+    assert not check(PostponeExpand(), model).rewrites
+    assert ops(model)[-1] == "Tile"
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "y = Tile(c, given)",
+        "size = Shape(x) y = Tile(c, size)",
+        "size = Shape(x) y = Tile(d, size)",
+        "size = Shape(x) e = Expand(c, size) y = Add(e, c)",
+        "h = Concat<axis = 0>(two, one) y = Tile(c, h)",
+    ],
+)
+def test_extents_that_are_not_seen_stay(parse, ops, nodes):
+    model = parse(
+        f"g (float[2, 4, 3] x, float[1, 4, 1] d, int64[2] two) => (float[A, B, C] y) "
+        f"<float[1, 1, 3] c = {{1, 2, 3}}, int64[3] given = {{2, 1, 1}}, int64[1] one = {{1}}> {{ {nodes} }}"
+    )
+    before = ops(model)
+    assert not PostponeExpand().run(model).rewrites
+    assert ops(model) == before

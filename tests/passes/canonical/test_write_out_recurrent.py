@@ -130,16 +130,65 @@ def test_batch_in_front() -> None:
     assert np.abs(h.transpose(1, 0, 2) - plain[1]).max() < 3e-6
 
 
+def with_inputs(proto: onnx.ModelProto, more: dict[int, Any]) -> None:
+    """Give the layer further constant inputs, by their place."""
+    (node,) = (node for node in proto.graph.node if node.name == "layer")
+    node.input.extend([""] * (max(more, default=0) + 1 - len(node.input)))
+    for place, array in more.items():
+        node.input[place] = f"more{place}"
+        proto.graph.initializer.append(numpy_helper.from_array(array, f"more{place}"))
+
+
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_lengths_of_all_steps_and_peepholes_of_zeros_say_nothing(direction: str) -> None:
+    proto = layer("LSTM", direction=direction)
+    ways = 1 + (direction == "bidirectional")
+    lengths, peepholes = np.full(BATCH, STEPS, np.int32), np.zeros((ways, 3 * HIDDEN), np.float32)
+    with_inputs(proto, {4: lengths, 7: peepholes})
+    model = rewritten(proto)
+    assert "LSTM" not in {node.op_type for node in model.graph}
+    for got, wanted in zip(run(ir.to_proto(model)), run(proto), strict=True):
+        assert np.abs(got - wanted).max() < 3e-6
+
+
+def test_two_layers_share_their_input_and_may_stay_on_the_host() -> None:
+    proto = layer("GRU")
+    second = onnx.NodeProto()
+    second.CopyFrom(proto.graph.node[0])
+    second.name, second.output[0], second.output[1] = "second", "y2", "h2"
+    proto.graph.node.append(second)
+    proto.graph.output.append(helper.make_tensor_value_info("y2", FLOAT, None))
+    model = rewritten(proto)
+    turned = [node for node in model.graph if node.op_type == "Transpose" and node.inputs[0].name == "x"]
+    assert len(turned) == 1
+    for got, wanted in zip(run(ir.to_proto(model)), run(proto), strict=True):
+        assert np.abs(got - wanted).max() < 3e-6
+    kept = rewritten(proto, allow_host=("GRU",))
+    assert [node.op_type for node in kept.graph] == ["GRU", "GRU"]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"clip": 1.0}, "it clips the inputs"),
         ({"activations": ["Sigmoid", "ScaledTanh", "Tanh"]}, "ScaledTanh has no form"),
         ({"input_forget": 1}, "input_forget"),
+        ({"open": ["w"]}, "its weights are not constant"),
+        ({"open": ["r"]}, "its weights are not constant"),
+        ({"open": ["b"]}, "its bias is not constant"),
+        ({"more": {4: np.array([4, 3, 2], np.int32)}}, "its samples have lengths of their own"),
+        ({"more": {7: np.ones((1, 3 * HIDDEN), np.float32)}}, "it has peepholes"),
     ],
 )
 def test_what_is_left(change: dict[str, Any], message: str) -> None:
-    model = rewritten(layer("LSTM", **change))
+    opened, more = change.pop("open", []), change.pop("more", {})
+    proto = layer("LSTM", **change)
+    for name in opened:
+        (held,) = (entry for entry in proto.graph.initializer if entry.name == name)
+        proto.graph.input.append(helper.make_tensor_value_info(name, FLOAT, held.dims))
+        proto.graph.initializer.remove(held)
+    with_inputs(proto, more)
+    model = rewritten(proto)
     with pytest.raises(UnsupportedError, match="SNN461") as caught:
         RefuseUnsupported().run(model)
     (problem,) = caught.value.problems
