@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from snnc.errors import UnsupportedError, Where
 from snnc.passes.lower.kernels import (
-    Box,
     Buffer,
     Group,
     Kernel,
@@ -151,10 +150,6 @@ class Builder:
                 if identity in shared and results[identity] != {_identity(item)}:
                     return False
         return True
-
-    def whole_box(self, view: View) -> Box:
-        """Return the box of all of a view."""
-        return tuple((0, extent) for extent in view.shape)
 
 
 def _identity(item: Operand) -> tuple[Any, ...]:

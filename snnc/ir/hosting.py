@@ -23,7 +23,6 @@ __all__ = [
     "DECLARED",
     "HOST",
     "declared",
-    "hosted_op",
     "is_barrier",
     "is_known_operator",
     "is_sealed",
@@ -92,11 +91,6 @@ def declared(node: ir.Node) -> dict[str, str]:
     if not isinstance(content, dict) or not all(isinstance(item, str) for item in content.values()):
         return {}
     return content if {"op", "asked"} <= set(content) else {}
-
-
-def hosted_op(node: ir.Node | None) -> str | None:
-    """Return the standard operator that a sealed node is; None for other nodes."""
-    return declared(node)["op"] if node is not None and is_sealed(node) else None
 
 
 def is_barrier(node: ir.Node) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -52,11 +52,6 @@ class SpikeTrain:
         for spikes in self.patterns:
             held = 2 * held + spikes
         return held.astype(self.dtype)
-
-    def per_step(self, function: Callable[[npt.NDArray[np.int8]], npt.NDArray[np.int8]]) -> SpikeTrain:
-        """Apply a function that moves spikes without changing them to each time-step."""
-        moved = np.stack([function(spikes) for spikes in self.patterns])
-        return SpikeTrain(moved, self.book, self.dtype)
 
 
 Signal = npt.NDArray[Any] | SpikeTrain

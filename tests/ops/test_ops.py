@@ -115,7 +115,6 @@ def test_a_spike_train_holds_its_codes() -> None:
     assert train.shape == (book.levels,)
     assert train.codes().dtype == np.int8
     assert np.array_equal(train.codes(), book.codes)
-    assert np.array_equal(train.per_step(lambda spikes: spikes[::-1]).codes(), book.codes[::-1])
 
 
 def test_charging_is_horner_step_by_step() -> None:
