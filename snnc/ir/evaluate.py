@@ -96,7 +96,7 @@ def _result_size(node: ir.Node, inputs: Sequence[Array | None]) -> float:
     given = [array for array in inputs if array is not None]
     sizes = [array.size for array in given]
     op = node.op_type
-    if op == "Range" and len(given) == 3:
+    if op == "Range" and sizes == [1, 1, 1]:
         start, limit, delta = (float(array.reshape(-1)[0]) for array in given)
         return abs((limit - start) / delta) if delta else np.inf
     if op == "ConstantOfShape" and given:
