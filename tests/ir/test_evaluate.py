@@ -1,4 +1,4 @@
-"""Evaluation of single nodes: results that would be huge are refused before they are made, whatever asks for them."""
+"""Evaluation of single nodes: results that would be huge are refused before they are made."""
 
 from __future__ import annotations
 
