@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from snnc.errors import InternalError, Where
 from snnc.ir import DataType, Node, Value, attributes, constant
 from snnc.passes.spike.builder import SpikeBuilder
+from snnc.passes.spike.typed import given
 
 __all__ = ["floor_quotient", "gate", "largest", "mask_row", "normalise"]
 
 
 def _source(node: Node, index: int = 0) -> Value:
-    value = node.inputs[index]
-    if value is None:
-        raise InternalError("SNN156", f"an untyped {node.op_type} was encoded", where=Where(node=node.name))
-    return value
+    return given(node.inputs[index], node)
 
 
 def largest(builder: SpikeBuilder, node: Node) -> None:
@@ -70,9 +67,7 @@ def floor_quotient(builder: SpikeBuilder, node: Node) -> None:
 def normalise(builder: SpikeBuilder, node: Node) -> None:
     """Distance from the mean as the potential, root of the variance as the gain."""
     source, output = _source(node), node.outputs[0]
-    sign = constant(node.inputs[1])
-    if sign is None:
-        raise InternalError("SNN156", "an untyped Normalise was encoded", where=Where(node=node.name))
+    sign = given(constant(node.inputs[1]), node)
     attrs, name = attributes(node), builder.name(output)
     norm = {"axes": attrs["axes"], "centred": int(attrs.get("centred", 1))}
     integers = builder.membrane(source, node)[0]

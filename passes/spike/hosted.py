@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from snnc.errors import InternalError, Where
 from snnc.ir import DataType, Node, Value
 from snnc.ir.host_nodes import put_barrier, reopened
 from snnc.ir.hosting import declared, same_form
 from snnc.passes.analysis import Constant, FloatValue
 from snnc.passes.spike.builder import OPSET, SpikeBuilder
+from snnc.passes.spike.typed import given
 
 __all__ = ["hosted"]
 
@@ -54,7 +54,6 @@ def _operand(builder: SpikeBuilder, node: Node, value: Value | None) -> Value | 
 
 
 def _behind(builder: SpikeBuilder, node: Node, value: Value) -> Value:
-    if value.dtype is None:
-        raise InternalError("SNN156", "a value of the host without a type", where=Where(node=node.name))
+    given(value.dtype, node)
     zero = builder.constant(np.array(0, dtype=np.int64), "first")
     return put_barrier(builder.graph, value, zero, node)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from snnc.errors import InternalError, UnsupportedError, Where
+from snnc.errors import UnsupportedError, Where
 from snnc.ir import DataType, Node, Shape, Value, attributes, constant
 from snnc.passes.analysis import Coded, FloatValue, Membrane
 from snnc.passes.analysis.layout import LAYOUT_OPS, pad_widths
 from snnc.passes.spike.builder import SpikeBuilder, data_type
+from snnc.passes.spike.typed import given
 
 __all__ = ["MOVES", "expand", "move", "pad"]
 
@@ -27,9 +28,7 @@ def _dtype(builder: SpikeBuilder, value: Value | None) -> DataType:
 
 def move(builder: SpikeBuilder, node: Node) -> None:
     """Move spikes, membranes or host values as the quantised node moves floats."""
-    source = node.inputs[0]
-    if source is None:
-        raise InternalError("SNN156", "a layout of nothing", where=Where(node=node.name))
+    source = given(node.inputs[0], node)
     op, held = node.op_type, constant(source)
     if held is not None and isinstance(builder.kind(node.outputs[0]), FloatValue):
         integers = builder.constant(held, "repeated")  # a constant of the network that the host encodes
@@ -151,9 +150,7 @@ def _split(builder: SpikeBuilder, node: Node, integers: Value) -> None:
 
 def _blocks(builder: SpikeBuilder, node: Node, integers: Value) -> None:
     """DepthToSpace and SpaceToDepth as Reshape, Transpose, Reshape, which every runtime has for integers."""
-    source, output = node.inputs[0], node.outputs[0]
-    if source is None:
-        raise InternalError("SNN156", "a layout of nothing", where=Where(node=node.name))
+    source, output = given(node.inputs[0], node), node.outputs[0]
     attrs = attributes(node)
     size = int(attrs["blocksize"])
     _, channels, height, width = builder.shape(source)
@@ -175,12 +172,8 @@ def _blocks(builder: SpikeBuilder, node: Node, integers: Value) -> None:
 
 def pad(builder: SpikeBuilder, node: Node) -> None:
     """Pad spikes with silence."""
-    source, output = node.inputs[0], node.outputs[0]
-    if source is None:
-        raise InternalError("SNN156", "padding of nothing", where=Where(node=node.name))
-    widths = pad_widths(node, len(builder.shape(source)))
-    if widths is None:
-        raise InternalError("SNN156", "an untyped padding was encoded", where=Where(node=node.name))
+    source, output = given(node.inputs[0], node), node.outputs[0]
+    widths = given(pad_widths(node, len(builder.shape(source))), node)
     dtype = _dtype(builder, source)
     if dtype in (DataType.INT16, DataType.UINT16):
         attrs = {"pads": widths.reshape(-1).tolist()}

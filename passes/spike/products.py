@@ -14,6 +14,7 @@ from snnc.passes.analysis.products import sum_of_magnitudes
 from snnc.passes.quantise.grids import EXACT_FLOAT32, smallest_integer_type
 from snnc.passes.spike.builder import SpikeBuilder
 from snnc.passes.spike.planes import digit_planes
+from snnc.passes.spike.typed import given, of_kind
 
 __all__ = ["convolution", "elementwise", "matmul"]
 
@@ -45,9 +46,8 @@ def matmul(builder: SpikeBuilder, node: Node) -> None:
         load = int(sum_of_magnitudes(right.integers, (right.integers.ndim - 2,)).max())
         _weighted(builder, node, left, right, load, ("SpikeMatMul", "HostMatMul"), {})
         return
-    if not isinstance(left, Coded) or not isinstance(right, Coded) or node.inputs[0] is None:
-        raise InternalError("SNN156", "an untyped matrix product was encoded", where=Where(node=node.name))
-    length = builder.shape(node.inputs[0])[-1]
+    left, right = of_kind(left, Coded, node), of_kind(right, Coded, node)
+    length = builder.shape(given(node.inputs[0], node))[-1]
     held = builder.get(node.inputs[1])
     _charged(builder, node, left, length * right.book.max_abs, "SpikeMatMulHeld", held, {})
 
@@ -56,10 +56,8 @@ def elementwise(builder: SpikeBuilder, node: Node) -> None:
     """Mul of two codes: the one of fewer spikes is sent, the other held."""
     output = node.outputs[0]
     builder.check_range(builder.kind(output), node)
-    sides = [(builder.kind(value), value) for value in node.inputs]
-    if not all(isinstance(kind, Coded) for kind, _ in sides):
-        raise InternalError("SNN156", "an untyped product was encoded", where=Where(node=node.name))
-    sides.sort(key=lambda side: int(side[0].book.spikes.max()) if isinstance(side[0], Coded) else 0)
+    sides = [(of_kind(builder.kind(value), Coded, node), value) for value in node.inputs]
+    sides.sort(key=lambda side: int(side[0].book.spikes.max()))
     inputs = [builder.get(value) for _, value in sides]
     name = builder.name(output)
     builder.put(output, builder.emit("SpikeMulHeld", inputs, {}, name, DataType.INT32, node, like=output))

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from snnc.coding import CodeBook
-from snnc.errors import InternalError, Where
 from snnc.ir import DataType, Node, Value, attributes, constant
 from snnc.ir.hosting import HOST
 from snnc.passes.analysis import (
@@ -32,16 +31,15 @@ from snnc.passes.spike.builder import SpikeBuilder, data_type
 from snnc.passes.spike.encoder import fold_preprocessing
 from snnc.passes.spike.host import host as _host
 from snnc.passes.spike.hosted import hosted
+from snnc.passes.spike.typed import given, of_kind
 
 __all__ = ["RULES"]
 
 
 def _quantise(builder: SpikeBuilder, node: Node) -> None:
     """Quantise → ExpG-IF with folded thresholds; directly on the network input → Encode."""
-    source, output = node.inputs[0], node.outputs[0]
-    step = constant(node.inputs[1])
-    if source is None or step is None:
-        raise InternalError("SNN156", "an untyped quantiser was encoded", where=Where(node=node.name))
+    source, output = given(node.inputs[0], node), node.outputs[0]
+    step = given(constant(node.inputs[1]), node)
     attrs = attributes(node)
     book = CodeBook.from_attributes(attrs)
     ties = attrs["ties"]
@@ -133,16 +131,12 @@ def _sum(builder: SpikeBuilder, node: Node) -> None:
 
 
 def _addend(builder: SpikeBuilder, node: Node, value: Value | None) -> Value:
-    if value is None:
-        raise InternalError("SNN156", "a sum with an absent operand", where=Where(node=node.name))
-    return builder.potential(value, node)[0]
+    return builder.potential(given(value, node), node)[0]
 
 
 def _alias_membrane(builder: SpikeBuilder, node: Node, value: Value | None) -> None:
     """An affine change of value: the integers stay, step and bias are the compiler's business."""
-    output = node.outputs[0]
-    if value is None:
-        raise InternalError("SNN156", "an untyped sum was encoded", where=Where(node=node.name))
+    output, value = node.outputs[0], given(value, node)
     coded = isinstance(builder.kind(output), Coded | Merged)
     if isinstance(builder.kind(output), Quotient):
         builder.put(output, builder.get(value))
@@ -171,10 +165,8 @@ def _alias(builder: SpikeBuilder, node: Node) -> None:
 
 
 def _rescale(builder: SpikeBuilder, node: Node) -> None:
-    source, output = node.inputs[0], node.outputs[0]
-    multiplier = constant(node.inputs[1])
-    if source is None or multiplier is None:
-        raise InternalError("SNN156", "an untyped rescaling was encoded", where=Where(node=node.name))
+    source, output = given(node.inputs[0], node), node.outputs[0]
+    multiplier = given(constant(node.inputs[1]), node)
     builder.check_range(builder.kind(output), node)
     integers = builder.membrane(source, node)[0]
     if bool(np.any(multiplier != 1)):
@@ -186,10 +178,8 @@ def _rescale(builder: SpikeBuilder, node: Node) -> None:
 
 
 def _round(builder: SpikeBuilder, node: Node) -> None:
-    source, output = node.inputs[0], node.outputs[0]
-    kind = builder.kind(output)
-    if not isinstance(kind, Membrane) or source is None:
-        raise InternalError("SNN156", "an untyped rounding was encoded", where=Where(node=node.name))
+    source, output = given(node.inputs[0], node), node.outputs[0]
+    kind = of_kind(builder.kind(output), Membrane, node)
     name = builder.name(output)
     builder.check_range(kind, node)
     if kind.content is not None:
@@ -197,9 +187,7 @@ def _round(builder: SpikeBuilder, node: Node) -> None:
         return
     integers, before = builder.membrane(source, node)
     ratio = np.asarray(kind.step / before.step, dtype=object).reshape(-1)[0]
-    shift = power_of_two(ratio)
-    if shift is None:
-        raise InternalError("SNN156", "an untyped rounding was encoded", where=Where(node=node.name))
+    shift = given(power_of_two(ratio), node)
     if bool(np.any(before.bias != 0)):
         integers, before = _with_bias(builder, node, integers, before, shift)
     if shift or before.host:
@@ -226,16 +214,14 @@ def _reduce(builder: SpikeBuilder, node: Node) -> None:
     """Means and sums over axes: the sum of the integers; the division is part of the step."""
     if _host(builder, node):
         return
-    source, output = node.inputs[0], node.outputs[0]
-    if source is None:
-        raise InternalError("SNN156", "a mean of nothing", where=Where(node=node.name))
+    source, output = given(node.inputs[0], node), node.outputs[0]
     rank = len(builder.shape(source))
     attrs = attributes(node)
     if node.op_type == "GlobalAveragePool":
         axes, keep = list(range(2, rank)), 1
     else:
-        given = constant(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else None
-        listed = given.tolist() if given is not None else attrs.get("axes")
+        held = constant(node.inputs[1]) if len(node.inputs) > 1 and node.inputs[1] is not None else None
+        listed = held.tolist() if held is not None else attrs.get("axes")
         axes = sorted(axis % rank for axis in (listed if listed else range(rank)))
         keep = int(attrs.get("keepdims", 1))
     builder.check_range(builder.kind(output), node)
@@ -283,8 +269,8 @@ def _largest(builder: SpikeBuilder, node: Node) -> None:
 
 
 def _host_only(builder: SpikeBuilder, node: Node) -> None:
-    if not _host(builder, node):
-        raise InternalError("SNN156", f"{node.op_type} has no integer form", where=Where(node=node.name))
+    of_kind(builder.kind(node.outputs[0]), FloatValue, node)
+    _host(builder, node)
 
 
 Rule = Callable[[SpikeBuilder, Node], None]
