@@ -11,6 +11,7 @@ import numpy as np
 
 from snnc.ir import Model, Node, Shape, Value, attributes, static_shape
 from snnc.ir.rewrite import set_attribute
+from snnc.passes.canonical.chain import leave
 from snnc.passes.editing import Editor, is_standard
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -45,7 +46,9 @@ class RaiseOpset:
     Matches:
         Models of an opset before 17, and their ops that changed since.
     Leaves alone:
-        Models of opset 17 or newer; "its rank is not known" (Softmax).
+        Models of opset 17 or newer; "its rank is not known", "its sizes are not static", "it makes one row
+        of the batch" (Softmax); "its statistics differ at each position" (BatchNormalization). What was left
+        alone means something else in opset 17 and is refused.
     Keeps:
         All names.
     """
@@ -95,18 +98,18 @@ def _softmax(editor: Editor, node: Node, opset: int) -> None:
     shape = static_shape(source, 1) if source is not None else None
     rank = len(source.shape) if source is not None and source.shape is not None else None
     if rank is None or source is None:
-        editor.fail("its rank is not known", node)
+        leave(editor, node, "its rank is not known")
         return
     axis = int(attributes(node).get("axis", 1))
     axis = axis + rank if axis < 0 else axis
-    set_attribute(node, "axis", -1)
     if axis >= rank - 1:
+        set_attribute(node, "axis", -1)
         return
-    if shape is None:
-        set_attribute(node, "axis", axis)
-        editor.fail("its sizes are not static", node)
+    assert source.shape is not None
+    first = source.shape[0]
+    if shape is None or (axis == 0 and not isinstance(first, int)):
+        leave(editor, node, "its sizes are not static" if shape is None else "it makes one row of the batch")
         return
-    first = source.shape[0] if source.shape is not None and axis > 0 else 1
     rows = Shape([first, *shape[1:axis], prod(shape[axis:])] if axis > 0 else [prod(shape)])
     target = np.array([0, *shape[1:axis], prod(shape[axis:])] if axis > 0 else [-1], dtype=np.int64)
     back = np.array([0 if axis > 0 else shape[0], *shape[1:axis], *shape[max(axis, 1) :]], dtype=np.int64)
@@ -153,7 +156,7 @@ def _batch_normalisation(editor: Editor, node: Node, opset: int) -> None:
     if int(attributes(node).get("spatial", 1)):
         node.attributes.pop("spatial", None)
     else:
-        editor.fail("its statistics differ at each position", node)
+        leave(editor, node, "its statistics differ at each position")
 
 
 def _scatter(editor: Editor, node: Node, opset: int) -> None:
