@@ -173,6 +173,7 @@ def survey(
     source = {node.name or "": node for node in _named(model)}
     problems: dict[tuple[str | None, str], Problem] = {}
     supposed: list[str] = []
+    helpless: set[str | None] = set()
     first: SnncError | None = None
     history = _History(list(source))
     for _ in range(_ROUNDS):
@@ -186,6 +187,7 @@ def survey(
             found = error.problems or (Problem(error.message, error.where),)
             meant = [_in_source(problem, copy, source) for problem in found]
             problems.update({(p.where.node, p.message): p for p in meant})
+            helpless |= {problem.where.node for problem in meant if problem.where.node in supposed}
             more = [
                 name
                 for problem in meant
@@ -207,7 +209,8 @@ def survey(
     order = {name: place for place, name in enumerate(source)}
     listed = sorted(problems.values(), key=lambda problem: order.get(problem.where.node or "", len(order)))
     hosted = [problem.where.node for problem in listed if problem.where.node in supposed]
-    complete = all(problem.where.node in supposed for problem in listed)
+    # A flag that does not help is not offered.
+    complete = all(problem.where.node in {*supposed} - helpless for problem in listed)
     flags = _flags([name for name in hosted if name], source) if complete else ()
     fates = tuple(history.fate(node, listed, supposed) for node in source.values())
     return Survey(fates, tuple(listed), flags, first)

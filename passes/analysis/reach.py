@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from itertools import product
 
-from snnc.ir import Node, Value, attributes, constant
+from snnc.ir import DataType, Node, Value, attributes, constant
 from snnc.passes.analysis.layout import LAYOUT_OPS
 
 __all__ = ["Reach", "reach_of"]
@@ -56,8 +56,10 @@ def _of_node(node: Node, depth: int) -> Reach | None:
     op = node.op_type
     if op in _TRUTH:
         return 0.0, 1.0
-    if op in LAYOUT_OPS | {"Tile", "Cast"}:
+    if op in LAYOUT_OPS | {"Tile"}:
         return reach_of(node.inputs[0], depth)
+    if op == "Cast":
+        return _cast(reach_of(node.inputs[0], depth), node.outputs[0].dtype)
     parts = [reach_of(value, depth) for value in node.inputs]
     known = [part for part in parts if part is not None]
     if op == "CumSum" and parts[0] is not None:
@@ -75,6 +77,12 @@ def _of_node(node: Node, depth: int) -> Reach | None:
         return None
     corners = [_CORNERS[op](a, b) for a, b in product(*known)]
     return None if any(math.isnan(corner) for corner in corners) else (min(corners), max(corners))
+
+
+def _cast(reach: Reach | None, dtype: DataType | None) -> Reach | None:
+    if reach is None or dtype is None or dtype.is_floating_point():
+        return reach
+    return (0.0, 1.0) if dtype == DataType.BOOL else (math.floor(reach[0]), math.ceil(reach[1]))
 
 
 def _extent(node: Node) -> int | None:

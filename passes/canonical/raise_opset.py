@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from snnc.errors import Problem, UnsupportedError, Where
 from snnc.ir import Model, Node, Shape, Value, attributes, static_shape
 from snnc.ir.rewrite import set_attribute
-from snnc.passes.canonical.chain import leave
 from snnc.passes.editing import Editor, is_standard
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -46,11 +46,14 @@ class RaiseOpset:
     Matches:
         Models of an opset before 17, and their ops that changed since.
     Leaves alone:
-        Models of opset 17 or newer; "its rank is not known", "its sizes are not static", "it makes one row
-        of the batch" (Softmax); "its statistics differ at each position" (BatchNormalization). What was left
-        alone means something else in opset 17 and is refused.
+        Models of opset 17 or newer.
     Keeps:
         All names.
+
+    Raises:
+        UnsupportedError: SNN461, "its rank is not known", "its sizes are not static", "it makes one row of
+            the batch" (Softmax), "its statistics differ at each position" (BatchNormalization): with the
+            names of opset 17 they would mean something else.
     """
 
     name: ClassVar[str] = "raise-opset"
@@ -65,6 +68,7 @@ class RaiseOpset:
         editor = Editor(model)
         if opset >= _OPSET:
             return editor.result()
+        problems: list[Problem] = []
         for node in list(model.graph):
             if not is_standard(node, node.op_type):
                 continue
@@ -72,8 +76,19 @@ class RaiseOpset:
             if opset < since:
                 _to_inputs(editor, node, moved)
             rule = _RULES.get(node.op_type)
-            if rule is not None:
-                rule(editor, node, opset)
+            reason = rule(editor, node, opset) if rule is not None else None
+            if reason is not None:
+                problems.append(
+                    Problem(f"{node.op_type} has no form in opset 17: {reason}", Where(node=node.name))
+                )
+        if problems:
+            # Nobody behind this pass could see that they mean something else than their names now say.
+            raise UnsupportedError(
+                "SNN461",
+                f"{len(problems)} nodes cannot be written in opset {_OPSET}",
+                where=Where(pass_name=self.name),
+                problems=problems,
+            )
         model.graph.opset_imports[""] = _OPSET
         editor.record("raise-opset", note=f"opset {opset} is now {_OPSET}")
         return editor.result()
@@ -90,26 +105,24 @@ def _to_inputs(editor: Editor, node: Node, moved: tuple[tuple[str, int, Any], ..
         editor.set_constant(node, place, f"{node.name}.{name}", array)
 
 
-def _softmax(editor: Editor, node: Node, opset: int) -> None:
+def _softmax(editor: Editor, node: Node, opset: int) -> str | None:
     """Before opset 13 everything from the axis (1 by default) on was one row."""
     if opset >= 13:
-        return
+        return None
     source, out = node.inputs[0], node.outputs[0]
     shape = static_shape(source, 1) if source is not None else None
     rank = len(source.shape) if source is not None and source.shape is not None else None
     if rank is None or source is None:
-        leave(editor, node, "its rank is not known")
-        return
+        return "its rank is not known"
     axis = int(attributes(node).get("axis", 1))
     axis = axis + rank if axis < 0 else axis
     if axis >= rank - 1:
         set_attribute(node, "axis", -1)
-        return
+        return None
     assert source.shape is not None
     first = source.shape[0]
     if shape is None or (axis == 0 and not isinstance(first, int)):
-        leave(editor, node, "its sizes are not static" if shape is None else "it makes one row of the batch")
-        return
+        return "its sizes are not static" if shape is None else "it makes one row of the batch"
     rows = Shape([first, *shape[1:axis], prod(shape[axis:])] if axis > 0 else [prod(shape)])
     target = np.array([0, *shape[1:axis], prod(shape[axis:])] if axis > 0 else [-1], dtype=np.int64)
     back = np.array([0 if axis > 0 else shape[0], *shape[1:axis], *shape[max(axis, 1) :]], dtype=np.int64)
@@ -132,12 +145,13 @@ def _softmax(editor: Editor, node: Node, opset: int) -> None:
         shape=out.shape,
     )
     editor.replace("softmax of rows", out, whole)
+    return None
 
 
-def _resized(editor: Editor, node: Node, opset: int) -> None:
+def _resized(editor: Editor, node: Node, opset: int) -> str | None:
     """Upsample, and Resize of opset 10, in the form of opset 11."""
     if node.op_type == "Resize" and opset >= 11:
-        return
+        return None
     mode = str(attributes(node).get("mode", "nearest"))
     inputs: list[Value | None] = [node.inputs[0], None, node.inputs[1]]
     out = node.outputs[0]
@@ -150,20 +164,23 @@ def _resized(editor: Editor, node: Node, opset: int) -> None:
         node, "Resize", inputs, attrs, name=f"{node.name}.resize", dtype=out.dtype, shape=out.shape
     )
     editor.replace(f"{node.op_type} of opset {opset}", out, made)
+    return None
 
 
-def _batch_normalisation(editor: Editor, node: Node, opset: int) -> None:
+def _batch_normalisation(editor: Editor, node: Node, opset: int) -> str | None:
     if int(attributes(node).get("spatial", 1)):
         node.attributes.pop("spatial", None)
-    else:
-        leave(editor, node, "its statistics differ at each position")
+        return None
+    return "its statistics differ at each position"
 
 
-def _scatter(editor: Editor, node: Node, opset: int) -> None:
+def _scatter(editor: Editor, node: Node, opset: int) -> str | None:
     node.op_type = "ScatterElements"
+    return None
 
 
-_RULES: dict[str, Callable[[Editor, Node, int], None]] = {
+#: Each returns why a node cannot be written in the new form.
+_RULES: dict[str, Callable[[Editor, Node, int], str | None]] = {
     "Softmax": _softmax,
     "LogSoftmax": _softmax,
     "Hardmax": _softmax,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
+from snnc.compile import ConvertOptions, convert
 from snnc.errors import UnsupportedError
 from snnc.passes.canonical.raise_opset import RaiseOpset
-from snnc.passes.recognise.refuse_unsupported import RefuseUnsupported
 
 
 def old(opset: int, inputs: str, outputs: str, weights: str, body: str) -> str:
@@ -140,19 +141,35 @@ def test_what_cannot_be_written_in_opset_17_is_refused(parse, opset, body, reaso
     held = "float[3, 4] s = {1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 3}"
     result = "float[N, K, 4] y" if "(z)" in body else "float[N, 3, 4] y"
     model = parse(old(opset, "float[N, 3, 4] x, float[N, K, 4] z", result, held, f"[n] {body}"))
-    assert [entry.reason for entry in RaiseOpset().run(model).not_matched] == [reason]
+    refused(model, reason)
+
+
+def refused(model, reason):
     with pytest.raises(UnsupportedError) as caught:
-        RefuseUnsupported().run(model)
+        RaiseOpset().run(model)
     assert caught.value.code == "SNN461"
     (problem,) = caught.value.problems
     assert problem.where.node == "n"
-    assert problem.message.endswith(f"cannot be written with standard operators: {reason}")
+    assert problem.message.endswith(f"has no form in opset 17: {reason}")
 
 
-def test_a_softmax_of_unknown_rank_is_left(parse):
-    model = parse(old(11, *ROWS, "", "y = Softmax(x)"))
+def test_a_softmax_of_unknown_rank_is_refused(parse):
+    model = parse(old(11, *ROWS, "", "[n] y = Softmax(x)"))
     model.graph.inputs[0].shape = None
-    assert RaiseOpset().run(model).not_matched[0].reason == "its rank is not known"
+    refused(model, "its rank is not known")
+
+
+@pytest.mark.parametrize("allowed", [(), ("s",), ("Softmax",)])
+def test_the_host_cannot_keep_what_has_no_form(tmp_path, allowed):
+    """It did, and with the opset the meaning changed: a wrong result without a word."""
+    weights = "float[4, 4] w = {1, 2, 3, 4, 5, -6, 7, 8, 9, 1, -2, 3, 4, 5, 6, 7}"
+    body = "a = MatMul(x, w) [s] s = Softmax<axis = 0>(a) y = MatMul(s, w)"
+    onnx.save(onnx.parser.parse_model(old(11, *ROWS, weights, body)), tmp_path / "net.onnx")
+    np.save(tmp_path / "x.npy", np.ones((2, 3, 4), np.float32))
+    with pytest.raises(UnsupportedError, match="it makes one row of the batch") as caught:
+        convert(tmp_path / "net.onnx", ConvertOptions(calibrate=str(tmp_path / "x.npy"), allow_host=allowed))
+    assert caught.value.code == "SNN461"
+    assert "--allow-host" not in str(caught.value)
 
 
 def test_models_of_opset_17_stay(parse, check):
