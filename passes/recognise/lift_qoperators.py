@@ -20,6 +20,7 @@ _MOVING = (
     "MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather",
     "Identity", "Expand", "DepthToSpace", "SpaceToDepth", "Tile", "Pad", "Resize",
 )  # fmt: skip
+_INTEGERS = (DataType.UINT8, DataType.INT8)
 _AXIS_FROM, _AXES_ARE_AN_INPUT, _PADS_ARE_AN_INPUT = 13, 18, 11
 
 
@@ -32,6 +33,7 @@ class _Lift:
         self.domain = "" if self.opset >= _AXIS_FROM else "com.microsoft"
         self._grids: dict[int, tuple[Value, Value | None]] = {}
         self._floats: dict[tuple[int, int], Value] = {}
+        self._waiting: dict[int, Node] = {}
 
     def visit(self, node: Node) -> None:
         """Lift a node, or note what it says about its result."""
@@ -43,11 +45,34 @@ class _Lift:
         if is_standard(node, *_MOVING) and id(node.inputs[0]) in self._grids:
             self._move(node)
             return
+        if is_standard(node, *_MOVING) and self._of_constants(node):
+            self._waiting[id(node.outputs[0])] = node
+            return
         rule = LIFTED.get(node.op_type) if node.domain in LINEAR_DOMAINS else None
         if rule is not None or (node.domain == "com.microsoft" and node.op_type == "QLinearConcat"):
             reason = self._concat(node) if rule is None else self._lift(node, rule)
             if reason is not None:
                 self.editor.fail(reason, node)
+
+    def _of_constants(self, node: Node) -> bool:
+        """Return whether a node with one result moves constant integers, such as rows of a table."""
+        data = node.inputs[0]
+        if data is None or len(node.outputs) != 1:
+            return False
+        return id(data) in self._waiting or (constant(data) is not None and data.dtype in _INTEGERS)
+
+    def _settle(self, node: Node, data: int, scale: int, zero: int) -> None:
+        """Let what moves constant integers into an operand act on floats: the operand tells their scale."""
+        value, step = (node.inputs[place] if place < len(node.inputs) else None for place in (data, scale))
+        if value is None or step is None or id(value) not in self._waiting:
+            return
+        offset = node.inputs[zero] if zero < len(node.inputs) else None
+        chain = [self._waiting.pop(id(value))]
+        while id(chain[-1].inputs[0]) in self._waiting:
+            chain.append(self._waiting.pop(id(chain[-1].inputs[0])))
+        self._grids[id(chain[-1].inputs[0])] = (step, offset)
+        for mover in reversed(chain):
+            self._move(mover)
 
     def _float(self, anchor: Node, data: Value, scale: Value, zero: Value | None, axis: int | None) -> Value:
         """Return a tensor dequantised, one node for all its readers."""
@@ -88,6 +113,8 @@ class _Lift:
         attrs = attributes(node)
         if attrs.get("channels_last"):
             return "its channels are last"
+        for place in rule.operands:
+            self._settle(node, place.data, place.scale, place.scale + 1)
         inputs: list[Value | None] = [*node.inputs, *[None] * (rule.result + 2 - len(node.inputs))]
         operands: list[Value | None] = []
         for place in rule.operands:
@@ -133,6 +160,8 @@ class _Lift:
         return self.editor.constant(f"{node.name}.bias", floats)
 
     def _concat(self, node: Node) -> str | None:
+        for place in range(2, len(node.inputs), 3):
+            self._settle(node, place, place + 1, place + 2)
         scale, zero, *rest = node.inputs
         operands = []
         for data, factor, offset in zip(rest[::3], rest[1::3], rest[2::3], strict=True):

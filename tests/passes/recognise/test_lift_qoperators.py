@@ -8,6 +8,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
+from snnc.ir import constant
 from snnc.passes.recognise import LiftQoperators
 
 HEADER = '<ir_version: 10, opset_import: ["" : 17, "com.microsoft" : 1]>'
@@ -70,6 +71,23 @@ BODIES = {
         "float[N, 4, 4, 4] y",
         "Concat",
     ),
+    "rows of a table": (
+        (
+            "a = ArgMax<axis = 3, keepdims = 0>(x) e = Gather<axis = 0>(m, a) "
+            "t = Transpose<perm = [0, 3, 2, 1]>(e) "
+            f"j = com.microsoft.QLinearAdd(t, ms, mz, t, ms, mz, r, o) {END}"
+        ),
+        "float[N, 3, 4, 2] y",
+        "Add",
+    ),
+    "joined rows of a table": (
+        (
+            "a = ArgMax<axis = 3, keepdims = 0>(x) e = Gather<axis = 0>(m, a) "
+            f"j = com.microsoft.QLinearConcat<axis = 1>(r, o, e, ms, mz, e, ms, mz) {END}"
+        ),
+        "float[N, 4, 4, 3] y",
+        "Concat",
+    ),
     "moves": (
         (
             "k = MaxPool<kernel_shape = [2, 2]>(i) t = Transpose<perm = [0, 2, 3, 1]>(k) "
@@ -115,6 +133,11 @@ def test_means_the_same(name):
     ops = [node.op_type for node in model.graph]
     assert op_type in ops
     assert not any(op.startswith("Q") and op != "QuantizeLinear" for op in ops)
+    for node in model.graph:
+        if node.op_type == "DequantizeLinear":
+            assert (
+                constant(node.inputs[0]) is not None or node.inputs[0].producer().op_type == "QuantizeLinear"
+            )
     # Steps are powers of two here: no product of scales is rounded, and ties fall alike.
     np.testing.assert_array_equal(run(model), before)
     assert result.notes
