@@ -140,7 +140,8 @@ def _tabulate(
             known[id(entry.outputs[0])] = _computed(entry, inputs, opsets)
         except ValueError as error:
             return f"{entry.op_type} {error}"
-    values = np.broadcast_to(known[id(out)], codes.shape).astype(np.float32)
+    # A constant of one element may have more axes than the codes, as the slope of a PReLU has.
+    values = np.broadcast_to(known[id(out)].reshape(-1), codes.shape).astype(np.float32)
     finite = np.flatnonzero(np.isfinite(values))
     if finite.size < values.size:
         if not finite.size or SITE not in quantise.metadata_props:

@@ -52,6 +52,8 @@ def graph(parse, body, outputs="float[N, 2, 4, 4] y"):
             f"j = Mul(a, i) {q('j', 'k')} y = Mul(k, h)"
         ),
         "y = Mul(a, a)",
+        # Constants of one element with axes, as torch writes the slope of a PReLU.
+        f"e = PRelu(a, slope) {q('e', 'f', 't')} y = Mul(f, f)",
         "e = Abs(a) f = Add(e, one) y = Div(a, f)",
         "y = Pow(a, three)",
         "e = Pow(a, three) f = Mul(e, h) g = Add(a, f) i = Tanh(g) y = Mul(a, i)",
@@ -60,7 +62,8 @@ def graph(parse, body, outputs="float[N, 2, 4, 4] y"):
 def test_a_function_of_one_code_becomes_a_table(parse, inner):
     body = inner.replace("three", "cube")
     model = parse(
-        f"g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] z) <{CONSTANTS}, float cube = {{3}}> "
+        f"g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] z) <{CONSTANTS}, float cube = {{3}}, "
+        "float[1, 1] slope = {0.25}> "
         f"{{ {q('x', 'a')} {body} {q('y', 'z')} }}"
     )
     before = numbers(model)
