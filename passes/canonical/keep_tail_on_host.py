@@ -13,7 +13,15 @@ from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["KeepTailOnHost"]
 
-_TAILS = ("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "TopK", "LpNormalization")
+#: Of functions of one value only those whose kernels round an element alike at all places of a tensor and in
+#: all batches: those of Softplus, Elu and Log do not.
+_TAILS = (
+    "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "TopK", "LpNormalization",
+)  # fmt: skip
+_MAY_FOLLOW = ("Cast", "Clip", "Concat", *LAYOUT_OPS)
+_LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum", "RNN", "GRU", "LSTM", "If", "Loop", "Scan")
+#: What may give an output that no layer leads to: it moves floats, or acts on each with exact rounding.
+_GIVES = ("Identity", "Concat", "Where", "Neg", "Abs", "Clip", "Add", "Sub", "Mul", "Div", *LAYOUT_OPS)
 
 
 @dataclass(frozen=True)
@@ -24,9 +32,13 @@ class KeepTailOnHost:
     classifier adds there, probabilities or the place of the largest, is no part of the network's neurons:
     the host computes it from the readout, declared and billed.
 
-    Matches: Softmax and its logarithm, LogSoftmax, Hardmax, ArgMax, ArgMin, TopK, LpNormalization and casts
-        to other float types whose results reach outputs of the graph only, directly, by each other, or by
-        casts and ops that move elements.
+    An output that no layer of weights leads to, such as a learned deviation repeated for each sample or a
+    mask given back, has no neurons either.
+
+    Matches: Sigmoid, Tanh, Softmax and its logarithm, LogSoftmax, Hardmax, ArgMax, ArgMin, TopK,
+        LpNormalization and casts to other float types whose results reach outputs of the graph only,
+        directly, by each other, or by casts, Clip, Concat and ops that move elements. What gives an output of
+        floats from the inputs alone without a layer, if another output has one.
     Leaves alone: those that the network goes on with, such as the softmax of attention.
     Keeps: names, values.
     """
@@ -40,6 +52,8 @@ class KeepTailOnHost:
     def run(self, model: Model) -> PassResult:
         """Seal; see the class."""
         editor = Editor(model)
+        for node in _without_layers(model):
+            _keep(editor, node)
         for node in reversed(list(model.graph)):
             tail = is_standard(node, *_TAILS) or _is_narrow(node) or _is_log_of_softmax(node)
             if not tail or not all(_ends(value) for value in node.outputs):
@@ -47,12 +61,30 @@ class KeepTailOnHost:
             # The casts and moves behind it read floats of the host, so they stay there, too.
             for entry in [*_behind(node), node]:
                 if not is_sealed(entry):
-                    op = entry.op_type
-                    entry.metadata_props.setdefault("snnc.source", entry.name or "")
-                    seal(entry, BEHIND_THE_READOUT)
-                    editor.adopt(entry)
-                    editor.record("keep behind the readout", note=f"{op} {entry.name!r} reads the readout")
+                    _keep(editor, entry)
         return editor.result()
+
+
+def _keep(editor: Editor, node: Node) -> None:
+    op = node.op_type
+    node.metadata_props.setdefault("snnc.source", node.name or "")
+    seal(node, BEHIND_THE_READOUT)
+    editor.adopt(node)
+    editor.record("keep behind the readout", note=f"{op} {node.name!r} gives floats to whoever reads them")
+
+
+def _without_layers(model: Model) -> list[Node]:
+    """Return the nodes that give outputs of floats which depend on no layer, if other outputs do on some."""
+    layered: set[int] = set()
+    for node in model.graph:
+        known = node.domain in ("", "ai.onnx") and node.op_type not in _LAYERS
+        if not known or any(value is not None and id(value) in layered for value in node.inputs):
+            layered |= {id(value) for value in node.outputs}
+    outputs = [value for value in model.graph.outputs if value.dtype == DataType.FLOAT]
+    if not any(id(value) in layered for value in outputs):
+        return []
+    found = [value.producer() for value in outputs if id(value) not in layered and not value.uses()]
+    return [node for node in found if node is not None and is_standard(node, *_GIVES)]
 
 
 def _is_narrow(node: Node) -> bool:
@@ -83,7 +115,7 @@ def _ends(value: Value) -> bool:
     if not readers:
         return is_output(value) or not value.uses()
     return all(
-        (is_sealed(reader) or is_standard(reader, "Cast", *LAYOUT_OPS))
+        (is_sealed(reader) or is_standard(reader, *_MAY_FOLLOW))
         and all(_ends(result) for result in reader.outputs)
         for reader in readers
     )

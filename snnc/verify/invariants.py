@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from snnc.errors import Problem, Where
 from snnc.ir import Graph, Model, Node, Value
+from snnc.ir.hosting import DECLARED
 
 __all__ = ["STRUCTURE", "Check", "Invariant", "nodes_of"]
 
@@ -197,7 +198,10 @@ def _without(*operators: str) -> Check:
         return [
             _problem(f"is a {node.op_type}", node)
             for node in model.graph
-            if node.op_type in operators and node.domain in ("", "ai.onnx")
+            if node.op_type in operators
+            and node.domain in ("", "ai.onnx")
+            # An output that is an input has nothing else between them, on the host.
+            and DECLARED not in node.metadata_props
         ]
 
     return check

@@ -420,11 +420,12 @@ def classifier(net: Any) -> str:
     return str(net.matmul(net.op("Flatten", [x]), (64, 5)))
 
 
-@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "LpNormalization"])
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "LpNormalization", "Sigmoid", "Tanh"])
 def test_probabilities_stay_behind_the_readout(net: Any, tmp_path: Path, op: str) -> None:
     made = net(seed=3)
     logits = classifier(made)
-    path = Path(made.output(logits, made.op(op, [logits], axis=1)).save(tmp_path))
+    attrs = {} if op in ("Sigmoid", "Tanh") else {"axis": 1}
+    path = Path(made.output(logits, made.op(op, [logits], **attrs)).save(tmp_path))
     data = tmp_path / "x.npz"
     np.savez(data, **made.feeds(batch=8))
     report = near_source(path, made.feeds(batch=8))

@@ -1,0 +1,85 @@
+"""What ends a network and is no part of its neurons: functions of logits, outputs without layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from snnc.compile import ConvertOptions, convert
+from snnc.cost.audit import audit
+from snnc.runtimes import OnnxRuntime
+from tests.agreement import everywhere
+
+LAYERS = (
+    "<float[6, 8] v = {%s}, float[8, 5] w = {%s}, float low = {0.25}, float high = {0.75}> "
+    "{ h = MatMul(x, v) r = Relu(h) u = MatMul(r, w) %s }"
+)
+
+
+def converted(
+    network: Any, folder: Path, outputs: str, tail: str
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Convert two layers and what follows; give what they compute here and in the source."""
+    random = np.random.default_rng(4)
+    weights = [", ".join(f"{number:.4f}" for number in random.standard_normal(size)) for size in (48, 40)]
+    text = f"g (float[N, 6] x, float[N, 5] m) => ({outputs}) " + LAYERS % (*weights, tail)
+    path = network(text)
+    feeds = {
+        "x": random.standard_normal((8, 6)).astype(np.float32),
+        "m": random.standard_normal((8, 5)).astype(np.float32),
+    }
+    np.savez(folder / "x.npz", **feeds)
+    conversion = convert(path, ConvertOptions(calibrate=str(folder / "x.npz")))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_outputs()]
+    return conversion, feeds, dict(zip(names, session.run(None, feeds), strict=True))
+
+
+def test_probabilities_have_the_precision_of_logits(tmp_path: Path, network: Any) -> None:
+    tail = "p = Sigmoid(u) c = Clip(p, low, high) y = Concat<axis = 1>(c, u)"
+    conversion, feeds, _ = converted(network, tmp_path, "float[N, 5] u, float[N, 10] y", tail)
+    outputs, _ = everywhere(conversion, feeds)
+    wanted = np.clip(1 / (1 + np.exp(-outputs["u"].astype(np.float64))), 0.25, 0.75)
+    # A few roundings of float32; a neuron in its place would be off by half a step of its code, 2^-8.
+    np.testing.assert_allclose(outputs["y"][:, :5], wanted, rtol=2.0**-20)
+    np.testing.assert_array_equal(outputs["y"][:, 5:], outputs["u"])
+    assert audit(conversion.model).clean
+
+
+def test_a_gate_is_a_neuron(tmp_path: Path, network: Any) -> None:
+    conversion, _, _ = converted(network, tmp_path, "float[N, 5] y", "p = Sigmoid(u) y = Mul(u, p)")
+    assert not [row for row in audit(conversion.model).host if row.allowed]
+
+
+@pytest.mark.parametrize(
+    ("shape", "given"),
+    [
+        ("N, 5", "y = Add(m, m)"),
+        ("N, 5", "y = Identity(m)"),
+        (
+            "N, 2",
+            (
+                "n = Shape<start = 0, end = 1>(x) two = Constant<value_ints = [2]>() "
+                "s = Concat<axis = 0>(n, two) y = Expand(high, s)"
+            ),
+        ),
+    ],
+)
+def test_outputs_that_no_layer_leads_to(tmp_path: Path, network: Any, shape: str, given: str) -> None:
+    conversion, feeds, source = converted(network, tmp_path, f"float[N, 5] u, float[{shape}] y", given)
+    outputs, _ = everywhere(conversion, feeds)
+    np.testing.assert_array_equal(outputs["y"], source["y"])
+    np.testing.assert_array_equal(OnnxRuntime(conversion.model).run(feeds)["y"], source["y"])
+    assert audit(conversion.model).clean
+
+
+def test_a_network_without_layers_is_no_tail(tmp_path: Path, network: Any) -> None:
+    """Its functions are neurons, as they were: nothing passes through unseen."""
+    path = network("g (float[N, 6] x) => (float[N, 6] y) { r = Relu(x) y = Add(r, r) }")
+    np.savez(tmp_path / "x.npz", x=np.ones((2, 6), np.float32))
+    model = convert(path, ConvertOptions(calibrate=str(tmp_path / "x.npz"))).model
+    assert not [row for row in audit(model).host if row.allowed]
