@@ -45,7 +45,7 @@ class TabulateProducts:
         quantiser with one step, by elementwise operators and quantisers.
     Leaves alone:
         "its operands come from more than one code"; "the step of its code differs between channels"; "its
-        code has more than 4096 levels"; "a value of it is not finite".
+        code has more than 4096 levels"; "a value of it is not a number".
     Keeps:
         The name of the result; every value of it, up to the last bit of float32.
     """
@@ -144,9 +144,10 @@ def _tabulate(
     values = np.broadcast_to(known[id(out)].reshape(-1), codes.shape).astype(np.float32)
     finite = np.flatnonzero(np.isfinite(values))
     if finite.size < values.size:
-        if not finite.size or SITE not in quantise.metadata_props:
-            return "a value of it is not finite"
-        # The code was chosen here, and a level of it lies where the function has a pole or no value.
+        if not finite.size or (SITE not in quantise.metadata_props and np.isnan(values).any()):
+            return "a value of it is not a number"
+        # A level lies where the function has a pole, or no value and the code was chosen here. A divisor
+        # that a tool quantised has the level zero, whatever was added to keep it away from there.
         nearest = np.abs(np.arange(values.size)[:, None] - finite[None, :]).argmin(axis=1)
         values = values[finite[nearest]]
         editor.notes.append(

@@ -38,6 +38,26 @@ def test_the_same_numbers(parse, check, weight, value, result):
     assert constant(node.inputs[1]) is not None
 
 
+@pytest.mark.parametrize(
+    ("scale", "axis"),
+    [
+        ("float s = {0.25}", ""),
+        ("float[5] s = {0.25, 0.5, 0.125, 1, 2}", ""),
+        ("float[4] s = {0.25, 0.5, 0.125, 1}", "<axis = 2>"),
+    ],
+)
+def test_a_dequantised_matrix(parse, check, scale, axis):
+    integers = ", ".join(str(7 * place % 41 - 20) for place in range(40))
+    model = parse(
+        f"g (float[N, 2, 4, 3] x) => (float[N, 2, 5, 3] y) <int8[2, 5, 4] i = {{{integers}}}, {scale}> "
+        f"{{ w = DequantizeLinear{axis}(i, s) y = MatMul(w, x) }}"
+    )
+    InferShapes().run(model)
+    assert check(TurnProducts(), model, tolerance=1e-6).rewrites
+    (node,) = [node for node in model.graph if node.op_type == "MatMul"]
+    assert constant(node.inputs[1].producer().inputs[0]).shape == (2, 4, 5)
+
+
 def test_more_axes_stay(parse):
     model = parse(product("2, 5, 4", "4, N", "2, 5, N"))
     assert TurnProducts().run(model).not_matched

@@ -96,7 +96,7 @@ def test_the_values_are_those_of_each_code(parse):
         (f"{q('x', 'a', 'c')} y = Mul(a, a)", "the step of its code differs between channels"),
         (f"{q('x', 'a')} b = Sub(a, a) y = Div(one, b) ", None),
         (f"{q('x', 'a')} b = Mul(a, c) y = Mul(a, b)", SEVERAL),
-        (f"{q('x', 'a')} b = Log(a) y = Mul(a, b)", "a value of it is not finite"),
+        (f"{q('x', 'a')} b = Log(a) y = Mul(a, b)", "a value of it is not a number"),
         (
             f"{q('x', 'a')} b = GlobalAveragePool(a) y = Mul(a, b)",
             SEVERAL,
@@ -108,6 +108,15 @@ def test_leaves_alone(parse, body, reason):
     result = TabulateProducts().run(model)
     assert not result.rewrites
     assert [entry.reason for entry in result.not_matched][:1] == ([reason] if reason else [])
+
+
+def test_a_pole_reads_the_nearest_level(parse):
+    model = graph(parse, f"{q('x', 'a', low=0, high=15)} y = Reciprocal(a)")
+    result = TabulateProducts().run(model)
+    (table,) = [node for node in model.graph if node.op_type == "Table"]
+    codes = np.maximum(np.arange(16), 1) * 0.25
+    np.testing.assert_array_equal(constant(table.inputs[2]), np.float32(1) / codes.astype(np.float32))
+    assert "1 levels read the value of the nearest one" in result.notes[0]
 
 
 def test_long_code(parse):
