@@ -182,12 +182,12 @@ def _float_row(
     middles: npt.NDArray[np.int64], closed: npt.NDArray[np.bool_], step: Fraction
 ) -> npt.NDArray[np.float32]:
     """Smallest float32 that reaches each break point middle · step / 2."""
-    # No product may overflow, nor take more than the 53 bits of a float64.
-    bounded = step * int(np.abs(middles).max()) < _LARGEST_FLOAT32
-    if not (bounded and step.numerator.bit_length() <= 36 and Fraction(float(step)) == step):
+    half = step / 2
+    # A middle has 17 bits: products of 53 bits are exact in float64, and far below the largest float32.
+    if not (half.numerator.bit_length() <= 36 and Fraction(float(half)) == half):
         points = zip(middles.tolist(), closed.tolist(), strict=True)
-        return np.array([_smallest_float(m * step / 2, closed=c) for m, c in points], dtype=np.float32)
-    point = middles * (float(step) / 2)
+        return np.array([_smallest_float(m * half, closed=c) for m, c in points], dtype=np.float32)
+    point = middles * float(half)
     # The nearest float32 is the one that is wanted, or the one below it.
     value = point.astype(np.float32)
     short = (value < point) | (~closed & (value == point))

@@ -341,6 +341,8 @@ def test_encoder_with_a_float32_step(step: Fraction, book: CodeBook, ties: str) 
 @given(rationals, books, st.sampled_from(TIES))
 @example(Fraction(1, 2**60 - 1), CodeBook(4, 4, signed=True), "away")
 @example(Fraction(1, 2**60 + 1), CodeBook(4, 4, signed=True), "up")
+@example(Fraction(1, 2**1074), CodeBook(4, 4, signed=True), "away")
+@example(Fraction(1, 2**1073), CodeBook(4, 4, signed=True), "away")
 def test_encoder_with_any_step(step: Fraction, book: CodeBook, ties: str) -> None:
     assume(legal(book, ties))
     check_float(step, book, ties)
