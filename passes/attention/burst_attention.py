@@ -127,8 +127,10 @@ class BurstAttention:
         fits = []
         for entry, parts in found:
             arrays = [np.concatenate(seen[value.name or ""]) for value in _operands(entry)]
-            if entry.merged:
-                arrays = [array.reshape(-1, entry.heads, *array.shape[1:]) for array in arrays]
+            if not entry.apart:
+                arrays = [array.reshape(-1, entry.heads, *array.shape[-2:]) for array in arrays]
+            if entry.turned:
+                arrays[2:] = [array.swapaxes(2, 3) for array in arrays[2:]]
             count = min(map(len, arrays))
             mask = np.zeros((entry.tokens, entry.tokens), bool)
             for part in parts:
@@ -149,13 +151,10 @@ class BurstAttention:
         return Fit([float(entry.step) for entry in held[:3]], gain, bias, None)
 
     def _parts(self, entry: Attention) -> list[Pairs] | str:
-        computed = [
-            each.value.name for step in entry.biases for each in step.operands if each and each.array is None
-        ]
+        computed = [each for step in entry.biases for each in step.operands if each and each.array is None]
         if computed:
-            return (
-                f"a mask that the host computes: {computed[0]}; bursts have no softmax that it could act on"
-            )
+            what = "mask that the host" if computed[0].of_host else "mask or bias that the network"
+            return f"a {what} computes: {computed[0].value.name}; bursts have no softmax that it could act on"
         heads, tokens = np.arange(entry.heads), np.arange(entry.tokens)[None]
         if not self.window:
             return [Pairs(heads, tokens, tokens)]
@@ -199,7 +198,7 @@ class BurstAttention:
 
 
 def _operands(entry: Attention) -> list[Value]:
-    values = (*entry.first.inputs, entry.second.inputs[1], entry.second.outputs[0])
+    values = (*entry.first.inputs, entry.values, entry.second.outputs[0])
     return [value for value in values if value is not None]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -99,16 +101,67 @@ def origins(start: Axis, shapes: Shapes) -> list[Origin]:
             continue
         seen.add(key)
         step = _above(entry, shapes)
-        if isinstance(step, Origin):
-            found.append(step)
-        else:
+        if not isinstance(step, Origin):
             pending += step
+            continue
+        parts = _rejoined(step.parts, shapes)
+        if step.kind == "merged" and len(parts) == 1:
+            pending.append(replace(parts[0], front=entry.front))
+        else:
+            found.append(replace(step, parts=parts))
     return found
 
 
 def kinds(start: Axis, shapes: Shapes) -> set[Kind]:
     """Return what an axis, or part of one, is where it comes from."""
     return {origin.kind for origin in origins(start, shapes)}
+
+
+def _rejoined(parts: tuple[Axis, ...], shapes: Shapes) -> tuple[Axis, ...]:
+    """Return merged axes; neighbours that were cut from one axis, as windows are, become that axis again."""
+    joined = list(parts)
+    place = 0
+    while place + 1 < len(joined):
+        whole = _cut_from(joined[place], joined[place + 1], shapes)
+        if whole is None:
+            place += 1
+        else:
+            joined[place : place + 2] = [whole]
+            place = max(0, place - 1)
+    return tuple(joined)
+
+
+def _cut_from(outer: Axis, inner: Axis, shapes: Shapes) -> Axis | None:
+    """Return the axis of which one axis is the outer part, and another the inner part next to it."""
+    size = outer.size * inner.size
+    seen: tuple[dict[Any, Axis], dict[Any, Axis]] = ({}, {})
+    for pair in zip_longest(_ancestors(outer, shapes), _ancestors(inner, shapes)):
+        for which, entry in enumerate(pair):
+            if entry is None or entry.size != (outer, inner)[which].size:
+                continue
+            # Places between two of the outer part: as many as the inner part takes up.
+            step = entry.inner * (entry.size if which else 1)
+            key = (id(entry.value), entry.axis, step)
+            seen[which][key] = entry
+            if key in seen[1 - which]:
+                low = seen[1][key]
+                return Axis(low.value, low.axis, low.inner, size)
+    return None
+
+
+def _ancestors(start: Axis, shapes: Shapes) -> Iterator[Axis]:
+    """Yield an axis and what it is a copy of, nearest first."""
+    seen: set[tuple[int, int, int, int]] = set()
+    pending = deque([start])
+    while pending:
+        entry = pending.popleft()
+        key = (id(entry.value), entry.axis, entry.inner, entry.size)
+        if key in seen or constant(entry.value) is not None:
+            continue
+        seen.add(key)
+        yield entry
+        step = _above(entry, shapes)
+        pending += [] if isinstance(step, Origin) else step
 
 
 def _above(entry: Axis, shapes: Shapes) -> Origin | list[Axis]:

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from snnc.ir import Shape, Value, attributes
+from snnc.ir import DataType, Shape, Value, attributes
 from snnc.passes.attention.pairs import Index, Pairs
 from snnc.passes.attention.recognise import Attention
-from snnc.passes.attention.scores import Operand, Step, at_pairs, closed_places, places_of
+from snnc.passes.attention.scores import Operand, Step, at_pairs, closed_places, pairs_of
 from snnc.passes.editing import Editor
 
 __all__ = ["Writer"]
+
+_VALUES = 2
 
 
 class Writer:
@@ -39,7 +41,7 @@ class Writer:
         out = found.second.outputs[0]
         self._type, self._size, self._batch = out.dtype, found.size, found.batch
         self._stem = out.name or "attention"
-        given = operands or (*found.first.inputs, found.second.inputs[1])
+        given = operands or (*found.first.inputs, found.values)
         self._operands = [self._apart(value, place) for place, value in enumerate(given)]
         self._closed = None if normalise else closed_places(found.steps, found.heads, found.tokens)
 
@@ -70,10 +72,13 @@ class Writer:
 
     def merged(self, value: Value) -> Value:
         """Return ``(batch, heads, tokens, size)`` in the form of the attention's own result."""
-        if not self._found.merged:
+        found = self._found
+        if found.turned:
+            extents = [found.heads, self._size, found.tokens]
+            value = self._node("Transpose", [value], "turned", extents, {"perm": [0, 1, 3, 2]})
+        if found.apart:
             return value
-        dims = [self._found.tokens, self._size]
-        target = self._editor.constant(f"{self._stem}.merged.shape", np.array([-1, *dims], np.int64))
+        target = self._editor.constant(f"{self._stem}.merged.shape", np.array([-1, *found.form], np.int64))
         shape = self._found.second.outputs[0].shape
         name = f"{self._stem}.merged"
         return self._editor.add(
@@ -120,7 +125,7 @@ class Writer:
             weights = self._through(self._found.steps, weights, part, square, f"{name}.step")
             weights = self._node("Softmax", [weights], f"{name}.softmax", square, {"axis": -1})
             weights = self._through(self._found.later, weights, part, square, f"{name}.later")
-        elif self._closed is not None and (shut := at_pairs(self._closed, part)).any():
+        elif self._closed is not None and (shut := pairs_of(self._closed, part)).any():
             kept = self._editor.constant(f"{self._stem}.{name}.open", (~shut).astype(np.float32))
             weights = self._node("Mul", [weights, kept], f"{name}.masked", square, {})
         return self._add("MatMul", [weights, v], f"{name}.mixed", square[:-1], {})
@@ -131,6 +136,8 @@ class Writer:
             label = f"{name}{number}"
             inputs = [self._operand(entry, part, f"{label}.{n}") for n, entry in enumerate(step.operands)]
             inputs[step.place] = value
+            if step.guard is not None:
+                inputs[0] = self._node("IsNaN", [value], f"{label}.isnan", dims, {}, dtype=DataType.BOOL)
             value = self._node(
                 step.node.op_type, inputs, label, dims, attributes(step.node), domain=step.node.domain
             )
@@ -141,10 +148,11 @@ class Writer:
         if operand is None or not operand.is_bias:
             return operand.value if operand is not None else None
         if operand.array is not None:
-            return self._editor.constant(f"{self._stem}.{name}", at_pairs(operand.array, part))
+            return self._editor.constant(f"{self._stem}.{name}", at_pairs(operand, part))
         value, (batch, heads, queries, keys) = operand.value, operand.shape
         label, dtype = f"{self._stem}.{name}", operand.value.dtype
-        places = places_of(operand.shape, part)
+        rows, columns = operand.places(part)
+        places = np.asarray(rows * keys + columns, np.int64)
 
         def node(op: str, held: np.ndarray, dims: list[Any], what: str, attrs: dict[str, Any]) -> Value:
             constant = self._editor.constant(f"{label}.{what}.places", held.astype(np.int64))
@@ -176,26 +184,36 @@ class Writer:
         dims: list[Any],
         attrs: dict[str, Any],
         domain: str = "",
+        dtype: DataType | None = None,
     ) -> Value:
         shape = Shape([self._batch, *dims])
         label = f"{self._stem}.{name}"
+        kind = dtype or self._type
         return self._editor.add(
-            self._anchor, op, inputs, attrs, name=label, domain=domain, dtype=self._type, shape=shape
+            self._anchor, op, inputs, attrs, name=label, domain=domain, dtype=kind, shape=shape
         )
 
     def _apart(self, value: Value | None, which: int) -> Value | None:
-        """Give heads that are merged with the batch an axis of their own."""
-        if value is None or not self._found.merged:
-            return value
-        name, extents = "qkv"[which], list(self._found.extents[which])
-        target = self._editor.constant(f"{self._stem}.{name}.shape", np.array([-1, *extents], np.int64))
-        return self._node("Reshape", [value, target], f"{name}.apart", extents, {})
+        """Give samples and heads an axis each; turn values that stand on the left of their product."""
+        found, name = self._found, "qkv"[which]
+        if value is None:
+            return None
+        heads, rows, columns = found.extents[which]
+        turned = found.turned and which == _VALUES
+        if not found.apart:
+            held = [heads, columns, rows] if turned else [heads, rows, columns]
+            target = self._editor.constant(f"{self._stem}.{name}.shape", np.array([-1, *held], np.int64))
+            value = self._node("Reshape", [value, target], f"{name}.apart", held, {})
+        if turned:
+            extents = [heads, rows, columns]
+            value = self._node("Transpose", [value], f"{name}.turned", extents, {"perm": [0, 1, 3, 2]})
+        return value
 
     def _pick(self, which: int, heads: Index, tokens: Index, dims: list[int], name: str) -> Value:
         """Take an operand's heads and tokens of each group; the groups become an axis behind the heads."""
         value, extents, axis = self._operands[which], list(self._found.extents[which]), 3 if which == 1 else 2
         assert value is not None
-        if len(heads) != extents[0]:
+        if extents[0] > 1 and len(heads) != extents[0]:
             extents[0] = len(heads)
             places = self._editor.constant(f"{self._stem}.{name}.heads", heads.astype(np.int64))
             value = self._node("Gather", [value, places], f"{name}.of_heads", extents, {"axis": 1})

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from snnc.ir import DataType, Model, Node, Shape, Value, constant
+from snnc.ir import DataType, Model, Node, Shape, Value, attributes, constant, settled
 from snnc.ir.evaluate import evaluate
 from snnc.ir.rewrite import has_subgraph
 from snnc.passes.analysis.hosted import OF_THE_HOST
@@ -37,8 +37,8 @@ class FoldRepeated:
     a constant, and one repetition of it. Where a product alone reads it, the host encodes it as spikes.
 
     Matches:
-        Standard ops with one output that read one repeated constant and otherwise constants, whose result
-        for two samples is that for one sample twice, along one axis.
+        Standard ops with one output that read a repeated constant, or integers that the batch size decides,
+        and otherwise constants, whose result for two samples is that for one sample twice, along one axis.
     Leaves alone:
         Results that are outputs of the graph, or of more than 4 million elements; other operators.
     Keeps:
@@ -55,7 +55,7 @@ class FoldRepeated:
         """Fold; see the class."""
         editor = Editor(model)
         #: By id of a value: what it is for some numbers of samples.
-        known: dict[int, Results] = {}
+        known = _of_batch_size(model)
         for node in list(model.graph):
             found = _repetition(node)
             if found is None:
@@ -74,7 +74,7 @@ class FoldRepeated:
             known[id(node.outputs[0])] = found
         folded = len(editor.rewrites)
         for node in model.graph:
-            unsaid = node.metadata_props.get(OF_THE_HOST) != "yes"
+            unsaid = node.metadata_props.get(OF_THE_HOST) != "yes" and is_standard(node, "Expand")
             found = _repetition(node) if unsaid else None
             if found is not None and found[0].dtype == np.float32 and _feeds_products(node):
                 node.metadata_props[OF_THE_HOST] = "yes"
@@ -97,24 +97,46 @@ def _feeds_products(node: Node) -> bool:
 
 
 def _repetition(node: Node) -> Results | None:
-    """Return what an Expand of a constant along the batch gives."""
-    if not is_standard(node, "Expand"):
+    """Return what an Expand of a constant along the batch gives, or one number for every sample."""
+    if not is_standard(node, "Expand", "ConstantOfShape"):
         return None
-    held, target = constant(node.inputs[0]), node.inputs[1]
-    if held is None or target is None or constant(target) is not None:
+    target = node.inputs[1 if node.op_type == "Expand" else 0]
+    if target is None or constant(target) is not None:
         return None
     shape = node.outputs[0].shape
     dims = [dim if isinstance(dim, int) else None for dim in shape] if shape is not None else [None, None]
-    if dims.count(None) != 1 or dims[0] is not None or not dims:
+    if dims.count(None) != 1:
         return None
-    rest = [dim for dim in dims if dim is not None]
-    if int(np.prod(rest)) > _MOST_ELEMENTS:
+    axis = dims.index(None)
+    one = [dim if dim is not None else 1 for dim in dims]
+    if int(np.prod(one)) > _MOST_ELEMENTS:
         return None
+    if node.op_type == "Expand":
+        held = constant(node.inputs[0])
+    else:
+        filled = attributes(node).get("value")
+        held = np.zeros(1, np.float32) if filled is None else np.asarray(filled)
     try:
-        one = np.broadcast_to(held, [1, *rest])
+        single = None if held is None else np.broadcast_to(held, one)
     except ValueError:
         return None
-    return tuple(np.concatenate([one] * count) for count in _COUNTS)
+    if single is None:
+        return None
+    return tuple(np.concatenate([single] * count, axis=axis) for count in _COUNTS)
+
+
+def _of_batch_size(model: Model) -> dict[int, Results]:
+    """Return the integers and truth values that the batch size alone decides, for each of these numbers."""
+    if not any(is_standard(node, "Shape", "Size") for node in model.graph):
+        return {}
+    contents = [entry[1] for entry in settled(model, *_COUNTS)]
+    known: dict[int, Results] = {}
+    for node in model.graph:
+        for value in node.outputs:
+            found = [entry.get(value.name or "") for entry in contents]
+            if all(array is not None for array in found):
+                known[id(value)] = tuple(array for array in found if array is not None)
+    return known
 
 
 def _computed(node: Node, known: dict[int, Results], opsets: dict[str, int]) -> Results | None:

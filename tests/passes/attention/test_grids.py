@@ -95,6 +95,43 @@ def test_the_grid_is_that_of_the_map(height: int, width: int, extra: int, kind: 
     np.testing.assert_allclose(run(model, feeds), wanted(feeds, mask), atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["grouped", "adjacent"])
+def test_windows_put_together_again_are_the_rows_and_columns_they_were_cut_from(kind: str) -> None:
+    """A map that went through windows, as that of Swin's earlier stages, and is not split on the way."""
+    node, (height, width) = helper.make_node, (4, 6)
+    nodes = [
+        node("Reshape", ["x", "cut"], ["c"]),
+        node("Transpose", ["c"], ["w"], perm=[0, 2, 4, 3, 5, 1]),
+        node("Reshape", ["w", "windows"], ["ws"]),
+        node("Relu", ["ws"], ["r"]),
+        node("Reshape", ["r", "apart"], ["a"]),
+        node("Transpose", ["a"], ["b"], perm=[0, 1, 3, 2, 4, 5]),
+        node("Reshape", ["b", "tokens"], ["t"]),
+        node("Reshape", ["t", "heads"], ["h"]),
+        node("Transpose", ["h"], ["q"], perm=[0, 2, 1, 3]),
+        node("Transpose", ["h"], ["k"], perm=[0, 2, 3, 1]),
+        node("MatMul", ["q", "k"], ["s"]),
+        node("Softmax", ["s"], ["p"], axis=-1, name="soft"),
+        node("MatMul", ["p", "q"], ["y"]),
+    ]
+    held = {
+        "cut": [0, WIDTH, 2, 2, 2, 3],
+        "windows": [-1, 6, WIDTH],
+        "apart": [-1, 2, 2, 2, 3, WIDTH],
+        "tokens": [-1, height * width, WIDTH],
+        "heads": [0, height * width, HEADS, SIZE],
+    }
+    model = build(nodes, {"x": ["N", WIDTH, height, width]}, held, 4)
+    result = GroupAttention(2).run(model) if kind == "grouped" else AdjacentAttention(3).run(model)
+    assert len(result.rewrites) == 1, result.not_matched
+    assert "4 x 6" in result.notes[0]
+
+
+def test_one_token_is_no_grid() -> None:
+    result = GroupAttention(2).run(network(1, 1, 0))
+    assert not result.rewrites and "it has one token" in result.not_matched[0].reason
+
+
 def test_class_tokens_behind_the_grid_are_left_alone() -> None:
     result = GroupAttention(2).run(network(4, 4, 1, behind=True))
     assert not result.rewrites and "not in front" in result.not_matched[0].reason

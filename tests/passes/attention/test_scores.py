@@ -30,6 +30,14 @@ HELD: dict[str, np.ndarray] = {
     "open": CLOSED == 0,
     "low": np.array(-1e9, np.float32),
     "half": np.array(0.5, np.float32),
+    "shut": np.array(-np.inf, np.float32),
+    "wide": RANDOM.standard_normal((HEADS, SIZE, PATCHES)).astype(np.float32),
+    "tall": RANDOM.standard_normal((HEADS, SIZE, HEIGHT)).astype(np.float32),
+    "by_row": np.array([0, HEADS, HEIGHT, WIDTH, HEIGHT, 1]),
+    "by_side": np.array([0, HEADS, HEIGHT, WIDTH, HEIGHT, WIDTH]),
+    "mix": RANDOM.standard_normal((HEADS, HEADS)).astype(np.float32),
+    "mix4": RANDOM.standard_normal((HEADS, HEADS, 1, 1)).astype(np.float32),
+    "flat2": np.array([0, HEADS, PATCHES, PATCHES]),
 }
 HEAD = f"""<ir_version: 10, opset_import: ["" : 17]>
 g (float[N, {CHANNELS}, {HEIGHT}, {WIDTH}] x, float[N, 1, {CHANNELS}] cls, bool[N, 1, 1, {TOKENS}] seen)
@@ -56,8 +64,8 @@ FORMS: dict[str, tuple[str, Any]] = {
 }
 
 
-def model_of(body: str, **more: np.ndarray) -> ir.Model:
-    proto = onnx.parser.parse_model(HEAD + body)
+def model_of(body: str, head: str = HEAD, **more: np.ndarray) -> ir.Model:
+    proto = onnx.parser.parse_model(head + body)
     used = {name for node in proto.graph.node for name in node.input}
     for name, array in {**HELD, **more}.items():
         if name in used:
@@ -65,6 +73,11 @@ def model_of(body: str, **more: np.ndarray) -> ir.Model:
     for value in [entry for entry in proto.graph.input if entry.name not in used]:
         proto.graph.input.remove(value)
     return ir.from_proto(onnx.shape_inference.infer_shapes(proto, data_prop=True))
+
+
+def without_class_token(body: str) -> ir.Model:
+    head = HEAD.replace("t = Concat<axis = 1>(cls, patches)", "t = Identity(patches)")
+    return model_of(body, head.replace(f"0, {TOKENS}, {HEADS}", f"0, {PATCHES}, {HEADS}"))
 
 
 def feeds(count: int = 2) -> dict[str, np.ndarray]:
@@ -133,6 +146,91 @@ def test_a_mask_of_the_input_goes_along(kind: str) -> None:
     np.testing.assert_allclose(run(model, given), found, atol=1e-5)
 
 
+#: Biases that the network computes from its queries, as SAM, MViT and BoTNet do, by rows and columns.
+COMPUTED = {
+    "of pairs": (
+        "b = MatMul(q, wide) s = Add(r, b)",
+        lambda r, q: r + q @ HELD["wide"],
+    ),
+    "of keys, seen as rows and columns": (
+        "c = MatMul(q, tall) n = Reshape(c, by_row) w = Reshape(r, by_side) a = Add(w, n) s = Reshape(a, flat2)",
+        lambda r, q: r + np.repeat(q @ HELD["tall"], WIDTH, -1),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["grouped", "adjacent"])
+@pytest.mark.parametrize("form", COMPUTED)
+def test_a_bias_that_the_network_computes_goes_along(form: str, kind: str) -> None:
+    text, on_scores = COMPUTED[form]
+    model, given = without_class_token(SCORES + text + " " + TAIL), feeds()
+    result = rewritten(model, kind)
+    assert len(result.rewrites) == 1, result.not_matched
+    tokens = given["x"].reshape(2, CHANNELS, -1).transpose(0, 2, 1)
+    q = tokens.reshape(2, PATCHES, HEADS, SIZE).transpose(0, 2, 1, 3)
+    left = pairs_left(kind)[:, 1:, 1:]
+    scores = np.where(left, on_scores(q @ q.transpose(0, 1, 3, 2), q), -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    found = (weights / weights.sum(-1, keepdims=True)) @ q
+    np.testing.assert_allclose(run(model, given), found, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["grouped", "adjacent"])
+def test_values_on_the_left(kind: str) -> None:
+    """``v^T p^T``, as networks write it whose tokens are the last axis of a map."""
+    body = SCORES + "p = Softmax<axis = -1>(r) pt = Transpose<perm = [0, 1, 3, 2]>(p) y = MatMul(k, pt) }"
+    model, given = model_of(body), feeds()
+    result = rewritten(model, kind)
+    assert len(result.rewrites) == 1, result.not_matched
+    found = wanted(given, lambda r: r, pairs_left(kind)).transpose(0, 1, 3, 2)
+    np.testing.assert_allclose(run(model, given), found, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["grouped", "adjacent"])
+def test_keys_and_values_of_one_head(kind: str) -> None:
+    """Attention with several queries (MobileNetV4): all heads read the same keys and values."""
+    body = SCORES.replace("q, k", "q, k1") + "p = Softmax<axis = -1>(r) y = MatMul(p, v1) }"
+    first = "none = Constant<value = int64[1] {0}>() k1 = Gather<axis = 1>(k, none)"
+    first += " v1 = Gather<axis = 1>(q, none)"
+    model, given = model_of(f"{first} {body}"), feeds()
+    result = rewritten(model, kind)
+    assert len(result.rewrites) == 1, result.not_matched
+    tokens = given["x"].reshape(2, CHANNELS, -1).transpose(0, 2, 1)
+    q = np.concatenate([given["cls"], tokens], 1).reshape(2, TOKENS, HEADS, SIZE).transpose(0, 2, 1, 3)
+    scores = np.where(pairs_left(kind), q @ q[:, :1].transpose(0, 1, 3, 2), -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    found = (weights / weights.sum(-1, keepdims=True)) @ q[:, :1]
+    np.testing.assert_allclose(run(model, given), found, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["grouped", "adjacent"])
+def test_an_axis_of_one_beside_the_heads(kind: str) -> None:
+    """Windows of which there is one, as HieraModel counts them where it attends to all."""
+    body = f"""five = Constant<value = int64[5] {{0, {HEADS}, 1, {TOKENS}, {SIZE}}}>()
+      q5 = Reshape(q, five) k5 = Transpose<perm = [0, 1, 2, 4, 3]>(q5) r = MatMul(q5, k5)
+      s = Add(r, pairs) p = Softmax<axis = -1>(s) z = MatMul(p, q5)
+      back = Constant<value = int64[4] {{0, {HEADS}, {TOKENS}, {SIZE}}}>() y = Reshape(z, back) }}"""
+    model, given = model_of(body), feeds()
+    result = rewritten(model, kind)
+    assert len(result.rewrites) == 1, result.not_matched
+    found = wanted(given, lambda r: r + HELD["pairs"], pairs_left(kind))
+    np.testing.assert_allclose(run(model, given), found, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["grouped", "adjacent"])
+def test_rows_without_a_pair_stay_zero(kind: str) -> None:
+    """``Where(IsNaN(p), 0, p)``, which exporters put behind a softmax with a mask of truth values."""
+    guard = "q0 = IsNaN(p0) zero = Constant<value = float {0.0}>() p = Where(q0, zero, p0)"
+    body = f"s = Where(seen, r, shut) p0 = Softmax<axis = -1>(s) {guard} y = MatMul(p, q) }}"
+    model, given = model_of(SCORES + body), feeds(5)
+    given["seen"][0] = False
+    result = rewritten(model, kind)
+    assert len(result.rewrites) == 1, result.not_matched
+    with np.errstate(invalid="ignore"):
+        found = wanted(given, lambda r: np.where(given["seen"], r, -np.inf), pairs_left(kind))
+    np.testing.assert_allclose(run(model, given), np.nan_to_num(found), atol=1e-5)
+
+
 #: Heads in the batch: scores as Baddbmm leaves them, or apart again where a bias is added.
 FOLDS = {
     "all the way": "r = MatMul(qf, kf) s = Add(r, pairs) p = Softmax<axis = -1>(s) z = MatMul(p, vf)",
@@ -164,6 +262,10 @@ def test_heads_in_the_batch(form: str, kind: str) -> None:
         ("s = Transpose<perm = [0, 1, 3, 2]>(r) " + TAIL, "Transpose"),
         ("s = Identity(r) p = Softmax<axis = 2>(s) y = MatMul(p, q) }", "its softmax is not over the keys"),
         ("p0 = Softmax<axis = -1>(r) p = Mul(p0, pairs) y = MatMul(p, q) }", "no product with values"),
+        ("a = Transpose<perm = [0, 2, 3, 1]>(r) b = MatMul(a, mix) s = Transpose<perm = [0, 3, 1, 2]>(b) "
+         + TAIL, "its heads are mixed in front of its softmax"),
+        ("s = Conv(r, mix4) " + TAIL, "its heads are mixed in front of its softmax"),
+        ("p = Softmax<axis = -1>(t) y = MatMul(p, k) }", "its scores are no product of queries and keys"),
         ("s = Identity(r) p = Softmax<axis = -1>(s) y0 = MatMul(p, q) y = Add(y0, p) }", "several nodes"),
     ],
 )  # fmt: skip
@@ -216,6 +318,13 @@ def test_bursts_keep_a_mask_closed_and_drop_a_bias() -> None:
 def test_bursts_refuse_a_mask_of_the_input() -> None:
     result = BurstAttention(3, choices={}).run(model_of(SCORES + "s = Where(seen, r, low) " + TAIL))
     assert not result.rewrites and "a mask that the host computes: seen" in result.not_matched[0].reason
+
+
+@pytest.mark.parametrize("form", ["of pairs", "of keys, seen as rows and columns"])
+def test_bursts_refuse_a_bias_of_the_network(form: str) -> None:
+    model = without_class_token(f"{SCORES}{COMPUTED[form][0]} {TAIL}")
+    result = BurstAttention(3, choices={}).run(model)
+    assert not result.rewrites and "a mask or bias that the network computes" in result.not_matched[0].reason
 
 
 def test_shapes_that_only_the_batch_settles_are_enough() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from snnc.passes.canonical.fold_repeated import FoldRepeated
 
 HEAD = """<ir_version: 10, opset_import: ["" : 17]>
@@ -26,3 +28,28 @@ def test_what_differs_from_sample_to_sample_stays(parse, ops):
     )
     FoldRepeated().run(model)
     assert "Sin" in ops(model) and "CumSum" in ops(model)
+
+
+@pytest.mark.parametrize(
+    "ones",
+    [
+        "all = Expand(one, wide)",
+        "whole = ConstantOfShape<value = int64[1] {1}>(wide) all = Cast<to = 1>(whole)",
+    ],
+)
+def test_a_mask_of_as_many_samples_as_there_are_is_a_constant(parse, check, ops, ones):
+    """As transformers' DETR pads: ones by the batch size behind another axis, resized to what is left."""
+    model = parse(
+        f"""<ir_version: 10, opset_import: ["" : 17]>
+        g (float[N, 2, 3] x) => (float[N, 2, 3] y)
+        <float one = {{1}}, int64[1] lead = {{1}}, int64[1] from = {{0}}, int64[1] to = {{2}},
+         int64 zero = {{0}}, int64[2] large = {{4, 6}}, int64[2] small = {{2, 3}},
+         float shut = {{-1e9}}, float none = {{0}}> {{
+          shape = Shape(x) samples = Gather<axis = 0>(shape, from)
+          wide = Concat<axis = 0>(lead, samples, large) {ones}
+          seen = Shape(all) front = Slice(seen, from, to) sizes = Concat<axis = 0>(front, small)
+          fewer = Resize<mode = "nearest">(all, , , sizes) open = Cast<to = 9>(fewer)
+          mask = Gather<axis = 0>(open, zero) closed = Where(mask, none, shut) y = Add(x, closed) }}"""
+    )
+    check(FoldRepeated(), model, tolerance=0)
+    assert "Where" not in ops(model)
