@@ -23,7 +23,7 @@ __all__ = ["AdjacentAttention"]
 class AdjacentAttention:
     """Let each patch of a grid attend to its neighbours only: the patch-adjacency mask, with real skipping.
 
-    Neighbours are at most ``window // 2`` rows and columns apart. A class token in front of the grid attends
+    Neighbours are at most ``window // 2`` rows and columns apart. A class token beside the grid attends
     to all and is seen by all. Products of other pairs are gone, not masked: patches with equally many
     neighbours are computed together. What the network computes changes; fine-tune it in this form before
     export to recover what that costs.
@@ -64,7 +64,7 @@ class AdjacentAttention:
             editor.replace(self.name, found.second.outputs[0], written, removed=found.removed)
             editor.notes.append(
                 f"{found.softmax.name}: neighbours in {self.window} x {self.window}"
-                f" of {found.grid}{', class token with all' if found.extra else ''}: "
+                f" of {found.grid}{', class token with all' if found.others.size else ''}: "
                 f"{100 * writer.share(parts):.1f} % of the pairs are left"
             )
         return result(editor)
@@ -72,4 +72,4 @@ class AdjacentAttention:
     def _parts(self, found: Attention) -> list[Pairs] | str:
         if self.window // 2 >= max(found.sides) - 1:
             return f"a window of {self.window} leaves no pair out of {found.grid}"
-        return neighbours(np.arange(found.heads), found.sides, self.window, found.extra)
+        return neighbours(np.arange(found.heads), found.sides, self.window, found.extra, found.behind)

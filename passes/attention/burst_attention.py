@@ -91,7 +91,7 @@ class BurstAttention:
         editor = Editor(model)
         found: list[tuple[Attention, list[Pairs]]] = []
         for entry in attentions(editor, grid=self.window > 0, stated=sides_of(self.grid)):
-            held = entry if self.window else replace(entry, sides=(0, 0), extra=0)
+            held = entry if self.window else replace(entry, sides=(0, 0), extra=0, behind=0)
             parts = accepted(editor, held, self._parts(held))
             if parts is not None:
                 found.append((held, parts))
@@ -136,7 +136,7 @@ class BurstAttention:
             for part in parts:
                 for queries, keys in zip(part.queries, part.keys, strict=True):
                     mask[np.ix_(queries, keys)] = True
-            mask[: entry.extra] = True
+            mask[entry.others] = True
             open_pairs = mask & ~closed_places(entry.steps, entry.heads, entry.tokens)
             fits.append(fit([array[:count] for array in arrays], open_pairs, self.books))
         return fits
@@ -158,7 +158,7 @@ class BurstAttention:
         heads, tokens = np.arange(entry.heads), np.arange(entry.tokens)[None]
         if not self.window:
             return [Pairs(heads, tokens, tokens)]
-        return neighbours(heads, entry.sides, self.window, entry.extra)
+        return neighbours(heads, entry.sides, self.window, entry.extra, entry.behind)
 
     def _write(self, editor: Editor, entry: Attention, parts: list[Pairs], chosen: Fit) -> None:
         *operands, out = _operands(entry)

@@ -1,4 +1,4 @@
-"""The grid that tokens were before they became a sequence: height, width, and what stands in front."""
+"""The grid that tokens were before they became a sequence: height, width, and what stands beside it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from snnc.passes.attention.origin import Axis, Origin, Shapes, kinds, origins
 
 __all__ = ["Grid", "grid_of", "sides_of"]
 
-#: More tokens than that in front of a grid are no class tokens and registers.
+#: More tokens than that beside a grid are no class tokens and registers.
 _MOST_EXTRA = 16
 _SIDES = 2
-Grid = tuple[tuple[int, int], int]
+#: Height and width, tokens in front of the grid, tokens behind it.
+Grid = tuple[tuple[int, int], int, int]
 
 
 def grid_of(tokens: Axis, shapes: Shapes, stated: tuple[int, int] | None = None) -> Grid | str:
-    """Return height and width of the map that became the tokens of an attention, and the tokens in front.
+    """Return height and width of the map that became the tokens of an attention, and the tokens beside it.
 
     The axis of the tokens is followed to where two axes of a map were merged to it. That a number of tokens
     is a square says nothing: 4 x 6 patches and a class token are 25 tokens.
@@ -24,7 +25,7 @@ def grid_of(tokens: Axis, shapes: Shapes, stated: tuple[int, int] | None = None)
         stated: Height and width by the user's word, for tokens whose map is not seen.
 
     Returns:
-        ``(height, width), extra``, or why there is none.
+        ``(height, width), front, behind``, or why there is none.
     """
     found = origins(tokens, shapes)
     merged = [origin for origin in found if origin.kind == "merged"]
@@ -57,11 +58,12 @@ def _placed(origin: Origin, tokens: int, shapes: Shapes) -> Grid | str:
         return "its tokens are a map of more than two axes, no grid"
     if origin.front < 0:
         return "it attends among some tokens of a grid"
-    if origin.front + origin.size != tokens:
-        return "its class tokens are not in front of the grid"
-    if origin.front > _MOST_EXTRA:
-        return f"{origin.front} tokens stand in front of the grid, more than {_MOST_EXTRA}"
-    return (origin.parts[0].size, origin.parts[1].size), origin.front
+    more = tokens - origin.size
+    if origin.front > more:
+        return "it attends among some tokens of a grid"
+    if more > _MOST_EXTRA:
+        return f"{more} tokens stand beside the grid, more than {_MOST_EXTRA}"
+    return (origin.parts[0].size, origin.parts[1].size), origin.front, more - origin.front
 
 
 def _of_size(stated: tuple[int, int], tokens: int) -> Grid | str:
@@ -69,7 +71,7 @@ def _of_size(stated: tuple[int, int], tokens: int) -> Grid | str:
     if not 0 <= extra <= _MOST_EXTRA:
         more = f"and at most {_MOST_EXTRA} more"
         return f"its {tokens} tokens are not the {stated[0]} x {stated[1]} stated, {more}"
-    return stated, extra
+    return stated, extra, 0
 
 
 def sides_of(text: str) -> tuple[int, int] | None:

@@ -24,19 +24,20 @@ class GroupAttention:
     """Let each token of a grid attend to some: half of the heads in dilated groups, half in windows.
 
     A dilated group holds the tokens ``stride`` apart, along rows and columns; a window holds ``window`` x
-    ``window`` neighbours. A class token in front of the grid is kept apart: it attends to all tokens, and is
+    ``window`` neighbours. A class token beside the grid is kept apart: it attends to all tokens, and is
     a member of every group. The groups are real: products of other pairs are gone, not masked. What the
     network computes changes; fine-tune it in this form before export to recover what that costs.
 
     Matches:
         A product of two values of shape (batch, heads, tokens, size), or with heads merged with the batch; a
-        Softmax over its last axis; a product with a third such value. In between may stand factors, biases
-        and masks that are constant or computed by the host, each taken along to the pairs that are left, and
-        quantisers. The tokens, or all but the first, are a grid: a map that was flattened, or stated.
+        Softmax over its last axis; a product with a third such value, on either side. Keys and values may
+        have one head for all. In between may stand factors, biases and masks, constant or computed, each
+        taken along to the pairs that are left, and quantisers. The tokens, or all but a few in front or
+        behind, are a grid: a map that was flattened, or stated.
     Leaves alone:
         "stride ... or window ... does not divide the grid", "its mask closes all that a token of a group
         could attend to"; what `Recogniser` tells: tokens that are no grid, or whose map is not seen, windows,
-        attention among channels or to other tokens, biases that the network computes, mixed heads.
+        attention among channels or to other tokens, mixed heads, scores of no product.
     Keeps:
         The name of the result.
 
@@ -78,10 +79,10 @@ class GroupAttention:
                 f"{found.grid} tokens"
             )
         half = (found.heads + 1) // 2
-        parts = of_groups(np.arange(half), dilated(found.sides, self.stride), found.extra)
+        parts = of_groups(np.arange(half), dilated(found.sides, self.stride), found.extra, found.behind)
         if half < found.heads:
             groups = windowed(found.sides, window)
-            parts += of_groups(np.arange(half, found.heads), groups, found.extra)
+            parts += of_groups(np.arange(half, found.heads), groups, found.extra, found.behind)
         return parts
 
     def _group(self, editor: Editor, found: Attention, parts: list[Pairs], window: tuple[int, int]) -> None:
@@ -89,7 +90,7 @@ class GroupAttention:
         written = writer.merged(writer.write(parts))
         editor.replace(self.name, found.second.outputs[0], written, removed=found.removed)
         half = (found.heads + 1) // 2
-        token = ", class token with all" if found.extra else ""
+        token = ", class token with all" if found.others.size else ""
         editor.notes.append(
             f"{found.softmax.name}: {half} heads in groups of stride {self.stride}, {found.heads - half} in "
             f"windows of {window[0]} x {window[1]} of {found.grid}{token}: "

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Index", "Pairs", "dilated", "neighbours", "of_groups", "windowed"]
+__all__ = ["Index", "Pairs", "beside", "dilated", "neighbours", "of_groups", "windowed"]
 
 Index = npt.NDArray[np.int64]
 
@@ -46,21 +46,25 @@ def windowed(sides: tuple[int, int], window: tuple[int, int]) -> Index:
     return grid.transpose(0, 2, 1, 3).reshape(-1, rows * columns)
 
 
-def of_groups(heads: Index, groups: Index, extra: int) -> list[Pairs]:
-    """Return pairs of a grid's groups; all attend to the class token too.
+def beside(area: int, extra: int, behind: int) -> Index:
+    """Return the tokens that stand in front of a grid of ``area`` tokens, and behind it."""
+    return np.concatenate([np.arange(extra), np.arange(behind) + extra + area]).astype(np.int64)
+
+
+def of_groups(heads: Index, groups: Index, extra: int, behind: int = 0) -> list[Pairs]:
+    """Return pairs of a grid's groups; all attend to the class tokens too.
 
     Args:
         heads: Heads.
         groups: Tokens of each group, numbered from the first of the grid.
         extra: Class tokens in front of the grid.
+        behind: Class tokens behind it.
     """
     tokens = groups + extra
-    if not extra:
-        return [Pairs(heads, tokens, tokens)]
-    return [Pairs(heads, tokens, _with_class_token(tokens, extra))]
+    return [Pairs(heads, tokens, _with(tokens, beside(groups.size, extra, behind)))]
 
 
-def neighbours(heads: Index, sides: tuple[int, int], window: int, extra: int) -> list[Pairs]:
+def neighbours(heads: Index, sides: tuple[int, int], window: int, extra: int, behind: int = 0) -> list[Pairs]:
     """Return pairs of patches at most ``window // 2`` rows and columns apart (semantics note 5.1).
 
     Patches at a border have fewer neighbours: those with equally many are one part, so that no pair has to
@@ -71,7 +75,9 @@ def neighbours(heads: Index, sides: tuple[int, int], window: int, extra: int) ->
         sides: Height and width of the grid.
         window: Side of the neighbourhood, odd.
         extra: Class tokens in front of the grid.
+        behind: Class tokens behind it.
     """
+    others = beside(sides[0] * sides[1], extra, behind)
     reach = window // 2
     grid = np.arange(sides[0] * sides[1]).reshape(sides)
     by_count: dict[int, list[tuple[int, Index]]] = {}
@@ -86,7 +92,7 @@ def neighbours(heads: Index, sides: tuple[int, int], window: int, extra: int) ->
         if len(entries) == 1 or (keys == keys[0]).all():
             # All of them see the same: one group.
             queries, keys = queries.reshape(1, -1), keys[:1]
-        parts.append(Pairs(heads, queries, _with_class_token(keys, extra) if extra else keys))
+        parts.append(Pairs(heads, queries, _with(keys, others)))
     return parts
 
 
@@ -94,5 +100,5 @@ def _stack(rows: Sequence[Index]) -> Index:
     return np.stack(rows).astype(np.int64)
 
 
-def _with_class_token(keys: Index, extra: int) -> Index:
-    return np.concatenate([np.tile(np.arange(extra), (len(keys), 1)), keys], 1)
+def _with(keys: Index, others: Index) -> Index:
+    return np.concatenate([np.tile(others, (len(keys), 1)), keys], 1) if others.size else keys

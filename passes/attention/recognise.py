@@ -10,6 +10,7 @@ from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant, consumers
 from snnc.passes.analysis.hosted import host_nodes
 from snnc.passes.attention.grid import Grid, grid_of
 from snnc.passes.attention.origin import Axis, kinds, origins
+from snnc.passes.attention.pairs import Index, beside
 from snnc.passes.attention.scores import Operand, Step, operand_of, view_of
 from snnc.passes.editing import batch_name, is_standard, only_consumer
 
@@ -49,6 +50,7 @@ class Attention:
         tokens: Tokens, a class token included.
         sides: Height and width of the grid of tokens, 0 where they are none.
         extra: Class tokens (and registers) in front of the grid.
+        behind: Such tokens behind the grid.
         extents: Heads and the two last extents of queries, keys and values.
         apart: Whether queries, keys and values have axes for samples and heads, and no other in front.
         turned: Whether the second product has the values on its left: ``MatMul(v^T, p^T)``.
@@ -66,6 +68,7 @@ class Attention:
     tokens: int
     sides: tuple[int, int]
     extra: int
+    behind: int
     extents: tuple[tuple[int, int, int], ...]
     apart: bool
     turned: bool
@@ -85,6 +88,11 @@ class Attention:
     def biases(self) -> list[Step]:
         """The steps that differ from pair to pair."""
         return [step for step in self.steps if any(entry and entry.is_bias for entry in step.operands)]
+
+    @property
+    def others(self) -> Index:
+        """The tokens beside the grid."""
+        return beside(self.tokens - self.extra - self.behind, self.extra, self.behind)
 
     @property
     def grid(self) -> str:
@@ -144,14 +152,14 @@ class Recogniser:
         placed = self._grid(first, tokens)
         if grid and isinstance(placed, str):
             return placed
-        sides, extra = ((0, 0), 0) if isinstance(placed, str) else placed
+        sides, extra, behind = ((0, 0), 0, 0) if isinstance(placed, str) else placed
         guards = [step.guard for step in later if step.guard is not None]
         between = [node for node, _ in (*below[::-1], *above)]
         removed = (second, *between[: len(below)], *guards, softmax, *between[len(below) :], first)
         form = self._shapes[second.outputs[0].name or ""][1:]
         return Attention(
             first, steps, softmax, later, second, removed, self._dim,
-            heads, tokens, sides, extra, extents, apart, turned, form,
+            heads, tokens, sides, extra, behind, extents, apart, turned, form,
         )  # fmt: skip
 
     def _up(self, softmax: Node) -> tuple[Node, _Way] | str:

@@ -63,11 +63,17 @@ class Writer:
         result = joined[0]
         if len(joined) > 1:
             result = self._add(
-                "Concat", joined, "heads", [found.heads, found.tokens - found.extra], {"axis": 1}
+                "Concat", joined, "heads", [found.heads, found.tokens - found.others.size], {"axis": 1}
             )
-        if found.extra:
+        if found.others.size:
             token = self._attend(self._class_token, "token")
             result = self._add("Concat", [token, result], "tokens", [found.heads, found.tokens], {"axis": 2})
+        if found.behind:
+            front, area = found.extra, found.tokens - found.others.size
+            moved = np.concatenate([found.others, np.arange(front, front + area)])
+            places = self._editor.constant(f"{self._stem}.tokens.order", np.argsort(moved).astype(np.int64))
+            extents = [found.heads, found.tokens]
+            result = self._add("Gather", [result, places], "tokens.ordered", extents, {"axis": 2})
         return result
 
     def merged(self, value: Value) -> Value:
@@ -88,13 +94,13 @@ class Writer:
     def share(self, parts: Sequence[Pairs]) -> float:
         """Return which part of all pairs is left, those of a class token included."""
         found = self._found
-        pairs = sum(part.count for part in parts) + (self._class_token.count if found.extra else 0)
+        pairs = sum(part.count for part in parts) + (self._class_token.count if found.others.size else 0)
         return pairs / (found.heads * found.tokens**2)
 
     @property
     def _class_token(self) -> Pairs:
         everything = np.arange(self._found.tokens)[None]
-        return Pairs(np.arange(self._found.heads), np.arange(self._found.extra)[None], everything)
+        return Pairs(np.arange(self._found.heads), self._found.others[None], everything)
 
     def _of_heads(self, parts: Sequence[Pairs]) -> Value:
         heads, name = parts[0].heads, f"heads{parts[0].heads[0]}"

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from snnc.compile import ConvertOptions, convert
+from snnc.cost.audit import audit
 from snnc.debug.verify import verify
 
 
@@ -33,3 +35,43 @@ def test_burst_attention_with_a_channel_of_values_that_is_constant(
     samples = np.random.default_rng(0).standard_normal((12, 6, 4, 4)).astype(np.float32)
     conversion = convert(source, ConvertOptions(attention="burst", window=3), calibration=samples)
     assert verify(source, conversion.model, {"x": samples[:3]}).identical
+
+
+#: From queries, keys (turned) and values to the result, for 16 patches and two heads of three.
+FORMS = {
+    "biases that the network computes": (
+        "b0 = MatMul(q, rel) b = Reshape(b0, by_row) r0 = MatMul(q, k) w = Reshape(r0, by_side) a = Add(w, b)"
+        " r = Reshape(a, square) s = Softmax<axis = -1>(r) m = MatMul(s, v)"
+    ),
+    "values on the left": (
+        "vt = Transpose<perm = [0, 1, 3, 2]>(v) r = MatMul(q, k) s = Softmax<axis = -1>(r)"
+        " st = Transpose<perm = [0, 1, 3, 2]>(s) mt = MatMul(vt, st) m = Transpose<perm = [0, 1, 3, 2]>(mt)"
+    ),
+    "one head of keys and values": (
+        "k2 = Gather<axis = 1>(k, first) v2 = Gather<axis = 1>(v, first) r = MatMul(q, k2)"
+        " s = Softmax<axis = -1>(r) m = MatMul(s, v2)"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["grouped", "adjacent"])
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_attention(network: Callable[..., Path], form: str, kind: str) -> None:
+    source = network(
+        f"""g (float[N, 6, 4, 4] x) => (float[N, 16, 6] y)
+        <int64[3] flat = {{0, 6, 16}}, int64[4] apart = {{0, 0, 2, 3}}, int64[3] joined = {{0, 0, 6}},
+         int64[1] first = {{0}}, int64[6] by_row = {{0, 2, 4, 4, 4, 1}},
+         int64[6] by_side = {{0, 2, 4, 4, 4, 4}}, int64[4] square = {{0, 2, 16, 16}}, float[2, 3, 4] rel = {{RANDOM}}, float[6, 6] wq = {{RANDOM}},
+         float[6, 6] wk = {{RANDOM}}, float[6, 6] wv = {{RANDOM}}, float[6, 6] wo = {{RANDOM}}> {{
+          f = Reshape(x, flat) t = Transpose<perm = [0, 2, 1]>(f)
+          q0 = MatMul(t, wq) q1 = Reshape(q0, apart) q = Transpose<perm = [0, 2, 1, 3]>(q1)
+          k0 = MatMul(t, wk) k1 = Reshape(k0, apart) k = Transpose<perm = [0, 2, 3, 1]>(k1)
+          v0 = MatMul(t, wv) v1 = Reshape(v0, apart) v = Transpose<perm = [0, 2, 1, 3]>(v1)
+          {FORMS[form]} o = Transpose<perm = [0, 2, 1, 3]>(m) j = Reshape(o, joined) y = MatMul(j, wo) }}"""
+    )
+    samples = np.random.default_rng(0).standard_normal((12, 6, 4, 4)).astype(np.float32)
+    conversion = convert(source, ConvertOptions(attention=kind), calibration=samples)
+    rewritten = [len(each.rewrites) for each in conversion.records if each.name.endswith("-attention")]
+    assert rewritten == [1]
+    assert verify(source, conversion.model, {"x": samples[:3]}).identical
+    assert audit(conversion.model).clean

@@ -132,9 +132,45 @@ def test_one_token_is_no_grid() -> None:
     assert not result.rewrites and "it has one token" in result.not_matched[0].reason
 
 
-def test_class_tokens_behind_the_grid_are_left_alone() -> None:
-    result = GroupAttention(2).run(network(4, 4, 1, behind=True))
-    assert not result.rewrites and "not in front" in result.not_matched[0].reason
+@pytest.mark.parametrize("kind", ["grouped", "adjacent"])
+@pytest.mark.parametrize(("front", "behind"), [(0, 1), (1, 3)])
+def test_class_tokens_behind_the_grid(kind: str, front: int, behind: int) -> None:
+    """Detection tokens, as YOLOS has them, stand behind the patches."""
+    height, width, more = 4, 6, front + behind
+    area, tokens = height * width, height * width + more
+    model = network(height, width, more, behind=True)
+    cut = [helper.make_node("Split", ["cls", "sizes"], ["first", "last"], axis=1)]
+    joined = helper.make_node("Concat", ["first", "patches", "last"], ["t"], axis=1)
+    proto = ir.to_proto(model)
+    nodes = [*cut, *(joined if node.op_type == "Concat" else node for node in proto.graph.node)]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([front, behind]), "sizes"))
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(proto, data_prop=True))
+    random = np.random.default_rng(0)
+    feeds = {
+        "x": random.standard_normal((2, WIDTH, height, width)).astype(np.float32),
+        "cls": random.standard_normal((2, more, WIDTH)).astype(np.float32),
+    }
+    result = (GroupAttention(2) if kind == "grouped" else AdjacentAttention(3)).run(model)
+    assert len(result.rewrites) == 1, result.not_matched
+    row, column = np.divmod(np.arange(area), width)
+    mask = np.ones((HEADS, tokens, tokens), bool)
+    held = mask[:, front : front + area, front : front + area]
+    if kind == "grouped":
+        held[0] = np.equal.outer(row % 2, row % 2) & np.equal.outer(column % 2, column % 2)
+        held[1] = np.equal.outer(row // 2, row // 2) & np.equal.outer(column // 3, column // 3)
+    else:
+        apart = np.maximum(np.abs(np.subtract.outer(row, row)), np.abs(np.subtract.outer(column, column)))
+        held[:] = apart <= 1
+    assert f"{100 * mask.mean():.1f} % of the pairs" in result.notes[0]
+    patches = feeds["x"].reshape(2, WIDTH, -1).transpose(0, 2, 1)
+    whole = np.concatenate([feeds["cls"][:, :front], patches, feeds["cls"][:, front:]], 1)
+    q = whole.reshape(2, tokens, HEADS, SIZE).transpose(0, 2, 1, 3)
+    scores = np.where(mask, q @ q.transpose(0, 1, 3, 2), -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    wanted_result = (weights / weights.sum(-1, keepdims=True)) @ q
+    np.testing.assert_allclose(run(model, feeds), wanted_result, atol=1e-5)
 
 
 def test_heads_are_not_merged_with_the_batch() -> None:

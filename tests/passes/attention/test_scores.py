@@ -37,7 +37,7 @@ HELD: dict[str, np.ndarray] = {
     "by_side": np.array([0, HEADS, HEIGHT, WIDTH, HEIGHT, WIDTH]),
     "mix": RANDOM.standard_normal((HEADS, HEADS)).astype(np.float32),
     "mix4": RANDOM.standard_normal((HEADS, HEADS, 1, 1)).astype(np.float32),
-    "flat2": np.array([0, HEADS, PATCHES, PATCHES]),
+    "sq": np.array([0, HEADS, PATCHES, PATCHES]),
 }
 HEAD = f"""<ir_version: 10, opset_import: ["" : 17]>
 g (float[N, {CHANNELS}, {HEIGHT}, {WIDTH}] x, float[N, 1, {CHANNELS}] cls, bool[N, 1, 1, {TOKENS}] seen)
@@ -153,7 +153,7 @@ COMPUTED = {
         lambda r, q: r + q @ HELD["wide"],
     ),
     "of keys, seen as rows and columns": (
-        "c = MatMul(q, tall) n = Reshape(c, by_row) w = Reshape(r, by_side) a = Add(w, n) s = Reshape(a, flat2)",
+        "c = MatMul(q, tall) n = Reshape(c, by_row) w = Reshape(r, by_side) a = Add(w, n) s = Reshape(a, sq)",
         lambda r, q: r + np.repeat(q @ HELD["tall"], WIDTH, -1),
     ),
 }
