@@ -61,7 +61,8 @@ def test_forms_of_attention(network: Callable[..., Path], form: str, kind: str) 
         f"""g (float[N, 6, 4, 4] x) => (float[N, 16, 6] y)
         <int64[3] flat = {{0, 6, 16}}, int64[4] apart = {{0, 0, 2, 3}}, int64[3] joined = {{0, 0, 6}},
          int64[1] first = {{0}}, int64[6] by_row = {{0, 2, 4, 4, 4, 1}},
-         int64[6] by_side = {{0, 2, 4, 4, 4, 4}}, int64[4] square = {{0, 2, 16, 16}}, float[2, 3, 4] rel = {{RANDOM}}, float[6, 6] wq = {{RANDOM}},
+         int64[6] by_side = {{0, 2, 4, 4, 4, 4}}, int64[4] square = {{0, 2, 16, 16}},
+         float[2, 3, 4] rel = {{RANDOM}}, float[6, 6] wq = {{RANDOM}},
          float[6, 6] wk = {{RANDOM}}, float[6, 6] wv = {{RANDOM}}, float[6, 6] wo = {{RANDOM}}> {{
           f = Reshape(x, flat) t = Transpose<perm = [0, 2, 1]>(f)
           q0 = MatMul(t, wq) q1 = Reshape(q0, apart) q = Transpose<perm = [0, 2, 1, 3]>(q1)
