@@ -28,7 +28,9 @@ def grid_of(tokens: Axis, shapes: Shapes, stated: tuple[int, int] | None = None)
         ``(height, width), front, behind``, or why there is none.
     """
     found = origins(tokens, shapes)
-    merged = [origin for origin in found if origin.kind == "merged"]
+    # Only where nothing is seen above: parts of an axis may be groups of tokens, and no sides of a map.
+    cut = [origin for origin in found if origin.kind == "cut"]
+    merged = [origin for origin in found if origin.kind == "merged"] or cut
     grids = {_placed(origin, tokens.size, shapes) for origin in merged}
     if len(grids) == 1:
         return grids.pop()

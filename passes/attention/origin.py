@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from math import prod
 from typing import Any, Literal
 
@@ -17,9 +17,10 @@ __all__ = ["Axis", "Origin", "Shapes", "kinds", "origins"]
 
 #: Shapes by value name, at one batch size.
 Shapes = Mapping[str, tuple[int, ...]]
-#: ``merged``: a Reshape made it of several axes; ``channels``: of a product; ``words``: of places read in a
-#: table; ``row``: a side of a map; ``input``: of a network input; ``unknown``: it is lost behind a node.
-Kind = Literal["merged", "channels", "words", "row", "input", "unknown"]
+#: ``merged``: a Reshape made it of several axes; ``cut``: of parts of one axis, which is followed further;
+#: ``channels``: of a product; ``words``: of places read in a table; ``row``: a side of a map; ``input``: of a
+#: network input; ``unknown``: it is lost behind a node.
+Kind = Literal["merged", "cut", "channels", "words", "row", "input", "unknown"]
 
 _RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 _ELEMENTWISE = frozenset(
@@ -40,6 +41,7 @@ _WINDOWS = frozenset(
         "LpPool", "MaxPool", "Resize", "SpaceToDepth", "Upsample",
     }
 )  # fmt: skip
+_SIDES = 2
 _MAKES_CHANNELS = frozenset({"Conv", "ConvTranspose", "DepthToSpace", "SpaceToDepth"})
 
 
@@ -104,9 +106,11 @@ def origins(start: Axis, shapes: Shapes) -> list[Origin]:
         if not isinstance(step, Origin):
             pending += step
             continue
-        parts = _rejoined(step.parts, shapes)
-        if step.kind == "merged" and len(parts) == 1:
-            pending.append(replace(parts[0], front=entry.front))
+        parts = _rejoined(step.parts, shapes, _SIDES)
+        whole = _rejoined(parts, shapes)
+        if step.kind == "merged" and len(whole) == 1:
+            found.append(replace(step, kind="cut", parts=parts))
+            pending.append(replace(whole[0], front=entry.front))
         else:
             found.append(replace(step, parts=parts))
     return found
@@ -117,35 +121,39 @@ def kinds(start: Axis, shapes: Shapes) -> set[Kind]:
     return {origin.kind for origin in origins(start, shapes)}
 
 
-def _rejoined(parts: tuple[Axis, ...], shapes: Shapes) -> tuple[Axis, ...]:
-    """Return merged axes; neighbours that were cut from one axis, as windows are, become that axis again."""
+def _rejoined(parts: tuple[Axis, ...], shapes: Shapes, least: int = 1) -> tuple[Axis, ...]:
+    """Return merged axes; neighbours that were cut from one axis, as windows are, become that axis again.
+
+    Args:
+        parts: The axes, outside to inside.
+        shapes: Shapes of all values.
+        least: So many axes are left at least; those cut apart last are joined first.
+    """
     joined = list(parts)
-    place = 0
-    while place + 1 < len(joined):
-        whole = _cut_from(joined[place], joined[place + 1], shapes)
-        if whole is None:
-            place += 1
-        else:
-            joined[place : place + 2] = [whole]
-            place = max(0, place - 1)
+    while len(joined) > least:
+        pairs = enumerate(pairwise(joined))
+        found = [(hit, place) for place, pair in pairs if (hit := _cut_from(*pair, shapes)) is not None]
+        if not found:
+            break
+        (_, whole), place = min(found, key=lambda entry: (entry[0][0], entry[1]))
+        joined[place : place + 2] = [whole]
     return tuple(joined)
 
 
-def _cut_from(outer: Axis, inner: Axis, shapes: Shapes) -> Axis | None:
-    """Return the axis of which one axis is the outer part, and another the inner part next to it."""
+def _cut_from(outer: Axis, inner: Axis, shapes: Shapes) -> tuple[int, Axis] | None:
+    """Return the axis of which one is the outer part and another the inner part, and how far away it is."""
     size = outer.size * inner.size
     seen: tuple[dict[Any, Axis], dict[Any, Axis]] = ({}, {})
-    for pair in zip_longest(_ancestors(outer, shapes), _ancestors(inner, shapes)):
+    for steps, pair in enumerate(zip_longest(_ancestors(outer, shapes), _ancestors(inner, shapes))):
         for which, entry in enumerate(pair):
             if entry is None or entry.size != (outer, inner)[which].size:
                 continue
             # Places between two of the outer part: as many as the inner part takes up.
-            step = entry.inner * (entry.size if which else 1)
-            key = (id(entry.value), entry.axis, step)
+            key = (id(entry.value), entry.axis, entry.inner * (entry.size if which else 1))
             seen[which][key] = entry
             if key in seen[1 - which]:
                 low = seen[1][key]
-                return Axis(low.value, low.axis, low.inner, size)
+                return steps, Axis(low.value, low.axis, low.inner, size)
     return None
 
 

@@ -71,7 +71,7 @@ def followed(parse, body, out, axis, size=None, inner=1):
         ("y = Conv<strides = [2, 2]>(image, patch)", "N, 8, 2, 3", 3, [("row", 3, 0)]),
         ("y = MaxPool<kernel_shape = [2, 2]>(image)", "N, 5, 3, 5", 1, [("input", 5, 0)]),
         ("y = Conv(image, point)", "N, 5, 4, 6", 0, [("input", 3, 0)]),
-        ("m = Reshape(x, map) y = Reshape(m, join)", "N, 24, 5", 1, [("merged", 24, 0)]),
+        ("m = Reshape(x, map) y = Reshape(m, join)", "N, 24, 5", 1, [("cut", 24, 0), ("input", 24, 0)]),
         ("m = Reshape(x, heads) y = Reshape(m, join)", "N, 24, 5", 1, [("input", 24, 0)]),
         ("y = Reshape(x, odd)", "N, 5, 24", 1, [("unknown", 5, 0)]),
         ("y = Expand(x, whole)", "N, 24, 5", 1, [("input", 24, 0)]),
