@@ -12,6 +12,7 @@ import numpy as np
 from snnc.ir import Model, Node, attributes, constant
 from snnc.ir.rewrite import set_attribute
 from snnc.passes.canonical.chain import Chain, leave, static_rest
+from snnc.passes.canonical.norm_windows import adding_window
 from snnc.passes.editing import Editor, is_standard
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -79,14 +80,12 @@ def _lp_pool(editor: Editor, node: Node) -> str | None:
     if int(attrs.get("p", 2)) != 1:
         return "its p is not 1 or 2"
     chain = Chain(editor, node, node.inputs[0])
-    whole = node.op_type == "GlobalLpPool"
-    kernel = chain.dims[2:] if whole else attrs["kernel_shape"]
     out = list(node.outputs[0].shape or ())
-    names = ("strides", "pads", "auto_pad", "ceil_mode", "dilations")
-    window = {name: attrs[name] for name in names if name in attrs and not whole}
-    chain.append("Abs")
-    chain.append("AveragePool", (), out, kernel_shape=list(kernel), count_include_pad=1, **window)
-    chain.scale(np.array(prod(kernel))).finish("sum of magnitudes")
+    window = adding_window(node, chain, out)
+    if isinstance(window, str):
+        return window
+    chain.append("Abs").append("AveragePool", (), out, **window)
+    chain.scale(np.array(prod(window["kernel_shape"]))).finish("sum of magnitudes")
     return None
 
 

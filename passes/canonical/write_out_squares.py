@@ -11,6 +11,7 @@ import numpy as np
 
 from snnc.ir import Model, Node, Value, attributes, constant
 from snnc.passes.canonical.chain import Chain, leave, static_rest
+from snnc.passes.canonical.norm_windows import adding_window
 from snnc.passes.editing import Editor, is_standard
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -68,13 +69,12 @@ def _pool(editor: Editor, node: Node, chain: Chain) -> str | None:
     order = int(attrs.get("p", 2))
     if order != 2:
         return None if order == 1 else "its p is not 1 or 2"
-    whole = node.op_type == "GlobalLpPool"
-    kernel = chain.dims[2:] if whole else attrs["kernel_shape"]
-    names = ("strides", "pads", "auto_pad", "ceil_mode", "dilations")
-    window = {name: attrs[name] for name in names if name in attrs and not whole}
     out = list(node.outputs[0].shape or ())
-    _square(chain).append("AveragePool", (), out, kernel_shape=list(kernel), count_include_pad=1, **window)
-    chain.scale(np.array(prod(kernel))).append("Sqrt").finish("root of a sum of squares")
+    window = adding_window(node, chain, out)
+    if isinstance(window, str):
+        return window
+    _square(chain).append("AveragePool", (), out, **window)
+    chain.scale(np.array(prod(window["kernel_shape"]))).append("Sqrt").finish("root of a sum of squares")
     return None
 
 
