@@ -23,8 +23,10 @@ def adding_window(node: Node, chain: Chain, out: Sequence[Any]) -> dict[str, Any
     if node.op_type == "GlobalLpPool":
         return {"kernel_shape": list(chain.dims[2:]), "count_include_pad": 1}
     kernel = [int(size) for size in attrs["kernel_shape"]]
-    kept = {name: attrs[name] for name in ("strides", "pads", "auto_pad", "dilations") if name in attrs}
-    window: dict[str, Any] = {"kernel_shape": kernel, "count_include_pad": 1, **kept}
+    window: dict[str, Any] = {"kernel_shape": kernel, "count_include_pad": 1}
+    window.update(
+        (name, attrs[name]) for name in ("strides", "pads", "auto_pad", "dilations") if name in attrs
+    )
     if not int(attrs.get("ceil_mode", 0)):
         return window
     if not all(isinstance(size, int) for size in out[2:]):
