@@ -18,6 +18,7 @@ __all__ = [
     "MismatchError",
     "Problem",
     "SnncError",
+    "Terminated",
     "UnsupportedError",
     "UsageError",
     "Where",
@@ -25,6 +26,10 @@ __all__ = [
 
 
 _LONGEST_NAME = 300
+
+
+class Terminated(BaseException):
+    """The process was asked to end (SIGTERM); a BaseException, so that only clean-up code sees it."""
 
 
 @dataclass(frozen=True)

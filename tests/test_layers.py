@@ -22,7 +22,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"verify", "cost"}),
     frozenset({"pipeline"}),
     frozenset({"passes", "runtimes"}),
-    frozenset({"calibration", "demo", "frontends", "grouping", "nn", "recorded", "sizes", "survey"}),
+    frozenset(
+        {"calibration", "demo", "frontends", "grouping", "nn", "options", "recorded", "sizes", "survey"}
+    ),
     frozenset({"compile", "models"}),
     frozenset({"auto", "emit", "train"}),
     frozenset({"debug", "report"}),

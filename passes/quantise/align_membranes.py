@@ -115,9 +115,10 @@ class AlignMembranes:
             step, factors = _common_step(left.step, right.step, precision)
             if joint_bound(narrow, factors) < 2 ** (bits if precision > 8 else _BITS):
                 return step, factors
-        for precision in range(self.precision, 3, -1):
+        for precision in range(self.precision, -1, -1):
             step, factors = _common_step(left.step, right.step, precision, rounds=True)
-            if joint_bound(narrow, factors) < 2**_BITS and _lost(sides, factors, step) < _LOSS:
+            close = _CLOSE if precision > 3 else 0.0
+            if joint_bound(narrow, factors) < 2**_BITS and _lost(sides, factors, step, close) < _LOSS:
                 return step, factors
         return None
 
@@ -183,9 +184,19 @@ def _is_short_of_room(sides: tuple[Membrane, Membrane]) -> bool:
 
 
 def _lost(
-    sides: tuple[Membrane, Membrane], factors: tuple[npt.NDArray[np.int64], ...], step: ExactArray
+    sides: tuple[Membrane, Membrane],
+    factors: tuple[npt.NDArray[np.int64], ...],
+    step: ExactArray,
+    close: float,
 ) -> float:
-    """Return how far a side may be off, as a share of the larger side's range; all, where a bias changes."""
+    """Return how far a side may be off, as a share of the larger side's range; all, where a bias changes.
+
+    Args:
+        sides: Both sides.
+        factors: What each is multiplied by.
+        step: The common step.
+        close: Relative errors up to that one do not count.
+    """
     reaches = [
         np.maximum(np.abs(side.low), np.abs(side.high)) * np.abs(side.step.astype(np.float64))
         for side in sides
@@ -195,7 +206,7 @@ def _lost(
     for side, factor, reach in zip(sides, factors, reaches, strict=True):
         wanted = np.where(side.step == 0, 1, side.step)
         error = np.abs(np.where(side.step == 0, 0, factor * step / wanted - 1).astype(np.float64))
-        far = error > _CLOSE
+        far = error > close
         if bool(np.any(far & (side.bias != 0))):
             return 1.0
         lost = max(lost, float(np.max(np.where(far, error * reach / np.where(whole > 0, whole, 1), 0))))

@@ -47,9 +47,9 @@ def balanced_steps(
     """
     # Once for all that follows: what is summed up for the search stays with the distribution.
     seen = seen.clamped() if book.smallest >= 0 else seen
-    own = _own_steps(seen, book, method)
-    common = float(steps_of(seen.pooled(), book, method)[0])
     table = ErrorTable(seen, book)
+    own = _own_steps(table, method)
+    common = float(steps_of(seen.pooled(), book, method)[0])
     norms = [np.einsum("ij,ij->i", entry.weights, entry.weights) for entry in rows]
     best: tuple[float, Floats] | None = None
     for exponent in _EXPONENTS:
@@ -62,11 +62,12 @@ def balanced_steps(
     return choice_of(seen, steps.astype(np.float32), table.errors(steps).sum(), table.beyond(steps).sum())
 
 
-def _own_steps(seen: Distribution, book: CodeBook, method: ObserverName) -> Floats:
+def _own_steps(table: ErrorTable, method: ObserverName) -> Floats:
     """Return the best step of each channel; one of which little was seen goes by its size and its kind."""
-    own = steps_of(seen, book, method).astype(np.float64)
+    seen, book = table.seen, table.book
+    own = steps_of(seen, book, method, table).astype(np.float64)
     number = seen.numbers
-    if bool((number >= 64 * _FEW).all()):
+    if bool((number >= 64 * _FEW).all()) or not seen.peaks.any():
         return own
     squares = seen.squares / np.maximum(number, 1)
     size = np.sqrt(np.maximum(squares, squares.max() * 2.0**-20))

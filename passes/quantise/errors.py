@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +19,8 @@ Floats = npt.NDArray[np.float64]
 #: function costs a table of certified roots. At most 4.5 % off its best, a step loses less than 0.1 dB.
 PER_OCTAVE = 8
 _BLOCK = 2048
+#: Places on either side of those asked for that are worked out with them.
+_MARGIN = 2
 
 
 def on_grid(steps: Floats) -> Floats:
@@ -27,7 +28,7 @@ def on_grid(steps: Floats) -> Floats:
     return _steps_at(_places(steps))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class ErrorTable:
     """Squared errors of nearest-level coding, for channels of one distribution and steps on a grid.
 
@@ -41,6 +42,7 @@ class ErrorTable:
 
     seen: Distribution
     book: CodeBook
+    _held: tuple[Floats, int] | None = field(default=None, init=False, repr=False)
 
     def best(self, upper: Floats, lower: Floats) -> Floats:
         """Return the step of least error for each channel.
@@ -51,7 +53,8 @@ class ErrorTable:
         """
         high, low = _places(upper), _places(lower)
         place = np.arange(low.min(), high.max() + 1)
-        table = self._table(place)
+        rows, first = self._rows(place)
+        table = np.ascontiguousarray(rows[place - first].T)
         best = np.empty(len(upper), dtype=np.int64)
         for part in self._parts:
             errors = self._counts(part) @ table
@@ -61,20 +64,34 @@ class ErrorTable:
 
     def errors(self, steps: Floats) -> Floats:
         """Return the sum of squared errors of each channel at its step, which lies on the grid."""
-        return self._sums(steps, self._table)
+        places = _places(steps)
+        rows, first = self._rows(places)
+        return self._sums(rows, places - first)
 
     def beyond(self, steps: Floats) -> Floats:
         """Return the number of values of each channel beyond the code at its step, which lies on the grid."""
-        return self._sums(steps, self._beyond)
-
-    def _sums(self, steps: Floats, table: Callable[[npt.NDArray[np.int64]], Floats]) -> Floats:
-        """Sum up the counts of each channel times what a table has for the bins and its step."""
         wanted, place = np.unique(_places(steps), return_inverse=True)
-        rows = np.ascontiguousarray(table(wanted).T)
-        found = np.empty(len(steps))
+        return self._sums(np.ascontiguousarray(self._beyond(wanted).T), place)
+
+    def _sums(self, rows: Floats, place: npt.NDArray[np.int64]) -> Floats:
+        """Sum up the counts of each channel times the row of its step, which has a number for each bin."""
+        found = np.empty(len(place))
         for part in self._parts:
             found[part] = np.einsum("cb,cb->c", self._counts(part), rows[place[part]])
         return found
+
+    def _rows(self, places: npt.NDArray[np.int64]) -> tuple[Floats, int]:
+        """Return rows of a range of places that holds those wanted, and the first place of the range.
+
+        The rows are kept: a search asks for the same few steps again and again.
+        """
+        low, high = int(places.min()), int(places.max())
+        if self._held is None or low < self._held[1] or high >= self._held[1] + len(self._held[0]):
+            if self._held is not None:
+                low, high = min(low, self._held[1]), max(high, self._held[1] + len(self._held[0]) - 1)
+            low, high = low - _MARGIN, high + _MARGIN
+            self._held = np.ascontiguousarray(self._table(np.arange(low, high + 1)).T), low
+        return self._held
 
     @property
     def _parts(self) -> list[slice]:

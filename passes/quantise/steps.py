@@ -72,14 +72,23 @@ def best_step(seen: Distribution, book: CodeBook, observer: ObserverName = "mse"
     return cost_of(seen, step if seen.axes else step.reshape(()), book)
 
 
-def steps_of(seen: Distribution, book: CodeBook, observer: ObserverName) -> npt.NDArray[np.float32]:
-    """Return the step of each channel; see `best_step`."""
+def steps_of(
+    seen: Distribution, book: CodeBook, observer: ObserverName, table: ErrorTable | None = None
+) -> npt.NDArray[np.float32]:
+    """Return the step of each channel; see `best_step`.
+
+    Args:
+        seen: What calibration saw.
+        book: The code.
+        observer: How steps are chosen.
+        table: Errors of this code, where the caller has a table of what was seen.
+    """
     known = seen.clamped() if book.smallest >= 0 else seen
     base = _largest_steps(known, book)
     if observer == "percentile":
         step = np.minimum(_percentiles(known) / book.max_abs, base)
     elif observer == "mse" and known.channels > 1:
-        step = ErrorTable(known, book).best(base, base * _LEAST_OF_CHANNEL)
+        step = (table or ErrorTable(known, book)).best(base, base * _LEAST_OF_CHANNEL)
     else:
         step, grid = np.empty(known.channels), _RATIOS
         measure = _squared_error if observer == "mse" else _divergence
@@ -121,9 +130,13 @@ def _search(
     ratio, least = ratios[best], errors.min(axis=0)
     upper = ratios[np.maximum(best - 1, 0)]
     lower = ratios[np.minimum(best + 1, len(ratios) - 1)]
-    for share in np.linspace(0, 1, _FINER + 2)[1:-1]:
-        candidate = lower + (upper - lower) * share
-        error = measure(base * candidate)
+    shares = np.linspace(0, 1, _FINER + 2)[1:-1]
+    candidates = [lower + (upper - lower) * share for share in shares]
+    if together:
+        errors = measure(base * np.concatenate(candidates))[:, None]
+    else:
+        errors = np.stack([measure(base * candidate) for candidate in candidates])
+    for candidate, error in zip(candidates, errors, strict=True):
         better = error < least
         ratio, least = np.where(better, candidate, ratio), np.where(better, error, least)
     return np.asarray(base * ratio)

@@ -24,7 +24,8 @@ def main() -> NoReturn:
     # time than all that is freed is worth.
     gc.set_threshold(20_000, 20, 20)
     try:
-        from snnc.cli.guard import Terminated, install_signal_handlers
+        from snnc.cli.guard import install_signal_handlers
+        from snnc.errors import Terminated
 
         try:
             install_signal_handlers()

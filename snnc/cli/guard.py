@@ -14,17 +14,21 @@ import click
 
 from snnc import __version__
 from snnc.cli.output import write_error
-from snnc.errors import EnvironmentFailure, InputError, InternalError, SnncError, UsageError, Where
+from snnc.errors import (
+    EnvironmentFailure,
+    InputError,
+    InternalError,
+    SnncError,
+    Terminated,
+    UsageError,
+    Where,
+)
 
-__all__ = ["Terminated", "guarded"]
+__all__ = ["guarded"]
 
 #: The signals that asked this process to end.
 _SIGNALS: list[int] = []
 _ISSUES = "please report it with that file"
-
-
-class Terminated(BaseException):
-    """The process was asked to end (SIGTERM); a BaseException, so that only clean-up code sees it."""
 
 
 def guarded(run: Callable[[], object], arguments: Sequence[str]) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
 import re
+import shutil
 import sys
 import tempfile
 import weakref
@@ -19,14 +21,16 @@ from numpy.lib import format as npy_format
 
 from snnc.arrays import InputSpec
 from snnc.data.source import Array, Chunk, misread
-from snnc.errors import InputError, SnncError, UsageError, Where
+from snnc.errors import InputError, SnncError, Terminated, UsageError, Where
 
 __all__ = ["PythonSamples", "imported", "looks_imported"]
 
 _WORDS = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 _NAMED = re.compile(rf"(?P<module>[^:]+\.py|{_WORDS}):(?P<object>{_WORDS})")
-#: A generator that never ends must not fill the disk.
+#: A generator that never ends must end, and must not fill the disk before: it may have so many bytes, but no
+#: more than half of what is free, and so many samples.
 _MOST_BYTES = 64 << 30
+_MOST_SAMPLES = 200_000
 
 
 class PythonSamples:
@@ -51,7 +55,8 @@ class PythonSamples:
         """Give all batches; the first time they are asked for, later they come from the temporary file.
 
         Raises:
-            InputError: SNN343, what was given is none of the above; SNN344, the code raised something.
+            InputError: SNN343, what was given is none of the above; SNN344, the code raised something;
+                SNN332, it does not end.
         """
         if self._kept is not None:
             yield from self._again()
@@ -59,6 +64,7 @@ class PythonSamples:
         kept = tempfile.TemporaryFile(prefix="snnc-samples-")  # noqa: SIM115 - it outlives this function
         lengths: list[tuple[str, ...]] = []
         count = 0
+        most = min(_MOST_BYTES, shutil.disk_usage(tempfile.gettempdir()).free // 2)
         try:
             for batch in self._guarded(lambda: self._batches(inputs)):
                 chunk = _as_chunk(batch, inputs, self.name)
@@ -66,9 +72,10 @@ class PythonSamples:
                 for array in chunk.values():
                     npy_format.write_array(kept, np.ascontiguousarray(array), allow_pickle=False)
                 count += len(next(iter(chunk.values())))
-                if kept.tell() > _MOST_BYTES:
-                    message = f"gives more than {_MOST_BYTES} bytes"
-                    raise InputError("SNN332", message, where=Where(file=self.name))
+                if kept.tell() > most:
+                    raise self._endless(f"{most:,} bytes", "set TMPDIR to a folder with more room")
+                if count > _MOST_SAMPLES:
+                    raise self._endless(f"{_MOST_SAMPLES:,} samples")
                 yield chunk
             self._kept, self._lengths, self.count = kept, lengths, count
             weakref.finalize(self, kept.close)
@@ -82,13 +89,20 @@ class PythonSamples:
         for names in self._lengths:
             yield {name: npy_format.read_array(self._kept, allow_pickle=False) for name in names}
 
+    def _endless(self, what: str, remedy: str | None = None) -> InputError:
+        hint = "let it end: itertools.islice(batches, 100)" + (f", or {remedy}" if remedy else "")
+        return InputError("SNN332", f"gives more than {what}", where=Where(file=self.name), hint=hint)
+
     def _guarded(self, make: Callable[[], Iterable[Any]]) -> Iterator[Any]:
-        try:
-            yield from make()
-        except (SnncError, MemoryError):
-            raise
-        except (Exception, SystemExit) as error:
-            raise misread(self.name, error) from error
+        batches: Iterator[Any] | None = None
+        while True:
+            with _theirs(self.name):
+                batches = iter(make()) if batches is None else batches
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    return
+            yield batch
 
     def _batches(self, inputs: Sequence[InputSpec]) -> Iterable[Any]:
         given = self._given
@@ -173,7 +187,7 @@ def _module(name: str) -> ModuleType:
     path = Path(name)
     try:
         if path.suffix != ".py":
-            with _Searched(Path.cwd()):
+            with _Searched(Path.cwd()), _theirs(name, missing=True):
                 return importlib.import_module(name)
         if not path.is_file():
             raise InputError("SNN301", "no such file", where=Where(file=name))
@@ -182,7 +196,7 @@ def _module(name: str) -> ModuleType:
         module = importlib.util.module_from_spec(spec)
         # Classes of the module are looked up by its name, for instance by data classes.
         sys.modules[spec.name] = module
-        with _Searched(path.resolve().parent):
+        with _Searched(path.resolve().parent), _theirs(name, missing=True):
             spec.loader.exec_module(module)
         return module
     except ModuleNotFoundError as error:
@@ -193,9 +207,27 @@ def _module(name: str) -> ModuleType:
         ):
             raise UsageError("SNN238", f"there is no module {name!r}") from None
         raise misread(name, error) from error
-    except (SnncError, MemoryError):
+
+
+@contextlib.contextmanager
+def _theirs(name: str, *, missing: bool = False) -> Iterator[None]:
+    """Run code of the user: it may neither end the process, nor write to our output, nor move elsewhere.
+
+    Args:
+        name: What to call it in messages.
+        missing: Whether a module that is not there is the caller's to judge.
+
+    Raises:
+        InputError: SNN344, the code raised something, if only to end the process.
+    """
+    passed: tuple[type[BaseException], ...] = (SnncError, MemoryError, KeyboardInterrupt, Terminated)
+    passed += (ModuleNotFoundError,) if missing else ()
+    try:
+        with contextlib.chdir("."), contextlib.redirect_stdout(sys.stderr):
+            yield
+    except passed:
         raise
-    except (Exception, SystemExit) as error:  # a script that is imported may end the process
+    except BaseException as error:
         raise misread(name, error) from error
 
 

@@ -42,6 +42,36 @@ class _Written(NamedTuple):
     text: str
 
 
+class _GraphState(NamedTuple):
+    """All that the text of a graph is made of, but for graphs within it.
+
+    Attributes:
+        head: Name, opsets, inputs and outputs.
+        weights: Of each weight, by name.
+        nodes: Of each node, in order.
+    """
+
+    head: _State
+    weights: list[_State]
+    nodes: list[_State]
+
+    @classmethod
+    def of(cls, graph: Graph) -> _GraphState:
+        """Read a graph. ``data``: the view of a UserDict is many times slower."""
+        head = (
+            graph.name,
+            sorted(graph.opset_imports.items()),
+            [_state(value) for value in graph.inputs],
+            [_state(value) for value in graph.outputs],
+        )
+        weights = sorted(graph.initializers.data.items())
+        return cls(
+            head,
+            [(name, id(value.const_value), *_state(value)) for name, value in weights],
+            [_node_state(node) for node in graph],
+        )
+
+
 class GraphDigest:
     """Computes digests of successive states of one model.
 
@@ -62,6 +92,10 @@ class GraphDigest:
         self._current: dict[int, tuple[object, str]] = {}
         self._texts: dict[int, _Written] = {}
         self._written: dict[int, _Written] = {}
+        self._forms: dict[object, str] = {}
+        #: State and digest of the last model, None where more than its main graph counts.
+        self._last: tuple[object, str] | None = None
+        self._flat = True
 
     def __call__(self, model: Model) -> str:
         """Return the SHA-256 of everything that gives the model its meaning.
@@ -75,10 +109,15 @@ class GraphDigest:
         Returns:
             64 hexadecimal digits.
         """
-        self._current, self._written = {}, {}
+        graph = _GraphState.of(model.graph)
+        state = (sorted(model.metadata_props.items()), graph)
+        # Most passes change nothing: then there is nothing to write.
+        if self._last is not None and not model.functions and self._last[0] == state:
+            return self._last[1]
+        self._current, self._written, self._flat = {}, {}, True
         # All lines at once: this runs after every pass, and generators within generators are slow.
-        lines = [f"model {sorted(model.metadata_props.items())}"]
-        self._graph(model.graph, lines)
+        lines = [f"model {state[0]}"]
+        self._graph(model.graph, lines, graph)
         for identifier, function in sorted(model.functions.items(), key=lambda item: str(item[0])):
             lines += [
                 f"function {identifier} {sorted(function.opset_imports.items())}",
@@ -86,51 +125,45 @@ class GraphDigest:
                 f"in {[value.name for value in function.inputs]}",
             ]
             for node in function:
-                self._node(node, lines)
+                self._node(node, _node_state(node), lines)
             lines.append(f"out {[value.name for value in function.outputs]}")
         # Only tensors that are still in the graph are kept alive by the cache.
         self._seen = self._current if self._remember else {}
         self._texts = self._written if self._remember else {}
         lines.append("")
-        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+        digest = hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+        self._last = (state, digest) if self._remember and self._flat else None
+        return digest
 
-    def _graph(self, graph: Graph, lines: list[str]) -> None:
+    def _graph(self, graph: Graph, lines: list[str], found: _GraphState) -> None:
         if self._content:
             self._hash_new(graph)
-        lines.append(f"graph {graph.name!r} {sorted(graph.opset_imports.items())}")
-        lines += [f"in {_typed(value)}" for value in graph.inputs]
-        for name, value in sorted(graph.initializers.items()):
+        lines.append(f"graph {graph.name!r} {found.head[1]}")
+        lines += [f"in {self._typed(value)}" for value in graph.inputs]
+        for state in found.weights:
+            name = state[0]
+            value = graph.initializers.data[name]
             held = value.const_value
-            state = (name, id(held), _state(value))
             if self._again(value, state, lines):
                 continue
             content = self._tensor(held) if held is not None else "nothing"
-            text = f"weight {name!r} {_typed(value)} {content}"
+            text = f"weight {name!r} {self._typed(value)} {content}"
             hashed = () if held is None else (held,)
             self._written[id(value)] = _Written(value, state, hashed, hashed, text)
             lines.append(text)
-        for node in graph:
-            self._node(node, lines)
-        lines += [f"out {_typed(value)}" for value in graph.outputs]
+        for node, state in zip(graph, found.nodes, strict=True):
+            self._node(node, state, lines)
+        lines += [f"out {self._typed(value)}" for value in graph.outputs]
 
-    def _node(self, node: Node, lines: list[str]) -> None:
-        # Most nodes are as they were before the last pass: their text is not written again. Attributes are
-        # replaced, never changed. ``data``: the view of a UserDict is many times slower.
-        attributes = [*node.attributes.data.values()]
-        notes = node.metadata_props
-        state = (
-            *(node.domain, node.op_type, node.overload, node.name),
-            [None if value is None else value.name for value in node.inputs],
-            [_state(value) for value in node.outputs],
-            [*notes.items()] if notes else None,
-            [*map(id, attributes)],
-        )
+    def _node(self, node: Node, state: _State, lines: list[str]) -> None:
+        # Many nodes are as they were before the last pass: their text is not written again.
         if self._again(node, state, lines):
             return
+        attributes = [*node.attributes.data.values()]
         own = [
             f"node {node.domain!r} {node.op_type!r} {node.overload!r} {node.name!r} {state[4]}",
-            *[f"gives {_typed(value)}" for value in node.outputs],
-            f"metadata {sorted(notes.items())}",
+            *[f"gives {self._typed(value)}" for value in node.outputs],
+            f"metadata {sorted(node.metadata_props.items())}",
         ]
         hashed: list[object] = []
         whole = True
@@ -138,9 +171,9 @@ class GraphDigest:
             content = attr.value
             if isinstance(content, Graph):
                 # Its nodes may change while the attribute stays.
-                whole = False
+                whole = self._flat = False
                 own.append(f"subgraph {attr.name!r}")
-                self._graph(content, own)
+                self._graph(content, own, _GraphState.of(content))
                 continue
             if hasattr(content, "numpy"):
                 hashed.append(content)
@@ -166,6 +199,14 @@ class GraphDigest:
             self._current[id(one)] = self._seen[id(one)]
         lines.append(known.text)
         return True
+
+    def _typed(self, value: Value) -> str:
+        name, dtype, dims = _state(value)
+        # The text of a shape takes longer than all the rest, and few shapes are many values'.
+        form = self._forms.get((dtype, dims))
+        if form is None:
+            form = self._forms[dtype, dims] = f"{dtype} {value.shape}"
+        return f"{name!r} {form}"
 
     def _tensor(self, tensor: Any) -> str:
         def text() -> str:
@@ -198,14 +239,22 @@ def node_count(model: Model) -> int:
     return len(model.graph)
 
 
-def _typed(value: Value) -> str:
-    return f"{value.name!r} {value.dtype} {value.shape}"
-
-
 def _state(value: Value) -> _State:
     """Return what the text of a value is made of."""
     shape = value.shape
     return value.name, value.dtype, None if shape is None else shape.dims
+
+
+def _node_state(node: Node) -> _State:
+    """Return what the text of a node is made of. Attributes are replaced, never changed."""
+    notes = node.metadata_props
+    return (
+        *(node.domain, node.op_type, node.overload, node.name),
+        [None if value is None else value.name for value in node.inputs],
+        [_state(value) for value in node.outputs],
+        [*notes.items()] if notes else None,
+        [*map(id, node.attributes.data.values())],
+    )
 
 
 def _hashed(attr: Attr) -> str:

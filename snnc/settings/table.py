@@ -1,6 +1,6 @@
 """The table of settings of a conversion.
 
-Adding one: a row here and a field of the same name and default in ``snnc.compile.ConvertOptions``. The flag
+Adding one: a row here and a field of the same name and default in ``snnc.options.ConvertOptions``. The flag
 of ``snnc convert``, the recipe key, the environment variable and their checks follow from the row; a test
 compares them.
 """

@@ -24,6 +24,7 @@ from snnc.errors import (
     InternalError,
     MismatchError,
     Problem,
+    Terminated,
     UnsupportedError,
     UsageError,
     Where,
@@ -179,7 +180,7 @@ def test_all_problems_are_listed():
     [
         (KeyboardInterrupt(), 130, ""),
         (click.Abort(), 130, ""),
-        (guard.Terminated(), 143, ""),
+        (Terminated(), 143, ""),
         (MemoryError(), 6, "error: SNN606: out of memory"),
         (PermissionError(13, "Permission denied", "secret"), 6, "error: SNN600: secret: Permission denied"),
         (OSError(28, "No space left on device"), 6, "error: SNN600: No space left on device"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tracemalloc
 import zipfile
@@ -159,6 +160,7 @@ def refusals(folder: Path):
         "def f(): raise RuntimeError('no disk')\ndef text(): return ['a']\nn = 3\n"
         "def leave(): raise SystemExit(0)\n"
         "def later():\n    raise SystemExit(0)\n    yield\n"
+        "class Own(BaseException): pass\ndef own(): raise Own\ndef closes(): raise GeneratorExit\n"
     )
     (folder / "script.py").write_text("import sys\nsys.exit(0)\n")
     (folder / "broken.py").write_text("import nonexistent_package_of_theirs\n")
@@ -169,6 +171,7 @@ def refusals(folder: Path):
         ("cut.npz", "SNN331", 3), ("data", "SNN342", 3), ("outside", "SNN342", 3),
         ("missing.npz", "SNN301", 3), ("bad.py:f", "SNN344", 3), ("bad.py:text", "SNN343", 3),
         ("bad.py:leave", "SNN344", 3), ("bad.py:later", "SNN344", 3), ("script.py:f", "SNN344", 3),
+        ("bad.py:own", "SNN344", 3), ("bad.py:closes", "SNN344", 3),
         ("bad.py:n", "SNN343", 3), ("bad.py:g", "SNN238", 2), ("broken.py:f", "SNN344", 3),
         ("no.such.module:f", "SNN238", 2), ("random:0", "SNN232", 2),
     )  # fmt: skip
@@ -182,6 +185,43 @@ def test_refusals_name_file_and_reason(tmp_path, monkeypatch):
         assert caught.value.code == code, (source, caught.value)
         assert caught.value.exit_code == status
         assert source.split(":")[0].split(".")[0] in str(caught.value), source
+
+
+def test_what_never_ends_is_ended(monkeypatch):
+    monkeypatch.setattr("snnc.data.python._MOST_SAMPLES", 50)
+    given = []
+
+    def endless():
+        while True:
+            given.append(1)
+            yield np.zeros((2, 2, 3), np.float32)
+
+    with pytest.raises(InputError, match=r"SNN332.*more than 50 samples") as caught:
+        digest(endless)
+    assert "islice" in caught.value.hint and len(given) == 26
+
+
+def test_what_never_ends_does_not_fill_the_disk(monkeypatch):
+    class Usage:
+        free = 2000
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _: Usage)
+    with pytest.raises(InputError, match=r"SNN332.*more than 1,000 bytes") as caught:
+        digest(lambda: itertools.repeat(np.zeros((2, 2, 3), np.float32)))
+    assert "TMPDIR" in caught.value.hint
+
+
+def test_code_that_gives_samples_keeps_its_hands_off(tmp_path, monkeypatch, capsys):
+    """What it prints is no result of ours, and outputs stay in the folder where the user is."""
+    (tmp_path / "own.py").write_text(
+        "import os, numpy\nprint('loading')\nos.chdir('/')\n"
+        "def f():\n    os.chdir('/')\n    print('one')\n    yield numpy.ones((2, 2, 3), 'f4')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    digest("own.py:f")
+    assert Path.cwd() == tmp_path
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.split() == ["loading", "one"]
 
 
 def test_a_wrong_late_sample_is_counted_from_the_first(x):

@@ -241,6 +241,27 @@ def test_few_steps_lose_next_to_nothing(kind: str, signed: bool) -> None:
         assert few.decibel > cost_of(seen(x, (2,)), free, book).decibel - 0.1
 
 
+@pytest.mark.parametrize("axes", [(), (1,)])
+def test_what_was_never_active_gets_a_usual_step(axes: tuple[int, ...]) -> None:
+    """Nothing but zeros says nothing of a step: one of the least float is too far from all others."""
+    book, weights = CodeBook(8, 4), np.eye(4)
+    found = seen(np.zeros((8, 4), np.float32), axes)
+    rows = (Rows(weights, np.arange(4)),)
+    choice = (
+        balanced_steps(found, book, "mse", rows, WeightFormat("int8")) if axes else best_step(found, book)
+    )
+    assert (choice.step * book.max_abs > 1e-5).all() and (choice.step < 1).all()
+
+
+def test_an_error_table_holds_what_was_asked_for_before() -> None:
+    """Whatever the order of questions, a step costs the same."""
+    found = seen(np.abs(draw("outlier", (4, 50, 24))), (2,))
+    table = ErrorTable(found, CodeBook(4, 2))
+    for factor in (1.0, 2.0**-9, 2.0**5, 2.0**-3):
+        steps = on_grid(np.full(24, 0.1) * factor)
+        assert (table.errors(steps) == ErrorTable(found, CodeBook(4, 2)).errors(steps)).all()
+
+
 @pytest.mark.parametrize("book", [CodeBook(8, 4, signed=True), CodeBook(4, 2), CodeBook(3, 1, signed=True)])
 def test_the_table_of_errors_and_the_cumulative_moments_agree(book: CodeBook) -> None:
     """Two ways to the squared error of the same histogram, clipped values and all."""

@@ -246,6 +246,33 @@ def test_a_small_side_that_matters_has_no_common_step() -> None:
     assert AlignMembranes()._common(near, 30) is not None
 
 
+def test_a_side_that_is_nothing_beside_a_full_stream_is_left_out() -> None:
+    """A stream that fills 30 bits leaves no bit for a side that is smaller than its last one."""
+
+    def side(step: Fraction, reach: int) -> Membrane:
+        arrays = (np.array([-reach]), np.array([reach]))
+        return Membrane(np.array([step], dtype=object), np.array([Fraction(0)], dtype=object), *arrays)
+
+    stream, faint = side(Fraction(1, 2**24), 2**30 - 2**20), side(Fraction(1, 2**155), 40_000)
+    found = AlignMembranes()._common((stream, faint), 26)
+    assert found is not None and found[0] == [Fraction(1, 2**24)]
+    assert [factor.tolist() for factor in found[1]] == [[1], [0]]
+    # A tenth of the sum is not nothing, nor is a step that rounding changes by a tenth.
+    assert AlignMembranes()._common((stream, side(Fraction(11, 10 * 2**24), 2**27)), 26) is None
+
+
+def test_a_branch_that_calibration_never_saw_active(net: Any) -> None:
+    """Dead units, and values of 1e-30, beside a residual stream: no reason to refuse a network."""
+    for faint in (0.0, 1e-30):
+        made = net()
+        stream = made.matmul(made.input(["N", 4]), (4, 4))
+        for _ in range(3):
+            hidden = made.op("Relu", [made.op("Mul", [stream, made.const(faint)])])
+            stream = made.op("Add", [stream, made.matmul(hidden, (4, 4))])
+        made.output(made.matmul(stream, (4, 2)))
+        convert(made.model(), ConvertOptions(calibrate="random:4"))
+
+
 @pytest.mark.parametrize("op", ["Add", "Sub"])
 def test_negative_and_zero_steps_join(net: Any, agree: Any, op: str) -> None:
     made = net()
