@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from snnc.errors import Problem, UnsupportedError, Where
-from snnc.ir import Model, Node
+from snnc.ir import AI_SNNC, Model, Node
 from snnc.passes.analysis import Activated, FloatValue, TypeAnalysis, analyse
+from snnc.passes.quantise.sites import SITE
 from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["RequireIntegers"]
@@ -60,8 +61,16 @@ def _refuse_floats(model: Model, analysis: TypeAnalysis) -> None:
             f"{len(problems)} node(s) have no integer form",
             where=Where(pass_name=RequireIntegers.name),
             problems=problems,
-            hint="every product needs a quantiser before it and every activation one behind it",
+            hint=_remedy(model),
         )
+
+
+def _remedy(model: Model) -> str:
+    """Say what helps: quantisers only where the network brought its own, and not ours."""
+    made = [node for node in model.graph if node.domain == AI_SNNC and node.op_type == "Quantise"]
+    if made and all(SITE in node.metadata_props for node in made):
+        return "write these parts with other operators, or cut the model in front of them"
+    return "every product needs a quantiser before it and every activation one behind it"
 
 
 def _is_root(node: Node, analysis: TypeAnalysis) -> bool:

@@ -458,3 +458,19 @@ def test_places_minus_distances_join_places_plus_distances(net: Any, agree: Any,
     made.output(made.op(op, [low, high]))
     made.output(made.op(op, [high, low]))
     agree(made)
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_the_remedy_speaks_of_quantisers_only_to_who_brought_them(net: Any, calibrated: bool) -> None:
+    made = net()
+    x = made.input(["N", 4])
+    code = x if calibrated else made.quantise(x, 0.25, SIGNED)
+    hidden = made.matmul(code, (4, 4))
+    turned = made.op("PRelu", [hidden, x])
+    code = turned if calibrated else made.quantise(turned, 0.25, SIGNED)
+    model = made.output(made.matmul(code, (4, 2))).model()
+    with pytest.raises(UnsupportedError, match="SNN4") as caught:
+        convert(model, ConvertOptions(calibrate="random:4" if calibrated else None))
+    assert caught.value.hint is not None
+    assert ("quantiser" in caught.value.hint) is not calibrated, caught.value
+    assert ("other operators" in caught.value.hint) is calibrated
