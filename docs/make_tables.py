@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/sources.md from the measurements and tests of this repository.
+"""Write the tables of the README and of pages from the measurements and tests of this repository.
 
     python docs/make_tables.py            # rewrite them
     python docs/make_tables.py --check    # status 1 if one says something else
@@ -18,7 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Documents that hold tables.
-DOCUMENTS = ("README.md", "docs/sources.md")
+DOCUMENTS = ("README.md", "docs/limits.md", "docs/sources.md")
 TITLES = {"fashion_cnn": "residual CNN", "fashion_transformer": "transformer"}
 GROUPS = (4, 2, 1)
 
@@ -292,6 +292,34 @@ def sources_table(root: Path) -> list[str]:
     return _rows(["written by", "form", "result", "model"], rows)
 
 
+def mutation_table(result: dict[str, Any] | None) -> list[str]:
+    """Return how many planted mistakes the tests saw.
+
+    Args:
+        result: Content of ``benchmarks/mutation.json``, or None if it was not measured yet.
+    """
+    if result is None:
+        return []
+    rows = [
+        [
+            name,
+            f"{row['tried']} of {row['possible']}",
+            f"{row['seen']} ({100 * row['share']:.1f} %)",
+            f"{row['tried'] - row['seen']}, {row['explained']}",
+            f"{100 * row['share_without_explained']:.1f} %",
+        ]
+        for name, row in result.items()
+    ]
+    headings = [
+        "mistakes in",
+        "tried",
+        "seen by a test",
+        "not seen, of these explained",
+        "seen, but for those",
+    ]
+    return _rows(headings, rows)
+
+
 def _read(path: Path) -> Any:
     return json.loads(path.read_text()) if path.is_file() else None
 
@@ -307,6 +335,7 @@ def tables(root: Path = ROOT) -> dict[str, list[str]]:
         "steps": steps_table(_read(root / "benchmarks" / "spikingjelly_transformers.json")),
         "spikingjelly": spikingjelly_table(_read(root / "benchmarks" / "spikingjelly_cnn.json")),
         "sources": sources_table(root),
+        "mutation": mutation_table(_read(root / "benchmarks" / "mutation.json")),
     }
 
 

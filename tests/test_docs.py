@@ -335,6 +335,14 @@ def test_tables_show_what_was_measured_and_hide_nothing(make_tables: ModuleType)
     assert all(command in lines[-1] for command in (JELLY["judged"]["command"], TIMES["command"]))
 
 
+def test_the_table_of_planted_mistakes_tells_what_was_not_tried(make_tables: ModuleType) -> None:
+    row = {"possible": 200, "tried": 150, "seen": 120, "explained": 25}
+    row |= {"share": 0.8, "share_without_explained": 0.96}
+    lines = make_tables.mutation_table({"fold": row})
+    assert lines[2:] == ["| fold | 150 of 200 | 120 (80.0 %) | 30, 25 | 96.0 % |"]
+    assert make_tables.mutation_table(None) == []
+
+
 PRETRAINED: dict[str, Any] = {
     "calibration": 256,
     "command": "python benchmarks/pretrained.py",

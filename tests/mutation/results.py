@@ -99,14 +99,18 @@ def _counted(folder: Path, target: str, planned: Planned) -> dict[str, Any]:
             name = str(path.relative_to(ROOT))
             reason = known.get(name, {}).get(each.key)
             survivors.append({"file": name, "line": each.first, "mistake": each.key, "why": reason})
-    seen = len(tried) - len(survivors)
+    seen, explained = len(tried) - len(survivors), sum(each["why"] is not None for each in survivors)
     return {
+        "files": {
+            name: _of(ROOT / name) for name in sorted({str(path.relative_to(ROOT)) for path, _ in planned})
+        },
         "possible": len(planned),
         "tried": len(tried),
         "seen": seen,
         "share": round(seen / len(tried), 4) if tried else None,
+        "share_without_explained": round(seen / (len(tried) - explained), 4) if seen else None,
         "endless": sum(entry["outcome"] == "endless" for _, _, entry in tried),
-        "explained": sum(each["why"] is not None for each in survivors),
+        "explained": explained,
         "survivors": survivors,
     }
 
@@ -128,6 +132,6 @@ def summary(folder: Path, every: Mapping[str, Planned]) -> str:
 
 
 def record(folder: Path, every: Mapping[str, Planned], path: Path) -> None:
-    """Write counts and survivors with their explanations as JSON."""
+    """Write counts, survivors with their explanations, and digests of the files they hold for, as JSON."""
     found = {target: _counted(folder, target, planned) for target, planned in every.items()}
     path.write_text(json.dumps(found, indent=1) + "\n")
