@@ -312,7 +312,11 @@ def _many(function: Callable[[Array, Array], Array]) -> Run:
 
 
 def _gather_elements(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
-    return [np.take_along_axis(_need(inputs, 0), _need(inputs, 1), axis=integer(attrs, "axis", 0))]
+    data, places = _need(inputs, 0), _need(inputs, 1)
+    axis = integer(attrs, "axis", 0) % data.ndim
+    # Along the other axes there may be fewer places than data.
+    part = tuple(slice(None) if n == axis else slice(size) for n, size in enumerate(places.shape))
+    return [np.take_along_axis(data[part], places, axis=axis)]
 
 
 def _gather_nd(inputs: Sequence[Array | None], attrs: Attributes, _: int) -> list[Array]:
