@@ -223,3 +223,120 @@ def test_the_shape_of_a_value_is_no_value(net: Any) -> None:
     outputs, _ = QuantisedOracle(made.model()).run_batch({"x": np.ones((5, 3, 2), np.float32)})
     (found,) = outputs.values()
     assert found.tolist() == [5, 7, 8]
+
+
+def weights(net: Any, shape: tuple[int, ...], step: Any = 1.0) -> str:
+    held = [net.const(np.ones(shape), np.int8), net.const(np.asarray(step, np.float64), np.float64)]
+    ones = net.const(np.ones((1,) * len(shape)), np.float64)
+    return str(net.op("Weight", [*held, ones], domain="ai.snnc"))
+
+
+def own(net: Any, op: str, inputs: list[str], **attrs: Any) -> str:
+    return str(net.op(op, inputs, name="guilty", domain="ai.snnc", **attrs))
+
+
+def unlike(net: Any, x: str, rank: int = 2, axis: int = 1, size: int = 4) -> str:
+    """A code whose step differs along one axis."""
+    shape = [1] * rank
+    shape[axis] = size
+    return str(net.quantise(x, (0.25 * np.arange(1, size + 1)).reshape(shape).astype(np.float32)))
+
+
+def biased(net: Any, x: str) -> str:
+    return str(net.op("Add", [net.quantise(x), net.const(0.125)]))
+
+
+ROWS, IMAGE = ["N", 4], ["N", 4, 2, 3]
+GUILTY: dict[str, Any] = {
+    "convolved bias": (
+        IMAGE,
+        lambda n, x: n.op("Conv", [biased(n, x), weights(n, (2, 4, 1, 1))], name="guilty"),
+        "a biased membrane is convolved",
+    ),
+    "convolved steps": (
+        IMAGE,
+        lambda n, x: n.op("Conv", [unlike(n, x, 4), weights(n, (2, 4, 1, 1))], name="guilty"),
+        "input channels of different steps are summed",
+    ),
+    "multiplied bias": (
+        ROWS,
+        lambda n, x: n.op("MatMul", [biased(n, x), weights(n, (4, 2))], name="guilty"),
+        "a biased membrane is multiplied",
+    ),
+    "multiplied steps": (
+        ROWS,
+        lambda n, x: n.op("MatMul", [unlike(n, x), weights(n, (4, 2))], name="guilty"),
+        "summed elements have different steps",
+    ),
+    "product of sums": (
+        ROWS,
+        lambda n, x: n.op("Mul", [biased(n, x), n.quantise(x)], name="guilty"),
+        "a product of other than codes",
+    ),
+    "quotient of codes": (
+        ROWS,
+        lambda n, x: n.op("Div", [n.quantise(x), n.quantise(x)], name="guilty"),
+        "a product of other than codes",
+    ),
+    "sum of steps": (
+        ROWS,
+        lambda n, x: n.op("Add", [n.quantise(x, 0.25), n.quantise(x, 0.5)], name="guilty"),
+        "summands have different steps",
+    ),
+    "rounded finer": (
+        ROWS,
+        lambda n, x: own(n, "RoundMembrane", [n.quantise(x, 0.25), n.const(0.1, np.float64)]),
+        "a rounding that is no division of integers",
+    ),
+    "divided bias": (
+        ROWS,
+        lambda n, x: own(n, "FloorQuotient", [biased(n, x), n.quantise(x)], fraction_bits=4),
+        "a biased membrane is divided",
+    ),
+    "normalised steps": (
+        ROWS,
+        lambda n, x: own(
+            n,
+            "Normalise",
+            [unlike(n, x), n.const(np.ones(4))],
+            axes=[1],
+            epsilon=0,
+            fraction_bits=4,
+            centred=1,
+        ),
+        "a membrane that is not on one grid is normalised",
+    ),
+    "largest of steps": (
+        ROWS,
+        lambda n, x: n.op("ReduceMax", [unlike(n, x)], axes=[1], name="guilty"),
+        "a maximum over different steps",
+    ),
+    "mask across steps": (
+        ROWS,
+        lambda n, x: own(n, "MaskRow", [unlike(n, x), n.const(np.ones((1, 4)), bool)], axis=1),
+        "a mask over different steps",
+    ),
+    "mask on a bias": (
+        ROWS,
+        lambda n, x: own(n, "Gate", [biased(n, x), n.const(np.ones((1, 4)), bool)]),
+        "a mask on a biased value",
+    ),
+    "mean of steps": (
+        ROWS,
+        lambda n, x: n.op("ReduceMean", [unlike(n, x)], axes=[1], name="guilty"),
+        "summed elements have different steps",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", GUILTY.values(), ids=GUILTY)
+def test_what_is_not_on_one_grid_is_refused(net: Any, case: Any) -> None:
+    """The oracle proves nothing; it does not go on where the integers would not be the value."""
+    shape, build, message = case
+    made = net()
+    build(made, made.input(shape))
+    made.output("guilty")
+    with pytest.raises(UnsupportedError) as caught:
+        QuantisedOracle(made.model()).run_batch(made.feeds())
+    assert (caught.value.code, caught.value.where.node) == ("SNN448", "guilty")
+    assert message in caught.value.message
