@@ -398,11 +398,17 @@ class TypeAnalysis:
         product, total = numerator.producer(), gain.producer()
         if product is None or total is None or (product.op_type, total.op_type) != ("MatMul", "ReduceSum"):
             return None
-        weight, held = (self.kind(value) for value in product.inputs)
-        same_weight = product.inputs[0] is total.inputs[0]
-        if product.inputs[1] is total.inputs[0]:
-            weight, held, same_weight = held, weight, True
-        if not same_weight or not isinstance(weight, Coded) or not isinstance(held, Coded):
+        place = next((n for n, value in enumerate(product.inputs) if value is total.inputs[0]), None)
+        if place is None or total.inputs[0] is None:
+            return None
+        rank = len(self.shape(total.inputs[0]))
+        given = constant(total.inputs[1]) if len(total.inputs) > 1 else None
+        axes = given.tolist() if given is not None else attributes(total).get("axes", [])
+        # The sum must run over what the product sums over.
+        if [axis % rank for axis in axes] != [rank - 1 - place]:
+            return None
+        weight, held = self.kind(product.inputs[place]), self.kind(product.inputs[1 - place])
+        if not isinstance(weight, Coded) or not isinstance(held, Coded):
             return None
         return (*integer_range(held),) if weight.book.smallest >= 0 else None
 
