@@ -25,6 +25,7 @@ from snnc.passes.canonical.inline_functions import InlineFunctions
 from snnc.passes.canonical.keep_on_host import KeepOnHost
 from snnc.passes.canonical.keep_tail_on_host import KeepTailOnHost
 from snnc.passes.canonical.lift_constants import LiftConstants
+from snnc.passes.canonical.merge_late import MergeLate
 from snnc.passes.canonical.name_nodes import NameNodes
 from snnc.passes.canonical.norms_to_layer_norm import NormsToLayerNorm
 from snnc.passes.canonical.postpone_expand import PostponeExpand
@@ -170,6 +171,7 @@ def front_end(
         GemmToMatmul(),
         EinsumToMatmul(),
         SplitProducts(),
+        MergeLate(),
         TurnProducts(),
         WriteOutMoves(),
         WriteOutSquares(),

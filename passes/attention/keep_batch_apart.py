@@ -29,7 +29,8 @@ class KeepBatchApart:
 
     Matches:
         A Reshape that merges the batch with another axis, a Transpose that may follow, and a Reshape that
-        has the batch on an axis of its own again; between them products and sums with single numbers.
+        has the batch on an axis of its own again; between them products and sums with single numbers, and
+        axes of one that come or go.
     Leaves alone:
         Everything else.
     Keeps:
@@ -61,6 +62,11 @@ def _rewrite(editor: Editor, node: Node, shapes: Sequence[dict[str, tuple[int, .
     else:
         middle = None
     first = merged.producer() if merged is not None else None
+    squeezes = []
+    while is_standard(first, "Squeeze", "Unsqueeze"):
+        assert first is not None
+        squeezes.append(first)
+        first = first.inputs[0].producer() if first.inputs[0] is not None else None
     if first is None or merged is None or not is_standard(first, "Reshape"):
         return
     source, out = first.inputs[0], node.outputs[0]
@@ -88,7 +94,8 @@ def _rewrite(editor: Editor, node: Node, shapes: Sequence[dict[str, tuple[int, .
     if prod(sizes[n] for n in moved[:place]) != prod(after[0][: axes[2]]):
         return
     _write(editor, node, source, axes[0], sizes, batch, moved, [*after[0]], axes[2], late)
-    editor.prune([entry for entry in (middle, first) if entry is not None and _unread(entry)])
+    left = (middle, *squeezes, first)
+    editor.prune([entry for entry in left if entry is not None and entry.graph is not None])
 
 
 def _write(
@@ -152,11 +159,6 @@ def _before_numbers(value: Value | None) -> tuple[Value | None, list[Node]]:
         numbers.append(node)
         value = run[0]
     return value, numbers
-
-
-def _unread(node: Node) -> bool:
-    """Whether a node is still in the graph and nothing reads it."""
-    return node.graph is not None and not any(out.uses() for out in node.outputs)
 
 
 def _batch_axis(shapes: Sequence[tuple[int, ...]]) -> int | None:

@@ -76,3 +76,26 @@ def test_forms_of_attention(network: Callable[..., Path], form: str, kind: str) 
     assert rewritten == [1]
     assert verify(source, conversion.model, {"x": samples[:3]}).identical
     assert audit(conversion.model).clean
+
+
+def test_attention_of_sam_converts(network: Callable[..., Path]) -> None:
+    """Queries, keys and values are merged with the batch at once; biases are computed from queries."""
+    source = network(
+        """g (float[N, 6, 4, 4] x) => (float[N, 16, 6] y)
+        <int64[3] flat = {0, 6, 16}, int64[5] five = {0, 16, 3, 2, 3}, int64[4] fold = {3, -1, 16, 3},
+         int64[3] ones = {1, 1, 1}, int64[1] zero = {0}, int64[4] rows = {-1, 4, 4, 3},
+         int64[5] wide = {-1, 4, 4, 4, 1}, int64[3] square = {-1, 16, 16}, int64[5] sides = {-1, 4, 4, 4, 4},
+         int64[4] join = {-1, 2, 16, 3}, int64[3] back = {0, 16, 6}, float[6, 18] w = {RANDOM},
+         float[18] b = {RANDOM}, float[4, 3, 4] rel = {RANDOM}, float[6, 6] wo = {RANDOM}> {
+          f = Reshape(x, flat) t = Transpose<perm = [0, 2, 1]>(f) a0 = MatMul(t, w) a = Add(a0, b)
+          a5 = Reshape(a, five) p = Transpose<perm = [2, 0, 3, 1, 4]>(a5) m = Reshape(p, fold)
+          q3, k3, v3 = Split<axis = 0>(m, ones) q = Squeeze(q3, zero) v = Squeeze(v3, zero)
+          k0 = Squeeze(k3, zero) k = Transpose<perm = [0, 2, 1]>(k0) s0 = MatMul(q, k) s1 = Reshape(s0, sides)
+          qr = Reshape(q, rows) r0 = MatMul(qr, rel) r = Reshape(r0, wide) s2 = Add(s1, r)
+          s = Reshape(s2, square) u = Softmax<axis = -1>(s) o = MatMul(u, v) o4 = Reshape(o, join)
+          ot = Transpose<perm = [0, 2, 1, 3]>(o4) oj = Reshape(ot, back) y = MatMul(oj, wo) }"""
+    )
+    samples = np.random.default_rng(0).standard_normal((12, 6, 4, 4)).astype(np.float32)
+    for kind in ("global", "grouped"):
+        conversion = convert(source, ConvertOptions(attention=kind), calibration=samples)
+        assert verify(source, conversion.model, {"x": samples[:3]}).identical
