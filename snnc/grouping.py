@@ -95,9 +95,19 @@ class Regrouped(Instrument):
                 "SNN464",
                 "there is no attention that can be rewritten" if record.not_matched else nothing,
                 problems=[Problem(each.reason, Where(node=each.node)) for each in record.not_matched],
-                hint="--attention global"
-                + (", or another --stride and --window" if record.not_matched else ""),
+                hint=_remedy(record),
             )
+
+
+def _remedy(record: PassRecord) -> str:
+    """Return what can be done where no attention was rewritten, by the reasons."""
+    reasons = " ".join(each.reason for each in record.not_matched)
+    ways = ["--attention global"]
+    if "does not divide" in reasons or "leaves no pair out" in reasons:
+        ways.insert(0, "another --stride or --window")
+    if "no grid" in reasons and record.name != BurstAttention.name:
+        ways.append("--attention burst, which needs none")
+    return ", or ".join(ways)
 
 
 def with_cost(

@@ -11,6 +11,7 @@ import pytest
 from snnc.compile import ConvertOptions, convert
 from snnc.cost.audit import audit
 from snnc.debug.verify import verify
+from snnc.errors import UnsupportedError
 
 
 def test_burst_attention_with_a_channel_of_values_that_is_constant(
@@ -99,3 +100,21 @@ def test_attention_of_sam_converts(network: Callable[..., Path]) -> None:
     for kind in ("global", "grouped"):
         conversion = convert(source, ConvertOptions(attention=kind), calibration=samples)
         assert verify(source, conversion.model, {"x": samples[:3]}).identical
+
+
+def test_words_have_no_grid_and_bursts_need_none(network: Callable[..., Path]) -> None:
+    source = network(
+        """g (int64[N, 8] ids) => (float[N, 8, 6] y)
+        <float[12, 6] table = {RANDOM}, int64[4] apart = {0, 0, 2, 3}, int64[3] joined = {0, 0, 6},
+         float[6, 6] wq = {RANDOM}, float[6, 6] wk = {RANDOM}, float[6, 6] wv = {RANDOM}> {
+          t = Gather(table, ids) q0 = MatMul(t, wq) q1 = Reshape(q0, apart)
+          q = Transpose<perm = [0, 2, 1, 3]>(q1) k0 = MatMul(t, wk) k1 = Reshape(k0, apart)
+          k = Transpose<perm = [0, 2, 3, 1]>(k1) v0 = MatMul(t, wv) v1 = Reshape(v0, apart)
+          v = Transpose<perm = [0, 2, 1, 3]>(v1) r = MatMul(q, k) s = Softmax<axis = -1>(r) m = MatMul(s, v)
+          o = Transpose<perm = [0, 2, 1, 3]>(m) y = Reshape(o, joined) }"""
+    )
+    ids = np.random.default_rng(0).integers(0, 12, (12, 8))
+    with pytest.raises(UnsupportedError, match=r"sequence of words, no grid(.|\n)*--attention burst"):
+        convert(source, ConvertOptions(attention="grouped"), calibration=ids)
+    conversion = convert(source, ConvertOptions(attention="burst"), calibration=ids)
+    assert verify(source, conversion.model, {"ids": ids[:3]}).identical
