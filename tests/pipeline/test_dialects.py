@@ -153,6 +153,14 @@ def test_operators_of_each_dialect(toys):
     assert not {"Conv", "MatMul", "Tanh"} & spike.standard
 
 
+@pytest.mark.parametrize("name", sorted(DIALECTS))
+def test_each_dialect_is_an_invariant_of_its_name(toys, name):
+    model = toys.make(HEAD + "g (float[2] x) => (float[2] y) { [strange] y = other.Magic(x) }")
+    invariant = INVARIANTS[name]
+    assert (invariant.name, invariant.text) == (name, DIALECTS[name].text)
+    assert invariant.check(model) == verify_dialect(model, name) != []
+
+
 def test_foreign_operators_are_listed_with_their_domain(toys):
     model = toys.make(
         HEAD + "g (float[2] x) => (float[2] y) { [strange] c = other.Magic(x)\n [end] y = If(c) }"
