@@ -1,10 +1,11 @@
 """The SpikingJelly side of the comparison of transformers: runs in an environment of its own.
 
     python spikingjelly_transformers_worker.py WORK.json
+    python spikingjelly_transformers_worker.py WORK.json --serve
 
 ``WORK.json`` names a network (``kind``, its measures, an ``.npz`` of weights), an ``.npz`` of inputs, the
-recipe and the numbers of time-steps. The answer is one document in JSON on stdout. Nothing of snnc is
-imported here.
+recipe and the numbers of time-steps. The answer is one document in JSON on stdout. With ``--serve`` the
+answers are many: a line for each line of stdin, see `serve`. Nothing of snnc is imported here.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import importlib.metadata
 import json
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -161,6 +163,9 @@ class Transformer(nn.Module):
             for name in ("embed", "norm", "head"):
                 getattr(self, name).weight.copy_(arrays[name])
                 getattr(self, name).bias.copy_(arrays[f"{name}_bias"])
+            for layer in self.modules():
+                if isinstance(layer, nn.LayerNorm) and "epsilon" in arrays:
+                    layer.eps = float(arrays["epsilon"])
             self.position.copy_(arrays["position"])
             if self.has_token:
                 self.token.copy_(arrays["token"])
@@ -244,6 +249,16 @@ def recipe(name: str, steps: int, calibration: Tensor) -> Any:
 
 
 @torch.no_grad()
+def present(network: nn.Module, part: Tensor, steps: int) -> Tensor:
+    """Present images at the first step and nothing afterwards; return the sum of the outputs of all steps."""
+    functional.reset_net(network)
+    total: Tensor = network(part)
+    for _ in range(steps - 1):
+        total = total + network(torch.zeros_like(part))
+    return total
+
+
+@torch.no_grad()
 def judge(network: nn.Module, images: Tensor, labels: Tensor, steps: int) -> dict[str, float]:
     """Present each image at the first step and nothing afterwards; sum the outputs of all steps.
 
@@ -253,12 +268,33 @@ def judge(network: nn.Module, images: Tensor, labels: Tensor, steps: int) -> dic
     functional.set_step_mode(network, "s")
     right = 0
     for part, truth in zip(images.split(BATCH), labels.split(BATCH), strict=True):
-        functional.reset_net(network)
-        total = network(part)
-        for _ in range(steps - 1):
-            total = total + network(torch.zeros_like(part))
-        right += int((total.argmax(1) == truth).sum())
+        right += int((present(network, part, steps).argmax(1) == truth).sum())
     return {"accuracy": 100 * right / len(labels)}
+
+
+def serve(work: dict[str, Any]) -> None:
+    """Answer each line of stdin, a document in JSON, with one line.
+
+    ``{"recipe": NAME, "steps": T}`` converts with a recipe, or takes the float network for the name "float";
+    the answer has the logits of all images. ``{}`` then runs the first image once; the answer has the
+    processor seconds of that.
+    """
+    data = {name: torch.from_numpy(array) for name, array in np.load(work["data"]).items()}
+    images, network, steps = data["images"], nn.Module(), 1
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if not asked:
+            start = time.process_time()
+            present(network, images[:1], steps)
+            print(json.dumps({"seconds": time.process_time() - start}), flush=True)
+            continue
+        steps = asked["steps"]
+        network = networks(work)["nn.MultiheadAttention"]
+        if asked["recipe"] != "float":
+            network = recipe(asked["recipe"], steps, data["calibration"]).convert(network).eval()
+            functional.set_step_mode(network, "s")
+        logits = torch.cat([present(network, image, steps) for image in images.split(1)])
+        print(json.dumps({"logits": logits.tolist()}), flush=True)
 
 
 def reason(error: Exception) -> str:
@@ -271,6 +307,9 @@ def main() -> int:
     """Answer one request."""
     torch.set_num_threads(1)
     work = json.loads(Path(sys.argv[1]).read_text())
+    if "--serve" in sys.argv:
+        serve(work)
+        return 0
     data = {name: torch.from_numpy(array) for name, array in np.load(work["data"]).items()}
     images, labels = data["images"], data["labels"]
     forms = networks(work)
