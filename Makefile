@@ -72,6 +72,9 @@ wheel: ## install the package into a fresh environment and use it there
 		tops = sorted({f.parts[0] for f in files("snnc")} - {".."}); \
 		print("site-packages:", *tops); \
 		assert all(top == "snnc" or top.startswith("snnc-") for top in tops)'
+	cd out && wheel/bin/python -c 'import shutil; from snnc.runtimes import ort; \
+		print("native operators:", ort.native_library() or ort.native_problem()); \
+		assert ort.native_library() is not None or shutil.which("c++") is None'
 
 clean: ## remove .venv and everything made by a run
 	rm -rf $(VENV) out .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -32,6 +32,30 @@ __all__ = [
 ]
 
 IntArray = npt.NDArray[np.int64]
+# Integers from which on an array is kept in half its size: ranges of all positions of all values are most of
+# what an analysis holds.
+_MANY = 1 << 12
+
+
+class _Wide:
+    """A field of a frozen data class that is int64 to its readers, and int32 inside where that holds it."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object | None, owner: type | None = None) -> IntArray:
+        if instance is None:
+            raise AttributeError(self._name)  # no default value
+        return np.asarray(instance.__dict__[self._name], dtype=np.int64)
+
+    def __set__(self, instance: object, value: IntArray) -> None:
+        kept: npt.NDArray[Any] = value
+        # One number that stands for many takes no room.
+        if value.size >= _MANY and value.dtype == np.int64 and 0 not in value.strides:
+            info = np.iinfo(np.int32)
+            if info.min <= int(value.min()) and int(value.max()) <= info.max:
+                kept = value.astype(np.int32)
+        instance.__dict__[self._name] = kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +116,8 @@ class Membrane:
 
     step: ExactArray
     bias: ExactArray
-    low: IntArray
-    high: IntArray
+    low: _Wide = _Wide()  # no default: a descriptor, see above
+    high: _Wide = _Wide()
     host: bool = False
     content: IntArray | None = None
 

@@ -20,6 +20,8 @@ EXACT_FLOAT32 = 2**24
 _FINEST_SHIFT = 6
 # Weights worked on at a time.
 _AT_ONCE = 1 << 16
+# Above this size of a step, quotients of float64 by it keep all of their bits.
+_NORMAL = 2.0**-900
 
 
 @dataclass(frozen=True)
@@ -101,12 +103,14 @@ def _peaks(
     charge: npt.NDArray[Any], times: npt.NDArray[np.float64] | None, axes: tuple[int, ...]
 ) -> npt.NDArray[np.float64]:
     """Return the largest magnitudes over axes, which are kept as size 1."""
+    # A positive factor, the same for all, may be multiplied last: rounding keeps the order of what it rounds.
+    shared = times is None or (times.size == 1 and float(times.reshape(-1)[0]) > 0)
 
     def peaks(part: slice) -> npt.NDArray[np.float64]:
-        found = _part(charge, times, part)
-        return np.asarray(
-            np.maximum(found.max(axis=axes, keepdims=True), -found.min(axis=axes, keepdims=True))
-        )
+        found = charge[part] if shared else _part(charge, times, part)
+        ends = found.max(axis=axes, keepdims=True), found.min(axis=axes, keepdims=True)
+        high, low = (_part(end, times, slice(None)) if shared else end for end in ends)
+        return np.asarray(np.maximum(high, -low))
 
     found = over_cores(peaks, rows_at_once(charge))
     return np.asarray(np.maximum.reduce(found) if 0 in axes else np.concatenate(found))
@@ -123,11 +127,16 @@ def _rounded(
     integers = np.empty(charge.shape, dtype=dtype)
     steps = np.broadcast_to(step, charge.shape)
 
+    # A step is at least the largest magnitude over `largest`: nothing rounds beyond, subnormals aside.
+    clipped = largest is not None and float(step.min()) < _NORMAL
+
     def write(part: slice) -> None:
-        near = _part(charge, times, part) / steps[part]
+        near = _part(charge, times, part)
+        # Without factors the part may be a view of the weights.
+        near = np.divide(near, steps[part], out=None if times is None else near)
         np.rint(near, out=near)
-        if largest is not None:
-            np.clip(near, -largest, largest, out=near)
+        if clipped:
+            np.clip(near, -largest, largest, out=near)  # type: ignore[operator]
         integers[part] = near
 
     over_cores(write, rows_at_once(charge))

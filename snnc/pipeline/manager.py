@@ -14,7 +14,7 @@ from snnc.errors import InternalError, Problem, Where
 from snnc.ir import Model
 from snnc.pipeline.contract import NoMatch, Pass, PassResult, Probe, Rewrite, Semantics, options_of
 from snnc.pipeline.digest import GraphDigest, node_count
-from snnc.pipeline.garbage import seldom_collected
+from snnc.pipeline.garbage import give_back, seldom_collected
 from snnc.pipeline.numeric import TensorCost, compare_bits, measure_cost
 from snnc.pipeline.order import check_order
 from snnc.verify import INVARIANTS, Invariant
@@ -22,6 +22,9 @@ from snnc.verify import INVARIANTS, Invariant
 __all__ = ["Instrument", "PassRecord", "PipelineResult", "VerifyLevel", "run_pipeline"]
 
 VerifyLevel = Literal["off", "cheap", "all"]
+
+#: Seconds from which on a pass has made enough to leave gaps in memory that are worth looking for.
+_LONG = 0.2
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,8 @@ def run_pipeline(
             report = step.run(model)
             seconds = clock() - start
             after = digest(model)
+            if seconds > _LONG:
+                give_back()
             _check_report(step, report, changed=after != before)
             # What held of a graph that has not changed still holds.
             due = states[index + 1] if after != before else states[index + 1] - states[index]
