@@ -8,7 +8,7 @@ import click
 
 from snnc.cli import options
 from snnc.cli.options import command as make_command
-from snnc.cli.output import Output, printable
+from snnc.cli.output import Output
 
 __all__ = ["command"]
 
@@ -52,7 +52,7 @@ def command(output: Output, *, model: str, words: str | None) -> int:
         output.table(
             ["instruction", "count"], [[name, str(count)] for name, count in found.instructions.items()]
         )
-        output.result(f"{found.multiplying} of {sum(found.instructions.values())} words take a multiplier")
+        output.prose(f"{found.multiplying} of {sum(found.instructions.values())} words take a multiplier")
         wrong = found.findings
         about = {
             "by_instruction": dict(found.instructions),
@@ -60,7 +60,7 @@ def command(output: Output, *, model: str, words: str | None) -> int:
             "findings": [str(problem) for problem in wrong],
         }
         if not wrong:
-            output.result(f"proved of the words: {PROVED}")
+            output.prose(f"proved of the words: {PROVED}")
     else:
         if words is not None:
             raise UsageError("SNN298", "--words are the words of a bundle, and this is a model")
@@ -74,7 +74,7 @@ def command(output: Output, *, model: str, words: str | None) -> int:
     output.result()
     for row in report.host:
         why = f", {row.note}" if row.allowed else ""
-        output.result(printable(f"on the host: {row.node} ({row.op}){why}"))
+        output.prose(f"on the host: {row.node} ({row.op}){why}")
     output.document(
         {
             "model": model,
@@ -99,7 +99,7 @@ def command(output: Output, *, model: str, words: str | None) -> int:
         output.complain(error)
         return error.exit_code
     if report.clean:
-        output.result(printable(report.claim))
+        output.prose(report.claim)
         return 0
     if all(row.note == OTHER_BODY for row in report.findings):
         said = props.get("snnc.version")

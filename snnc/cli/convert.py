@@ -121,7 +121,7 @@ def _convert(
     _show_untrue(output, converted)
     _show_calibration(output, converted, choices.calibrate)
     _show_cost(output, cost, calibrate, target)
-    output.result(printable(report.claim))
+    output.prose(report.claim)
     _show_next(output, place, target, calibrate)
     note = options.differing(context, converted.model.metadata_props)
     if note is not None:
@@ -176,7 +176,7 @@ def _show_calibration(output: Output, converted: Conversion, source: str | None)
     record = converted.calibration
     if record is None:
         return
-    output.result(f"calibrated on {record.samples} samples, sha256 {record.sha256[:16]}")
+    output.prose(f"calibrated on {record.samples} samples, sha256 {record.sha256[:16]}")
     clipped = {name: numbers.get("clipped") or 0.0 for name, numbers in record.codes.items()}
     if any(clipped.values()):
         name = max(clipped, key=lambda each: clipped[each])

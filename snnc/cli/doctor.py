@@ -60,7 +60,7 @@ def _show(output: Output, found: Environment) -> None:
     for note in found.notes:
         show_note(output, f"note: {note}")
     if not found.findings:
-        output.result("healthy: nothing found that will not work")
+        output.prose("healthy: nothing found that will not work")
 
 
 def _document(found: Environment) -> dict[str, Any]:

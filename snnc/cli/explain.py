@@ -39,7 +39,7 @@ def command(output: Output, *, codes: Sequence[str]) -> None:
             [[each.code, str(each.exit_code), each.what] for each in found],
             right=(1,),
         )
-        output.result("more about one of them: snnc explain CODE")
+        output.prose("more about one of them: snnc explain CODE")
     output.document({"pages": [_page(each) for each in found]})
 
 
@@ -52,7 +52,7 @@ def _show(output: Output, page: Page) -> None:
     output.result()
     output.result("Example:")
     for line in page.example.splitlines():
-        output.result(f"  {line}")
+        output.prose(line, "  ")
 
 
 def _page(page: Page) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ class Output:
         self.settings = settings
         self.command = command
         self.width = shutil.get_terminal_size((80, 24)).columns
+        # A log file, or whoever reads a pipe, wants a sentence in one line.
+        self._folds = bool(os.environ.get("COLUMNS")) or bool(sys.stdout and sys.stdout.isatty())
         self._diverted = False
 
     def divert(self) -> None:
@@ -81,15 +84,34 @@ class Output:
         elif not self.settings.json:
             _write(sys.stdout, printable(text) + "\n")
 
+    def prose(self, text: str, indent: str = "") -> None:
+        """Write a sentence to stdout; on a terminal it is wrapped, and what follows is indented."""
+        for line in self._folded(text, indent):
+            self.result(line)
+
+    def _folded(self, text: str, indent: str = "") -> list[str]:
+        """Return the lines of a sentence, none wider than the terminal but for words that are."""
+        whole = indent + printable(text)
+        if not self._folds or len(whole) <= self.width:
+            return [whole]
+        return textwrap.wrap(
+            whole,
+            max(self.width, 20),
+            subsequent_indent=indent + "  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
     def results(self, text: str) -> None:
         """Write several result lines."""
         for line in text.split("\n"):
             self.result(line)
 
     def say(self, text: str) -> None:
-        """Write a remark of one line to stderr, unless the user wants quiet."""
+        """Write a remark to stderr, unless the user wants quiet; see `prose`."""
         if not self.settings.quiet:
-            _write(sys.stderr, printable(text) + "\n")
+            for line in self._folded(text):
+                _write(sys.stderr, line + "\n")
 
     def document(self, content: Mapping[str, Any]) -> None:
         """Write the JSON document to stdout, if the user wants one."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from snnc.cli import options
-from snnc.cli.output import Output, printable
+from snnc.cli.output import Output
 from snnc.cli.tables import show_note, show_pairs
 
 if TYPE_CHECKING:
@@ -104,10 +104,10 @@ def _show(output: Output, report: VerifyReport) -> None:
     for note in report.notes:
         show_note(output, f"note: {note}")
     if report.identical:
-        output.result("bit-identical: every code and every output bit equals the quantised network's")
+        output.prose("bit-identical: every code and every output bit equals the quantised network's")
     else:
         wrong = [entry.runtime for entry in report.agreements if not entry.identical]
-        output.result(printable(f"DIFFERENT from the quantised network: {', '.join(wrong)}"))
+        output.prose(f"DIFFERENT from the quantised network: {', '.join(wrong)}")
 
 
 def _show_tensors(output: Output, report: VerifyReport) -> None:

@@ -275,6 +275,31 @@ def test_tables_keep_to_the_width(home, snnc, monkeypatch, width):
     assert max(map(len, result.stdout.splitlines())) <= width
 
 
+def test_sentences_keep_to_a_narrow_terminal(home, snnc, monkeypatch, tmp_path):
+    """Commands and names are never broken; all else is wrapped."""
+    bundle = str(tmp_path / "bundle")
+    lines = {}
+    monkeypatch.setenv("COLUMNS", "40")
+    for arguments in (
+        ("emit", "net.snn.onnx", "-o", bundle),
+        ("verify", "ann.onnx", "net.snn.onnx", "--data", "x.npz"),
+        ("audit", "net.snn.onnx"),
+        ("audit", bundle),
+        ("sim", bundle),
+        ("explain", "SNN441"),
+        ("init", str(tmp_path / "demo")),
+    ):
+        result = snnc(*arguments)
+        assert result.exit_code == 0, result.output
+        lines[arguments[:2]] = [*result.stdout.splitlines(), *result.stderr.splitlines()]
+    long = [line for found in lines.values() for line in found if len(line) > 40 and " " in line.strip()]
+    assert all("snnc " in line or len(line.split()[-1]) > 20 for line in long), long
+    assert any(line.startswith("bit-identical:") for line in lines["verify", "ann.onnx"])
+    monkeypatch.delenv("COLUMNS")
+    whole = snnc("audit", bundle).stdout
+    assert "proved of the words: tokens, deadlock, races, memory, operands, overflow, messages" in whole
+
+
 def test_reader_that_goes_away_is_quiet_and_keeps_the_exit_code(home):
     """``snnc inspect ... | head -1``: the rest of the output is dropped without a word."""
     read, write = os.pipe()
