@@ -14,7 +14,7 @@ from snnc.passes.attention.recognise import Attention
 from snnc.passes.attention.rewrite import accepted, attentions, result
 from snnc.passes.attention.writer import Writer
 from snnc.passes.editing import Editor
-from snnc.pipeline.contract import PassResult, Semantics
+from snnc.pipeline.contract import PassResult, Semantics, whole
 
 __all__ = ["AdjacentAttention"]
 
@@ -43,7 +43,7 @@ class AdjacentAttention:
         BSViT (arXiv 2604.23165), patch-adjacency masking; semantics note 5.1.
     """
 
-    window: int = 3
+    window: int = whole(3, 1, 1024)
     grid: str = ""
 
     name: ClassVar[str] = "adjacent-attention"

@@ -21,7 +21,7 @@ from snnc.passes.attention.writer import Writer
 from snnc.passes.editing import Editor
 from snnc.passes.quantise.insert_quantisers import Choice
 from snnc.passes.recognise.uniform import quantise_attributes
-from snnc.pipeline.contract import PassResult, Semantics
+from snnc.pipeline.contract import PassResult, Semantics, whole
 
 __all__ = ["CHOSEN", "BurstAttention", "Collect"]
 
@@ -64,8 +64,8 @@ class BurstAttention:
         BSViT (arXiv 2604.23165), DBSSA; semantics note 5.1.
     """
 
-    bursts: int = 3
-    window: int = 0
+    bursts: int = whole(3, 1, 255)
+    window: int = whole(0, 0, 1024)
     collect: Collect | None = field(default=None, compare=False, repr=False)
     choices: Mapping[str, Choice] | None = field(default=None, compare=False, repr=False)
     grid: str = ""

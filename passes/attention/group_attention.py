@@ -14,7 +14,7 @@ from snnc.passes.attention.recognise import Attention
 from snnc.passes.attention.rewrite import accepted, attentions, result
 from snnc.passes.attention.writer import Writer
 from snnc.passes.editing import Editor
-from snnc.pipeline.contract import PassResult, Semantics
+from snnc.pipeline.contract import PassResult, Semantics, whole
 
 __all__ = ["GroupAttention"]
 
@@ -50,8 +50,8 @@ class GroupAttention:
         Ge2mS-T (arXiv 2604.08894), GW-SSA; semantics notes 3.1 and 6.2.
     """
 
-    stride: int = 2
-    window: int = 0
+    stride: int = whole(2, 1, 1024)
+    window: int = whole(0, 0, 1024)
     grid: str = ""
 
     name: ClassVar[str] = "group-attention"

@@ -8,7 +8,7 @@ from typing import ClassVar
 from snnc.ir import Model
 from snnc.passes.canonical.fold_constants import fold_node
 from snnc.passes.editing import Editor
-from snnc.pipeline.contract import PassResult, Semantics
+from snnc.pipeline.contract import PassResult, Semantics, whole
 
 __all__ = ["EvaluateConstants"]
 
@@ -30,7 +30,7 @@ class EvaluateConstants:
         max_bytes: Results larger than this, and larger than the inputs, are not stored. Unit: bytes.
     """
 
-    max_bytes: int = 2**24
+    max_bytes: int = whole(2**24, 0, 2**30)
 
     name: ClassVar[str] = "evaluate-constants"
     requires: ClassVar[frozenset[str]] = frozenset({"sorted", "constants-folded", "unique-names"})

@@ -12,7 +12,7 @@ from snnc.ir import DataType, Model, Node, Value, constant, consumers_of
 from snnc.ir.evaluate import dequantise_linear, evaluate, integer_range, quantise_linear
 from snnc.ir.rewrite import has_subgraph
 from snnc.passes.editing import Array, Editor, is_output, is_standard
-from snnc.pipeline.contract import PassResult, Semantics
+from snnc.pipeline.contract import PassResult, Semantics, whole
 
 __all__ = ["EXACT_OPS", "Budget", "FoldConstants", "fold_node"]
 
@@ -296,7 +296,7 @@ class FoldConstants:
         max_bytes: Results larger than this, and larger than the inputs, are not stored. Unit: bytes.
     """
 
-    max_bytes: int = 2**24
+    max_bytes: int = whole(2**24, 0, 2**30)
 
     name: ClassVar[str] = "fold-constants"
     requires: ClassVar[frozenset[str]] = frozenset({"sorted", "constants-folded", "unique-names"})

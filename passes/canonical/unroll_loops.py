@@ -10,7 +10,7 @@ import numpy as np
 from snnc.ir import Graph, Model, Node, Value, attributes, constant
 from snnc.ir.bodies import body_of, copy_body, lift_body_constants, release_body
 from snnc.passes.editing import Editor, is_standard
-from snnc.pipeline.contract import PassResult, Semantics
+from snnc.pipeline.contract import PassResult, Semantics, whole
 
 __all__ = ["UnrollLoops"]
 
@@ -39,7 +39,7 @@ class UnrollLoops:
         most: Most iterations.
     """
 
-    most: int = 128
+    most: int = whole(128, 0, 2**16)
 
     name: ClassVar[str] = "unroll-loops"
     requires: ClassVar[frozenset[str]] = frozenset({"unique-names", "no-functions"})

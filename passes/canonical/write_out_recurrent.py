@@ -16,7 +16,7 @@ from snnc.passes.canonical.recurrent_cells import CELLS, Cell, CellWriter, State
 from snnc.passes.canonical.recurrent_results import BATCH_FIRST, Results
 from snnc.passes.canonical.repeated_fill import repeated_fill
 from snnc.passes.editing import Array, Editor, is_standard
-from snnc.pipeline.contract import PassResult, Semantics
+from snnc.pipeline.contract import PassResult, Semantics, whole
 
 __all__ = ["RECURRENT_OPS", "WriteOutRecurrent"]
 
@@ -46,7 +46,7 @@ class WriteOutRecurrent:
     """
 
     allow_host: tuple[str, ...] = ()
-    most: int = 512
+    most: int = whole(512, 0, 2**16)
 
     name: ClassVar[str] = "write-out-recurrent"
     requires: ClassVar[frozenset[str]] = frozenset(

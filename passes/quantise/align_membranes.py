@@ -19,7 +19,7 @@ from snnc.passes.quantise.mirrored import follow_sign
 from snnc.passes.quantise.room import extremes, joint_bound, make_room
 from snnc.passes.quantise.shifts import write_shifts
 from snnc.passes.quantise.streams import reaches_join
-from snnc.pipeline.contract import PassResult, Rewrite, Semantics
+from snnc.pipeline.contract import PassResult, Rewrite, Semantics, whole
 
 __all__ = ["AlignMembranes"]
 
@@ -55,7 +55,7 @@ class AlignMembranes:
         precision: Bits of the rounded ratio of two steps.
     """
 
-    precision: int = 24
+    precision: int = whole(24, 4, 62)
 
     name: ClassVar[str] = "align-membranes"
     requires: ClassVar[frozenset[str]] = frozenset()

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from snnc.ir import AI_SNNC, DataType, Model, Value, insert_node, make_node
 from snnc.passes.analysis import FloatValue, TypeAnalysis
-from snnc.pipeline.contract import PassResult, Rewrite, Semantics
+from snnc.pipeline.contract import PassResult, Rewrite, Semantics, whole
 
 __all__ = ["FixedPointInput"]
 
@@ -29,8 +29,8 @@ class FixedPointInput:
         bits: Width of the integer; values beyond ±2^(bits-1-fraction_bits) saturate.
     """
 
-    fraction_bits: int = 12
-    bits: int = 24
+    fraction_bits: int = whole(12, 0, 62)
+    bits: int = whole(24, 2, 63)
 
     name: ClassVar[str] = "fixed-point-input"
     requires: ClassVar[frozenset[str]] = frozenset()

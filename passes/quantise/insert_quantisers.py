@@ -25,7 +25,7 @@ from snnc.passes.quantise.long_sums import common_steps, long_sums
 from snnc.passes.quantise.sites import SITE, Site, quantiser_sites
 from snnc.passes.quantise.steps import ObserverName, StepChoice, best_step, per_axis
 from snnc.passes.recognise.uniform import quantise_attributes
-from snnc.pipeline.contract import PassResult, Rewrite, Semantics
+from snnc.pipeline.contract import PassResult, Rewrite, Semantics, whole
 from snnc.settings import parse_rules
 
 __all__ = ["SITE", "Choice", "InsertQuantisers", "Observer", "Sampler", "TensorSample", "measured_at"]
@@ -58,8 +58,8 @@ class InsertQuantisers:
         choices: Quantisers chosen before, by tensor, used instead of observing.
     """
 
-    timesteps: int = 8
-    groups: int = 4
+    timesteps: int = whole(8, 1, 16)
+    groups: int = whole(4, 1, 16)
     partition: Partition = "interleaved"
     observer: Observer | None = field(default=None, compare=False, repr=False)
     choices: Mapping[str, Choice] | None = field(default=None, compare=False, repr=False)

@@ -13,7 +13,7 @@ from snnc.ir import AI_SNNC, Graph, Model, Node, attributes, constant, initializ
 from snnc.ir.rewrite import set_attribute
 from snnc.passes.analysis import FloatValue, TypeAnalysis, as_membrane
 from snnc.passes.quantise.one_grid import Chain, one_grid
-from snnc.pipeline.contract import NoMatch, PassResult, Semantics
+from snnc.pipeline.contract import NoMatch, PassResult, Semantics, whole
 
 __all__ = ["IntroduceGains"]
 
@@ -40,7 +40,7 @@ class IntroduceGains:
         fraction_bits: F, bits of the quotient behind the point.
     """
 
-    fraction_bits: int = 12
+    fraction_bits: int = whole(12, 0, 30)
 
     name: ClassVar[str] = "introduce-gains"
     requires: ClassVar[frozenset[str]] = frozenset()

@@ -21,7 +21,7 @@ from snnc.ir import (
     make_node,
 )
 from snnc.passes.analysis.hosted import is_table_read
-from snnc.pipeline.contract import PassResult, Rewrite, Semantics
+from snnc.pipeline.contract import PassResult, Rewrite, Semantics, whole
 
 __all__ = ["RoundTables"]
 
@@ -41,7 +41,7 @@ class RoundTables:
         bits: Bits of the magnitude of the integers.
     """
 
-    bits: int = 18
+    bits: int = whole(18, 1, 31)
 
     name: ClassVar[str] = "round-tables"
     requires: ClassVar[frozenset[str]] = frozenset()

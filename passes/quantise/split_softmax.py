@@ -15,7 +15,7 @@ from snnc.passes.editing import Editor, is_standard, only_consumer, rank_of
 from snnc.passes.layers import Chooser, book_of
 from snnc.passes.recognise.masks import Masks
 from snnc.passes.recognise.uniform import quantise_attributes
-from snnc.pipeline.contract import PassResult, Semantics
+from snnc.pipeline.contract import PassResult, Semantics, whole
 
 __all__ = ["SplitSoftmax"]
 
@@ -55,10 +55,10 @@ class SplitSoftmax:
         layers: Rules for single layers; see `snnc.settings.LayerRule`.
     """
 
-    timesteps: int = 8
-    groups: int = 2
+    timesteps: int = whole(8, 1, 16)
+    groups: int = whole(2, 1, 16)
     partition: Partition = "interleaved"
-    probability_bits: int = 10
+    probability_bits: int = whole(10, 1, 16)
     layers: tuple[str, ...] = ()
 
     name: ClassVar[str] = "split-softmax"

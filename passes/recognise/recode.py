@@ -13,7 +13,7 @@ from snnc.ir.rewrite import set_attribute
 from snnc.passes.editing import Array, Editor
 from snnc.passes.layers import Chooser, book_of
 from snnc.passes.recognise.uniform import quantise_attributes
-from snnc.pipeline.contract import PassResult, Semantics
+from snnc.pipeline.contract import PassResult, Semantics, whole
 
 __all__ = ["Recode", "asked_book", "holding", "quantisers", "set_code", "wanted_book"]
 
@@ -153,8 +153,8 @@ class Recode:
         UsageError: SNN201 to SNN203, an option is out of range; SNN277, that of a rule.
     """
 
-    timesteps: int | None = None
-    groups: int | None = None
+    timesteps: int | None = whole(None, 1, 16)
+    groups: int | None = whole(None, 1, 16)
     partition: Partition = "interleaved"
     layers: tuple[str, ...] = ()
 

@@ -10,7 +10,7 @@ from snnc.ir import Model, attributes
 from snnc.passes.editing import Editor
 from snnc.passes.layers import Chooser
 from snnc.passes.recognise.recode import asked_book, holding, quantisers, set_code
-from snnc.pipeline.contract import PassResult, Semantics
+from snnc.pipeline.contract import PassResult, Semantics, whole
 
 __all__ = ["RecodeExactly"]
 
@@ -38,8 +38,8 @@ class RecodeExactly:
         UsageError: SNN201 to SNN203, an option is out of range; SNN277, that of a rule.
     """
 
-    timesteps: int | None = None
-    groups: int | None = None
+    timesteps: int | None = whole(None, 1, 16)
+    groups: int | None = whole(None, 1, 16)
     partition: Partition = "interleaved"
     layers: tuple[str, ...] = ()
 

@@ -15,9 +15,20 @@ from numpy.typing import NDArray
 
 from snnc.ir import Model
 
-__all__ = ["NoMatch", "Pass", "PassResult", "Probe", "Rewrite", "Semantics", "options_of"]
+__all__ = ["NoMatch", "Pass", "PassResult", "Probe", "Rewrite", "Semantics", "options_of", "whole"]
 
 Semantics = Literal["exact", "approximate"]
+
+
+def whole(default: int | None, low: int, high: int) -> Any:
+    """Return the field of an option that takes whole numbers.
+
+    Args:
+        default: Its value where nobody gives one.
+        low: Smallest number that text may give.
+        high: Largest one: a pass may take memory or time after its options.
+    """
+    return field(default=default, metadata={"range": (low, high)})
 
 
 @dataclass(frozen=True)

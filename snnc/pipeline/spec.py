@@ -144,6 +144,10 @@ def _build(kind: type[Pass], text: str, whole: str) -> Pass:
         if name in values:
             raise UsageError("SNN223", f"option {key.strip()!r} is given twice", where=where)
         values[name] = _convert(_literal(raw.strip()), hints[name], name, where)
+        low, high = fields[name].metadata.get("range", (None, None))
+        if low is not None and values[name] is not None and not low <= values[name] <= high:
+            message = f"option {key.strip()!r} is {raw.strip()[:40]}, expected {low} to {high}"
+            raise UsageError("SNN223", message, where=where)
     missing = [
         entry.name
         for entry in fields.values()

@@ -282,7 +282,8 @@ def test_sentences_keep_to_a_narrow_terminal(home, snnc, monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "40")
     for arguments in (
         ("emit", "net.snn.onnx", "-o", bundle),
-        ("verify", "ann.onnx", "net.snn.onnx", "--data", "x.npz"),
+        ("convert", "ann.onnx", "-o", "own.snn.onnx", "--calibrate", "x.npz", "--quiet"),
+        ("verify", "ann.onnx", "own.snn.onnx", "--data", "x.npz"),
         ("audit", "net.snn.onnx"),
         ("audit", bundle),
         ("sim", bundle),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import typing
 from pathlib import Path
 
 import pytest
 
 from snnc.compile import ConvertOptions, pipeline
+from snnc.errors import UsageError
 from snnc.passes.catalog import ALL_PASSES
 from snnc.pipeline import check_order, format_pipeline, parse_pipeline
 from snnc.verify import INVARIANTS
@@ -43,6 +45,23 @@ def test_each_pass_keeps_the_contract(entry):
     assert entry.name == "".join(
         f"-{letter.lower()}" if letter.isupper() else letter for letter in entry.__name__
     ).lstrip("-")
+
+
+@pytest.mark.parametrize("entry", ALL_PASSES, ids=lambda entry: entry.name)
+def test_each_whole_number_has_bounds(entry):
+    """What a command line says may not take all memory, or for ever."""
+    hints = typing.get_type_hints(entry)
+    for option in dataclasses.fields(entry):
+        if not (option.init and option.repr) or hints[option.name] not in (int, int | None):
+            continue
+        low, high = option.metadata["range"]
+        assert option.default is None or low <= option.default <= high
+        for value in (low - 1, high + 1, 10**20, -(10**20)):
+            with pytest.raises(UsageError, match=rf"SNN223.*expected {low} to {high}"):
+                parse_pipeline(f"{entry.name}{{{option.name}={value}}}", ALL_PASSES)
+        for value in (low, high):
+            (made,) = parse_pipeline(f"{entry.name}{{{option.name}={value}}}", ALL_PASSES)
+            assert getattr(made, option.name) == value
 
 
 def test_the_conversion_is_in_order_and_has_a_text_form():
