@@ -54,6 +54,18 @@ def test_version_one(mode, signed):
     np.testing.assert_array_equal(found, np.clip(expected, low * SCALE, high * SCALE))
 
 
+@pytest.mark.parametrize("mode", ["DOWN", "ROUND_TO_ZERO"])
+def test_towards_zero_is_downwards_where_nothing_is_negative(mode):
+    model, result = recognised(
+        f't = Mul(q, s2) u = Div(t, s2) y = qonnx.custom_op.general.Trunc<rounding_mode = "{mode}">'
+        "(u, s, z, b8, b4)"
+    )
+    assert not result.not_matched
+    codes = np.arange(256)
+    found = run(model, (codes * SCALE).astype(np.float32))
+    np.testing.assert_array_equal(found, np.trunc(codes / 16) * SCALE)
+
+
 @pytest.mark.parametrize("mode", ROUND)
 def test_version_two(mode):
     """The scales say how many bits go: from 1/4 to 2 these are three."""
@@ -80,6 +92,23 @@ def test_version_two(mode):
             "y = qonnx.custom_op.general.Trunc(q, s, z, b4, b8)",
             "its rounding mode FLOOR, -4 dropped bits or 8 bits that stay have no code",
         ),
+        ("y = qonnx.custom_op.general.Trunc(s, s, z, b8, b4)", "its input is a constant"),
+        ("y = qonnx.custom_op.general.Trunc(q, z, z, b8, b4)", "its scale is not positive"),
+        ("y = qonnx.custom_op.general.Trunc(q, s, z, b8, z, b4)", "its scale is not positive"),
+        (
+            'y = qonnx.custom_op.general.Trunc<rounding_mode = "DOWN">(x, s, z, b8, b4)',
+            "its rounding mode DOWN, 4 dropped bits or 4 bits that stay have no code",
+        ),
+        (
+            'n = Neg(q) y = qonnx.custom_op.general.Trunc<rounding_mode = "DOWN">(n, s, z, b8, b4)',
+            "its rounding mode DOWN, 4 dropped bits or 4 bits that stay have no code",
+        ),
+        ("y = qonnx.custom_op.general.BipolarQuant(s, s)", "its input is a constant"),
+        (
+            "t = Add(s, x) y = qonnx.custom_op.general.BipolarQuant(q, t)",
+            "its scale is not a positive constant",
+        ),
+        ("y = qonnx.custom_op.general.BipolarQuant(q, z)", "its scale is not a positive constant"),
         (
             "t = Add(s, x) y = qonnx.custom_op.general.Trunc(q, t, z, b8, b4)",
             "its scale, zero point or bit widths are not constant numbers",
@@ -88,7 +117,8 @@ def test_version_two(mode):
 )
 def test_leaves_alone(body, reason):
     _, result = recognised(body)
-    assert [entry.reason for entry in result.not_matched] == [f"qonnx-trunc: {reason}"]
+    kind = "bipolar-quant" if "Bipolar" in body else "qonnx-trunc"
+    assert [entry.reason for entry in result.not_matched] == [f"{kind}: {reason}"]
 
 
 def test_bipolar_has_two_levels_and_zero_is_positive():
@@ -96,10 +126,3 @@ def test_bipolar_has_two_levels_and_zero_is_positive():
     assert not result.not_matched
     x = np.array([-3, 0.75, 1, 1.25, 5], dtype=np.float32)
     np.testing.assert_array_equal(run(model, x), [-2, -2, 2, 2, 2])
-
-
-def test_bipolar_needs_a_constant_scale():
-    _, result = recognised("y = qonnx.custom_op.general.BipolarQuant(q, x)")
-    assert [entry.reason for entry in result.not_matched] == [
-        "bipolar-quant: its scale is not a positive constant"
-    ]
