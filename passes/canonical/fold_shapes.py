@@ -139,8 +139,9 @@ def _constant_of_shape(node: Node, inputs: Sequence[Atoms | None]) -> Atoms | No
 
 
 def _divide(a: int, b: int) -> int:
-    # ONNX integer division truncates; dimensions are not negative, so floor is the same.
-    return a // b if b else 0
+    # ONNX divides integers towards zero; -(-a // b), which rounds up elsewhere, has a negative one.
+    quotient = abs(a) // abs(b) if b else 0
+    return quotient if (a < 0) == (b < 0) else -quotient
 
 
 _RULES: dict[str, Callable[[Node, Sequence[Atoms | None]], Atoms | None]] = {
