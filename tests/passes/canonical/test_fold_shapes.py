@@ -39,16 +39,20 @@ JOIN = "q = Unsqueeze(p, axis) e = Concat<axis = 0>(rest, q)"
             2,
         ),
         (
-            ("t = Slice(s, first, last) p = ReduceProd<axes ="
-             " [0], keepdims = 1>(t) e = Concat<axis = 0>(rest, p)"),
+            (
+                "t = Slice(s, first, last) p = ReduceProd<axes ="
+                " [0], keepdims = 1>(t) e = Concat<axis = 0>(rest, p)"
+            ),
             28,
         ),
         ("t = Slice(s, back, last) q = Gather(t, axis) e = Concat<axis = 0>(rest, q)", 7),
         ("t = Gather(s, ends) p = ReduceProd<keepdims = 1>(t) e = Concat<axis = 0>(rest, p)", 28),
         (f"h = Gather(s, one) w = Gather(s, two) c = Equal(h, w) p = Where(c, h, w) {JOIN}", 4),
         (
-            (f"n = Gather(s, zero) c = Equal(n, minus) h ="
-             f" Gather(s, one) w = Gather(s, two) p = Where(c, h, w) {JOIN}"),
+            (
+                f"n = Gather(s, zero) c = Equal(n, minus) h ="
+                f" Gather(s, one) w = Gather(s, two) p = Where(c, h, w) {JOIN}"
+            ),
             4,
         ),
         (
@@ -59,8 +63,10 @@ JOIN = "q = Unsqueeze(p, axis) e = Concat<axis = 0>(rest, q)"
             4,
         ),
         (
-            (f"h = Shape<start = 1, end = 2>(x) i = Cast<to ="
-             f" 6>(h) j = Cast<to = 7>(i) p = Squeeze(j, axis) {JOIN}"),
+            (
+                f"h = Shape<start = 1, end = 2>(x) i = Cast<to ="
+                f" 6>(h) j = Cast<to = 7>(i) p = Squeeze(j, axis) {JOIN}"
+            ),
             7,
         ),
     ],
@@ -82,9 +88,8 @@ def test_extents_are_those_of_onnxruntime(parse, check, body, last):
         "n = Gather(s, zero) p = Mul(n, two) q = Unsqueeze(p, axis) e = Concat<axis = 0>(rest, q)",
         "t = Slice(s, last, axis, axis, step) p = ReduceProd<keepdims = 1>(t) e = Concat<axis = 0>(rest, p)",
         (
-            ("n = Gather(s, zero) h = Gather(s, one) c ="
-             " Equal(n, h) p = Where(c, h, n) q = Unsqueeze(p, axis) ")
-            "e = Concat<axis = 0>(rest, q)"
+            "n = Gather(s, zero) h = Gather(s, one) c = Equal(n, h) p = Where(c, h, n) "
+            "q = Unsqueeze(p, axis) e = Concat<axis = 0>(rest, q)"
         ),
     ],
 )
