@@ -1,4 +1,4 @@
-"""Pass ``write-out-variadic``: Sum, Mean, Max, Min, and Where by a constant, become ops of two, or of one."""
+"""Pass ``write-out-variadic``: Sum, Mean, Max, Min and Where become ops of two, or of one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 
 from snnc.ir import Model, Node, Shape, Value, constant
 from snnc.passes.canonical.chain import Chain, leave, same_batch, static_rest
+from snnc.passes.canonical.computed_choice import choose_by_value
 from snnc.passes.canonical.constant_choice import choose_by_constant
+from snnc.passes.canonical.repeated_fill import repeated_fill
 from snnc.passes.editing import Array, Editor, is_standard
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -23,10 +25,11 @@ class WriteOutVariadic:
 
     A sum is a chain of Add; a maximum with a number is Clip, with a constant tensor a shifted Relu, with a
     multiple of the same value LeakyRelu; the maximum of two values is a MaxPool over both beside each other.
-    A choice by a constant mask is a product with zeros and ones, and a sum.
+    A choice by a constant mask is a product with zeros and ones, and a sum. A choice by a value between this
+    value and a constant that differs between elements is two choices between single numbers.
 
     Matches:
-        Sum, Mean, Max and Min; Where by a constant mask.
+        Sum, Mean, Max and Min; Where by a constant mask, or of one value and constants.
     Leaves alone:
         "its sizes are not static"; "it has no operands that vary".
     Keeps:
@@ -42,10 +45,15 @@ class WriteOutVariadic:
     def run(self, model: Model) -> PassResult:
         """Rewrite; see the class."""
         editor = Editor(model)
+        order = {id(node): place for place, node in enumerate(model.graph)}
         for node in list(model.graph):
             if is_standard(node, "Sum", "Mean", "Max", "Min", "Where"):
-                rule = choose_by_constant if node.op_type == "Where" else _rewrite
-                reason = rule(editor, node)
+                if node.op_type != "Where":
+                    reason = _rewrite(editor, node)
+                elif constant(node.inputs[0]) is None and repeated_fill(node.inputs[0]) is None:
+                    reason = choose_by_value(editor, node, order)
+                else:
+                    reason = choose_by_constant(editor, node)
                 if reason is not None:
                     leave(editor, node, reason)
         return editor.result()

@@ -15,6 +15,7 @@ from snnc.ir import AI_SNNC, DataType, Graph, Model, Node, initializer, insert_n
 from snnc.passes.analysis import Membrane, TypeAnalysis, as_membrane, same
 from snnc.passes.analysis.exact import ExactArray, as_exact, collapse, distinct, floats, shift_factors
 from snnc.passes.analysis.sums import power_of_two, ranked
+from snnc.passes.quantise.maxima import level
 from snnc.passes.quantise.mirrored import follow_sign
 from snnc.passes.quantise.room import extremes, joint_bound, make_room
 from snnc.passes.quantise.shifts import write_shifts
@@ -47,7 +48,11 @@ class AlignMembranes:
     (a leak of 0.9 is 1/2 + 1/4 + 1/8 + ...); where the ratio differs from channel to channel, low bits of the
     finer membrane are rounded off.
 
-    Matches: Add and Sub of two values that carry integers with different steps.
+    A maximum reads integers in the order of the values: negative steps are mirrored, and unlike ones along
+    what it compares are brought onto one.
+
+    Matches: Add and Sub of two values that carry integers with different steps; maxima over negative or
+    unlike steps.
     Leaves alone: joins whose steps agree.
     Keeps: names and shapes.
 
@@ -71,6 +76,7 @@ class AlignMembranes:
             if node.op_type in ("Add", "Sub") and node.domain == "":
                 self._align(model.graph, node, analysis, result)
             follow_sign(model.graph, node, analysis)
+            level(model.graph, node, analysis, result)
             analysis.visit(node)
         return result
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from snnc.ir import AI_SNNC, Model, Node, Value, constant
 from snnc.passes.analysis.activations import ACTIVATION_OPS
 
-__all__ = ["CHOOSES", "JUMPS", "TABULATED", "Jump", "acts_on_elements", "is_jump", "jumps", "operands"]
+__all__ = [
+    "CHOOSES",
+    "JUMPS",
+    "TABULATED",
+    "Jump",
+    "acts_on_elements",
+    "is_jump",
+    "is_of_one_value",
+    "jumps",
+    "operands",
+]
 
 #: Functions of one value that no neuron holds as they are; of a code, a table holds them.
 TABULATED = frozenset(
@@ -98,7 +108,27 @@ def jumps(model: Model, host: set[int]) -> list[Jump]:
 def _of_one(last: Node, order: Mapping[int, int]) -> Jump | None:
     """Return the function that a node ends, from the last value that everything in it comes from."""
     cone = [last]
-    frontier = operands(last) if acts_on_elements(last) else []
+    source = _origin(operands(last) if acts_on_elements(last) else [], cone, order)
+    if source is None:
+        return None
+    nodes = sorted(dict.fromkeys(cone), key=lambda entry: order[id(entry)])
+    inside = {id(node) for node in nodes}
+    within = tuple(node for node in nodes if node is not last and _is_read_by(node, inside))
+    return Jump(last, source, tuple(nodes), within)
+
+
+def is_of_one_value(values: Sequence[Value], order: Mapping[int, int]) -> bool:
+    """Whether values are functions, element by element, of one value.
+
+    Args:
+        values: The values.
+        order: Place of each node of the graph, by identity.
+    """
+    return _origin(list(dict.fromkeys(values)), [], order) is not None
+
+
+def _origin(frontier: list[Value], cone: list[Node], order: Mapping[int, int]) -> Value | None:
+    """Return the last float that all of some values come from; the nodes between join the cone."""
     while len(frontier) > 1 or (frontier and not _is_float(frontier[0])):
         latest = max(frontier, key=lambda value: order.get(id(value.producer()), -1))
         producer = latest.producer()
@@ -107,12 +137,7 @@ def _of_one(last: Node, order: Mapping[int, int]) -> Jump | None:
         cone.append(producer)
         rest = [value for value in frontier if value is not latest]
         frontier = list(dict.fromkeys([*rest, *operands(producer)]))
-    if not frontier:
-        return None
-    nodes = sorted(dict.fromkeys(cone), key=lambda entry: order[id(entry)])
-    inside = {id(node) for node in nodes}
-    within = tuple(node for node in nodes if node is not last and _is_read_by(node, inside))
-    return Jump(last, frontier[0], tuple(nodes), within)
+    return frontier[0] if frontier else None
 
 
 def _is_read_by(node: Node, nodes: set[int]) -> bool:

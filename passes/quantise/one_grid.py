@@ -15,6 +15,7 @@ from snnc.ir import (
     DataType,
     Graph,
     Node,
+    Shape,
     Value,
     drop_if_unused,
     initializer,
@@ -27,7 +28,7 @@ from snnc.passes.analysis.rational import rationals
 from snnc.passes.analysis.sums import power_of_two
 from snnc.pipeline.contract import PassResult, Rewrite
 
-__all__ = ["Chain", "one_grid"]
+__all__ = ["Chain", "one_grid", "rescale"]
 
 _REACH = 2**31
 #: Bits of the ratio of two channels' steps that are no power of two apart, and how many of them are given up
@@ -40,10 +41,21 @@ _INTEGER_BITS = 30
 
 
 class Chain:
-    """Appends nodes to a value, each typed at once, to stand where an old node stood."""
+    """Appends nodes to a value, each typed at once, to stand where an old node stood or in front of it.
 
-    def __init__(self, graph: Graph, analysis: TypeAnalysis, node: Node, value: Value) -> None:
+    Args:
+        graph: Graph of both.
+        analysis: Types of its values.
+        node: The old node; what is appended lies in front of it and is named for it.
+        value: What is appended to.
+        declared: Shape of what is appended, if it is not that of the node's result.
+    """
+
+    def __init__(
+        self, graph: Graph, analysis: TypeAnalysis, node: Node, value: Value, declared: Shape | None = None
+    ) -> None:
         self.graph, self.analysis, self.node, self.value = graph, analysis, node, value
+        self.declared = node.outputs[0].shape if declared is None else declared
         self.shape = analysis.shape(value)
         self.nodes: list[Node] = []
 
@@ -69,7 +81,7 @@ class Chain:
             domain=domain,
             name=f"{self.node.name}_{op.lower()}",
             dtype=DataType.FLOAT,
-            shape=self.node.outputs[0].shape,
+            shape=self.declared,
             source=self.node,
         )
         self.graph.insert_before(self.node, made)
@@ -144,12 +156,12 @@ def one_grid(chain: Chain, first: int, count: int) -> str:
         lost = f", channels scaled by 1 ± {error:.1e}" if error else ""
     early = surplus(bits)
     if bool(np.any(held != steps)):
-        _rescale(chain, np.where(steps < 0, -1, 1).astype(object), held)
+        rescale(chain, np.where(steps < 0, -1, 1).astype(object), held)
     if early:
         held = _dropped(chain, held, early)
     if held.size > 1:
         step = fine * Fraction(2) ** (early - bits)
-        _rescale(chain, _rounded(held / step, 0), np.full((1,) * held.ndim, step, dtype=object))
+        rescale(chain, _rounded(held / step, 0), np.full((1,) * held.ndim, step, dtype=object))
     after = chain.membrane()
     if after is None or after.step.size != 1:
         return lost
@@ -181,7 +193,7 @@ def _dropped(chain: Chain, steps: ExactArray, bits: int) -> ExactArray:
         if bool(np.any(shifts > 0)):
             factors = _each(shifts, lambda shift: 2 ** int(shift))
             steps = steps / factors
-            _rescale(chain, factors, steps)
+            rescale(chain, factors, steps)
         steps = steps * 2**drop
         chain.step("RoundMembrane", {"step": steps.astype(np.float64)})
         bits -= drop
@@ -213,7 +225,7 @@ def _late_shift(kind: Membrane, count: int) -> int:
     return shift
 
 
-def _rescale(chain: Chain, factors: ExactArray, steps: ExactArray) -> None:
+def rescale(chain: Chain, factors: ExactArray, steps: ExactArray) -> None:
     """Multiply a membrane by integers, which then count in new steps."""
     kind = chain.membrane()
     if kind is not None:

@@ -26,6 +26,7 @@ from snnc.ir import (
 from snnc.passes.analysis import Constant, FloatValue, Membrane, TypeAnalysis, as_exact, as_membrane, same
 from snnc.passes.analysis.exact import ExactArray, collapse
 from snnc.passes.analysis.layout import LAYOUT_OPS
+from snnc.passes.quantise.maxima import level
 from snnc.passes.quantise.mirrored import follow_sign
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
 
@@ -44,7 +45,8 @@ class RoundConstants:
 
     Matches: Add and Sub of a membrane and a constant that varies along two or more axes, or of any constant
     where a run-time value divides the sum or is divided by it; constants in a
-    Concat with membranes, repeated over the batch or not, and the bias that a Concat of them has.
+    Concat with membranes, repeated over the batch or not, and the bias that a Concat of them has; a bias per
+    channel where a maximum over channels reads it.
     Leaves alone: biases per tensor or per channel.
     Keeps: names and shapes.
     """
@@ -68,6 +70,7 @@ class RoundConstants:
             else:
                 partner = None
             follow_sign(model.graph, node, analysis)
+            level(model.graph, node, analysis, result, biases=True)
             analysis.visit(node)
             if partner is not None and isinstance(analysis.kind(node.outputs[0]), FloatValue):
                 # The two steps are equal but for the last bit of a float, which aligning them mends.

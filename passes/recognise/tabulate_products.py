@@ -12,6 +12,7 @@ from snnc.coding import CodeBook
 from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant
 from snnc.ir.evaluate import evaluate
 from snnc.ops import OPS
+from snnc.passes.analysis.layout import LAYOUT_OPS
 from snnc.passes.editing import Array, Editor, is_standard
 from snnc.passes.quantise.jumps import TABULATED, acts_on_elements, is_jump, operands
 from snnc.passes.quantise.sites import SITE
@@ -20,6 +21,8 @@ from snnc.pipeline.contract import PassResult, Semantics
 __all__ = ["TabulateProducts"]
 
 _MOST_LEVELS = 4096
+#: What gives codes of its input and no others; padding with zero gives the code 0.
+_MOVES = LAYOUT_OPS | {"Pad", "MaxPool"}
 _MOST_NODES = 24
 
 
@@ -42,7 +45,7 @@ class TabulateProducts:
         Activation functions between two quantisers; Mul and Div of two variables, and Pow, Sqrt, Log,
         Reciprocal, trigonometric and hyperbolic functions and their inverses; functions that jump or choose
         (Where, Sign, Round, Floor, Ceil, Mod, a truth value as a float). Their operands all come from one
-        quantiser with one step, by elementwise operators and quantisers.
+        quantiser with one step, by elementwise operators and quantisers; its codes may have been moved.
     Leaves alone:
         "its operands come from more than one code"; "the step of its code differs between channels"; "its
         code has more than 4096 levels"; "a value of it is not a number".
@@ -79,15 +82,24 @@ class TabulateProducts:
         return editor.result()
 
 
+def _quantiser(value: Value) -> Node | None:
+    """Return the quantiser that gives a value, or whose codes it holds in another order; else None."""
+    node = value.producer()
+    while node is not None and is_standard(node, *_MOVES):
+        source = node.inputs[0]
+        node = source.producer() if source is not None else None
+    return node if _is_quantise(node) else None
+
+
 def _variables(node: Node) -> list[Value]:
     return [value for value in node.inputs if value is not None and constant(value) is None]
 
 
-def _code(node: Node, order: Mapping[int, int]) -> tuple[Node, list[Node]] | str:
-    """Return the quantiser that a node's operands come from, and the nodes between, in graph order."""
+def _code(node: Node, order: Mapping[int, int]) -> tuple[Value, list[Node]] | str:
+    """Return the codes that a node's operands come from, and the nodes between, in graph order."""
     cone = [node]
     frontier = operands(node)
-    while len(frontier) != 1 or not _is_quantise(frontier[0].producer()):
+    while len(frontier) != 1 or _quantiser(frontier[0]) is None:
         # Whatever was computed last cannot be what all the others come from.
         latest = max(frontier, key=lambda value: order.get(id(value.producer()), -1), default=None)
         producer = latest.producer() if latest is not None else None
@@ -98,9 +110,7 @@ def _code(node: Node, order: Mapping[int, int]) -> tuple[Node, list[Node]] | str
         frontier = list(dict.fromkeys([*rest, *operands(producer)]))
     if not acts_on_elements(node):
         return "a constant of it differs between elements"
-    quantise = frontier[0].producer()
-    assert quantise is not None
-    return quantise, sorted(dict.fromkeys(cone), key=lambda entry: order[id(entry)])
+    return frontier[0], sorted(dict.fromkeys(cone), key=lambda entry: order[id(entry)])
 
 
 def _is_affine(node: Node) -> bool:
@@ -120,9 +130,11 @@ def _between(editor: Editor, last: Node, order: Mapping[int, int]) -> None:
 
 
 def _tabulate(
-    editor: Editor, node: Node, quantise: Node, cone: list[Node], last: Node | None = None
+    editor: Editor, node: Node, source: Value, cone: list[Node], last: Node | None = None
 ) -> str | None:
     """Put a table in the place of a node; its values are rounded by the quantiser ``last`` that reads it."""
+    quantise = _quantiser(source)
+    assert quantise is not None
     book, step = CodeBook.from_attributes(attributes(quantise)), constant(quantise.inputs[1])
     if step is None or step.size != 1:
         return "the step of its code differs between channels"
@@ -130,7 +142,7 @@ def _tabulate(
     codes = np.arange(book.smallest, book.largest + 1)
     if codes.size > _MOST_LEVELS:
         return f"its code has more than {_MOST_LEVELS} levels"
-    source, out = quantise.outputs[0], node.outputs[0]
+    out = node.outputs[0]
     unit = step.reshape(()).astype(np.float32)
     known: dict[int, Array] = {id(source): codes.astype(np.float32) * unit}
     opsets = dict(editor.graph.opset_imports)

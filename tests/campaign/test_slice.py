@@ -35,6 +35,11 @@ def test_a_few_of_anything() -> None:
 FOUND = {
     ("float tokens", 334): "a norm behind the first product had no instructions: one range for all channels",
     ("coded images", 692): "a maximum over a membrane beyond 2^24 was refused",
+    ("soup", 486): "a softmax of what was negated was refused",
+    ("soup", 832): "a softmax of codes minus a constant of each channel was refused",
+    ("soup", 1149): "a logarithm of a softmax of codes in steps of each channel was refused",
+    ("soup", 425): "a power behind a Pad was refused",
+    ("soup", 94): "a choice between a value and a constant of each channel was refused",
 }
 
 

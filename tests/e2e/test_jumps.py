@@ -16,7 +16,8 @@ from snnc.runtimes import NumpyPacked, NumpyTimestep, OnnxRuntime
 
 RUNTIMES = {"numpy": NumpyPacked, "numpy-timestep": NumpyTimestep, "onnxruntime": OnnxRuntime}
 HEAD = """g (float[N, 12] x) => (float[N, 4] y) <float[12, 24] w = {RANDOM}, float[24, 4] v = {RANDOM},
-  float c = {0.3}, float d = {-0.3}, float four = {4}, float tenth = {0.1}, float nought = {0}> {
+  float c = {0.3}, float d = {-0.3}, float four = {4}, float tenth = {0.1}, float nought = {0},
+  float[24] k = {RANDOM}, float[24] l = {RANDOM}> {
     a = MatMul(x, w) """
 #: What is written, and the least decibel: jumps between few levels lose most.
 FUNCTIONS = {
@@ -32,6 +33,10 @@ FUNCTIONS = {
     "rounded down": ("s = Mul(a, four) t = Floor(s) r = Div(t, four)", 15),
     "rounded up": ("r = Ceil(a)", 15),
     "truth values as floats": ("m = Greater(a, c) n = Less(a, d) o = Or(m, n) r = Cast<to = 1>(o)", 12),
+    "a constant of each channel": ("m = Greater(a, c) r = Where(m, a, k)", 15),
+    "a constant of each channel first": ("m = Less(a, c) t = Tanh(a) r = Where(m, k, t)", 15),
+    "a number or a constant of each channel": ("m = Less(a, c) r = Where(m, k, tenth)", 15),
+    "constants of each channel": ("m = Less(a, c) r = Where(m, k, l)", 15),
     "choice, read elsewhere too": ("m = Greater(a, c) s = Sin(a) q = Where(m, s, a) r = Add(q, s)", 25),
 }
 

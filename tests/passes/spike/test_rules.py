@@ -425,10 +425,39 @@ def test_max_pool_of_negative_codes_ignores_padding(image: Any, agree: Any) -> N
     assert (result.outputs[value] == -1.0).all()
 
 
-def test_max_pool_of_a_mirrored_membrane_is_refused(image: Any, agree: Any) -> None:
-    value = image.op("MaxPool", [image.op("Neg", [image.conv(image.x, (4, 4, 3, 3))])], kernel_shape=[2, 2])
-    with pytest.raises(UnsupportedError, match="negative step"):
-        agree(finish(image, value))
+def test_max_pool_of_mirrored_membranes(image: Any, agree: Any) -> None:
+    membrane = image.conv(image.x, (4, 4, 3, 3), weights=image.grid(4, 4, 3, 3))
+    signs = image.const(np.array([1, -1, 0.5, -0.25]).reshape(4, 1, 1))
+    for value in (image.op("Neg", [membrane]), image.op("Mul", [membrane, signs])):
+        finish(image, image.op("MaxPool", [value], kernel_shape=[2, 2]), step=0.5)
+    agree(image, source=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "exact"),
+    [
+        (lambda made, x: made.op("Neg", [x]), True),
+        (lambda made, x: made.op("Sub", [made.const(0.3), x]), True),
+        (lambda made, x: made.op("Add", [x, made.const(np.arange(8) * 0.17)]), False),
+        (lambda made, x: made.op("Sub", [made.const(np.arange(8) * 0.17), x]), False),
+        (lambda made, x: made.op("Mul", [x, made.const(np.array([1, 1, 2, 0.5, 0.25, 1, 4, 1]))]), True),
+        (lambda made, x: made.op("Div", [x, made.const(np.linspace(0.7, 2, 8))]), False),
+    ],
+    ids=["mirrored", "taken from a number", "biased", "taken from biases", "powers of two", "unlike"],
+)
+def test_largest_of_unlike_channels(
+    tokens: Any, agree: Any, in_float64: Any, change: Any, exact: bool
+) -> None:
+    """Integers are brought into the order of the values that they stand for."""
+    value = change(tokens, tokens.x)
+    largest = tokens.op("ReduceMax", [value], axes=[-1], keepdims=1)
+    finish(tokens, tokens.op("Sub", [value, largest]), step=0.31, book=SIGNED)
+    result = agree(tokens, source=exact)
+    assert "MembraneMax" in result.ops
+    if not exact:
+        wanted = np.rint(in_float64(tokens.model(), tokens.feeds())["y"] / 0.31)
+        off = np.abs(wanted - result.codes["y"])
+        assert off.max() <= 1 and np.mean(off) < 0.05
 
 
 def test_reductions(image: Any, agree: Any) -> None:
