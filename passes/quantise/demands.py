@@ -18,7 +18,7 @@ from snnc.ir import AI_SNNC, Node, Value, attributes, constant
 from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.analysis.layout import LAYOUT_OPS
-from snnc.passes.quantise.jumps import TABULATED, Jump
+from snnc.passes.quantise.jumps import TABULATED, Jump, is_of_one_value
 from snnc.passes.quantise.loads import fan_in, load, pools_exactly, window
 
 __all__ = ["Carried", "Demand", "Walk"]
@@ -99,9 +99,11 @@ class Walk:
         self._seen: dict[int, _Seen] = {}
         self._jumps = {id(jump.last): jump for jump in jumps}
         self._within = {id(node) for jump in jumps for node in jump.within}
+        self._order: dict[int, int] = {}
 
     def visit(self, node: Node) -> None:
         """Say what the outputs of a node will be, and demand the codes that it needs."""
+        self._order[id(node)] = len(self._order)
         outputs = [value for value in node.outputs if value.name]
         if all(id(value) in self._host for value in outputs):
             seen = _Seen(Carried.HOST)
@@ -260,7 +262,7 @@ class Walk:
         return _Seen(kind, varies, seen.plain and positive, unlike)
 
     def _of_two(self, node: Node) -> _Seen:
-        """A sum of codes divides; a value times itself is a function of a code; else one code is held."""
+        """A sum of codes divides; functions of one value make another; else one code is held."""
         if node.op_type == "Div":
             for place in range(2):
                 self._read(node, place, Carried.SUM, Carried.POOLED, Carried.FLOAT)
@@ -271,7 +273,8 @@ class Walk:
         if any(side.kind is not Carried.CODE for side in sides):
             return _OTHER
         lifted = [_lifted(node, place, side.varies) for place, side in enumerate(sides)]
-        return _Seen(Carried.SUM, _joint(*lifted))
+        of_one = is_of_one_value([value for value in node.inputs if value is not None], self._order)
+        return _Seen(Carried.CURVE if of_one else Carried.SUM, _joint(*lifted))
 
     def _tabulated(self, node: Node) -> _Seen:
         """A function that only a table of a code can hold."""

@@ -39,6 +39,7 @@ FOUND = {
     ("soup", 832): "a softmax of codes minus a constant of each channel was refused",
     ("soup", 1149): "a logarithm of a softmax of codes in steps of each channel was refused",
     ("soup", 425): "a power behind a Pad was refused",
+    ("soup", 949): "a function of a product of two functions of one value was refused",
     ("soup", 94): "a choice between a value and a constant of each channel was refused",
 }
 

@@ -37,6 +37,7 @@ FUNCTIONS = {
     "a constant of each channel first": ("m = Less(a, c) t = Tanh(a) r = Where(m, k, t)", 15),
     "a number or a constant of each channel": ("m = Less(a, c) r = Where(m, k, tenth)", 15),
     "constants of each channel": ("m = Less(a, c) r = Where(m, k, l)", 15),
+    "function of a product of functions": ("p = Cos(a) e = Exp(p) q = Mul(p, e) r = Exp(q)", 25),
     "choice, read elsewhere too": ("m = Greater(a, c) s = Sin(a) q = Where(m, s, a) r = Add(q, s)", 25),
 }
 
