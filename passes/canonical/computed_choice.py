@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from snnc.ir import Node, constant
+from snnc.ir import Node, Value, constant
 from snnc.passes.canonical.chain import Chain, static_rest
 from snnc.passes.editing import Array, Editor
 from snnc.passes.quantise.jumps import is_of_one_value, operands
@@ -39,9 +39,9 @@ def choose_by_value(editor: Editor, node: Node, order: Mapping[int, int]) -> str
         return None
     if any(_masks(array) for array in apart.values()) or not is_of_one_value(varying, order):
         return None
-    zero, one = (editor.constant(f"{node.name}.{number}", np.float32(number)) for number in (0, 1))
+    zero, one = (editor.constant(f"{node.name}.{number}", np.array(number, np.float32)) for number in (0, 1))
 
-    def chosen(branches: list[object]) -> Chain:
+    def chosen(branches: Sequence[Value | None]) -> Chain:
         """Append a choice by the same condition."""
         name = editor.take_name(node)
         inputs = [node.inputs[0], *branches]
