@@ -33,7 +33,7 @@ def choose_by_value(editor: Editor, node: Node, order: Mapping[int, int]) -> str
     out, held = node.outputs[0], [constant(value) for value in node.inputs]
     if out.dtype is None or not out.dtype.is_floating_point() or held[0] is not None:
         return None
-    apart = {place: array for place, array in enumerate(held) if array is not None and np.ptp(array) != 0}
+    apart = {place: array for place, array in enumerate(held) if array is not None and _differs(array)}
     rest, varying = static_rest(out), operands(node)
     if not apart or rest is None or any(static_rest(value) != rest for value in varying):
         return None
@@ -60,6 +60,10 @@ def choose_by_value(editor: Editor, node: Node, order: Mapping[int, int]) -> str
         total.append("Add", [term.value])
     total.finish("choice by a computed value")
     return None
+
+
+def _differs(array: Array) -> bool:
+    return bool((array != array.reshape(-1)[:1]).any())
 
 
 def _masks(array: Array) -> bool:

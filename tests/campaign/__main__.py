@@ -23,6 +23,7 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from tests.campaign.judge import FAMILIES, judge
@@ -101,6 +102,7 @@ def summary(folder: Path) -> dict[str, Any]:
         refusals: dict[str, Counter[str]] = defaultdict(Counter)
         found: list[dict[str, Any]] = []
         decibels: dict[str, list[float]] = defaultdict(list)
+        bounds: dict[str, list[float]] = defaultdict(list)
         for entry in lines(folder, stem):
             family = entry["family"]
             counts[family]["networks"] += 1
@@ -115,11 +117,14 @@ def summary(folder: Path) -> dict[str, Any]:
                 found.append(entry)
             if entry.get("decibel") is not None:
                 decibels[family].append(entry["decibel"])
+            if entry.get("bound_of_error") is not None:
+                bounds[family].append(entry["bound_of_error"])
         rows[stem] = {
             family: {
                 **{key: round(value) for key, value in counts[family].items()},
                 "refusals": dict(refusals[family].most_common()),
                 **({"least_db": min(decibels[family])} if decibels[family] else {}),
+                **({"bound_of_error": round(median(bounds[family]), 1)} if bounds[family] else {}),
             }
             for family in sorted(counts)
         }

@@ -31,6 +31,8 @@ _SLOPES = {"Relu": 1.0, "LeakyRelu": 1.0, "Tanh": 1.0, "Sigmoid": 0.25, "HardSig
 _FUNCTION = 2.0**-21
 _SAME = {"MaxPool", "Flatten", "Reshape", "Transpose"}
 _MEANS = {"AveragePool", "GlobalAveragePool", "ReduceMean"}
+#: What products of roundings add to their sum, for sums of fewer than 10,000 terms.
+_HIGHER = 2.0**-10
 #: Multiples of this below 2**11 are added in float32 without rounding, in any order.
 _LATTICE = 2.0**-12
 
@@ -144,7 +146,10 @@ class Deviations:
             return self._apply(node, size), self._apply(node, error)
         if kind in _MEANS:
             sizes, errors = self._apply(node, size), self._apply(node, error)
-            return sizes, errors if self._exact(node) else errors + self._sum(self._terms(node)) * sizes
+            if self._exact(node):
+                return sizes, errors
+            terms = self._apply(node, np.abs(self.values[first]) + error)
+            return sizes, errors + self._sum(self._terms(node), terms, value + errors)
         if kind in _SLOPES:
             # Values of a clip are no function's, and are not rounded.
             slope, off = _SLOPES[kind], 0.0 if kind in ("Clip", "Relu") else _FUNCTION
@@ -154,20 +159,31 @@ class Deviations:
         second = node.input[1]
         if kind == "Add":
             total = size + self.sizes[second]
-            return total, error + self.errors[second] + (0 if self._exact(node) else ONCE) * total
+            both = error + self.errors[second]
+            # A constant is rounded too.
+            held = sum(np.abs(fixed[name]) for name in node.input if name in fixed)
+            return total, both + (0 if self._exact(node) else ONCE) * (value + both + held)
         if kind == "MatMul":
             other, wrong = self.sizes[second], self.errors[second]
             total = size @ other
-            rounded = 0.0 if self._exact(node) else self._sum(size.shape[-1])
-            return total, error @ other + size @ wrong + error @ wrong + rounded * total
+            linear = error @ other + size @ wrong + error @ wrong
+            if self._exact(node):
+                return total, linear
+            terms = (np.abs(self.values[first]) + error) @ (np.abs(self.values[second]) + wrong)
+            return total, linear + self._sum(size.shape[-1], terms, value + linear)
         assert kind in ("Mul", "Div"), kind
         if kind == "Div" or second in fixed or first in fixed:
             constant, varying = (second, first) if second in fixed else (first, second)
             factor = np.abs(self.values[constant].astype(np.float64))
             factor = 1 / factor if kind == "Div" else factor
             total = self.sizes[varying] * factor
-            rounded = 0.0 if bool(np.all(np.frexp(factor)[0] == 0.5)) else ONCE
-            return total, self.errors[varying] * factor + rounded * total
+            linear = self.errors[varying] * factor
+            # Where sums are exact, so are the products that they add: a rounded constant is all.
+            ends = self.sums or node.output[0] in {each.name for each in self.proto.graph.output}
+            rounded = ONCE if ends else ONCE / 2
+            if bool(np.all(np.frexp(factor)[0] == 0.5)):
+                rounded = 0.0
+            return total, linear + rounded * (value + linear)
         left, right = np.abs(self.values[first]), np.abs(self.values[second])
         other = self.errors[second]
         return size * right, error * right + left * other + error * other + ONCE * left * right
@@ -191,15 +207,33 @@ class Deviations:
             bias = [np.abs(fixed[name]) for name in node.input[2:]]
             total = self._apply(node, size, weight, *bias)
             linear = self._apply(node, error, weight, *(0 * each for each in bias))
-            return total, linear + self._sum(self._terms(node)) * total
+            terms = self._apply(node, np.abs(self.values[node.input[0]]) + error, weight, *bias)
+            value = np.abs(self.values[node.output[0]]) + linear
+            own = bias[0].reshape(-1, *[1] * (value.ndim - 2)) if bias else 0.0
+            return total, linear + self._sum(self._terms(node) + len(bias), terms, value + own)
         scale, shift, mean, variance = (fixed[name].reshape(-1, 1, 1) for name in node.input[1:])
         factor = np.abs(scale) / np.sqrt(variance + 1e-5)
         total = factor * (size + np.abs(mean)) + np.abs(shift)
-        return total, factor * error + self._sum(2) * total
+        return total, factor * error + self._sum(2, total, total)
 
-    def _sum(self, terms: int) -> float:
-        """Return the error of a sum of products, in any order, relative to its absolute terms."""
-        return (terms + 3) * 2.0**-24 if self.sums else ONCE
+    def _sum(self, count: int, terms: Array, value: Array) -> Array:
+        """Return the error of a sum of products added in any order.
+
+        An addition is off by half a unit of what has been added so far, and no partial sum is larger than
+        all terms of one sign together; constants and products are off by half a unit of each term. Where sums
+        are exact, their scale is a rounded constant, and what is read out is rounded thrice: that is what
+        either is compared with.
+
+        Args:
+            count: Number of terms.
+            terms: Sum of the absolute terms.
+            value: Magnitude of the sum, of its bias added to it.
+        """
+        exact = 2 * ONCE * value
+        if not self.sums:
+            return exact
+        largest = (terms + value) / 2
+        return exact + (1 + _HIGHER) * 2.0**-24 * ((count - 1) * largest + 2 * terms)
 
     def _terms(self, node: onnx.NodeProto) -> int:
         """Return how many numbers a convolution or a mean adds."""

@@ -54,6 +54,7 @@ class Verdict:
         rounded: Samples with a value that float32 sums may put on either side of an edge, not compared with
             what onnxruntime makes of the source.
         samples: Samples compared or left out.
+        bound_of_error: Median bound on the distance to float64, in median distances; None if most are zero.
     """
 
     family: str
@@ -65,6 +66,7 @@ class Verdict:
     edges: int = 0
     rounded: int = 0
     samples: int = 0
+    bound_of_error: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {key: value for key, value in asdict(self).items() if value not in ("", None, 0)}
@@ -220,7 +222,12 @@ def dialect_network(seed: int) -> dict[str, Any]:
             f"{dialect}: {int(wrong.sum())} of {len(x)} samples differ from {what} by up to "
             f"{float(np.abs(found - array)[wrong].max()):.3g} of {float(np.abs(wanted).max()):.3g}"
         )
-    counts = {"samples": len(x), "edges": int(limits[0][1].sum())}
+    limit, on_edge = limits[0]
+    counts: dict[str, Any] = {"samples": len(x), "edges": int(on_edge.sum())}
+    error = float(np.median(np.abs(found - wanted)[~on_edge])) if not on_edge.all() else 0.0
+    if error:
+        # A bound that is far above what happens would say nothing.
+        counts["bound_of_error"] = round(float(np.median(limit[~on_edge])) / error, 2)
     return counts if dialect == "qonnx" else {**counts, "rounded": int(limits[1][1].sum())}
 
 

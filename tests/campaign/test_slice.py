@@ -97,6 +97,27 @@ def test_an_error_of_a_thousandth_of_a_step_is_found(monkeypatch: pytest.MonkeyP
     assert found.kind == "wrong" and "float64" in found.text
 
 
+def test_the_bound_is_near_what_happens() -> None:
+    """A vacuous bound is a failure: 20 times the error at the median, at most."""
+    ratios = [found.bound_of_error for seed in range(2 * len(DIALECTS)) if (found := judge("dialects", seed))]
+    known = [ratio for ratio in ratios if ratio is not None]
+    assert len(known) >= len(DIALECTS) and float(np.median(known)) <= 20
+
+
+def test_no_partial_sum_is_larger_than_the_bound_takes_it_for() -> None:
+    """Sums in float32 in the worst order, all of one sign first, stay within the bound."""
+    random = np.random.default_rng(3)
+    weight = numpy_helper.from_array(np.ones((200, 1)), "w")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    info = [helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["N", 200])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.DOUBLE, ["N", 1])]
+    proto = helper.make_model(helper.make_graph(nodes, "g", info, outputs, [weight]), ir_version=10)
+    x = np.sort(random.standard_normal((50, 200)).astype(np.float32), axis=1)
+    found = Deviations(proto).run({"x": x.astype(np.float64)})
+    off = np.abs(np.cumsum(x, axis=1, dtype=np.float32)[:, -1:] - found.values["y"]) / found.errors["y"]
+    assert 0 < off.max() < 1
+
+
 def test_notes_of_joins_are_read() -> None:
     nodes = [
         helper.make_node("Add", ["a", "b"], ["c"], "first"),
