@@ -455,9 +455,11 @@ SPIKE_PAD = OpDef(
     inputs=("x",),
     output="y",
     attributes=(Attribute("pads", "ints", "widths: begins of all axes, then ends"),),
+    # The cast of int64 to int64 keeps onnxruntime 1.18 from looking at widths that no call has given yet.
     body="""\
   x32 = Cast<to = 6>(x)
-  widths = Constant<value_ints: ints = @pads>()
+  given = Constant<value_ints: ints = @pads>()
+  widths = Cast<to = 7>(given)
   padded = Pad(x32, widths)
   y = CastLike(padded, x)""",
     packed=_spike_pad,
