@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from snnc.errors import EnvironmentFailure, InputError, UsageError, Where
 
-__all__ = ["atomic_write", "check_output", "open_regular", "place_beside"]
+__all__ = ["atomic_write", "atomic_writes", "check_output", "open_regular", "place_beside"]
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
@@ -127,27 +127,50 @@ def atomic_write(
         UsageError: SNN230 or SNN231, see :func:`check_output`.
         EnvironmentFailure: SNN603, if the place cannot be written.
     """
-    check_output(path, force=force, inputs=inputs)
-    target = Path(path)
-    temporary: Path | None = None
+    atomic_writes([(path, write)], force=force, inputs=inputs)
+
+
+def atomic_writes(
+    outputs: Iterable[tuple[str | os.PathLike[str], Callable[[BinaryIO], None]]],
+    *,
+    force: bool = False,
+    inputs: Iterable[str | os.PathLike[str]] = (),
+) -> None:
+    """Write several files so that none appears before all are complete; see `atomic_write`.
+
+    Args:
+        outputs: Final place of each, and what is called with its open temporary file, in this order.
+        force: Whether existing files may be replaced.
+        inputs: Files that must not be replaced.
+    """
+    made = [(Path(path), write) for path, write in outputs]
+    kept = [*inputs]
+    for target, _ in made:
+        check_output(target, force=force, inputs=kept)
+    waiting: list[Path] = []
+    target = Path()
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:80]}.", suffix=".tmp", dir=target.parent)
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes 0600; an output gets the permissions that any new file of this user would get.
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-        temporary = None
-        _sync_folder(target.parent)
+        for target, write in made:
+            descriptor, name = tempfile.mkstemp(
+                prefix=f".{target.name[:80]}.", suffix=".tmp", dir=target.parent
+            )
+            waiting.append(Path(name))
+            with os.fdopen(descriptor, "wb") as stream:
+                write(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            # mkstemp makes 0600; an output gets the permissions that any new file of this user would get.
+            waiting[-1].chmod(0o666 & ~_umask())
+        for target, _ in made:
+            waiting[0].replace(target)
+            del waiting[0]
+            _sync_folder(target.parent)
     except OSError as error:
         raise EnvironmentFailure(
-            "SNN603", f"cannot be written: {error.strerror or error}", where=Where(file=os.fspath(path))
+            "SNN603", f"cannot be written: {error.strerror or error}", where=Where(file=os.fspath(target))
         ) from error
     finally:
-        if temporary is not None:
+        for temporary in waiting:
             with contextlib.suppress(OSError):
                 temporary.unlink()
 

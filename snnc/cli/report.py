@@ -80,7 +80,7 @@ def command(
     from snnc.compile import load_spiking
     from snnc.data import load_samples
     from snnc.errors import UsageError
-    from snnc.files import atomic_write, check_output, place_beside
+    from snnc.files import atomic_writes, check_output, place_beside
     from snnc.report.content import Plan, build
     from snnc.report.page import check_library, page
     from snnc.report.spikes import write_traces
@@ -118,15 +118,15 @@ def command(
     text = page(found, interactive=plots)
     document = json.dumps(found.content, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
     force = output.settings.force
-    atomic_write(beside, _writer(document), force=force, inputs=inputs)
+    files = [(beside, _writer(document))]
     if trace is not None:
         few = {name: array[:count] for name, array in samples.items()}
 
         def write(stream: BinaryIO) -> None:
             write_traces(stream, network, few)
 
-        atomic_write(trace, write, force=force, inputs=inputs)
-    atomic_write(target, _writer(text), force=force, inputs=inputs)
+        files.append((trace, write))
+    atomic_writes([*files, (target, _writer(text))], force=force, inputs=inputs)
     claims = found.content["claims"]
     words = {True: "holds", False: "FAILS", None: "not checked"}
     show_pairs(output, [(words[claim["holds"]], claim["claim"]) for claim in claims])

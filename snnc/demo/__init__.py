@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from snnc.errors import EnvironmentFailure, Where
-from snnc.files import atomic_write, check_output
+from snnc.files import atomic_writes, check_output
 
 __all__ = ["FILES", "HELD", "write_demo"]
 
@@ -60,6 +61,7 @@ def write_demo(folder: str | os.PathLike[str], *, force: bool = False) -> dict[s
     made["recipe.toml"] = _RECIPE.encode()
     if target.exists() and not target.is_dir():
         raise EnvironmentFailure("SNN603", "is there already and no folder", where=Where(file=str(target)))
+    above = [place for place in (target, *target.parents) if not place.exists()]
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -67,10 +69,16 @@ def write_demo(folder: str | os.PathLike[str], *, force: bool = False) -> dict[s
         raise EnvironmentFailure(
             "SNN603", f"cannot be made: {reason}", where=Where(file=str(target))
         ) from error
-    for name in FILES:
-        check_output(target / name, force=force)
-    for name in FILES:
-        atomic_write(target / name, _writer(made[name]), force=force)
+    try:
+        for name in FILES:
+            check_output(target / name, force=force)
+        atomic_writes([(target / name, _writer(made[name])) for name in FILES], force=force)
+    except BaseException:
+        # Folders that were made for nothing go again, the innermost first.
+        for place in above:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+        raise
     return {name: len(made[name]) for name in FILES}
 
 
