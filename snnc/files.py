@@ -84,7 +84,13 @@ def check_output(
     """
     target = Path(path)
     where = Where(file=os.fspath(path))
-    if target.exists():
+    # A link that leads nowhere is something that is there, too.
+    if target.is_symlink() and not target.exists():
+        if not force:
+            raise UsageError(
+                "SNN230", "a link is there already", where=where, hint="add --force to replace it"
+            )
+    elif target.exists():
         if not target.is_file():
             raise EnvironmentFailure("SNN603", "the output is not a regular file", where=where)
         for source in inputs:

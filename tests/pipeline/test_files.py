@@ -57,3 +57,12 @@ def test_a_first_example_leaves_no_part_of_itself(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFailure, match="SNN603"):
         write_demo(tmp_path / "new" / "demo")
     assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+
+
+def test_a_link_that_leads_nowhere_is_there_too(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=r"SNN230.*a link is there already"):
+        atomic_writes([(tmp_path / "link", put)])
+    assert (tmp_path / "link").is_symlink()
+    atomic_writes([(tmp_path / "link", put)], force=True)
+    assert not (tmp_path / "link").is_symlink() and not (tmp_path / "nowhere").exists()
