@@ -38,6 +38,13 @@ def take_places(editor: Editor, node: Node) -> str | None:
     Returns:
         Why it stays, None if it was written out.
     """
+    reason = _take(editor, node)
+    if reason is not None and node.op_type == "GatherND" and _take_in_front(editor, node):
+        return None
+    return reason
+
+
+def _take(editor: Editor, node: Node) -> str | None:
     attrs = attributes(node)
     if attrs.get("reduction", "none") not in ("", "none"):
         return "it adds to what lies there, or the like"
@@ -234,6 +241,46 @@ def _take_rows(editor: Editor, node: Node) -> str | None:
     taken = _taken(parts, sizes, perm[0], chosen, Chain(editor, node, source))
     taken.transpose(perm).finish(_RULE)
     return None
+
+
+def _take_in_front(editor: Editor, node: Node) -> bool:
+    """Write out a GatherND by constant places along axes in front of the batch: ``y[:, i, j]``, exported."""
+    data, shapes = node.inputs[0], _shapes(editor)
+    found = [_evaluated(node.inputs[1], entry, editor.model) for entry in shapes]
+    index = found[0]
+    if data is None or index is None:
+        return False
+    if any(entry is None or not np.array_equal(entry, index) for entry in found[1:]):
+        return False
+    one, two = (entry.get(data.name or "") for entry in shapes)
+    if one is None or two is None or attributes(node).get("batch_dims", 0) or index.ndim < 1:
+        return False
+    depth, rank = index.shape[-1], len(one)
+    batch = [axis for axis in range(rank) if one[axis] != two[axis]] or _was_first(data)
+    if len(batch) != 1 or batch[0] < depth or data.shape is None:
+        return False
+    sizes = np.asarray(one[:depth])
+    index = np.where(index < 0, index + sizes, index)
+    if bool(((index < 0) | (index >= sizes)).any()):
+        return False
+    flat = np.ravel_multi_index(tuple(np.moveaxis(index, -1, 0)), tuple(sizes.tolist()))
+    rest = [*batch, *(axis for axis in range(depth, rank) if axis not in batch)]
+    kept = [one[axis] for axis in rest[1:]]
+    chain = Chain(editor, node, data).transpose([*rest, *range(depth)]).reshape([*kept, prod(sizes.tolist())])
+    chain.gather(len(rest), flat.reshape(-1).tolist()).reshape([*kept, *flat.shape])
+    # Places come first in the result, then what lay behind them, in its order.
+    order = [rest.index(axis) for axis in range(depth, rank)]
+    chain.transpose([*range(len(rest), len(rest) + flat.ndim), *order]).finish(_RULE)
+    return True
+
+
+def _was_first(value: Value) -> list[int]:
+    """Return where the first axis went by the Transpose that gives a value, perhaps quantised since."""
+    node = value.producer()
+    while node is not None and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        node = node.inputs[0].producer() if node.inputs[0] is not None else None
+    perm = attributes(node).get("perm") if node is not None and is_standard(node, "Transpose") else None
+    return [list(perm).index(0)] if perm is not None else []
 
 
 def _is_zero(value: Value) -> bool:

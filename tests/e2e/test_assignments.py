@@ -54,6 +54,11 @@ def a_block(x: torch.Tensor) -> torch.Tensor:
     return y
 
 
+def pairs(x: torch.Tensor) -> torch.Tensor:
+    i, j = torch.triu_indices(6, 6, offset=1)
+    return (x @ x.transpose(1, 2))[:, i, j].repeat(1, 2)[:, :8, None] * torch.ones(8)
+
+
 def masked(x: torch.Tensor) -> torch.Tensor:
     return x.masked_fill(CHOSEN, 0.0)
 
@@ -72,6 +77,7 @@ FORMS = (
     two_halves,
     places,
     a_block,
+    pairs,
     masked,
     masked_by_a_number,
     one_or_the_other,
@@ -93,7 +99,7 @@ class Network(torch.nn.Module):
 
 @pytest.mark.parametrize(
     ("between", "dynamo"),
-    [*((form, False) for form in FORMS), (behind_the_first, True), (a_block, True)],
+    [*((form, False) for form in FORMS), (behind_the_first, True), (a_block, True), (pairs, True)],
 )
 def test_it_converts(between: Callable[[torch.Tensor], torch.Tensor], dynamo: bool, tmp_path: Path) -> None:
     network, x = Network(between).eval(), torch.randn(48, 6, 8, generator=torch.Generator().manual_seed(1))
