@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,9 @@ def balanced_steps(
     A step of its own suits each channel best, but the weights behind are multiplied by the steps before they
     become integers, so that a channel of large steps makes the grid of all its neighbours coarse. Between one
     step for all and the best one for each, the choice is the one with the least error of the layers' sums.
-    Steps are those of `on_grid`, so that many channels share one.
+    What a code loses is judged on samples that its steps were not chosen on, one half of them by the other:
+    a channel that few samples reach would get a step by these, and clip others. Steps are those of `on_grid`,
+    so that many channels share one.
 
     Args:
         seen: What calibration saw, by channel.
@@ -50,16 +53,41 @@ def balanced_steps(
     table = ErrorTable(seen, book)
     own = _own_steps(table, method)
     common = float(steps_of(seen.pooled(), book, method)[0])
+    judged = _judges(seen, book, method)
     norms = [np.einsum("ij,ij->i", entry.weights, entry.weights) for entry in rows]
     best: tuple[float, Floats] | None = None
     for exponent in _EXPONENTS:
-        steps = on_grid(common ** (1 - exponent) * own**exponent)
-        lost = _lost(table, steps, rows, norms, form)
+        steps = _between(common, own, exponent)
+        lost = _lost(seen, steps, judged(exponent) if judged else table.errors(steps), rows, norms, form)
         if best is None or lost < best[0]:
             best = lost, steps
     assert best is not None
     steps = best[1]
     return choice_of(seen, steps.astype(np.float32), table.errors(steps).sum(), table.beyond(steps).sum())
+
+
+def _between(common: float, own: Floats, exponent: float) -> Floats:
+    return on_grid(common ** (1 - exponent) * own**exponent)
+
+
+def _judges(seen: Distribution, book: CodeBook, method: ObserverName) -> Callable[[float], Floats] | None:
+    """Return what gives the errors of each half of the samples at steps chosen on the other half."""
+    halves = seen.halves
+    if not halves:
+        return None
+    tables = [ErrorTable(half, book) for half in halves]
+    chosen = [
+        (float(steps_of(table.seen.pooled(), book, method)[0]), _own_steps(table, method)) for table in tables
+    ]
+
+    def errors(exponent: float) -> Floats:
+        one, two = (
+            table.errors(_between(*steps, exponent))
+            for table, steps in zip(tables, chosen[::-1], strict=True)
+        )
+        return one + two
+
+    return errors
 
 
 def _own_steps(table: ErrorTable, method: ObserverName) -> Floats:
@@ -79,19 +107,25 @@ def _own_steps(table: ErrorTable, method: ObserverName) -> Floats:
 
 
 def _lost(
-    table: ErrorTable, steps: Floats, rows: tuple[Rows, ...], norms: list[Floats], form: WeightFormat
+    seen: Distribution,
+    steps: Floats,
+    wrong_codes: Floats,
+    rows: tuple[Rows, ...],
+    norms: list[Floats],
+    form: WeightFormat,
 ) -> float:
     """Return the squared error that code and weights leave in the sums behind, in parts of their squares.
 
     Args:
-        table: Errors of the code.
+        seen: What calibration saw.
         steps: Step of each channel.
+        wrong_codes: Sum of the squared errors of the code, for each channel.
         rows: Weights behind the code.
         norms: For each of these, the sum of squares of every row.
         form: How they become integers.
     """
-    number = np.maximum(table.seen.numbers, 1)
-    errors, squares = table.errors(steps) / number, table.seen.squares / number
+    number = np.maximum(seen.numbers, 1)
+    errors, squares = wrong_codes / number, seen.squares / number
     if not rows:
         return float(errors.sum())
     total = 0.0

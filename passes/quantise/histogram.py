@@ -14,6 +14,7 @@ __all__ = ["Distribution", "Histogram", "Moments"]
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.signedinteger[Any]]
 
 _MANTISSA = 23
 #: Bins an octave are 2^bits: many for a tensor, fewer where each channel has a histogram of its own.
@@ -56,13 +57,25 @@ class Histogram:
         self._first: int | None = None
         self._taken = 0
         self._each = 0
-        self._counts: npt.NDArray[np.signedinteger[Any]] = np.zeros((1, 2 * self._bins), dtype=_COUNTS[0])
+        self._counts: Counts = np.zeros((1, 2 * self._bins), dtype=_COUNTS[0])
+        self._other: Counts | None = None
+        self._batches = 0
         self._peaks: Floats = np.zeros(1)
 
     def add(self, batch: Array) -> None:
         """Take up one batch of the tensor, samples on axis 0."""
         if batch.size == 0:
             return
+        # Of the first batch each half of its samples goes to a half of the data, of later ones every second.
+        if self.axes and self._batches == 0 and len(batch) > 1:
+            self._batches = 2
+            self._add(batch[: len(batch) // 2], other=False)
+            self._add(batch[len(batch) // 2 :], other=True)
+        else:
+            self._add(batch, other=bool(self.axes) and self._batches % 2 == 1)
+            self._batches += 1
+
+    def _add(self, batch: Array, *, other: bool) -> None:
         rows, stride = self._rows(np.asarray(batch, dtype=np.float32))
         kept = tuple(axis for axis in range(batch.ndim) if axis not in self.axes)
         top, bottom = batch.max(axis=kept), batch.min(axis=kept)
@@ -71,10 +84,11 @@ class Histogram:
         if not self.shape and self.axes:
             self.shape = tuple(batch.shape[axis] for axis in self.axes)
             self._counts = np.zeros((len(rows), 2 * self._bins), dtype=_COUNTS[0])
+            self._other = np.zeros_like(self._counts)
             self._peaks = np.zeros(len(rows))
         self._peaks = np.maximum(self._peaks, peaks)
         self._make_room(float(peaks.max()))
-        self._count(rows, stride)
+        self._count(rows, stride, other)
         self._taken += rows.size
 
     def distribution(self) -> Distribution:
@@ -87,7 +101,16 @@ class Histogram:
         edges[0] = 0.0
         shape = self.shape if self.axes else ()
         return Distribution(
-            edges, self._counts, self._peaks, self.low, self.high, self.axes, shape, first, self._bits
+            edges,
+            self._counts,
+            self._peaks,
+            self.low,
+            self.high,
+            self.axes,
+            shape,
+            first,
+            self._bits,
+            self._other,
         )
 
     def _rows(self, batch: Array) -> tuple[Array, int]:
@@ -114,18 +137,22 @@ class Histogram:
         # One octave more than was seen, so that the window seldom moves.
         first = max(0, last + 1 + (1 << self._bits) - self._bins)
         if self._first is not None:
-            shift = first - self._first
-            moved = np.zeros_like(self._counts)
-            for start in (0, self._bins):
-                half = self._counts[:, start : start + self._bins]
-                kept = max(0, self._bins - shift)
-                moved[:, start : start + kept] = half[:, shift:] if shift < self._bins else 0
-                moved[:, start] += half[:, : min(shift, self._bins)].sum(axis=1)
-            self._counts = moved
+            self._counts = self._shifted(self._counts, first - self._first)
+            if self._other is not None:
+                self._other = self._shifted(self._other, first - self._first)
         self._first = first
 
-    def _count(self, rows: Array, each: int) -> None:
-        """Add values, each of which stands for so many."""
+    def _shifted(self, counts: Counts, shift: int) -> Counts:
+        moved = np.zeros_like(counts)
+        for start in (0, self._bins):
+            half = counts[:, start : start + self._bins]
+            kept = max(0, self._bins - shift)
+            moved[:, start : start + kept] = half[:, shift:] if shift < self._bins else 0
+            moved[:, start] += half[:, : min(shift, self._bins)].sum(axis=1)
+        return moved
+
+    def _count(self, rows: Array, each: int, other: bool) -> None:
+        """Add values, each of which stands for so many; those of the other half are told apart."""
         raw = rows.view(np.uint32)
         place = (raw & np.uint32(0x7FFFFFFF)).view(np.int32)
         place >>= _MANTISSA - self._bits
@@ -135,23 +162,38 @@ class Histogram:
         place += (rows.view(np.int32) >> 31) & np.int32(self._bins)
         place += np.arange(len(rows), dtype=np.int32)[:, None] * (2 * self._bins)
         self._widen(rows.shape[1] * each)
-        flat = self._counts.reshape(-1)
-        if place.size < flat.size:
-            np.add.at(flat, place.reshape(-1), flat.dtype.type(each))
+        counts = [self._counts] if self._other is None or not other else [self._counts, self._other]
+        size = self._counts.size
+        if place.size < size:
+            for held in counts:
+                np.add.at(held.reshape(-1), place.reshape(-1), held.dtype.type(each))
         else:
-            flat += (np.bincount(place.reshape(-1), minlength=flat.size) * each).astype(flat.dtype)
+            more = (np.bincount(place.reshape(-1), minlength=size) * each).astype(self._counts.dtype)
+            for held in counts:
+                np.add(held, more.reshape(held.shape), out=held)
 
     def _widen(self, more: int) -> None:
         """Take a type of counts in which so many more values of a channel fit, whatever their bins."""
         self._each += more
         fitting = next(kind for kind in _COUNTS if self._each <= np.iinfo(kind).max)
-        self._counts = self._counts.astype(np.promote_types(fitting, self._counts.dtype), copy=False)
+        kind = np.promote_types(fitting, self._counts.dtype)
+        self._counts = self._counts.astype(kind, copy=False)
+        if self._other is not None:
+            self._other = self._other.astype(kind, copy=False)
 
 
 def _stride(have: int, wanted: int) -> int:
     """Return a step that leaves about as many as wanted, odd, so that it does not stay in one column."""
     stride = max(1, have // max(1, wanted))
     return stride + 1 - stride % 2 if stride > 1 else 1
+
+
+def _folded(counts: Counts, bins: int) -> Counts:
+    """Return counts with those of negative values among the zeros."""
+    folded = counts.copy()
+    folded[:, 0] += folded[:, bins:].sum(axis=1)
+    folded[:, bins:] = 0
+    return folded
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,10 +212,11 @@ class Distribution:
         first: Number of the first bin, counted from the smallest float32, or None where bins are no longer
             those of a float32's bits.
         bits: Bins an octave are 2^bits.
+        other: Those of the counts that come from one half of the samples; None where none is told apart.
     """
 
     edges: Floats
-    counts: npt.NDArray[np.signedinteger[Any]]
+    counts: Counts
     peaks: Floats
     low: float
     high: float
@@ -181,6 +224,21 @@ class Distribution:
     shape: tuple[int, ...] = ()
     first: int | None = None
     bits: int = _BITS_OF_TENSOR
+    other: Counts | None = None
+
+    @property
+    def halves(self) -> tuple[Distribution, ...]:
+        """The distributions of both halves of the samples; empty where they are not known or hold nothing."""
+        if self.other is None or not self.other.any() or np.array_equal(self.counts, self.other):
+            return ()
+        return self._part(self.counts - self.other), self._part(self.other)
+
+    def _part(self, counts: Counts) -> Distribution:
+        bins = len(self.edges) - 1
+        filled = counts[:, :bins] + counts[:, bins:] > 0
+        filled[:, 0] = False
+        last = np.where(filled.any(axis=1), bins - filled[:, ::-1].argmax(axis=1), 0)
+        return replace(self, counts=counts, peaks=np.minimum(self.edges[last], self.peaks), other=None)
 
     @property
     def channels(self) -> int:
@@ -201,7 +259,7 @@ class Distribution:
         """Return the distribution of all channels together."""
         counts = self.counts.sum(axis=0, keepdims=True)
         peaks = self.peaks.max(keepdims=True)
-        return replace(self, counts=counts, peaks=peaks, axes=(), shape=())
+        return replace(self, counts=counts, peaks=peaks, axes=(), shape=(), other=None)
 
     def alike(self, size: Floats) -> Distribution:
         """Return the distribution of all values, each divided by the size of its channel, to the nearest bin.
@@ -227,10 +285,8 @@ class Distribution:
         bins = len(self.edges) - 1
         if not self.counts[:, bins:].any():
             return self
-        counts = self.counts.copy()
-        counts[:, 0] += counts[:, bins:].sum(axis=1)
-        counts[:, bins:] = 0
-        return replace(self, counts=counts, low=max(self.low, 0.0))
+        other = self.other if self.other is None else _folded(self.other, bins)
+        return replace(self, counts=_folded(self.counts, bins), low=max(self.low, 0.0), other=other)
 
     @cached_property
     def squares(self) -> Floats:

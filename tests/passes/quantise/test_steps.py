@@ -310,3 +310,34 @@ def test_counts_take_wider_types_as_they_grow_and_stay_the_same() -> None:
     assert kinds == {np.dtype(np.int16), np.dtype(np.int32)}
     found, wanted = narrow.distribution(), wide.distribution()
     assert np.array_equal(found.counts, wanted.counts) and found.total == 8 * batches[0].size
+
+
+def test_channels_that_few_samples_reach_do_not_clip_the_others():
+    """As units of a trained network that fire for some classes alone: most samples tell nothing of them."""
+    random = np.random.default_rng(5)
+    fires = random.random((232, 1, 128)) < 0.03
+    x = np.minimum(np.maximum(random.standard_normal((232, 9, 128)) * fires * 4, 0), 6)
+    book = CodeBook(8, 8)
+    one = best_step(seen(x[:32]), book)
+    each = balanced_steps(seen(x[:32], (2,)), book, "mse", (), WeightFormat("int8"))
+    others = seen(x[32:], (2,))
+    found, wanted = (cost_of(others, choice.step, book).decibel for choice in (each, one))
+    assert found > wanted - 1
+
+
+def test_halves_of_the_samples_are_told_apart():
+    x = np.random.default_rng(6).standard_normal((24, 5, 7)).astype(np.float32)
+    whole, first, second = (Histogram((2,)) for _ in range(3))
+    for batch in np.split(x, 3):
+        whole.add(batch)
+    for batch in (x[:4], x[8:16]):
+        first.add(batch)
+    for batch in (x[4:8], x[16:]):
+        second.add(batch)
+    for half, alone in zip(whole.distribution().halves, (first, second), strict=True):
+        np.testing.assert_array_equal(half.numbers, alone.distribution().numbers)
+        # The faintest bins reach as far as the largest value of the whole lets them.
+        np.testing.assert_allclose(half.squares, alone.distribution().squares, rtol=1e-6)
+        # A bin is an eighth of an octave.
+        assert (half.peaks >= alone.distribution().peaks).all()
+        assert (half.peaks <= alone.distribution().peaks * 2 ** (1 / 4)).all()
