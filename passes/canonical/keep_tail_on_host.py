@@ -76,14 +76,18 @@ def _keep(editor: Editor, node: Node) -> None:
 def _without_layers(model: Model) -> list[Node]:
     """Return the nodes that give outputs of floats which depend on no layer, if other outputs do on some."""
     layered: set[int] = set()
+    unknown: set[int] = set()
     for node in model.graph:
-        known = node.domain in ("", "ai.onnx") and node.op_type not in _LAYERS
-        if not known or any(value is not None and id(value) in layered for value in node.inputs):
-            layered |= {id(value) for value in node.outputs}
+        results, reads = {id(value) for value in node.outputs}, {id(value) for value in node.inputs}
+        if node.op_type in _LAYERS or reads & layered:
+            layered |= results
+        if node.domain not in ("", "ai.onnx") or reads & unknown:
+            unknown |= results
     outputs = [value for value in model.graph.outputs if value.dtype == DataType.FLOAT]
     if not any(id(value) in layered for value in outputs):
         return []
-    found = [value.producer() for value in outputs if id(value) not in layered and not value.uses()]
+    outputs = [value for value in outputs if id(value) not in layered | unknown and not value.uses()]
+    found = [value.producer() for value in outputs]
     return [node for node in found if node is not None and is_standard(node, *_GIVES)]
 
 
