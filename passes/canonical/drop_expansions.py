@@ -30,7 +30,7 @@ class DropExpansions:
 
     Matches:
         Operands of elementwise ops that come from Expand, whose other operands have the result's extents
-        where the Expand repeats; extents are compared for two batch sizes.
+        where the Expand repeats; extents are compared for two batch sizes. An Expand that repeats nothing.
     Leaves alone:
         Expands that make the result larger than the other operands.
     Keeps:
@@ -48,6 +48,13 @@ class DropExpansions:
         editor = Editor(model)
         shapes: list[dict[str, Shape]] = []
         for node in list(model.graph):
+            if is_standard(node, "Expand") and node.inputs[0] is not None:
+                shapes = shapes or [concrete_shapes(model, batch) for batch in (1, 2)]
+                names = node.inputs[0].name or "", node.outputs[0].name or ""
+                found = [(known.get(names[0]), known.get(names[1])) for known in shapes]
+                if all(before is not None and before == after for before, after in found):
+                    editor.replace("drop an expansion to itself", node.outputs[0], node.inputs[0])
+                continue
             if not is_standard(node, *_ELEMENTWISE):
                 continue
             for place, value in enumerate(node.inputs):

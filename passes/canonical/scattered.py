@@ -7,6 +7,7 @@ sample among them. Evaluated for two batch sizes they tell whether every sample 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from math import prod
 
 import numpy as np
@@ -188,6 +189,12 @@ def _taken(
     parts: list[Chain | None], sizes: list[int], axis: int, chosen: npt.NDArray[np.int64], zeros: Chain
 ) -> Chain:
     """Take places of parts that are joined along an axis; parts that are None hold zeros, like ``zeros``."""
+    ends = np.cumsum([0, *sizes])
+    read = [bool(((chosen >= low) & (chosen < high)).any()) for low, high in pairwise(ends)]
+    if len(parts) > 1 and read.count(True) == 1:
+        # All is overwritten, or nothing.
+        number = read.index(True)
+        parts, sizes, chosen = [parts[number]], [sizes[number]], chosen - ends[number]
     held = [part for part in parts if part is not None]
     if not held:
         return zeros

@@ -21,6 +21,13 @@ def test_dropped(parse, check, ops, body):
     assert "Expand" not in ops(model)
 
 
+def test_what_repeats_nothing_is_no_node(parse, check, ops):
+    """Whoever reads it: MViTv2 expands its scores to their own shape."""
+    model = parse(f"{HEAD} {{ r = Relu(x) s = Shape(x) e = Expand(r, s) y = Softmax<axis = -1>(e) }}")
+    check(DropExpansions(), model)
+    assert "Expand" not in ops(model)
+
+
 def test_a_repetition_that_is_needed_stays(parse, check, ops):
     text = HEAD.replace("float[N, 3, 4] x", "float[N, 1, 4] x")
     model = parse(f"{text} {{ e = Expand(c, all) y = Add(x, e) }}")
