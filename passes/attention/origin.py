@@ -55,6 +55,7 @@ class Axis:
         inner: Places that lie between two of the part.
         size: Number of places of the part.
         front: How many places of what is followed stand in front of the first one here.
+        seen: First place of what is followed that is read, and the one behind the last; None if all are.
     """
 
     value: Value
@@ -62,6 +63,18 @@ class Axis:
     inner: int
     size: int
     front: int = 0
+    seen: tuple[int, int] | None = None
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether any place of it is read."""
+        return self.seen is None or (self.front < self.seen[1] and self.front + self.size > self.seen[0])
+
+    def part_of(self, source: Value, size: int, start: int) -> Axis:
+        """Return the axis of a source of which this one takes neighbouring places from ``start`` on."""
+        low, high = self.seen or (self.front, self.front + self.size)
+        seen = max(low, self.front), min(high, self.front + self.size)
+        return Axis(source, self.axis, 1, size, self.front - start, seen)
 
 
 @dataclass(frozen=True)
@@ -94,12 +107,12 @@ def origins(start: Axis, shapes: Shapes) -> list[Origin]:
         The origins found; constants, such as position embeddings, have none.
     """
     found: list[Origin] = []
-    seen: set[tuple[int, int, int, int, int]] = set()
+    seen: set[object] = set()
     pending = [start]
     while pending:
         entry = pending.pop()
-        key = (id(entry.value), entry.axis, entry.inner, entry.size, entry.front)
-        if key in seen or constant(entry.value) is not None:
+        key = (id(entry.value), entry.axis, entry.inner, entry.size, entry.front, entry.seen)
+        if key in seen or not entry.is_seen or constant(entry.value) is not None:
             continue
         seen.add(key)
         step = _above(entry, shapes)
@@ -110,7 +123,7 @@ def origins(start: Axis, shapes: Shapes) -> list[Origin]:
         whole = _rejoined(parts, shapes)
         if step.kind == "merged" and len(whole) == 1:
             found.append(replace(step, kind="cut", parts=parts))
-            pending.append(replace(whole[0], front=entry.front))
+            pending.append(replace(whole[0], front=entry.front, seen=entry.seen))
         else:
             found.append(replace(step, parts=parts))
     return found
@@ -240,7 +253,7 @@ def _reshaped(entry: Axis, node: Node, shape: tuple[int, ...], shapes: Shapes) -
     if prod(part.size for part in parts) != entry.size:
         return lost
     if len(parts) == 1:
-        return [replace(parts[0], front=entry.front)]
+        return [replace(parts[0], front=entry.front, seen=entry.seen)]
     return Origin("merged", node, entry.size, entry.front, tuple(parts))
 
 
@@ -292,7 +305,7 @@ def _joined(entry: Axis, node: Node, shape: tuple[int, ...], shapes: Shapes) -> 
     found, front = [], entry.front
     for value in values:
         size = shapes[value.name or ""][axis]
-        found.append(Axis(value, axis, 1, size, front))
+        found.append(Axis(value, axis, 1, size, front, entry.seen))
         front += size
     return found
 
@@ -312,7 +325,7 @@ def _taken(entry: Axis, node: Node, shape: tuple[int, ...], shapes: Shapes) -> O
         return [replace(entry, value=source)]
     if start is None or entry.inner != 1 or entry.size != shape[entry.axis]:
         return []
-    return [Axis(source, entry.axis, 1, before[entry.axis], entry.front - start)]
+    return [entry.part_of(source, before[entry.axis], start)]
 
 
 def _start(entry: Axis, node: Node, size: int, shapes: Shapes) -> int | None:
@@ -351,4 +364,4 @@ def _gathered(entry: Axis, node: Node, source: Value, shapes: Shapes) -> Origin 
     run = places.ravel() % before[axis]
     if places.ndim != 1 or entry.inner != 1 or entry.size != run.size or bool((np.diff(run) != 1).any()):
         return []
-    return [Axis(source, axis, 1, before[axis], entry.front - int(run[0]))]
+    return [entry.part_of(source, before[axis], int(run[0]))]

@@ -73,11 +73,11 @@ def _postpone(editor: Editor, node: Node, shapes: Sequence[dict[str, _Sizes]]) -
 
 
 def _merges(source: Value, out: Value, shapes: Sequence[dict[str, _Sizes]]) -> bool:
-    """Whether the batch has an axis of its own in a value, and shares one in another."""
+    """Whether the axis of the batch in a value has more merged into it in another."""
     first, last = _grown(source, shapes), _grown(out, shapes)
     if first is None or last is None:
         return False
-    return shapes[0][source.name or ""][first] == _BATCHES[0] != shapes[0][out.name or ""][last]
+    return shapes[0][source.name or ""][first] < shapes[0][out.name or ""][last]
 
 
 def _grown(value: Value, shapes: Sequence[dict[str, _Sizes]]) -> int | None:

@@ -127,6 +127,38 @@ def test_windows_put_together_again_are_the_rows_and_columns_they_were_cut_from(
     assert "4 x 6" in result.notes[0]
 
 
+def test_registers_between_a_class_token_and_the_patches_it_was_put_in_front_of() -> None:
+    """As DINOv2 puts them there: class token and patches are cut from one value."""
+    model = network(4, 4, 1)
+    proto = ir.to_proto(model)
+    node = helper.make_node
+    nodes = []
+    for entry in proto.graph.node:
+        if entry.op_type == "Concat":
+            nodes += [
+                node("Concat", ["cls", "patches"], ["e"], axis=1),
+                node("Slice", ["e", "none", "one", "axis"], ["head"]),
+                node("Slice", ["e", "one", "all", "axis"], ["rest"]),
+                node("Concat", ["head", "registers", "rest"], ["t"], axis=1),
+            ]
+        else:
+            nodes.append(entry)
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    proto.graph.input.append(helper.make_tensor_value_info("registers", 1, ["N", 4, WIDTH]))
+    held = {"none": [0], "one": [1], "all": [17], "axis": [1], "heads": [0, 21, HEADS, SIZE]}
+    kept = [entry for entry in proto.graph.initializer if entry.name not in held]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(kept)
+    for name, value in held.items():
+        proto.graph.initializer.append(numpy_helper.from_array(np.array(value, np.int64), name))
+    del proto.graph.value_info[:]
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(proto, data_prop=True))
+    result = GroupAttention(2).run(model)
+    assert len(result.rewrites) == 1, result.not_matched
+    assert "4 x 4" in result.notes[0] and "class token" in result.notes[0]
+
+
 def test_one_token_is_no_grid() -> None:
     result = GroupAttention(2).run(network(1, 1, 0))
     assert not result.rewrites and "it has one token" in result.not_matched[0].reason
