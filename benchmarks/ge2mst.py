@@ -6,12 +6,14 @@
 ``--runs`` is the folder that examples/04_ge2mst/train.py wrote. Every code and every logit of ``--images``
 test images is compared between the quantised network and numpy, packed and time-stepped, stock onnxruntime
 with all of its optimisations, and the native operators; of the first ``--verified`` at onnxruntime's other
-levels and in the simulator of ExpG-1, too. ``--full-size`` counts the three networks
-at 224 x 224, with random weights and, with ``--light-steps``, trained for so many steps on CIFAR-10 enlarged
-to 64 x 64 and then to 224 x 224. ``--network NAME=FILE.onnx`` adds networks of which operations alone are
-counted, on ``--samples``. ``--alone`` measures the wall time of a training step of each recorded network, on
-a machine that should have nothing else to do. Writes RESULTS.md, ge2mst.json and, for each network, a plot of
-the operations by stage in the form of the paper's figure 3, under their bound of G a MAC.
+levels and in the simulator of ExpG-1, too. ``--full-size`` counts the three networks at 224 x 224, with
+random weights and, with ``--light-steps``, trained for so many steps on CIFAR-10 enlarged to 64 x 64 and
+then to 224 x 224. ``--folder NAME=FOLDER`` adds a network that ``python -m snnc.train`` trained
+(``--trained-on`` says where), compared and counted as those of ``--runs``. ``--network NAME=FILE.onnx``
+adds networks of which operations alone are counted, on ``--samples``. ``--alone`` measures the wall time of
+a training step of each recorded network, on a machine that should have nothing else to do. Writes
+RESULTS.md, ge2mst.json and, for each network, a plot of the operations by stage in the form of the paper's
+figure 3, under their bound of G a MAC.
 """
 
 from __future__ import annotations
@@ -45,19 +47,23 @@ from snnc.runtimes import NumpyPacked, OnnxRuntime, Runtime  # noqa: E402
 _NOTE = """\
 Trained for the processor time stated (of the steps, one thread), a small part of what such networks need:
 the accuracies show that training works and that conversion loses nothing, not how good the architecture is.
-The networks of a data set were given equal processor time, not trained side by side; on the clock they took
-longer and unequally (*on the clock, then*), for the machine had other work. *Alone* is the wall time of the
-same steps on a machine with nothing else running, from 10 of them. `--steps`, samples seen divided by 128,
-repeats a run whatever the speed.
+The networks of a data set were given equal processor time (Fashion-MNIST's Spikformer, trained later: equal
+time *alone*), not trained side by side; on the clock they took longer and unequally (*on the clock, then*),
+for the machine had other work. *Alone* is the wall time of the same steps on a machine with nothing else
+running, from 10 of them. `--steps`, samples seen divided by 128, repeats a run whatever the speed.
 In torch all 10,000 test images. Unequal codes and logits: the quantised network against numpy, packed and
 time-stepped, stock onnxruntime with all optimisations, and the native operators on the images that *spiking*
 states, onnxruntime's other three levels and the simulator of ExpG-1 on the first 200.
 Operations are of 256 images. Spikformer: SpikingJelly's LIF neurons,
-backpropagation through time. At 224 x 224, two images: random weights and images, or trained for some steps
-of 16 images of CIFAR-10 enlarged to 64 x 64, then shown enlarged to 224 x 224."""
+backpropagation through time; not converted: their hard reset multiplies two computed values (SNN462).
+At 224 x 224, two images: random weights and images, or trained for some steps of 16 images of CIFAR-10
+enlarged to 64 x 64, then shown enlarged to 224 x 224."""
 _COMMANDS = (
     "`python examples/04_ge2mst/train.py --data-set cifar10 --variant expg --groups 2 --minutes 5` and so on "
-    "(Fashion-MNIST: 2), `python benchmarks/ge2mst.py --runs RUNS`, `python benchmarks/ge2mst.py --alone`, "
+    "(Fashion-MNIST: 2; its Spikformer `--variant lif --steps 70`), "
+    "those for a GPU in `examples/04_ge2mst/README.md`, `python benchmarks/ge2mst.py --runs RUNS`, "
+    "`python benchmarks/ge2mst.py --data-set cifar10 --folder NAME=FOLDER`, "
+    "`python benchmarks/ge2mst.py --alone`, "
     "`python benchmarks/ge2mst.py --full-size --light-steps 24`"
 )
 _CHUNK = 500
@@ -155,11 +161,11 @@ def across(
     return state
 
 
-def trained(options: argparse.Namespace, name: str, images: Any, labels: Any) -> dict[str, Any]:
-    """Convert, verify and measure one trained network."""
-    path = options.runs / f"{name}.onnx"
+def trained(
+    options: argparse.Namespace, name: str, path: Path, record: Path, images: Any, labels: Any
+) -> dict[str, Any]:
+    """Convert, verify and measure one trained network; ``record`` keeps how far the comparison came."""
     conversion = convert(path)
-    record = options.runs / f"{name}.across.json"
     compared = across(
         path, conversion.model, images, labels, record, first=options.verified, seconds=options.seconds
     )
@@ -171,6 +177,20 @@ def trained(options: argparse.Namespace, name: str, images: Any, labels: Any) ->
         "unequal": compared["unequal"],
         **counted(conversion.model, {"x": images[: options.counted]}, name),
     }
+
+
+def of_folder(options: argparse.Namespace, text: str, images: Any, labels: Any) -> tuple[str, dict[str, Any]]:
+    """Return the name and the record of a network that ``python -m snnc.train`` wrote, ``NAME=FOLDER``."""
+    name, _, place = text.partition("=")
+    folder = Path(place)
+    found = json.loads((folder / "result.json").read_text())
+    entry = {key: found[key] for key in ("accuracy", "epochs", "parameters", "test_samples", "torch")}
+    entry |= {key: found["options"][key] for key in ("batch", "precision", "rate", "seed")}
+    entry |= {"settings": found["settings"], "trained_on": options.trained_on}
+    if "groups" in found["settings"]:
+        path, record = folder / "network.onnx", folder / "across.json"
+        entry |= trained(options, name, path, record, images, labels)
+    return name, entry
 
 
 def full_size(size: str, folder: Path, light: Any = None, steps: int = 0) -> Path:
@@ -259,12 +279,13 @@ def alone(name: str) -> float:
     return (time.perf_counter() - start) / 10
 
 
-def main() -> int:
-    """Measure and record."""
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=Path)
+    parser.add_argument("--folder", action="append", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--trained-on", default=processor(), help="machine that --folder was trained on")
     parser.add_argument("--data-set", choices=("fashion", "cifar10"), default="fashion")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--images", type=int, default=10_000)
@@ -278,7 +299,12 @@ def main() -> int:
     parser.add_argument("--alone", action="store_true", help="wall time of a step of each trained network")
     parser.add_argument("--network", action="append", default=[], metavar="NAME=FILE.onnx")
     parser.add_argument("--samples", type=Path, help=".npz for the networks of --network")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure and record."""
+    options = _options()
     path = HERE / "ge2mst.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
 
@@ -290,12 +316,17 @@ def main() -> int:
         print(name, {key: entry[key] for key in entry if key != "modules"}, flush=True)
         path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
 
+    images, labels = images_of(options) if options.runs or options.folder else (None, None)
+    for text in options.folder:
+        keep(*of_folder(options, text, images, labels))
     if options.runs is not None:
-        images, labels = images_of(options)
         for name, record in json.loads((options.runs / "RESULTS.json").read_text()).items():
             if name.startswith(f"{options.data_set}_") and "bsvit" not in name and "adaptive" not in name:
-                more = trained(options, name, images, labels) if "_expg_" in name else {}
-                keep(name, {**record, **more})
+                paths = [options.runs / f"{name}{ending}" for ending in (".onnx", ".across.json")]
+                more = trained(options, name, *paths, images, labels) if "_expg_" in name else {}
+                before = results.get(name, {})  # how long a step takes is the network's, not the run's
+                alone_then = {key: before[key] for key in before if key.startswith("alone_")}
+                keep(name, {**alone_then, **record, **more})
     for name in timed_networks(results, options.data_set) if options.alone else ():
         seconds = round(alone(name), 4)
         keep(name, {**results[name], "alone_seconds_per_step": seconds, "alone_on": processor()})

@@ -132,20 +132,55 @@ def _trained(results: dict[str, Any]) -> list[str]:
             continue
         cells = [*_split(name), f"{entry['parameters']:,}", _minutes(entry)]
         cells += [f"{entry['samples_seen']:,}", f"{entry['accuracy']:.2f} %"]
-        figures = entry.get("per_image")
-        if figures is None:
-            cells += [""] * 6
-        else:
-            cells += [
-                f"{entry['spiking_accuracy']:.2f} % of {entry['spiking_images']:,}",
-                f"{entry['unequal']} of {entry['compared']:,}",
-            ]
-            cells += [f"{figures['spikes_per_neuron']:.3f}, {figures['most_spikes']}"]
-            cells += [f"{figures['sops'] / 1e6:.2f} M", f"{figures['sop_bound'] / 1e6:.2f} M"]
-            with_host, alone = figures["energy_with_host_pj"], figures["energy_spikes_pj"]
-            cells += [f"{with_host / 1e6:.2f}, {alone / 1e6:.2f}"]
-        lines.append(_row(cells))
+        found = _converted(entry)
+        if found:  # the bound stands before the energy
+            found.insert(-1, f"{entry['per_image']['sop_bound'] / 1e6:.2f} M")
+        lines.append(_row([*cells, *(found or [""] * 6)]))
     return lines
+
+
+def _longer(results: dict[str, Any]) -> list[str]:
+    found = {name: entry for name, entry in results.items() if "trained_on" in entry}
+    if not found:
+        return []
+    lines = _head(
+        "trained on",
+        "network",
+        "epochs, batch, precision",
+        "accuracy, torch",
+        "spiking",
+        "unequal codes and logits",
+        "spikes per neuron: mean, most",
+        "SOPs",
+        "energy, µJ: with, without first layer",
+    )
+    for _, entry in sorted(found.items()):
+        settings = entry["settings"]
+        is_float = settings.get("variant") == "float"
+        name = "the same in float" if is_float else f"Ge2mS-T, (T, G) = (4, {settings['groups']})"
+        cells = [entry["trained_on"], name, f"{entry['epochs']}, {entry['batch']}, {entry['precision']}"]
+        cells += [f"{entry['accuracy']:.2f} %", *(_converted(entry) or [""] * 5)]
+        lines.append(_row(cells))
+    text = (
+        "The networks of the table above for CIFAR-10, trained for longer on a GPU by `python -m snnc.train` "
+        "and converted and compared on the processor:"
+    )
+    return [text, "", *lines, ""]
+
+
+def _converted(entry: dict[str, Any]) -> list[str]:
+    """Return accuracy on spikes, comparison, spikes, operations and energy; nothing if not converted."""
+    figures = entry.get("per_image")
+    if figures is None:
+        return []
+    costs = [figures[key] / 1e6 for key in ("energy_with_host_pj", "energy_spikes_pj")]
+    return [
+        f"{entry['spiking_accuracy']:.2f} % of {entry['spiking_images']:,}",
+        f"{entry['unequal']} of {entry['compared']:,}",
+        f"{figures['spikes_per_neuron']:.3f}, {figures['most_spikes']}",
+        f"{figures['sops'] / 1e6:.2f} M",
+        ", ".join(f"{cost:.2f}" for cost in costs),
+    ]
 
 
 def _full_size(results: dict[str, Any]) -> list[str]:
@@ -189,7 +224,7 @@ in millions, nJ in thousands), and spikes a neuron and time-step. Plots: `benchm
 
 def lines_of(results: dict[str, Any]) -> list[str]:
     """Return the tables of RESULTS.md."""
-    lines = [*_trained(results), ""]
+    lines = [*_trained(results), "", *_longer(results)]
     lines += ["At 224 x 224, beside what the paper prints of its trained networks:", ""]
     lines += [*_full_size(results), "", _MODULES, "", *_head("network", "stage", *PARTS)]
     for name, entry in sorted(results.items()):

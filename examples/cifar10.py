@@ -2,11 +2,17 @@
 
 CIFAR-10 is by Alex Krizhevsky, Vinod Nair and Geoffrey Hinton, https://www.cs.toronto.edu/~kriz/cifar.html.
 It is used for research and not distributed with this project.
+
+    python examples/cifar10.py --data cifar10.npz --out runs
+
+writes ``runs/cifar10_train.npz`` and ``runs/cifar10_test.npz`` as ``python -m snnc.train`` takes them.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +102,27 @@ def normalised(images: torch.Tensor) -> torch.Tensor:
     """Return the float32 input of the network: (image / 255 - mean) / deviation, per colour."""
     mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, DEVIATION))
     return (images.float() / 255 - mean) / deviation
+
+
+def main() -> int:
+    """Write both splits as ``python -m snnc.train`` takes them; return the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="FILE.npz, or a folder for what is downloaded")
+    parser.add_argument("--out", type=Path, default=Path("runs"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    for split in COUNTS:
+        try:
+            images, labels = cifar10(options.data, split)
+        except DataError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        np.savez(options.out / f"cifar10_{split}.npz", x=images.numpy(), y=labels.numpy())
+        print(f"written: {options.out / f'cifar10_{split}.npz'}: {len(labels)} images")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

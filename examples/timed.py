@@ -26,7 +26,7 @@ from training import record
 import snnc
 from snnc.train import Arrays, FitOptions, accuracy, fit
 
-__all__ = ["Build", "arguments", "load", "train"]
+__all__ = ["Build", "arguments", "command_of", "load", "train"]
 
 Build = Callable[[argparse.Namespace, tuple[int, ...]], nn.Module]
 _PROBE = 16  # steps to measure the speed with
@@ -52,6 +52,26 @@ def arguments(description: str | None, variants: tuple[str, ...], minutes: float
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16")
     parser.add_argument("--out", type=Path, default=Path("runs"))
     return parser
+
+
+def command_of(parser: argparse.ArgumentParser, options: argparse.Namespace, steps: int) -> str:
+    """Return the command line that repeats a run, whatever the speed: what differs from the defaults.
+
+    Args:
+        parser: Of the script.
+        options: What it was given; of files the last part of the name is told, of folders nothing.
+        steps: Steps that were taken.
+    """
+    script = Path(sys.argv[0]).resolve()
+    words = ["python", f"examples/{script.parent.name}/{script.name}"]
+    for action in parser._actions:
+        value = getattr(options, action.dest, action.default)
+        if value == action.default or action.dest in ("steps", "minutes", "out"):
+            continue
+        if isinstance(value, Path):
+            value = "FOLDER" if value.is_dir() else value.name
+        words += [action.option_strings[0], str(value)]
+    return " ".join([*words, "--steps", str(steps), "--out", "runs"])
 
 
 def _mnist(options: argparse.Namespace, split: str) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "benchmarks")]
 
 import torch  # noqa: E402
 from report import processor, write_section  # noqa: E402
-from timed import arguments, train  # noqa: E402
+from timed import arguments, command_of, train  # noqa: E402
 from torch import nn  # noqa: E402
 
 from snnc.nn import AdaptiveTransformer, BSViT  # noqa: E402
@@ -78,7 +78,7 @@ def write(name: str, result: dict[str, Any]) -> None:
         f"{result['channels_in_band']} % of {result['channels']} channels lie between 5 and 15 %. Trained on "
         f"{result['samples_seen']:,} samples, {result['cpu_minutes']} minutes of processor time; "
         f"{result['accuracy']} % of {result['test_images']:,} test images right. {processor()}; "
-        "`python examples/05_siblings/train.py --variant adaptive`."
+        f"`{result['command']}`."
     )
     lines.append(said)
     write_section(ROOT / "benchmarks" / "RESULTS.md", "Thresholds that adapt: firing rates", lines)
@@ -99,11 +99,13 @@ def main() -> int:
     if done is None:
         return 2
     network, test, _ = done
+    path = options.out / "RESULTS.json"
+    results = json.loads(path.read_text())
+    results[name]["command"] = command_of(parser, options, results[name]["steps"])
     if isinstance(network, AdaptiveTransformer):
-        path = options.out / "RESULTS.json"
-        results = json.loads(path.read_text())
         results[name] |= rates(network, test.batch(torch.arange(2000), None)[0])
-        path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+    if isinstance(network, AdaptiveTransformer):
         write(name, results[name])
         print({key: value for key, value in results[name].items() if "rate" in key or "channels" in key})
     return 0

@@ -47,7 +47,7 @@ def export(
     lines of the exporting machine are not in the file. The same module gives the same bytes.
 
     Args:
-        module: Network; it is exported in evaluation mode, and itself left as it is.
+        module: Network, on any device; it is exported in evaluation mode, and itself left as it is.
         example: Input, or inputs in the order of ``forward``: float32, axis 0 is the batch.
         path: File to write; it appears complete or not at all.
         dynamic_batch: Leave axis 0 of every input open. Otherwise the example's batch is fixed.
@@ -67,7 +67,8 @@ def export(
         raise UsageError("SNN211", "export needs an example input: a tensor, or a sequence of tensors")
     if exporter not in ("dynamo", "torchscript"):
         raise UsageError("SNN211", f"no exporter {exporter!r}", hint="dynamo or torchscript")
-    copied = copy.deepcopy(module).eval()
+    # The file is that of the processor's arithmetic, wherever the network was trained.
+    copied, inputs = copy.deepcopy(module).cpu().eval(), tuple(part.cpu() for part in inputs)
     deployed = _deployed(copied, inputs)
     if dynamic_batch:
         # torch specialises a batch of one; any other size keeps the axis open.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from snnc.errors import UsageError
 from snnc.nn.activations import Activation
-from snnc.nn.surrogate import fire
+from snnc.nn.surrogate import divided, fire
 
 __all__ = ["LIF", "BurstNeuron", "Unrolled", "lif_activation"]
 
@@ -66,10 +66,10 @@ class LIF(nn.Module):
         v: Tensor | None = None
         spikes = []
         for current in currents.unbind(0):
-            share = current if self.integrate_only else current / self.tau
+            share = current if self.integrate_only else divided(current, self.tau)
             kept = 1.0 if self.integrate_only else 1 - 1 / self.tau
             v = share if v is None else kept * v + share
-            s = fire(v / self.threshold, self.alpha)
+            s = fire(divided(v, self.threshold), self.alpha)
             v = v - self.threshold * s if self.soft_reset else (1 - s) * v
             spikes.append(s)
         return torch.cat(spikes)
@@ -117,7 +117,7 @@ class BurstNeuron(nn.Module):
 
     def channels(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Return the numbers of excitatory and of inhibitory spikes of a potential, each from 0 to B."""
-        scaled = v / self.threshold
+        scaled = divided(v, self.threshold)
         return fire(scaled, self.alpha, most=self.bursts), fire(-scaled, self.alpha, most=self.bursts)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class BurstNeuron(nn.Module):
         spikes = []
         for current in currents.unbind(0):
             v = current if v is None else self.decay * v + current
-            b = fire(v / self.threshold, self.alpha, most=self.bursts, signed=self.signed)
+            b = fire(divided(v, self.threshold), self.alpha, most=self.bursts, signed=self.signed)
             spikes.append(b)
             if len(spikes) < self.timesteps:
                 v = v - b * self.threshold

@@ -8,7 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["fire"]
+__all__ = ["divided", "fire"]
+
+
+def divided(x: Tensor, by: float) -> Tensor:
+    """Return ``x / by``, rounded once: ``divided(x, k) >= 1`` exactly where ``x >= k``, on every device.
+
+    On a CUDA device torch multiplies by the reciprocal of a number, which rounds twice: a potential that is
+    equal to the threshold would not fire.
+    """
+    return x / torch.full((), by, dtype=x.dtype, device=x.device) if x.is_cuda else x / by
 
 
 class _Fire(torch.autograd.Function):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from snnc.errors import UsageError
+from snnc.nn.surrogate import divided
 from snnc.nn.symbolic import one_node
 
 __all__ = ["QuantConv2d", "QuantLinear", "QuantWeight"]
@@ -44,7 +45,7 @@ class QuantWeight(nn.Module):
         """
         largest = 2 ** (self.bits - 1) - 1
         values = weight.detach().float()
-        scale = values.reshape(len(values), -1).abs().amax(1) / largest
+        scale = divided(values.reshape(len(values), -1).abs().amax(1), largest)
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))
         shape = (-1,) + (1,) * (weight.ndim - 1)
         whole = (values / scale.reshape(shape)).round().clamp_(-largest, largest)

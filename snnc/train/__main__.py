@@ -19,12 +19,15 @@ from snnc.errors import EnvironmentFailure, InputError, SnncError, UsageError
 from snnc.frontends.torch_export import export
 from snnc.train.checkpoint import digest, load_state, read, start_from, write
 from snnc.train.data import Arrays, TrainingData, open_data
+from snnc.train.device import enough_memory
 from snnc.train.loop import FitOptions, accuracy, fit
 from snnc.train.networks import build, parse_settings, require_logits
 from snnc.train.processes import begin, end, rank, world
 from snnc.train.stop import Interrupted
 
 __all__ = ["main"]
+
+_SPEAKS_FIRST = 3  # seconds by which processes start at different times
 
 _EXAMPLES = """examples:
   python -m snnc.train --train train.npz --test test.npz --model ge2mst-small --set groups=4 --out runs/a
@@ -222,10 +225,13 @@ def main(words: Sequence[str] | None = None) -> int:
     # Of the processes of one machine, that all fail alike, one speaks; but an image may fail in one alone.
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"
     try:
-        result = run(arguments)
+        with enough_memory():
+            result = run(arguments)
     except SnncError as error:
         if is_first or error.code == "SNN352":
             print(f"error: {error}", file=sys.stderr)
+        else:  # torchrun ends all of them as soon as one has ended, the one that speaks too
+            time.sleep(_SPEAKS_FIRST)
         return error.exit_code
     except OSError as error:
         failure = EnvironmentFailure("SNN600", f"{error.filename or 'a file'}: {error.strerror or error}")

@@ -22,7 +22,8 @@ def write(path: Path, state: dict[str, Any]) -> None:
 
     Args:
         path: File to write.
-        state: Tensors, numbers, texts, and dicts and lists of them.
+        state: Tensors, numbers, texts, and dicts and lists of them. Tensors are written as ones of the
+            processor: a machine without the device that a network was trained on can read them.
 
     Raises:
         EnvironmentFailure: SNN603 if it cannot be written; what was there before stays.
@@ -30,12 +31,20 @@ def write(path: Path, state: dict[str, Any]) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"format": _FORMAT, **state}, temporary)
+        torch.save(_on_processor({"format": _FORMAT, **state}), temporary)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch's writer hides the system's error in one of its own
         temporary.unlink(missing_ok=True)
         text = getattr(error, "strerror", None) or "the disk is full, or a limit of the system is reached"
         raise EnvironmentFailure("SNN603", f"cannot write: {text}", where=Where(file=str(path))) from error
+
+
+def _on_processor(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    if isinstance(value, dict):
+        return {key: _on_processor(each) for key, each in value.items()}
+    return [_on_processor(each) for each in value] if isinstance(value, list) else value
 
 
 def digest(state: dict[str, Any]) -> str:

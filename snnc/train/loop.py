@@ -18,6 +18,7 @@ from snnc.nn.expg import ExpG
 from snnc.nn.schedule import Schedule, reestimate_batch_norm
 from snnc.train.checkpoint import check_same, digest, load_state, read, write
 from snnc.train.data import TrainingData
+from snnc.train.device import repeatable
 from snnc.train.metrics import Metrics
 from snnc.train.processes import (
     average_gradients,
@@ -123,9 +124,10 @@ def accuracy(network: nn.Module, data: TrainingData, batch: int = 250, device: s
     """
     network.eval()
     right = 0
-    for indices in torch.split(torch.arange(len(data)), batch):
-        inputs, labels = data.batch(indices, None)
-        right += int((network(inputs.to(device)).argmax(1).cpu() == labels).sum())
+    with repeatable(torch.device(device)):
+        for indices in torch.split(torch.arange(len(data)), batch):
+            inputs, labels = data.batch(indices, None)
+            right += int((network(inputs.to(device)).argmax(1).cpu() == labels).sum())
     return 100.0 * right / max(1, len(data))
 
 
@@ -145,7 +147,9 @@ def fit(
 
     The order of samples, their augmentation and what the network draws from torch depend on the seed and the
     number of the step only, so that a run resumed from its checkpoint takes the same steps as one that was
-    never interrupted: on the same machine, with the same number of threads and processes, bit for bit.
+    never interrupted: on the same machine and device, with the same number of threads and processes, bit for
+    bit. (Where torch has an operation in no repeatable form on a GPU, as the gradient of adaptive pooling, it
+    warns.) A run may go on on another device; its sums are rounded otherwise from there on.
     Ctrl-C and SIGTERM end the run behind the step, with a checkpoint; a second Ctrl-C ends it at once.
 
     Args:
@@ -174,14 +178,15 @@ def fit(
     first = run.restore(resume)
     metrics = Metrics(folder if rank() == 0 else None, first=first)
     progress = Progress(run.total, run.steps, options.batch, first=first, quiet=quiet or rank() > 0)
-    try:
-        with Stop(patient=world() > 1) as run.stop:
-            finished = _steps(run, first, metrics, progress, test)
-    finally:
-        metrics.close()
-    require_equal(network)
-    if finished and options.epochs and options.statistics:
-        reestimate_batch_norm(network, run.plain_batches(options.statistics))
+    with repeatable(run.device):
+        try:
+            with Stop(patient=world() > 1) as run.stop:
+                finished = _steps(run, first, metrics, progress, test)
+        finally:
+            metrics.close()
+        require_equal(network)
+        if finished and options.epochs and options.statistics:
+            reestimate_batch_norm(network, run.plain_batches(options.statistics))
     return finished
 
 

@@ -36,8 +36,15 @@ def begin(name: str) -> torch.device:
         Device of this process: with several GPUs, the one of its local number.
 
     Raises:
-        UsageError: SNN218 if this machine has no such device.
+        UsageError: SNN218 if this machine has no such device, or fewer than processes.
     """
+    local, count = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if name.startswith("cuda") and local > count > 0:  # in all processes alike, not in those without one
+        raise UsageError(
+            "SNN218",
+            f"--device {name}: {local} processes are to share {count} GPU{'s' if count > 1 else ''}",
+            hint=f"--nproc-per-node {count}",
+        )
     try:
         device = torch.device(name)
         is_one_of_many = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
@@ -45,6 +52,8 @@ def begin(name: str) -> torch.device:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
             torch.cuda.set_device(device)
         float(torch.zeros(1, device=device))
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # whichever a device has
         text = str(error).splitlines()[0] if str(error) else "it cannot be used"
         raise UsageError(

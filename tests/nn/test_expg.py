@@ -186,3 +186,18 @@ def test_bad_options_are_usage_errors(options):
 def test_wrong_number_of_channels_is_a_usage_error():
     with pytest.raises(UsageError, match="channels=3"):
         ExpG(4, 2, channels=3)(torch.zeros(2, 4, 5))
+
+
+@pytest.mark.parametrize("book", [(4, 2, "interleaved", False), (8, 4, "contiguous", True)])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_the_search_for_codes_finds_what_comparing_finds(monkeypatch, book, per_channel):
+    """Devices other than the processor search, whatever the number of codes."""
+    codes = CodeBook(*book)
+    steps = torch.rand(3, generator=torch.Generator().manual_seed(0)) * 0.1 + 0.01
+    step = steps.reshape(1, 3, 1) if per_channel else steps[0]
+    midpoints = torch.from_numpy((codes.codes[1:] + codes.codes[:-1]) / 2).float()
+    ties = (midpoints.reshape(-1, 1, 1) * step).expand(-1, 3, 2)
+    u = torch.cat([torch.randn(50, 3, 2), ties, ties.nextafter(torch.tensor(-torch.inf))])
+    compared = quantise(u, step, codes)
+    monkeypatch.setattr("snnc.nn.functional._FEW", 0)
+    assert torch.equal(quantise(u, step, codes), compared)

@@ -303,3 +303,31 @@ def test_processes_fail_with_one_error(folder):
     done = torchrun(folder, 2, "a", "--rate", "1e30")
     assert done.returncode != 0 and done.stderr.count("error: SNN354") == 1
     assert "/snnc/train/" not in done.stderr  # no traceback of ours
+
+
+def test_more_processes_than_devices_are_refused_in_each_of_them(folder, capsys, monkeypatch):
+    """Only those without a device failed, and none of them is the one that speaks."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    waited = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    for local, said in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("LOCAL_RANK", local)
+        assert main(words(folder, "a", "--device", "cuda")) == 2
+        text = capsys.readouterr().err
+        assert text.count("SNN218: --device cuda: 2 processes are to share 1 GPU") == said
+    assert len(waited) == 1  # torchrun would end the one that speaks, too
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("DefaultCPUAllocator: x")],
+)
+def test_memory_that_is_spent_is_one_error(folder, capsys, monkeypatch, fault):
+    def step(self, done):
+        raise fault
+
+    monkeypatch.setattr("snnc.train.loop._Run.step", step)
+    assert main(words(folder, "a")) == 6
+    assert re.search(r"SNN606: the memory .*is spent", capsys.readouterr().err)

@@ -14,6 +14,7 @@ from snnc.errors import InputError, UsageError  # noqa: E402
 from snnc.nn import ExpG, float_activation  # noqa: E402
 from snnc.train import Arrays, FitOptions, accuracy, fit  # noqa: E402
 from snnc.train.checkpoint import start_from, write  # noqa: E402
+from snnc.train.device import repeatable  # noqa: E402
 
 
 def network(classes=3, activation=None, seed=0):
@@ -203,3 +204,14 @@ def test_loss_that_is_not_finite_ends_the_run():
         net[6].weight.fill_(float("inf"))
     with pytest.raises(InputError, match=r"SNN354.*step 1"):
         fit(net, data, FitOptions(**OPTIONS), quiet=True)
+
+
+def test_settings_for_a_device_end_with_the_training():
+    """They are torch's own, of the whole process."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.allow_tf32
+    with repeatable(torch.device("cpu")):
+        assert (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.allow_tf32) == before
+    with pytest.raises(ZeroDivisionError), repeatable(torch.device("cuda")):  # no such device is needed
+        assert torch.are_deterministic_algorithms_enabled() and not torch.backends.cudnn.allow_tf32
+        raise ZeroDivisionError
+    assert (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.allow_tf32) == before
