@@ -78,7 +78,9 @@ def centroid_step(book: CodeBook, step: float) -> float:
 
 
 @pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize(("timesteps", "groups"), [(1, 1), (3, 1), (4, 1), (4, 2), (5, 3), (6, 6), (8, 2)])
+@pytest.mark.parametrize(
+    ("timesteps", "groups"), [(1, 1), (3, 1), (4, 1), (4, 2), (5, 3), (6, 6), (7, 5), (8, 2)]
+)
 def test_the_step_is_the_best_for_its_own_cells(timesteps: int, groups: int, signed: bool) -> None:
     """Lloyd's condition holds where the error is least; the error of six digits is 5e-6."""
     for book in (
