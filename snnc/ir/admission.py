@@ -95,7 +95,7 @@ def _check_versions(proto: onnx.ModelProto, file: str) -> None:
             )
     newest = onnx.defs.onnx_opset_version()
     default = versions.get("")
-    standard = any(node.domain in _STANDARD for node in proto.graph.node)
+    standard = any(node.domain in _STANDARD for node in _main_nodes(proto))
     if default is None and standard:
         raise InputError(
             "SNN303",
@@ -139,6 +139,13 @@ def _graphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
             for graph in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
                 yield graph
                 open_nodes.extend(graph.node)
+
+
+def _main_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Nodes of the main graph and its subgraphs, which share its opsets."""
+    yield from proto.graph.node
+    for graph in _graphs(proto.graph.node):
+        yield from graph.node
 
 
 def _tops(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
@@ -367,15 +374,15 @@ def _check_functions(proto: onnx.ModelProto, file: str) -> None:
                 entered = [entry for entry in entered if entry != key]
                 stack.pop()
             elif key in entered:
-                names = " -> ".join(f"{domain}::{name}" for domain, name in entered)
+                circle = [*entered[entered.index(key) :], key]
+                names = " -> ".join(f"{domain}::{name}" for domain, name in circle)
                 raise InputError(
                     "SNN320", f"functions call each other in a circle: {names}", where=Where(file=file)
                 )
             else:
                 entered.append(key)
                 stack.extend(missing)
-    mains = (*proto.graph.node, *(node for graph in _graphs(proto.graph.node) for node in graph.node))
-    total = sum(sizes.get((node.domain, node.op_type), 1) for node in mains)
+    total = sum(sizes.get((node.domain, node.op_type), 1) for node in _main_nodes(proto))
     if total > _MOST_NODES:
         raise InputError(
             "SNN320",
@@ -385,12 +392,11 @@ def _check_functions(proto: onnx.ModelProto, file: str) -> None:
 
 
 def _check_operators(proto: onnx.ModelProto, file: str) -> None:
-    version = next((entry.version for entry in proto.opset_import if entry.domain in _STANDARD), None)
-    if version is None:
-        return
+    # Without an import there is no node of the standard domain: versions were checked.
+    version = next((entry.version for entry in proto.opset_import if entry.domain in _STANDARD), 0)
     local = {function.name for function in proto.functions if function.domain in _STANDARD}
     problems = []
-    for node in (*proto.graph.node, *(node for graph in _graphs(proto.graph.node) for node in graph.node)):
+    for node in _main_nodes(proto):
         if node.domain not in _STANDARD or node.op_type in local or node.op_type in _OF_ONNXRUNTIME:
             continue
         if not onnx.defs.has(node.op_type, version, ""):

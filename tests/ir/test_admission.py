@@ -82,6 +82,11 @@ def only_foreign(m: ModelProto) -> None:
     m.opset_import.pop()
 
 
+def standard_inside_foreign(m: ModelProto) -> None:
+    only_foreign(m)
+    m.graph.node[0].attribute.append(helper.make_attribute("body", branch("b", node("Neg", "x", "p"))))
+
+
 SOUND: list[Change] = [
     lambda m: None,
     lambda m: setattr(m, "ir_version", 1),
@@ -143,6 +148,7 @@ def sequence(field: str) -> Change:
         (opset(16, "ai.onnx"), "SNN303", "imports opsets 17 and 16 of the domain ''"),
         (lambda m: m.opset_import.pop(), "SNN303", "imports no opset"),
         (half_foreign, "SNN303", "imports no opset"),
+        (standard_inside_foreign, "SNN303", "imports no opset"),
         (attribute(("one", 1), ("one", 2)), "SNN303", "has the attribute 'one' 2 times"),
         (attribute(("zero", 0), ("one", 1), ("one", 2)), "SNN303", "has the attribute 'one' 2 times"),
         (attribute(("ok", 1.0), ("bad", float("nan"))), "SNN323", "attribute bad"),
@@ -358,7 +364,21 @@ def test_functions_that_share_a_callee_are_no_circle() -> None:
     admit(proto, "m.onnx")
     proto.functions[2].node[0].CopyFrom(node("B", "x", "y", domain="mine"))
     error = refusal(proto)
-    assert error.code == "SNN320" and "mine::B" in error.message and "mine::C" in error.message
+    assert error.code == "SNN320" and "circle: mine::C -> mine::B -> mine::C" in error.message
+
+
+def test_a_circle_of_functions_is_named_without_what_leads_to_it_or_lies_beside() -> None:
+    proto = sound(node("Start", "x", "y", domain="mine"))
+    calls = {"Start": "A", "A": "B Aside", "B": "Aside A", "Aside": "Neg"}
+    for name, called in calls.items():
+        body = [
+            node(each, "x", f"v{i}", domain="" if each == "Neg" else "mine")
+            for i, each in enumerate(called.split())
+        ]
+        body[-1].output[0] = "y"
+        proto.functions.append(function(name, *body))
+    error = refusal(proto)
+    assert error.code == "SNN320" and error.message.endswith("circle: mine::A -> mine::B -> mine::A")
 
 
 def test_names_of_weights() -> None:
