@@ -56,8 +56,10 @@ class Expg1:
 
     @property
     def tensors(self) -> tuple[str, ...]:
-        """Names of the tensors that can be tapped, in the order in which they are complete."""
-        return tuple(dict.fromkeys(tap.tensor for tap in self.machine.program.taps))
+        """Names of the tensors that can be tapped: what the host writes, then as they are complete."""
+        program = self.machine.program
+        ported = (port.tensor for port in program.inputs)
+        return tuple(dict.fromkeys([*ported, *(tap.tensor for tap in program.taps)]))
 
     def run(self, inputs: Mapping[str, Array], taps: Sequence[str] = ()) -> dict[str, Array]:
         """Evaluate the model on any number of samples; see `Runtime.run`."""
@@ -92,5 +94,7 @@ class Expg1:
         self, feeds: Mapping[str, Array], taps: Sequence[str] = (), watch: Any = None
     ) -> dict[str, Array]:
         """Evaluate one sample."""
-        given, results, seen = self.execute(feeds, taps, watch)
-        return {**self.finish({**feeds, **given, **results}), **{tap: np.asarray(seen[tap]) for tap in taps}}
+        computed = {tap.tensor for tap in self.machine.program.taps}
+        given, results, seen = self.execute(feeds, [tap for tap in taps if tap in computed], watch)
+        tapped = {tap: np.asarray(seen[tap] if tap in computed else given[tap]) for tap in taps}
+        return {**self.finish({**feeds, **given, **results}), **tapped}

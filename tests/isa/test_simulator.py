@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 from snnc.compile import ConvertOptions, convert
 from snnc.data import load_samples
+from snnc.debug.verify import coded_tensors
 from snnc.emit.compiled import compile_program
 from snnc.errors import InputError, UnsupportedError
 from snnc.isa.arch import Arch
@@ -166,3 +167,17 @@ def test_a_table_of_more_rows_than_an_extent_holds(net):
     found = compile_program(converted).runtime().run(feeds)
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array)
+
+
+def test_codes_that_the_host_writes_can_be_tapped(net):
+    made = net(11)
+    code = made.quantise(made.input(["N", 2, 6, 6]), 0.2, (4, 2))
+    deep = made.quantise(made.conv(code, (4, 2, 3, 3)), 0.4, (4, 2))
+    model = convert(
+        made.output(made.matmul(made.op("Flatten", [made.op("GlobalAveragePool", [deep])]), (4, 3))).model()
+    ).model
+    runtime, taps = compile_program(model).runtime(), list(coded_tensors(model))
+    feeds = load_samples("random:3", runtime.inputs, seed=4)
+    assert len(taps) == 2 and runtime.tensors[0] == taps[0]  # the encoder's code comes through a port
+    found, wanted = runtime.run(feeds, taps), NumpyPacked(model).run(feeds, taps)
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
