@@ -146,7 +146,8 @@ def open_state(path: str | os.PathLike[str]) -> State:
             )
         compiled = open_bundle(name)
         runtime = compiled.runtime()
-        tensors = tuple(t for t in _spiking(compiled.model) if t.name in runtime.tensors)
+        known = set(runtime.tensors)
+        tensors = tuple(tensor for tensor in _spiking(compiled.model) if tensor.name in known)
         return State(name, "bundle", compiled.model, tensors, runtime)
     try:
         model = load(path)
