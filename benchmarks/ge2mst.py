@@ -55,7 +55,8 @@ In torch all 10,000 test images. Unequal codes and logits: the quantised network
 time-stepped, stock onnxruntime with all optimisations, and the native operators on the images that *spiking*
 states, onnxruntime's other three levels and the simulator of ExpG-1 on the first 200.
 Operations are of 256 images. Spikformer: SpikingJelly's LIF neurons,
-backpropagation through time; not converted: their hard reset multiplies two computed values (SNN462).
+backpropagation through time; not converted: their hard reset is no sum of codes, so it would take
+calibration data, and be approximate.
 At 224 x 224, two images: random weights and images, or trained for some steps of 16 images of CIFAR-10
 enlarged to 64 x 64, then shown enlarged to 224 x 224."""
 _COMMANDS = (

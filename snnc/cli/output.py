@@ -113,6 +113,11 @@ class Output:
             for line in self._folded(text):
                 _write(sys.stderr, line + "\n")
 
+    def verbatim(self, text: str) -> None:
+        """Write to stderr what is to be copied, such as a command: in one line, however long."""
+        if not self.settings.quiet:
+            _write(sys.stderr, printable(text) + "\n")
+
     def document(self, content: Mapping[str, Any]) -> None:
         """Write the JSON document to stdout, if the user wants one."""
         if self.settings.json:

@@ -51,4 +51,4 @@ def _write(output: Output, before: Before) -> None:
         return
     command = shlex.join(["snnc", "opt", str(path), "--passes", spec])
     output.say(f"the model before pass '{before.failed.name}' is kept; replay it with")
-    output.say(f"  {command}")
+    output.verbatim(f"  {command}")

@@ -15,9 +15,10 @@ torch = pytest.importorskip("torch", reason="torch is an optional extra of snnc"
 from torch import Tensor, nn  # noqa: E402
 
 import snnc  # noqa: E402
-from snnc.compile import convert  # noqa: E402
+from snnc.compile import ConvertOptions, convert  # noqa: E402
 from snnc.cost.audit import audit  # noqa: E402
-from snnc.errors import UnsupportedError  # noqa: E402
+from snnc.debug.verify import verify  # noqa: E402
+from snnc.errors import UsageError  # noqa: E402
 from snnc.ir import load  # noqa: E402
 from snnc.nn import (  # noqa: E402
     LIF,
@@ -118,11 +119,15 @@ def test_time_folded_into_the_batch_is_taken_apart(
     assert np.isclose(logits, wanted, atol=1e-3).all(1).mean() > 0.8
 
 
-def test_hard_reset_is_refused(tmp_path: Path) -> None:
-    """It keeps a membrane where no spike was: a product of two values, one of them no code."""
+def test_a_hard_reset_takes_codes_of_potentials_and_so_data(tmp_path: Path) -> None:
+    """What is kept where no spike was is a function of the potential, which a table of a code holds."""
     path = exported(Steps(soft=False), torch.zeros(1, 4), tmp_path)
-    with pytest.raises(UnsupportedError, match="reset by subtraction"):
+    with pytest.raises(UsageError, match=r"SNN261.*calibration data"):
         convert(path)
+    model = convert(path, ConvertOptions(calibrate="random:64")).model
+    x = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
+    report = verify(path, model, {"input": x})
+    assert report.identical and len(report.agreements[0].tensors) > 6 and audit(model).clean
 
 
 def test_adapted_thresholds_are_constants_of_the_file(tmp_path: Path, agree: Callable[..., Any]) -> None:

@@ -79,7 +79,8 @@ class Outcome:
 
 
 def _any(port: Port, generator: np.random.Generator) -> Any:
-    return generator.integers(port.low, port.high, port.place.shape, np.int64, endpoint=True)
+    lows, highs = port.limits()
+    return generator.integers(lows, highs, port.place.shape, np.int64, endpoint=True)
 
 
 def subjects(*, small: bool = False) -> list[Subject]:

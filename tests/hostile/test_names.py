@@ -111,5 +111,7 @@ def test_an_output_that_is_a_link_to_itself(
     (tmp_path / "good.snn.onnx").write_bytes((folder / "good.snn.onnx").read_bytes())
     for name in ("loop", "loop.npz"):
         (tmp_path / name).symlink_to(name)
-    _spoken(command, 0)
+    _spoken(command, 2)
+    assert (tmp_path / command.rsplit(maxsplit=1)[-1]).is_symlink()
+    _spoken(f"{command} --force", 0)
     assert (tmp_path / command.rsplit(maxsplit=1)[-1]).stat().st_size > 100
