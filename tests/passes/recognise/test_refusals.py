@@ -11,10 +11,18 @@ from snnc.errors import UnsupportedError
 from snnc.passes.recognise import RefuseUnsupported, RequireQuantised
 from snnc.passes.recognise.uniform import quantise_attributes
 
-LISTED = ", ".join(
-    f"{key} = {list(value) if not isinstance(value, str | int) else repr(value)}"
-    for key, value in quantise_attributes(CodeBook.uniform(0, 15), "up").items()
-).replace("'", '"')
+
+def listed(book):
+    """Return the attributes of a quantiser of a code book as text."""
+    entries = quantise_attributes(book, "up").items()
+    texts = (
+        f"{key} = {list(value) if not isinstance(value, str | int) else repr(value)}"
+        for key, value in entries
+    )
+    return ", ".join(texts).replace("'", '"')
+
+
+LISTED = listed(CodeBook.uniform(0, 15))
 WEIGHTS = (
     "float s = {0.25}, float[2, 2, 1, 1] w = {1, 2, 3, 4}, float[2, 1, 1] c = {1, 2}, "
     "int64[4] dims = {0, 2, 4, 4}"
@@ -137,3 +145,13 @@ def test_accepts_what_later_passes_read(parse):
     { a = qonnx.custom_op.general.Quant(x, s, z, b) i = com.microsoft.QuantizeLinear(a, s, p)
       y = com.microsoft.DequantizeLinear(i, s, p) }"""
     assert not RefuseUnsupported().run(ir.from_proto(onnx.parser.parse_model(text))).rewrites
+
+
+def test_a_potential_times_spikes_of_another_is_told_how_to_train(parse):
+    """A reset to a value whose potential and spikes have not one origin: no table holds the product."""
+    spikes = listed(CodeBook.uniform(0, 1))
+    body = f"{q('x', 'a')} u = Conv(a, w) v = Conv(a, w) h = ai.snnc.Quantise<{spikes}>(v, s) y = Mul(h, u)"
+    ((node, message),) = problems(parse, body)
+    assert node == "n_y" and "train with reset by subtraction (v_reset=None" in message
+    ((_, other),) = problems(parse, body.replace(spikes, LISTED))
+    assert "reset" not in other and "multiplies two computed values" in other
