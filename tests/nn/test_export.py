@@ -178,6 +178,25 @@ def test_a_module_that_torch_cannot_translate_is_an_input_error_and_leaves_no_fi
     assert list(tmp_path.iterdir()) == []
 
 
+def test_sizes_that_torch_leaves_as_names_are_settled(tmp_path, monkeypatch):
+    """As torch 2.11 writes the outputs of networks with operators of other domains."""
+    write = torch.onnx.export
+
+    def names_sizes(module, inputs, path, **options):
+        write(module, inputs, path, **options)
+        model = onnx.load(path)
+        model.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "Gemmlogits_dim_1"
+        onnx.save(model, path)
+
+    monkeypatch.setattr(torch.onnx, "export", names_sizes)
+    path = tmp_path / "small.onnx"
+    snnc.export(
+        nn.Sequential(ExpG(4, 2), nn.Linear(6, 3)).eval(), torch.zeros(1, 6), path, exporter="torchscript"
+    )
+    (output,) = onnx.load(path).graph.output
+    assert [dim.dim_param or dim.dim_value for dim in output.type.tensor_type.shape.dim] == ["batch", 3]
+
+
 def test_ambiguous_requests_are_usage_errors(tmp_path):
     with pytest.raises(UsageError, match="example input"):
         snnc.export(nn.Identity(), [], tmp_path / "no.onnx")
