@@ -320,6 +320,89 @@ def mutation_table(result: dict[str, Any] | None) -> list[str]:
     return _rows(headings, rows)
 
 
+def ge2mst_table(result: dict[str, Any] | None) -> list[str]:
+    """Return the Ge2mS-T networks that were trained to the end, converted and compared.
+
+    Args:
+        result: Content of ``benchmarks/ge2mst.json``, or None if it was not measured yet.
+    """
+    trained = {key: row for key, row in (result or {}).items() if key.startswith("cifar10_gpu_")}
+    if not trained:
+        return []
+    rows = []
+    for row in trained.values():
+        groups = row["settings"].get("groups")
+        start = ["in float" if groups is None else f"T = 4, G = {groups}", f"{row['accuracy']:.2f} %"]
+        if groups is None:
+            rows.append([*start, "", "", "", "", ""])
+            continue
+        found, cost = row["comparisons"], row["per_image"]
+        rows.append(
+            [
+                *start,
+                f"{100 * found['right'] / found['images']:.2f} %",
+                f"{found['unequal']:,} of {found['compared']:,}",
+                f"{cost['spikes_per_neuron']:.2f}, {cost['most_spikes']:.0f}",
+                f"{cost['sops'] / 1e6:.2f} M of {cost['sop_bound'] / 1e6:.2f} M",
+                f"{cost['energy_with_host_pj'] / 1e6:.2f}, {cost['energy_spikes_pj'] / 1e6:.2f}",
+            ]
+        )
+    headings = [
+        "Ge2mS-T, CIFAR-10",
+        "in torch",
+        "spiking",
+        "unequal codes and logits",
+        "spikes per neuron: mean, most",
+        "SOPs of their bound",
+        "energy, µJ: all, without first layer",
+    ]
+    some = list(trained.values())[-1]
+    return [
+        *_rows(headings, rows),
+        "",
+        (
+            f"{some['parameters']:,} parameters, {some['epochs']} epochs on {some['trained_on']}; "
+            f"{some['test_samples']:,} test images. Both spiking ones are in "
+            "[examples/models](examples/models/README.md). Training beside a LIF spiking transformer, cost by "
+            "module, and the three networks of the paper: [benchmarks/RESULTS.md](benchmarks/RESULTS.md)."
+        ),
+    ]
+
+
+def native_table(result: list[dict[str, Any]] | None) -> list[str]:
+    """Return how long the native operators take beside the float network, on the machine measured last.
+
+    Args:
+        result: Content of ``benchmarks/native.json``, or None if it was not measured yet.
+    """
+    if not result:
+        return []
+    machine, version = result[-1]["machine"], result[-1]["onnxruntime"]
+    rows = []
+    for entry in sorted(
+        (entry for entry in result if (entry["machine"], entry["onnxruntime"]) == (machine, version)),
+        key=lambda entry: (entry["network"], entry["timesteps"], entry["groups"]),
+    ):
+        alone = {run["batch"]: run for run in entry["runs"] if run["threads"] == 1}
+        cells = [f"{run[kind]:.2f}" for kind in ("native", "int8") for _, run in sorted(alone.items())]
+        stock = next((f"{run['stock']:.1f}" for _, run in sorted(alone.items()) if "stock" in run), "")
+        name = f"{entry['network']}, {entry['timesteps']}, {entry['groups']}"
+        rows.append([name, *cells, stock, f"{entry['different']:,}"])
+        batches = sorted(alone)
+    headings = ["network, T, G"]
+    headings += [f"{what}, batch {batch}" for what in ("native", "int8") for batch in batches]
+    return [
+        *_rows([*headings, f"no library, batch {batches[0]}", "unequal"], rows),
+        "",
+        (
+            f"Processor time, one thread; 1 is the float network. int8: `quantize_static` of onnxruntime. No "
+            f"library: onnxruntime with nothing of snnc. {machine}, onnxruntime {version}; "
+            f"`python benchmarks/native.py`. Another machine, two threads, and what limits it: "
+            f"[benchmarks/RESULTS.md](benchmarks/RESULTS.md)."
+        ),
+    ]
+
+
 def _read(path: Path) -> Any:
     return json.loads(path.read_text()) if path.is_file() else None
 
@@ -334,6 +417,8 @@ def tables(root: Path = ROOT) -> dict[str, list[str]]:
         "pretrained": pretrained_table(_read(root / "benchmarks" / "pretrained.json")),
         "steps": steps_table(_read(root / "benchmarks" / "spikingjelly_transformers.json")),
         "spikingjelly": spikingjelly_table(_read(root / "benchmarks" / "spikingjelly_cnn.json")),
+        "ge2mst": ge2mst_table(_read(root / "benchmarks" / "ge2mst.json")),
+        "native": native_table(_read(root / "benchmarks" / "native.json")),
         "sources": sources_table(root),
         "mutation": mutation_table(_read(root / "benchmarks" / "mutation.json")),
     }

@@ -461,3 +461,58 @@ def test_stale_tables_are_noticed(make_tables: ModuleType) -> None:
 )
 def test_matching_of_outputs_can_fail(expected: list[str], output: str, result: bool) -> None:
     assert matches(expected, output) is result
+
+
+def test_table_of_native_operators_shows_the_last_machine_and_differences(make_tables: ModuleType) -> None:
+    def entry(machine: str, groups: int, native: float, different: int) -> dict[str, Any]:
+        runs: list[dict[str, Any]] = [
+            {"batch": 8, "threads": 1, "int8": 0.9, "native": native + 1},
+            {"batch": 1, "threads": 2, "int8": 0.1, "native": 0.1, "stock": 9.0},
+            {"batch": 1, "threads": 1, "int8": 0.8, "native": native, "stock": 4.04},
+        ]
+        common = {"machine": machine, "onnxruntime": "1.31.1", "network": "vit", "timesteps": 8}
+        return {**common, "groups": groups, "runs": runs, "different": different}
+
+    lines = make_tables.native_table(
+        [entry("old", 1, 0.2, 0), entry("new", 4, 0.5, 0), entry("new", 2, 0.6, 3)]
+    )
+    assert lines[2:4] == [
+        "| vit, 8, 2 | 0.60 | 1.60 | 0.80 | 0.90 | 4.0 | 3 |",
+        "| vit, 8, 4 | 0.50 | 1.50 | 0.80 | 0.90 | 4.0 | 0 |",
+    ]
+    assert len(lines) == 6
+    assert "new, onnxruntime 1.31.1" in lines[-1]
+    assert make_tables.native_table(None) == []
+
+
+def test_table_of_trained_transformers_shows_what_is_unequal(make_tables: ModuleType) -> None:
+    trained = {
+        "accuracy": 80.37,
+        "parameters": 1234,
+        "epochs": 45,
+        "trained_on": "a GPU",
+        "test_samples": 100,
+    }
+    spiking = {
+        "comparisons": {"right": 81, "images": 100, "unequal": 2, "compared": 5000},
+        "per_image": {
+            "spikes_per_neuron": 0.9,
+            "most_spikes": 4,
+            "sops": 3.35e6,
+            "sop_bound": 17.4e6,
+            "energy_with_host_pj": 3.77e6,
+            "energy_spikes_pj": 3.0e6,
+        },
+    }
+    rows = {
+        "cifar10_ge2mst_float": {},
+        "cifar10_gpu_float": {**trained, "settings": {"variant": "float"}},
+        "cifar10_gpu_t4g4": {**trained, **spiking, "settings": {"groups": "4"}},
+    }
+    lines = make_tables.ge2mst_table(rows)
+    assert lines[2:4] == [
+        "| in float | 80.37 % |  |  |  |  |  |",
+        "| T = 4, G = 4 | 80.37 % | 81.00 % | 2 of 5,000 | 0.90, 4 | 3.35 M of 17.40 M | 3.77, 3.00 |",
+    ]
+    assert "45 epochs on a GPU; 100 test images" in lines[-1]
+    assert make_tables.ge2mst_table({}) == []
