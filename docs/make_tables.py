@@ -363,8 +363,8 @@ def ge2mst_table(result: dict[str, Any] | None) -> list[str]:
         (
             f"{some['parameters']:,} parameters, {some['epochs']} epochs on {some['trained_on']}; "
             f"{some['test_samples']:,} test images. Both spiking ones are in "
-            "[examples/models](examples/models/README.md). Training beside a LIF spiking transformer, cost by "
-            "module, and the three networks of the paper: [benchmarks/RESULTS.md](benchmarks/RESULTS.md)."
+            "[examples/models](examples/models/README.md). Training beside a LIF spiking transformer, cost "
+            "by module, and the three networks of the paper: [benchmarks/RESULTS.md](benchmarks/RESULTS.md)."
         ),
     ]
 
