@@ -9,13 +9,11 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import onnx
 import torch
-from onnx_ir import serde
 from torch import Tensor, nn
 
 from snnc.errors import InputError, Where
-from snnc.ir import Model, load
+from snnc.ir import Model, load, settle_outputs
 from snnc.ops import DOMAIN
 
 __all__ = ["trace"]
@@ -87,15 +85,6 @@ def trace(
         node.doc_string = None
     model.doc_string = None
     model.graph.name = "main"
-    _settle_outputs(model)
+    # torch (2.11) leaves names such as Gemmlogits_dim_1 behind operators that it does not know.
+    settle_outputs(model)
     return model
-
-
-def _settle_outputs(model: Model) -> None:
-    """Give outputs the sizes that ONNX infers, in place.
-
-    Behind operators it does not know, torch (2.11) names sizes that are fixed (``Gemmlogits_dim_1``).
-    """
-    inferred = onnx.shape_inference.infer_shapes(serde.serialize_model(model)).graph.output
-    for value, found in zip(model.graph.outputs, inferred, strict=True):
-        value.shape = serde.deserialize_type_proto_for_shape(found.type) or value.shape

@@ -36,6 +36,7 @@ from snnc.ir.shapes import (
     contradiction,
     infer_shapes,
     keeps_shape,
+    settle_outputs,
     settled,
     shapes_of_batches,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "read_tensor",
     "replace_with",
     "save",
+    "settle_outputs",
     "settled",
     "shapes_of_batches",
     "static_shape",

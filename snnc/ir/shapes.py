@@ -19,7 +19,15 @@ from snnc.ir.evaluate import evaluate
 from snnc.ir.hosting import declared, is_sealed
 from snnc.ir.quiet import silent
 
-__all__ = ["concrete_shapes", "contradiction", "infer_shapes", "keeps_shape", "settled", "shapes_of_batches"]
+__all__ = [
+    "concrete_shapes",
+    "contradiction",
+    "infer_shapes",
+    "keeps_shape",
+    "settle_outputs",
+    "settled",
+    "shapes_of_batches",
+]
 
 _SMALL = 1024
 #: Weights of more bytes are inputs to the inference of ONNX.
@@ -72,6 +80,13 @@ def infer_shapes(model: ir.Model) -> None:
             common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
         else:
             _infer_flat(model)
+
+
+def settle_outputs(model: ir.Model) -> None:
+    """Give the graph's outputs the sizes that ONNX infers, in place; all other values stay as they are."""
+    inferred = onnx.shape_inference.infer_shapes(ir.serde.serialize_model(model)).graph.output
+    for value, found in zip(model.graph.outputs, inferred, strict=True):
+        value.shape = ir.serde.deserialize_type_proto_for_shape(found.type) or value.shape
 
 
 def _infer_flat(model: ir.Model) -> None:
