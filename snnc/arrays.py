@@ -25,12 +25,13 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from snnc.errors import InputError, UsageError, Where
-from snnc.files import atomic_write, open_regular
+from snnc.files import OutputFile, atomic_writes, open_regular
 
 __all__ = [
     "Array",
     "Header",
     "InputSpec",
+    "arrays_output",
     "check_suffix",
     "damaged",
     "match_inputs",
@@ -241,6 +242,19 @@ def write_arrays(
             neither or several arrays are to go into one ``.npy``.
         EnvironmentFailure: SNN603, if the place cannot be written.
     """
+    atomic_writes([arrays_output(path, arrays)], force=force, inputs=inputs)
+
+
+def arrays_output(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> OutputFile:
+    """Return arrays as an output of `snnc.files.atomic_writes`, to be written together with others.
+
+    Args:
+        path: Output; its suffix chooses the format.
+        arrays: Arrays by name.
+
+    Raises:
+        UsageError: SNN233, see `write_arrays`.
+    """
     check_suffix(path, len(arrays))
     suffix = Path(path).suffix
 
@@ -255,7 +269,7 @@ def write_arrays(
                 with archive.open(info, "w", force_zip64=True) as member:
                     npy_format.write_array(member, np.asarray(array), allow_pickle=False)
 
-    atomic_write(path, write, force=force, inputs=inputs)
+    return path, write
 
 
 def _match_one(array: Array, spec: InputSpec, file: str | None) -> Array:

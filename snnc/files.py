@@ -19,7 +19,17 @@ from typing import BinaryIO
 
 from snnc.errors import EnvironmentFailure, InputError, UsageError, Where
 
-__all__ = ["atomic_write", "atomic_writes", "check_output", "open_regular", "place_beside"]
+__all__ = [
+    "OutputFile",
+    "atomic_write",
+    "atomic_writes",
+    "check_output",
+    "open_regular",
+    "place_beside",
+]
+
+#: The final place of an output, and what writes it to an open temporary file.
+OutputFile = tuple[str | os.PathLike[str], Callable[[BinaryIO], None]]
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
@@ -137,7 +147,7 @@ def atomic_write(
 
 
 def atomic_writes(
-    outputs: Iterable[tuple[str | os.PathLike[str], Callable[[BinaryIO], None]]],
+    outputs: Iterable[OutputFile],
     *,
     force: bool = False,
     inputs: Iterable[str | os.PathLike[str]] = (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -56,7 +57,7 @@ def command(
 ) -> int:
     """Compare two states of a network."""
     from snnc.arrays import check_suffix, write_arrays
-    from snnc.data import load_samples
+    from snnc.data import load_samples, source_files
     from snnc.debug.compare import Limits, compare
     from snnc.debug.states import open_state
     from snnc.errors import UsageError
@@ -64,9 +65,10 @@ def command(
 
     if data is None:
         raise UsageError("SNN237", "compare needs samples", hint="add --data x.npz")
+    inputs: list[str | Path] = [first, second, *source_files(data)]
     if save_differing is not None:
         check_suffix(save_differing, 2)
-        check_output(save_differing, force=output.settings.force, inputs=[first, second, data])
+        check_output(save_differing, force=output.settings.force, inputs=inputs)
     left, right = open_state(first), open_state(second)
     samples = load_samples(data, right.inputs, seed=seed)
     if data.startswith("random:"):
@@ -83,7 +85,7 @@ def command(
     saved = None
     if save_differing is not None and report.differing:
         kept = {name: array[report.differing] for name, array in samples.items()}
-        write_arrays(save_differing, kept, force=output.settings.force, inputs=[first, second, data])
+        write_arrays(save_differing, kept, force=output.settings.force, inputs=inputs)
         saved = save_differing
     _show(output, report, saved)
     mismatch = report.mismatch()

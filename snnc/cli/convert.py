@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from snnc.cli.pipes import Piped
     from snnc.compile import Conversion
     from snnc.cost import CostReport
+    from snnc.files import OutputFile
 
 __all__ = ["command"]
 
@@ -70,6 +71,7 @@ def _convert(
     """Convert a model whose files are known."""
     from snnc.compile import ConvertOptions, convert
     from snnc.cost.audit import audit
+    from snnc.data import source_files
     from snnc.errors import InternalError, Problem, UsageError, Where
     from snnc.files import check_output, place_beside
     from snnc.ir import companion, data_files, save
@@ -80,7 +82,8 @@ def _convert(
     choices = ConvertOptions(**options.chosen(context, given))
     inputs: list[str | Path] = [
         model,
-        *filter(None, (choices.calibrate, choices.labels, options.recipe_of(context))),
+        *filter(None, (choices.labels, options.recipe_of(context))),
+        *source_files(choices.calibrate or ""),
     ]
     check_output(target, force=output.settings.force, inputs=inputs)
     if save_recipe is not None:
@@ -114,9 +117,11 @@ def _convert(
     # Measured before anything is written: data that cannot be read must not leave a model behind.
     calibrate = choices.calibrate
     cost = _measure(converted, calibrate, choices.seed)
-    save(converted.model, target)
+    recipe = []
     if save_recipe is not None:
-        _save_recipe(save_recipe, converted, force=output.settings.force, inputs=inputs)
+        check_output(save_recipe, force=output.settings.force, inputs=inputs)
+        recipe.append(_recipe(save_recipe, converted))
+    save(converted.model, target, also=recipe)
     show_passes(output, converted.records)
     _show_untrue(output, converted)
     _show_calibration(output, converted, choices.calibrate)
@@ -188,10 +193,9 @@ def _show_calibration(output: Output, converted: Conversion, source: str | None)
         )
 
 
-def _save_recipe(path: str, converted: Conversion, *, force: bool, inputs: Sequence[str | Path]) -> None:
-    """Write the settings that were used as a recipe."""
+def _recipe(path: str, converted: Conversion) -> OutputFile:
+    """Return the settings that were used, as a recipe to be written."""
     from snnc import __version__
-    from snnc.files import atomic_write
 
     values = {setting.name: getattr(converted.options, setting.name) for setting in SETTINGS}
     notes = (f"snnc {__version__}", f"source {converted.model.metadata_props['snnc.source']}")
@@ -200,7 +204,7 @@ def _save_recipe(path: str, converted: Conversion, *, force: bool, inputs: Seque
     def write(stream: BinaryIO) -> None:
         stream.write(text.encode())
 
-    atomic_write(path, write, force=force, inputs=inputs)
+    return path, write
 
 
 def _measure(converted: Conversion, calibrate: str | None, seed: int) -> CostReport:

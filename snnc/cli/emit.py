@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
@@ -49,7 +50,7 @@ def command(
 ) -> None:
     """Emit a bundle."""
     from snnc.compile import load_spiking
-    from snnc.data import load_samples
+    from snnc.data import load_samples, source_files
     from snnc.emit.bundle import check_folder, write_bundle
     from snnc.emit.compiled import compile_program
     from snnc.emit.profile import profile
@@ -65,7 +66,8 @@ def command(
             )
         _nir(output, model, target)
         return
-    check_folder(target, force=output.settings.force)
+    inputs: list[str | Path] = [model, *filter(None, [arch]), *source_files(data or "")]
+    check_folder(target, force=output.settings.force, inputs=inputs)
     machine = Arch() if arch is None else read_arch(arch)
     machine = machine if cores is None else replace(machine, cores=cores)
     compiled = compile_program(load_spiking(model), machine)

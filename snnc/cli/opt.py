@@ -28,7 +28,7 @@ __all__ = ["command"]
 def command(output: Output, *, model: str, spec: str, target: str | None, dump_passes: str | None) -> None:
     """Run passes over a model."""
     from snnc.files import check_output
-    from snnc.ir import load, save
+    from snnc.ir import data_files, load, save
     from snnc.ops import attach_functions
     from snnc.passes.catalog import ALL_PASSES
     from snnc.pipeline import Before, Dump, Instrument, Progress, parse_pipeline, run_pipeline
@@ -38,6 +38,8 @@ def command(output: Output, *, model: str, spec: str, target: str | None, dump_p
     if target is not None:
         check_output(target, force=output.settings.force, inputs=[model])
     graph = load(model)
+    if target is not None:
+        check_output(target, force=output.settings.force, inputs=data_files(graph))
     # What holds at the start is found out, not believed: every invariant is cheap enough to be checked.
     given = {name for name, invariant in INVARIANTS.items() if not invariant.check(graph)}
     instruments: list[Instrument] = [Progress(output.progress_stream())]

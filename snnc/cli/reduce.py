@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import click
@@ -62,15 +63,15 @@ def command(
     **given: Any,
 ) -> None:
     """Shrink a failing model."""
-    from snnc.arrays import write_arrays
+    from snnc.arrays import arrays_output
     from snnc.compile import ConvertOptions
-    from snnc.data import first_samples, named_samples
+    from snnc.data import first_samples, named_samples, source_files
     from snnc.debug.compare import Limits
     from snnc.debug.reduce import compares, converts, fails_script, observe, reduce_model
     from snnc.debug.script import Script
     from snnc.errors import UsageError
     from snnc.files import check_output, place_beside
-    from snnc.ir import load, save
+    from snnc.ir import data_files, load, save
     from snnc.ops import attach_functions
     from snnc.runtimes.numpy_runtime import input_specs
 
@@ -78,11 +79,13 @@ def command(
         raise UsageError("SNN297", "say how the model fails", hint="--check 'COMMAND {}' or --fails convert")
     target = target or place_beside(model, ".reduced.onnx")
     beside = f"{target.removesuffix('.onnx')}.npz"
-    for place in (target, beside):
-        check_output(place, force=output.settings.force, inputs=[model])
+    context = click.get_current_context()
     given["labels"] = None
     calibrate, seed = given["calibrate"], given["seed"]
-    choices = ConvertOptions(**{**options.chosen(click.get_current_context(), given), "calibrate": None})
+    inputs: list[str | Path] = [model, *source_files(data or ""), *source_files(calibrate or "")]
+    for place in (target, beside):
+        check_output(place, force=output.settings.force, inputs=inputs)
+    choices = ConvertOptions(**{**options.chosen(context, given), "calibrate": None})
     if check is not None:
         failing = fails_script(Script(check))
     elif fails == "convert":
@@ -90,6 +93,9 @@ def command(
     else:
         failing = compares(choices, Limits(decibel=sqnr), calibrate=calibrate is not None)
     whole = load(model)
+    inputs += [*data_files(whole), *filter(None, [options.recipe_of(context)])]
+    for place in (target, beside):
+        check_output(place, force=output.settings.force, inputs=inputs)
     count = 1 if cuts == "constants" else _SAMPLES
     source = named_samples(data or calibrate or f"random:{count}", seed=seed)
     samples = first_samples(source, input_specs(whole), count)
@@ -101,9 +107,7 @@ def command(
 
     done = reduce_model(whole, known, failing, cuts=cuts, most=most_checks, progress=progress)
     attach_functions(done.model)
-    save(done.model, target)
-    if done.data:
-        write_arrays(beside, done.data, force=output.settings.force, inputs=[model])
+    save(done.model, target, also=[arrays_output(beside, done.data)] if done.data else [])
     graph = done.model.graph
     nodes = [{"name": node.name or "", "operator": node.op_type} for node in graph]
     names = [[value.name or "" for value in values] for values in (graph.inputs, graph.outputs)]

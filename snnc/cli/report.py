@@ -78,7 +78,7 @@ def command(
     """Write a report."""
     from snnc.arrays import read_labels
     from snnc.compile import load_spiking
-    from snnc.data import load_samples
+    from snnc.data import load_samples, source_files
     from snnc.errors import UsageError
     from snnc.files import atomic_writes, check_output, place_beside
     from snnc.report.content import Plan, build
@@ -94,7 +94,8 @@ def command(
     written = [target, beside, *([trace] if trace is not None else [])]
     if len({os.path.realpath(path) for path in written}) != len(written):
         raise UsageError("SNN255", "page, JSON and traces would be one file", hint="end the page in .html")
-    inputs = [path for path in (model, data, labels, source) if path is not None]
+    inputs: list[str | Path] = [path for path in (model, labels, source) if path is not None]
+    inputs += [*source_files(data), *(Path(dump).glob("*") if dump is not None else ())]
     for path in written:
         check_output(path, force=output.settings.force, inputs=inputs)
     check_library(plots)

@@ -30,7 +30,10 @@ def leaving_reproducer(output: Output, before: Before, *, refusals: bool) -> Ite
     try:
         yield
     except Exception as error:
-        refusal = isinstance(error, SnncError) and error.exit_code not in (1, 5)
+        # A machine that is too small is no fault of the pass either.
+        refusal = isinstance(error, MemoryError | OSError) or (
+            isinstance(error, SnncError) and error.exit_code not in (1, 5)
+        )
         if before.failed is not None and before.model is not None and (refusals or not refusal):
             _write(output, before)
         raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -15,6 +15,7 @@ from snnc.cli.output import Output
 from snnc.cli.tables import show_pairs
 
 if TYPE_CHECKING:
+    from snnc.files import OutputFile
     from snnc.runtimes import Runtime
 
 __all__ = ["command"]
@@ -43,18 +44,19 @@ def command(
     seed: int,
 ) -> None:
     """Run a spiking model."""
-    from snnc.arrays import check_suffix, sample_count, write_arrays
-    from snnc.data import load_samples
+    from snnc.arrays import arrays_output, check_suffix, sample_count
+    from snnc.data import load_samples, source_files
     from snnc.errors import SnncError, UsageError
-    from snnc.files import check_output
+    from snnc.files import atomic_writes, check_output
 
     if source is None:
         raise UsageError("SNN200", "Missing option '--input'.")
+    inputs = [*_files(model), *source_files(source)]
     if target is not None:
-        check_output(target, force=output.settings.force, inputs=[model, source])
+        check_output(target, force=output.settings.force, inputs=inputs)
     if trace is not None:
         _check_trace(trace, runtime, target)
-        check_output(trace, force=output.settings.force, inputs=[model, source])
+        check_output(trace, force=output.settings.force, inputs=inputs)
     executor = _executor(model, runtime)
     if target is not None:
         check_suffix(target, len(executor.outputs))
@@ -68,10 +70,10 @@ def command(
         error.in_file(model)
         raise
     seconds = time.perf_counter() - start
-    if target is not None:
-        write_arrays(target, results, force=output.settings.force, inputs=[model, source])
+    files = [] if target is None else [arrays_output(target, results)]
     if trace is not None:
-        _write_trace(trace, model, executor, samples, force=output.settings.force, inputs=[model, source])
+        files.append(_traces(trace, model, executor, samples))
+    atomic_writes(files, force=output.settings.force, inputs=inputs)
     count = sample_count(samples)
     show_pairs(
         output,
@@ -97,6 +99,12 @@ def command(
             "trace": trace,
         }
     )
+
+
+def _files(model: str) -> list[Path]:
+    """Return the files of a model or a bundle that an output must not replace."""
+    path = Path(model)
+    return [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
 
 
 def _executor(model: str, runtime: str) -> Runtime:
@@ -133,18 +141,9 @@ def _check_trace(trace: str, runtime: str, target: str | None) -> None:
         raise UsageError("SNN256", "outputs and spikes would be one file", where=where)
 
 
-def _write_trace(
-    trace: str,
-    model: str,
-    executor: Runtime,
-    samples: Mapping[str, Any],
-    *,
-    force: bool,
-    inputs: Sequence[str],
-) -> None:
-    """Write every spike that this runtime sends."""
+def _traces(trace: str, model: str, executor: Runtime, samples: Mapping[str, Any]) -> OutputFile:
+    """Return every spike that this runtime sends, as an output."""
     from snnc.compile import load_spiking
-    from snnc.files import atomic_write
     from snnc.report.spikes import write_traces
 
     network = load_spiking(model)
@@ -152,4 +151,4 @@ def _write_trace(
     def write(stream: BinaryIO) -> None:
         write_traces(stream, network, samples, runtime=executor)
 
-    atomic_write(trace, write, force=force, inputs=inputs)
+    return trace, write

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import click
 
@@ -46,18 +47,19 @@ def command(
     seed: int,
 ) -> int:
     """Simulate."""
-    from snnc.arrays import check_suffix, sample_count, write_arrays
-    from snnc.data import load_samples
+    from snnc.arrays import arrays_output, check_suffix, sample_count
+    from snnc.data import load_samples, source_files
     from snnc.emit.bundle import open_bundle
     from snnc.emit.golden import compare, golden
-    from snnc.emit.trace import write_trace
+    from snnc.emit.trace import trace_output
     from snnc.errors import UsageError
-    from snnc.files import check_output
+    from snnc.files import atomic_writes, check_output
 
     force = output.settings.force
+    inputs: list[str | Path] = [*Path(bundle).rglob("*"), *source_files(source or ""), *filter(None, [words])]
     for path in (target, trace):
         if path is not None:
-            check_output(path, force=force)
+            check_output(path, force=force, inputs=inputs)
     if trace is not None and not trace.endswith((".csv", ".vcd")):
         raise UsageError("SNN288", "a trace is a .csv or a .vcd file")
     compiled = open_bundle(bundle, words)
@@ -72,10 +74,10 @@ def command(
     everything = runtime.run(samples, inner if kept is not None else ())
     seconds = time.perf_counter() - start
     results = {name: everything[name] for name in runtime.outputs}
-    if target is not None:
-        write_arrays(target, results, force=force)
+    files = [] if target is None else [arrays_output(target, results)]
     if trace is not None:
-        write_trace(compiled, samples, trace, order=order, force=force)  # type: ignore[arg-type]
+        files.append(trace_output(compiled, samples, trace, order=order))  # type: ignore[arg-type]
+    atomic_writes(files, force=force, inputs=inputs)
     count = sample_count(samples)
     wrong = compare(everything, kept[1]) if kept is not None else None
     show_pairs(

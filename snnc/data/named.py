@@ -16,7 +16,7 @@ from snnc.data.python import PythonSamples, imported, looks_imported
 from snnc.data.source import Array, Chunk, Samples, first_samples
 from snnc.errors import InputError, UsageError, Where
 
-__all__ = ["RandomSamples", "load_samples", "named_samples", "open_samples"]
+__all__ = ["RandomSamples", "load_samples", "named_samples", "open_samples", "source_files"]
 
 _RANDOM = "random:"
 _CHUNK_BYTES = 4 << 20
@@ -58,6 +58,22 @@ def named_samples(source: str, *, seed: int = 0) -> Samples:
         where=Where(file=source),
         hint="expected .npy files, images, or test_data_set_0/input_0.pb",
     )
+
+
+def source_files(source: str) -> list[Path]:
+    """Return the files that samples come from and that an output could replace.
+
+    Args:
+        source: See `named_samples`.
+
+    Returns:
+        The file, the script that makes the samples, or the arrays in a folder; nothing for random samples.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return sorted(entry for entry in path.iterdir() if entry.suffix == ".npy")
+    script = [Path(source.rpartition(":")[0])] if looks_imported(source) else []
+    return [each for each in (path, *script) if each.is_file()]
 
 
 def open_samples(source: Any, *, seed: int = 0) -> Samples:

@@ -6,10 +6,12 @@ import contextlib
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import shutil
 import sys
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +23,7 @@ from numpy.lib import format as npy_format
 
 from snnc.arrays import InputSpec
 from snnc.data.source import Array, Chunk, misread
-from snnc.errors import InputError, SnncError, Terminated, UsageError, Where
+from snnc.errors import EnvironmentFailure, InputError, SnncError, Terminated, UsageError, Where
 
 __all__ = ["PythonSamples", "imported", "looks_imported"]
 
@@ -31,6 +33,8 @@ _NAMED = re.compile(rf"(?P<module>[^:]+\.py|{_WORDS}):(?P<object>{_WORDS})")
 #: more than half of what is free, and so many samples.
 _MOST_BYTES = 64 << 30
 _MOST_SAMPLES = 200_000
+#: What `os` offers to end a process or to put another in its place; its other functions go through these.
+_WAYS_OUT = ("_exit", "execv", "execve")
 
 
 class PythonSamples:
@@ -219,16 +223,55 @@ def _theirs(name: str, *, missing: bool = False) -> Iterator[None]:
 
     Raises:
         InputError: SNN344, the code raised something, if only to end the process.
+        EnvironmentFailure: SNN606, it ran out of memory.
     """
-    passed: tuple[type[BaseException], ...] = (SnncError, MemoryError, KeyboardInterrupt, Terminated)
+    passed: tuple[type[BaseException], ...] = (SnncError, KeyboardInterrupt, Terminated)
     passed += (ModuleNotFoundError,) if missing else ()
     try:
-        with contextlib.chdir("."), contextlib.redirect_stdout(sys.stderr):
+        with contextlib.chdir("."), contextlib.redirect_stdout(sys.stderr), _without_ways_out():
             yield
     except passed:
         raise
+    except MemoryError as error:
+        raise EnvironmentFailure(
+            "SNN606", "ran out of memory", where=Where(file=name), hint="give smaller batches"
+        ) from error
     except BaseException as error:
         raise misread(name, error) from error
+
+
+class ProcessEnd(BaseException):
+    """Their code asked for the end of the process."""
+
+
+@contextlib.contextmanager
+def _without_ways_out() -> Iterator[None]:
+    """Turn calls that end this process at once, without a word and with any status, into an exception.
+
+    Children that their code forks, such as workers of a loader, may end as they like.
+    """
+    process, thread = os.getpid(), threading.get_ident()
+    kept = {name: getattr(os, name) for name in _WAYS_OUT}
+
+    def guarded(name: str) -> Callable[..., None]:
+        def leave(*arguments: Any) -> None:
+            if os.getpid() != process:
+                kept[name](*arguments)
+            if threading.get_ident() == thread:
+                raise ProcessEnd(f"os.{name} was called")
+            # An exception would end that thread alone, and nobody would hear of it.
+            os.write(2, b"error: SNN344: a thread of the given code called os.%s\n" % name.encode())
+            kept["_exit"](InputError.exit_code)
+
+        return leave
+
+    for name in kept:
+        setattr(os, name, guarded(name))
+    try:
+        yield
+    finally:
+        for name, way in kept.items():
+            setattr(os, name, way)
 
 
 class _Searched:

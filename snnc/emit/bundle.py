@@ -8,7 +8,7 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -127,11 +127,17 @@ def _weights(program: Program) -> dict[str, Array]:
     return found
 
 
-def check_folder(target: str, *, force: bool) -> None:
+def check_folder(target: str, *, force: bool, inputs: Iterable[str | Path] = ()) -> None:
     """Refuse a place for a bundle before any work is done.
 
+    Args:
+        target: Folder that is going to be written.
+        force: Whether a bundle that is there may be replaced.
+        inputs: Files that are read and must survive even with ``force``.
+
     Raises:
-        UsageError: SNN230, it exists and ``force`` is not set; SNN286, it holds more than a bundle.
+        UsageError: SNN230, it exists and ``force`` is not set; SNN231, it holds an input; SNN286, it holds
+            more than a bundle.
         EnvironmentFailure: SNN603, the folder above it does not exist.
     """
     path, where = Path(target), Where(file=target)
@@ -151,6 +157,15 @@ def check_folder(target: str, *, force: bool) -> None:
                 where=where,
                 hint="move that elsewhere, or name another folder",
             )
+        real = path.resolve()
+        for source in inputs:
+            if real in Path(source).resolve().parents:
+                raise UsageError(
+                    "SNN231",
+                    f"the output would replace the input {os.fspath(source)!r}",
+                    where=where,
+                    hint="name another folder; an input is never overwritten, not even with --force",
+                )
         if any(path.iterdir()) and not force:
             raise UsageError(
                 "SNN230", "the output exists already", where=where, hint="add --force to replace it"

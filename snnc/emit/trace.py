@@ -11,23 +11,23 @@ from snnc.emit.compiled import Compiled
 from snnc.emit.listing import trace_csv
 from snnc.emit.profile import profile
 from snnc.emit.waves import trace_vcd
-from snnc.files import atomic_write
+from snnc.files import OutputFile
 from snnc.runtimes.common import one_sample
 from snnc.runtimes.expg1.machine import Order
 
-__all__ = ["write_trace"]
+__all__ = ["trace_output"]
 
 
-def write_trace(
-    compiled: Compiled, samples: Mapping[str, npt.NDArray[Any]], target: str, *, order: Order, force: bool
-) -> None:
-    """Write the trace of the first sample, ``.csv`` or ``.vcd``."""
+def trace_output(
+    compiled: Compiled, samples: Mapping[str, npt.NDArray[Any]], target: str, *, order: Order
+) -> OutputFile:
+    """Return the trace of the first sample, ``.csv`` or ``.vcd``, as a file to be written."""
     counted = profile(compiled, one_sample(samples, compiled.runtime().inputs), order=order)
     text = (
         trace_vcd(counted) if target.endswith(".vcd") else "".join(f"{line}\n" for line in trace_csv(counted))
     )
     content = text.encode()
-    atomic_write(target, lambda stream: _put(stream, content), force=force)
+    return target, lambda stream: _put(stream, content)
 
 
 def _put(stream: BinaryIO, content: bytes) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import mmap
 import os
 import re
-import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import onnx
 import onnx_ir as ir
@@ -18,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from snnc.cores import meanwhile
 from snnc.errors import EnvironmentFailure, InputError, Where
-from snnc.files import open_regular
+from snnc.files import OutputFile, atomic_writes, open_regular
 from snnc.ir.admission import admit, foreign_to_standard, weight_names
 from snnc.ir.contents import make_dense
 from snnc.ir.external import DataFiles
@@ -245,8 +244,14 @@ def companion(model: ir.Model, path: str | os.PathLike[str], *, limit: int = LAR
     return Path(f"{os.fspath(path)}.data") if weight_bytes(model) > limit else None
 
 
-def save(model: ir.Model, path: str | os.PathLike[str], *, limit: int = LARGEST_MESSAGE) -> None:
-    """Write a model atomically: the file appears complete or not at all.
+def save(
+    model: ir.Model,
+    path: str | os.PathLike[str],
+    *,
+    limit: int = LARGEST_MESSAGE,
+    also: Iterable[OutputFile] = (),
+) -> None:
+    """Write a model atomically: the file appears complete or not at all, and so does what belongs to it.
 
     Weights beyond the size of one ONNX file go into a data file beside it, which is complete before the model
     that names it appears.
@@ -255,46 +260,29 @@ def save(model: ir.Model, path: str | os.PathLike[str], *, limit: int = LARGEST_
         model: What to write.
         path: Target; an existing file is replaced.
         limit: Most bytes of weights that go into the model file itself.
+        also: Further files, such as a recipe; none appears unless all can be written.
 
     Raises:
         EnvironmentFailure: SNN603, the folder cannot be written or the disk is full.
     """
     beside = companion(model, path, limit=limit)
     if beside is None:
-        write_atomically(Path(path), message_chunks(model))
-        return
-    proto, weights = split(model)
-    write_atomically(beside, data_chunks(proto, weights, beside.name))
-    write_atomically(Path(path), [bytes(proto.SerializeToString(deterministic=True))])
+        files = [(path, _writer(message_chunks(model)))]
+    else:
+        proto, weights = split(model)
+        # The message names places in the data file, which are known once that is written.
+        message = _late(lambda: bytes(proto.SerializeToString(deterministic=True)))
+        files = [(beside, _writer(data_chunks(proto, weights, beside.name))), (path, _writer(message))]
+    atomic_writes([*also, *files], force=True)
 
 
-def write_atomically(path: Path, content: Iterable[bytes | memoryview]) -> None:
-    """Write pieces to a temporary file beside ``path``, flush to disk, then rename over it.
+def _late(make: Callable[[], bytes]) -> Iterator[bytes]:
+    yield make()
 
-    Raises:
-        EnvironmentFailure: SNN603, the folder cannot be written or the disk is full.
-    """
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    except OSError as error:
-        raise EnvironmentFailure(
-            "SNN603", f"cannot write: {error.strerror}", where=Where(file=str(path))
-        ) from None
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            for chunk in content:
-                stream.write(chunk)
-            stream.flush()
-            os.fsync(stream.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        if isinstance(error, OSError):
-            raise EnvironmentFailure(
-                "SNN603", f"cannot write: {error.strerror}", where=Where(file=str(path))
-            ) from None
-        raise
+
+def _writer(content: Iterable[bytes | memoryview]) -> Callable[[BinaryIO], None]:
+    def write(stream: BinaryIO) -> None:
+        for chunk in content:
+            stream.write(chunk)
+
+    return write

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -161,6 +162,8 @@ def refusals(folder: Path):
         "def leave(): raise SystemExit(0)\n"
         "def later():\n    raise SystemExit(0)\n    yield\n"
         "class Own(BaseException): pass\ndef own(): raise Own\ndef closes(): raise GeneratorExit\n"
+        "import os\ndef exits(): os._exit(0)\ndef other(): os.execvp('true', ['true'])\n"
+        "def memory(): raise MemoryError\n"
     )
     (folder / "script.py").write_text("import sys\nsys.exit(0)\n")
     (folder / "broken.py").write_text("import nonexistent_package_of_theirs\n")
@@ -172,6 +175,7 @@ def refusals(folder: Path):
         ("missing.npz", "SNN301", 3), ("bad.py:f", "SNN344", 3), ("bad.py:text", "SNN343", 3),
         ("bad.py:leave", "SNN344", 3), ("bad.py:later", "SNN344", 3), ("script.py:f", "SNN344", 3),
         ("bad.py:own", "SNN344", 3), ("bad.py:closes", "SNN344", 3),
+        ("bad.py:exits", "SNN344", 3), ("bad.py:other", "SNN344", 3), ("bad.py:memory", "SNN606", 6),
         ("bad.py:n", "SNN343", 3), ("bad.py:g", "SNN238", 2), ("broken.py:f", "SNN344", 3),
         ("no.such.module:f", "SNN238", 2), ("random:0", "SNN232", 2),
     )  # fmt: skip
@@ -185,6 +189,19 @@ def test_refusals_name_file_and_reason(tmp_path, monkeypatch):
         assert caught.value.code == code, (source, caught.value)
         assert caught.value.exit_code == status
         assert source.split(":")[0].split(".")[0] in str(caught.value), source
+
+
+def test_workers_of_a_loader_may_end_as_they_like():
+    def forking():
+        process = os.fork()
+        if not process:
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 7
+        yield np.zeros((2, 2, 3), np.float32)
+
+    kept = os._exit
+    assert digest(forking) == digest(np.zeros((2, 2, 3), np.float32))
+    assert os._exit is kept
 
 
 def test_what_never_ends_is_ended(monkeypatch):
