@@ -84,9 +84,10 @@ def infer_shapes(model: ir.Model) -> None:
 
 def settle_outputs(model: ir.Model) -> None:
     """Give the graph's outputs the sizes that ONNX infers, in place; all other values stay as they are."""
-    inferred = onnx.shape_inference.infer_shapes(ir.serde.serialize_model(model)).graph.output
-    for value, found in zip(model.graph.outputs, inferred, strict=True):
-        value.shape = ir.serde.deserialize_type_proto_for_shape(found.type) or value.shape
+    found = _inferred(model)
+    for value in model.graph.outputs:
+        if value.name in found:
+            value.shape = ir.serde.deserialize_type_proto_for_shape(found[value.name]) or value.shape
 
 
 def _infer_flat(model: ir.Model) -> None:
@@ -94,6 +95,16 @@ def _infer_flat(model: ir.Model) -> None:
 
     What onnx_ir's own pass does takes the square of the number of weights, and reads the whole model back.
     """
+    found = _inferred(model)
+    outputs = (output for node in model.graph for output in node.outputs)
+    for value in (*model.graph.inputs, *outputs) if found else ():
+        proto_type = found.get(value.name or "")
+        if proto_type is not None:
+            _take_over(value, proto_type)
+
+
+def _inferred(model: ir.Model) -> dict[str, onnx.TypeProto]:
+    """Return the types that ONNX infers, by value; nothing where it cannot. Large weights are left out."""
     graph = model.graph
     weights, inputs = list(graph.initializers.values()), list(graph.inputs)
     contents = [value.const_value for value in weights]
@@ -119,12 +130,8 @@ def _infer_flat(model: ir.Model) -> None:
             proto, check_type=False, strict_mode=False, data_prop=True
         ).graph
     except Exception:  # noqa: BLE001 - what cannot be inferred stays unknown; who needs it says so
-        return
-    found = {info.name: info.type for info in (*inferred.input, *inferred.output, *inferred.value_info)}
-    for value in (*inputs, *(output for node in graph for output in node.outputs)):
-        proto_type = found.get(value.name or "")
-        if proto_type is not None:
-            _take_over(value, proto_type)
+        return {}
+    return {info.name: info.type for info in (*inferred.input, *inferred.output, *inferred.value_info)}
 
 
 def _take_over(value: ir.Value, found: onnx.TypeProto) -> None:
