@@ -12,6 +12,7 @@ from snnc.runtimes.common import Array
 from snnc.runtimes.fusion_attention import fuse_attention
 from snnc.runtimes.fusion_convolutions import fuse_convolutions
 from snnc.runtimes.fusion_moves import fuse_moves
+from snnc.runtimes.fusion_parts import fuse_parts
 from snnc.runtimes.fusion_products import fuse_norms, fuse_products
 from snnc.runtimes.message import Message
 
@@ -30,6 +31,9 @@ def prepare(message: Any, weights: MutableMapping[str, Array]) -> None:
     """
     _write_types(message.graph)
     view = Message(message.graph, weights)
+    if fuse_parts(view):
+        view.drop_unread()
+        view = Message(message.graph, weights)
     fuse_products(view)
     fuse_convolutions(view)
     fuse_norms(view)

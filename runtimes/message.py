@@ -12,7 +12,7 @@ from snnc.runtimes.common import Array
 __all__ = ["Message"]
 
 _TYPES = {1: "<f4", 2: "u1", 3: "i1", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?"}
-_CODES = {np.dtype("<i4"): 6, np.dtype("<i8"): 7}
+_CODES = {np.dtype("i1"): 3, np.dtype("<i2"): 5, np.dtype("<i4"): 6, np.dtype("<i8"): 7}
 
 
 class Message:
@@ -128,7 +128,7 @@ class Message:
         value.type.tensor_type.elem_type = kind
 
     def add_constant(self, name: str, array: Array) -> str:
-        """Add an initializer of int32 or int64; returns its name."""
+        """Add an initializer of signed integers; returns its name."""
         value = self.graph.initializer.add()
         value.name = name
         value.data_type = _CODES[array.dtype]
