@@ -24,7 +24,7 @@ class _Part(NamedTuple):
     """One product of a sum: factor * product."""
 
     factor: int
-    index: int
+    place: int
     node: Any
 
 
@@ -47,7 +47,7 @@ def fuse_parts(view: Message) -> bool:
         if inputs is None:
             continue
         changed = True
-        for at in (*between, *(part.index for part in parts)):
+        for at in (*between, *(part.place for part in parts)):
             view.remove(at)
         for part in parts:
             _drop_slice(view, part.node.input[0])
@@ -118,7 +118,7 @@ def _magnitude_bits(view: Message, name: str) -> int | None:
     if writer is not None and writer[1].domain == "ai.snnc":
         for attribute in writer[1].attribute:
             if attribute.name == "codes" and attribute.ints:
-                return max(map(abs, attribute.ints)).bit_length()
+                return int(max(map(abs, attribute.ints))).bit_length()
     return _MAGNITUDE_BITS.get(view.kind(name))
 
 
