@@ -41,7 +41,9 @@ void arrange(const Tensor& weights, Form form, Filters* out) {
     }
     std::memcpy(to, from, static_cast<size_t>(out->depth));
     if (form == Form::k8Signed) {
-      for (int64_t k = 0; k < out->depth; ++k) out->moved[o] += 128 * static_cast<const int8_t*>(weights.data)[o * out->depth + k];
+      uint32_t sum = 0;
+      for (int64_t k = 0; k < out->depth; ++k) sum -= static_cast<uint32_t>(128 * static_cast<const int8_t*>(weights.data)[o * out->depth + k]);
+      out->moved[o] = static_cast<int32_t>(sum);
     }
   }
 }
@@ -156,8 +158,7 @@ void convolve(const Call& call, const Walk& walk, const Planes<T>& planes, int64
         }
         if (weights.form == Form::k8Signed) {
           for (int r = 0; r < some; ++r) {
-            const int32_t back = -weights.moved[channel + r];
-            kernels().add(sums + r * kPanel, &back, 0, width, sums + r * kPanel);
+            kernels().add(sums + r * kPanel, &weights.moved[channel + r], 0, width, sums + r * kPanel);
           }
         }
         drain.take(sample, channel, some, first, count, sums, kPanel);

@@ -26,7 +26,7 @@ struct Filters {
   int64_t depth = 0, padded = 0;
   AlignedBytes rows, upper;
   int planes = 1;
-  std::vector<int32_t> moved;  // k8Signed: 128 times the sum of each row
+  std::vector<int32_t> moved;  // k8Signed: minus 128 times the sum of each row, modulo 2^32
   int64_t norm = 0;            // largest sum of a row's absolute weights, for 16-bit rows
 };
 

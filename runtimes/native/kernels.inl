@@ -97,7 +97,12 @@ void sums(const int32_t* v, int64_t count, int64_t* sum, int64_t* squares) {
 }
 
 void norm_potential(const int32_t* r, const int32_t* sign, int64_t factor, int64_t total, int64_t count, int64_t* out) {
-  for (int64_t i = 0; i < count; ++i) out[i] = (r[i] * factor - total) * sign[i];
+  // Values beyond what the operator may read wrap around.
+  const uint64_t times = static_cast<uint64_t>(factor), sum = static_cast<uint64_t>(total);
+  for (int64_t i = 0; i < count; ++i) {
+    const uint64_t v = static_cast<uint64_t>(int64_t{r[i]}) * times - sum;
+    out[i] = static_cast<int64_t>(v * static_cast<uint64_t>(int64_t{sign[i]}));
+  }
 }
 
 void widen_u8(const uint8_t* x, int64_t count, int16_t* out) {

@@ -27,12 +27,20 @@ struct Bound {
   const char* name;
 };
 
-Status* status_of(Api api, const char* name, const char* what) {
+// The status of the exception that is being handled. Nothing is thrown into onnxruntime, which has no handler.
+Status* failure(Api api, const char* name) noexcept {
   Status* (*create)(int, const char*);
   const void* address = api[kCreateStatus];
   std::memcpy(&create, &address, sizeof create);
-  const std::string text = std::string("snnc ") + name + ": " + what;
-  return create(kFail, text.c_str());
+  try {
+    try {
+      throw;
+    } catch (const std::exception& error) {
+      return create(kFail, (std::string("snnc ") + name + ": " + error.what()).c_str());
+    }
+  } catch (...) {
+    return create(kFail, "snnc: out of memory");
+  }
 }
 
 const Definition& definition_of(const CustomOp* op) { return static_cast<const Entry*>(op)->definition; }
@@ -42,8 +50,8 @@ Status* create(const CustomOp* op, Api api, const void* info, void** kernel) {
   try {
     *kernel = new Bound{api, definition.make(Node(api, info)), definition.name};
     return nullptr;
-  } catch (const std::exception& error) {
-    return status_of(api, definition.name, error.what());
+  } catch (...) {
+    return failure(api, definition.name);
   }
 }
 
@@ -52,8 +60,8 @@ Status* compute(void* kernel, void* context) {
   try {
     bound.kernel->run(Call(bound.api, context));
     return nullptr;
-  } catch (const std::exception& error) {
-    return status_of(bound.api, bound.name, error.what());
+  } catch (...) {
+    return failure(bound.api, bound.name);
   }
 }
 
@@ -104,16 +112,7 @@ std::deque<Entry>& entries() {
   return *all;
 }
 
-}  // namespace
-}  // namespace snnc
-
-// Of what the library was made: build.py compares it with the sources, so that a stale library is noticed.
-SNNC_EXPORT const char* SnncSources() { return "snnc-native-sources:" SNNC_SOURCES; }
-
-SNNC_EXPORT snnc::Status* RegisterCustomOps(void* options, const snnc::ApiBase* base) {
-  using namespace snnc;
-  Api api = base->get_api(kApiVersion);
-  if (api == nullptr) return nullptr;  // older than 1.18: nothing is registered, function bodies run
+Status* register_with(Api api, void* options) {
   auto call = [api](Slot index, auto signature) {
     const void* address = api[index];
     std::memcpy(&signature, &address, sizeof signature);
@@ -133,4 +132,21 @@ SNNC_EXPORT snnc::Status* RegisterCustomOps(void* options, const snnc::ApiBase* 
     domain = made;
   }
   return call(kAddCustomOpDomain, static_cast<Status* (*)(void*, void*)>(nullptr))(options, domain);
+}
+
+}  // namespace
+}  // namespace snnc
+
+// Of what the library was made: build.py compares it with the sources, so that a stale library is noticed.
+SNNC_EXPORT const char* SnncSources() { return "snnc-native-sources:" SNNC_SOURCES; }
+
+SNNC_EXPORT snnc::Status* RegisterCustomOps(void* options, const snnc::ApiBase* base) {
+  using namespace snnc;
+  Api api = base->get_api(kApiVersion);
+  if (api == nullptr) return nullptr;  // older than 1.18: nothing is registered, function bodies run
+  try {
+    return register_with(api, options);
+  } catch (...) {
+    return failure(api, "RegisterCustomOps");
+  }
 }

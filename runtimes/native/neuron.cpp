@@ -13,9 +13,9 @@ constexpr int64_t kMostClasses = 24;    // rows of different shapes in one near 
 constexpr int64_t kFewLimits = 31;
 constexpr int32_t kNever = 2147483647;
 
-// Limits that the compiler put out of every potential's reach.
-bool never(int32_t limit) { return limit >= kNever - 1; }
-bool always(int32_t limit) { return limit <= -(kNever - 1); }
+// Limits that no potential reaches, and that all do.
+bool never(int32_t limit) { return limit == kNever; }
+bool always(int32_t limit) { return limit == INT32_MIN; }
 
 }  // namespace
 
@@ -258,7 +258,7 @@ bool FireTable::fit_near() {
 }
 
 void FireTable::place(const int32_t* rows, int64_t count, Positions* positions) const {
-  if (mode_ == kFew && count > 1) {
+  if (mode_ == kFew) {
     positions->columns.resize(static_cast<size_t>(count * count_));
     for (int64_t j = 0; j < count_; ++j) {
       for (int64_t i = 0; i < count; ++i) positions->columns[j * count + i] = limits_[rows[i] * stride_ + j];

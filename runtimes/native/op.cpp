@@ -1,7 +1,10 @@
 #include "op.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <limits>
+#include <new>
 
 namespace snnc {
 namespace {
@@ -25,6 +28,18 @@ void check(Api api, Status* status, const char* what) {
   if (failed(api, status)) refuse(what);
 }
 
+// Buffers of callers and files mapped into memory may begin anywhere; loops read whole elements.
+void align(Tensor* tensor) {
+  const bool words = tensor->type != Type::kUndefined && tensor->type <= Type::kI64 && width_of(tensor->type) > 1;
+  if (!words || reinterpret_cast<uintptr_t>(tensor->data) % width_of(tensor->type) == 0) return;
+  const size_t bytes = static_cast<size_t>(tensor->size()) * width_of(tensor->type);
+  std::shared_ptr<void> copy(std::malloc(std::max<size_t>(bytes, 1)), std::free);
+  if (copy == nullptr) throw std::bad_alloc();
+  if (bytes != 0) std::memcpy(copy.get(), tensor->data, bytes);
+  tensor->data = copy.get();
+  tensor->copy = copy;
+}
+
 Tensor describe(Api api, const void* value) {
   Tensor tensor;
   void* info = nullptr;
@@ -46,6 +61,7 @@ Tensor describe(Api api, const void* value) {
   check(api, slot<Status* (*)(void*, void**)>(api, kGetTensorMutableData)(const_cast<void*>(value), &data),
         "the data of a tensor cannot be read");
   tensor.data = data;
+  align(&tensor);
   return tensor;
 }
 
@@ -55,7 +71,12 @@ void refuse(const std::string& what) { throw Refusal(what); }
 
 int64_t product(const Shape& dims, size_t begin, size_t end) {
   int64_t count = 1;
-  for (size_t axis = begin; axis < std::min(end, dims.size()); ++axis) count *= dims[axis];
+  bool fits = true;
+  for (size_t axis = begin; axis < std::min(end, dims.size()); ++axis) {
+    if (dims[axis] == 0) return 0;
+    fits = !__builtin_mul_overflow(count, dims[axis], &count) && fits;
+  }
+  require(fits, "a tensor has too many elements");
   return count;
 }
 
@@ -96,6 +117,13 @@ int64_t Node::integer(const char* name, int64_t fallback) const {
   return fallback;
 }
 
+int in_range(const char* name, int64_t value, int64_t least, int64_t most) {
+  if (value < least || value > most) {
+    refuse(std::string("attribute '") + name + "' is a number out of range: " + std::to_string(value));
+  }
+  return static_cast<int>(value);
+}
+
 std::vector<int64_t> Node::integers(const char* name) const {
   auto get = slot<Status* (*)(const void*, const char*, int64_t*, size_t*)>(api_, kKernelInfoGetAttributeInts);
   size_t count = 0;
@@ -132,10 +160,20 @@ void Node::refuse_other_type(const char* name) const {
 }
 
 Type Node::code_type(const char* name) const {
-  const Type type = static_cast<Type>(integer(name));
-  const bool known = type == Type::kU8 || type == Type::kI8 || type == Type::kI16 || type == Type::kI32;
-  if (!known) refuse(std::string("attribute '") + name + "' is no element type of codes");
-  return type;
+  const int64_t given = integer(name);
+  for (Type type : {Type::kU8, Type::kI8, Type::kI16, Type::kI32}) {
+    if (given == static_cast<int64_t>(type)) return type;
+  }
+  refuse(std::string("attribute '") + name + "' is no element type of codes");
+}
+
+std::vector<int64_t> Node::codes(const char* name, Type type) const {
+  const int bits = 8 * static_cast<int>(width_of(type)) - (type == Type::kU8 ? 0 : 1);
+  const int64_t most = (int64_t{1} << bits) - 1, least = type == Type::kU8 ? 0 : -most - 1;
+  const std::vector<int64_t> values = integers(name);
+  const bool fit = std::all_of(values.begin(), values.end(), [&](int64_t code) { return code >= least && code <= most; });
+  if (values.empty() || !fit) refuse(std::string("attribute '") + name + "' has no codes, or ones that its element type lacks");
+  return values;
 }
 
 bool Node::constant(size_t input, Tensor* tensor) const {
@@ -178,7 +216,7 @@ void Call::parallel(int64_t total, double cost, const std::function<void(int64_t
   if (total <= 0) return;
   // About 15 microseconds of work for each piece; onnxruntime deals pieces to its threads.
   const double work = cost * static_cast<double>(total);
-  const int64_t pieces = std::min<int64_t>({total, static_cast<int64_t>(work / 15000.0) + 1, 64});
+  const int64_t pieces = std::min(total, static_cast<int64_t>(std::min(work / 15000.0, 63.0)) + 1);
   if (pieces <= 1) {
     body(0, total);
     return;
@@ -186,21 +224,21 @@ void Call::parallel(int64_t total, double cost, const std::function<void(int64_t
   struct Job {
     const std::function<void(int64_t, int64_t)>* body;
     int64_t total, pieces;
-    std::vector<std::string> failures;
-  } job{&body, total, pieces, std::vector<std::string>(static_cast<size_t>(pieces))};
+    std::vector<std::exception_ptr> failures;
+  } job{&body, total, pieces, std::vector<std::exception_ptr>(static_cast<size_t>(pieces))};
   auto step = [](void* data, size_t piece) {
     Job& shared = *static_cast<Job*>(data);
     const int64_t at = static_cast<int64_t>(piece);
     try {
       (*shared.body)(shared.total * at / shared.pieces, shared.total * (at + 1) / shared.pieces);
-    } catch (const std::exception& error) {
-      shared.failures[piece] = error.what();  // an exception must not cross onnxruntime's threads
+    } catch (...) {
+      shared.failures[piece] = std::current_exception();  // it must not cross onnxruntime's threads
     }
   };
   auto run = slot<Status* (*)(const void*, void (*)(void*, size_t), size_t, size_t, void*)>(api_, kContextParallelFor);
   check(api_, run(context_, step, static_cast<size_t>(pieces), 0, &job), "the thread pool fails");
-  for (const std::string& failure : job.failures) {
-    if (!failure.empty()) refuse(failure);
+  for (const std::exception_ptr& failure : job.failures) {
+    if (failure != nullptr) std::rethrow_exception(failure);
   }
 }
 

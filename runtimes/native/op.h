@@ -29,6 +29,7 @@ struct Tensor {
   Type type = Type::kUndefined;
   Shape dims;
   const void* data = nullptr;
+  std::shared_ptr<const void> copy;  // of data that was not aligned
 
   int64_t size() const;
   int64_t rank() const { return static_cast<int64_t>(dims.size()); }
@@ -38,6 +39,7 @@ struct Tensor {
   }
 };
 
+// The product of some extents, 0 if one is; refuses what does not fit.
 int64_t product(const Shape& dims, size_t begin = 0, size_t end = SIZE_MAX);
 size_t width_of(Type type);  // bytes of an element
 
@@ -49,16 +51,20 @@ constexpr Type type_of() {
   return Type::kI32;
 }
 
+int in_range(const char* name, int64_t value, int64_t least, int64_t most);  // of an attribute, or refuses it
+
 // A node while its operator is made.
 class Node {
  public:
   Node(Api api, const void* info) : api_(api), info_(info) {}
   int64_t integer(const char* name) const;
   int64_t integer(const char* name, int64_t fallback) const;
+  int number(const char* name, int64_t least, int64_t most) const { return in_range(name, integer(name), least, most); }
   std::vector<int64_t> integers(const char* name) const;                                       // required
   std::vector<int64_t> integers(const char* name, const std::vector<int64_t>& fallback) const;  // optional
   bool constant(size_t input, Tensor* tensor) const;  // whether the input is an initializer
   Type code_type(const char* name) const;                // a type that codes have
+  std::vector<int64_t> codes(const char* name, Type type) const;  // at least one, all of them numbers of that type
 
  private:
   void refuse_other_type(const char* name) const;

@@ -32,29 +32,27 @@ Type small_code_type(const Node& node, const char* name) {
 int64_t up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
 int64_t sum_of(const void* codes, Type type, int64_t count) {
-  int32_t total = 0;
+  uint32_t total = 0;  // modulo 2^32, as the body's
   if (type == Type::kU8) {
     for (int64_t i = 0; i < count; ++i) total += static_cast<const uint8_t*>(codes)[i];
   } else if (type == Type::kI8) {
-    for (int64_t i = 0; i < count; ++i) total += static_cast<const int8_t*>(codes)[i];
+    for (int64_t i = 0; i < count; ++i) total += static_cast<uint32_t>(static_cast<const int8_t*>(codes)[i]);
   } else {
-    for (int64_t i = 0; i < count; ++i) total += static_cast<const int16_t*>(codes)[i];
+    for (int64_t i = 0; i < count; ++i) total += static_cast<uint32_t>(static_cast<const int16_t*>(codes)[i]);
   }
-  return total;
+  return static_cast<int32_t>(total);
 }
 
 class Attention : public Kernel {
  public:
   explicit Attention(const Node& node)
       : transposed_(node.integer("transposed") != 0), score_type_(small_code_type(node, "score_type")),
-        code_type_(small_code_type(node, "code_type")), fraction_(static_cast<int>(node.integer("fraction_bits"))) {
-    require(fraction_ >= 0 && fraction_ <= kMostFraction, "a number of bits is out of range");
+        code_type_(small_code_type(node, "code_type")), fraction_(node.number("fraction_bits", 0, kMostFraction)) {
     Tensor scores, values;
     require(node.constant(3, &scores) && node.constant(4, &values), "the thresholds are not constant");
-    scores_ = std::make_unique<FireTable>(scores, node.integers("score_codes"), node.integer("score_depth"));
-    values_ = std::make_unique<FireTable>(values, node.integers("codes"), node.integer("depth"));
-    score_row_ = static_cast<int32_t>(node.integer("score_row"));
-    require(score_row_ >= 0 && score_row_ < scores_->rows(), "a row number is out of range");
+    scores_ = std::make_unique<FireTable>(scores, node.codes("score_codes", score_type_), node.integer("score_depth"));
+    values_ = std::make_unique<FireTable>(values, node.codes("codes", code_type_), node.integer("depth"));
+    score_row_ = node.number("score_row", 0, scores_->rows() - 1);
   }
 
   // q (..., M, d), k (..., d, L) or transposed (..., L, d), v (..., L, e), two tables, rows (over the result).

@@ -385,7 +385,7 @@ class Fused : public Convolution {
     type_ = node.code_type("code_type");
     Tensor thresholds, rows;
     require(node.constant(2, &thresholds) && node.constant(3, &rows), "the thresholds are not constant");
-    table_ = std::make_unique<FireTable>(thresholds, node.integers("codes"), node.integer("depth"));
+    table_ = std::make_unique<FireTable>(thresholds, node.codes("codes", type_), node.integer("depth"));
     require(rows.type == Type::kI32 && rows.size() == channels_, "one row number is needed for each channel");
     const Shape flat{channels_};
     plan_rows(flat, Tensor{rows.type, flat, rows.data}, table_->rows());
@@ -417,9 +417,7 @@ class Fused : public Convolution {
  private:
   // How far to round; -1, or no attribute: not at all.
   static int bits(const Node& node, const char* name) {
-    const int64_t value = node.integer(name, -1);
-    require(value >= -1 && value <= 62, "a number of bits is out of range");
-    return static_cast<int>(value);
+    return in_range(name, node.integer(name, -1), -1, 62);
   }
 
   bool fires_, stores_, other_, plain_;

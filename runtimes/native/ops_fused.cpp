@@ -16,9 +16,8 @@ class NormFire : public Kernel {
  public:
   explicit NormFire(const Node& node)
       : centred_(node.integer("centred", 1) != 0), epsilon_(node.integer("epsilon")),
-        fraction_(static_cast<int>(node.integer("fraction_bits"))), codes_(node.integers("codes")),
-        type_(node.code_type("code_type")) {
-    require(fraction_ >= 0 && fraction_ <= 20, "a number of bits is out of range");
+        fraction_(node.number("fraction_bits", 0, 20)), type_(node.code_type("code_type")),
+        codes_(node.codes("codes", type_)) {
     Tensor thresholds;
     require(node.constant(2, &thresholds), "the thresholds are not constant");
     table_ = std::make_unique<FireTable>(thresholds, codes_, node.integer("depth"));
@@ -66,8 +65,8 @@ class NormFire : public Kernel {
   bool centred_;
   int64_t epsilon_;
   int fraction_;
-  std::vector<int64_t> codes_;
   Type type_;
+  std::vector<int64_t> codes_;
   std::unique_ptr<FireTable> table_;
 };
 

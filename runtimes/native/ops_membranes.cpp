@@ -10,12 +10,6 @@
 namespace snnc {
 namespace {
 
-int bits(const Node& node, const char* name, int64_t most) {
-  const int64_t value = node.integer(name);
-  require(value >= 0 && value <= most, "a number of bits is out of range");
-  return static_cast<int>(value);
-}
-
 const int32_t* i32(const Tensor& tensor) {
   require(tensor.type == Type::kI32, "a membrane is not int32");
   return tensor.as<int32_t>();
@@ -44,7 +38,7 @@ class Join : public Kernel {
 
 class MembraneRound : public Kernel {
  public:
-  explicit MembraneRound(const Node& node) : shift_(bits(node, "shift", 62)) {}
+  explicit MembraneRound(const Node& node) : shift_(node.number("shift", 0, 62)) {}
   void run(const Call& call) const override {
     const Tensor v = call.input(0);
     int32_t* out = call.output_as<int32_t>(v.dims);
@@ -65,9 +59,8 @@ class MembraneRound : public Kernel {
 class FixedPointEncode : public Kernel {
  public:
   explicit FixedPointEncode(const Node& node)
-      : fraction_(static_cast<int>(node.integer("fraction_bits", 12))), bits_(static_cast<int>(node.integer("bits", 24))) {
-    require(fraction_ >= 0 && fraction_ <= 62 && bits_ >= 2 && bits_ <= 25, "a number of bits is out of range");
-  }
+      : fraction_(in_range("fraction_bits", node.integer("fraction_bits", 12), 0, 62)),
+        bits_(in_range("bits", node.integer("bits", 24), 2, 25)) {}
   void run(const Call& call) const override {
     const Tensor x = call.input(0);
     require(x.type == Type::kFloat, "the input is not float32");
@@ -78,7 +71,8 @@ class FixedPointEncode : public Kernel {
       for (int64_t i = begin; i < end; ++i) {
         float whole = __builtin_rintf(from[i] * scale);  // to even: the default rounding, which nobody changes
         whole = whole < -limit ? -limit : whole;
-        out[i] = static_cast<int32_t>(whole > limit ? limit : whole);
+        const float near = whole > limit ? limit : whole;
+        out[i] = near == near ? static_cast<int32_t>(near) : INT32_MIN;  // no number: what x86 makes of it
       }
     });
   }
@@ -205,7 +199,7 @@ class SpikeGate : public Kernel {
 
 class CodeSlice : public Kernel {
  public:
-  explicit CodeSlice(const Node& node) : shift_(bits(node, "shift", 31)), bits_(bits(node, "bits", 16)) {}
+  explicit CodeSlice(const Node& node) : shift_(node.number("shift", 0, 31)), bits_(node.number("bits", 0, 16)) {}
   void run(const Call& call) const override {
     const Tensor x = call.input(0);
     void* out = call.output(x.dims, x.type);
@@ -227,7 +221,7 @@ class CodeSlice : public Kernel {
 // A normalised value that is an output: floor((v << F) / max(gain, 1)).
 class HostQuotient : public Kernel {
  public:
-  explicit HostQuotient(const Node& node) : fraction_(bits(node, "fraction_bits", 62)) {}
+  explicit HostQuotient(const Node& node) : fraction_(node.number("fraction_bits", 0, 62)) {}
   void run(const Call& call) const override {
     const Tensor v = call.input(0), gain = call.input(1);
     const Broadcast plan = broadcast(v.dims, gain.dims);

@@ -16,7 +16,7 @@ constexpr int64_t kChunk = 1024;
 class Firing {
  public:
   Firing(const Node& node, size_t thresholds, bool integers)
-      : codes_(node.integers("codes")), depth_(node.integer("depth")), type_(node.code_type("code_type")) {
+      : type_(node.code_type("code_type")), codes_(node.codes("codes", type_)), depth_(node.integer("depth")) {
     Tensor tensor;
     if (integers && node.constant(thresholds, &tensor)) made_ = std::make_unique<FireTable>(tensor, codes_, depth_);
   }
@@ -32,9 +32,9 @@ class Firing {
   }
 
  private:
+  Type type_;
   std::vector<int64_t> codes_;
   int64_t depth_;
-  Type type_;
   std::unique_ptr<FireTable> made_;
 };
 
@@ -106,9 +106,7 @@ FireLine moved(FireLine line, int64_t by) {
 
 class ExpGifGain : public Kernel {
  public:
-  explicit ExpGifGain(const Node& node) : firing_(node, 2, true), fraction_(static_cast<int>(node.integer("fraction_bits"))) {
-    require(fraction_ >= 0 && fraction_ <= 62, "a number of bits is out of range");
-  }
+  explicit ExpGifGain(const Node& node) : firing_(node, 2, true), fraction_(node.number("fraction_bits", 0, 62)) {}
   void run(const Call& call) const override {
     const Tensor v = call.input(0), gain = call.input(1), thresholds = call.input(2), rows = call.input(3);
     std::unique_ptr<FireTable> local;
@@ -188,7 +186,8 @@ class Encode : public Kernel {
     over(call, plan, 5.0, [&](int64_t to, int64_t at, int64_t bt, int64_t count) {
       for (int64_t i = 0; i < count; ++i) {
         const float* limits = thresholds.as<float>() + rows.as<int32_t>()[bt + i * plan.b_step] * width;
-        const int64_t k = std::upper_bound(limits, limits + used, v.as<float>()[at + i]) - limits;
+        const float x = v.as<float>()[at + i];  // what is no number reaches nothing
+        const int64_t k = std::partition_point(limits, limits + used, [x](float limit) { return x >= limit; }) - limits;
         const int64_t code = firing_.codes()[k];
         if (firing_.width() == 1) {
           reinterpret_cast<uint8_t*>(out)[to + i] = static_cast<uint8_t>(code);

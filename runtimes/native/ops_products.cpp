@@ -23,12 +23,12 @@ Geometry geometry(const Tensor& a, const Tensor& b) {
   Shape xs(stack, 1), ys(stack, 1);
   std::copy(x.begin(), x.end() - 2, xs.end() - static_cast<int64_t>(x.size() - 2));
   std::copy(y.begin(), y.end() - 2, ys.end() - static_cast<int64_t>(y.size() - 2));
-  int64_t count = 1;
   for (size_t axis = 0; axis < stack; ++axis) {
     require(xs[axis] == ys[axis] || xs[axis] == 1 || ys[axis] == 1, "the stacks of matrices do not broadcast");
     g.out.push_back(xs[axis] == 1 ? ys[axis] : xs[axis]);
-    count *= g.out.back();
   }
+  int64_t count = product(g.out);
+  if (g.rows == 0 || g.columns == 0) count = 0;  // a stack of nothing may be of any height
   for (int64_t at = 0; at < count; ++at) {
     int64_t rest = at, left = 0, right = 0, left_stride = 1, right_stride = 1;
     for (size_t axis = stack; axis-- > 0;) {
@@ -210,8 +210,8 @@ struct FireSink : Sink {
 class MatMulFire : public Kernel {
  public:
   explicit MatMulFire(const Node& node)
-      : weights_(node), codes_(node.integers("codes")), depth_(node.integer("depth")),
-        type_(node.code_type("code_type")) {
+      : weights_(node), type_(node.code_type("code_type")), codes_(node.codes("codes", type_)),
+        depth_(node.integer("depth")) {
     Tensor thresholds;
     require(node.constant(2, &thresholds), "the thresholds are not constant");
     table_ = std::make_unique<FireTable>(thresholds, codes_, depth_);
@@ -246,9 +246,9 @@ class MatMulFire : public Kernel {
 
  private:
   Weights weights_;
+  Type type_;
   std::vector<int64_t> codes_;
   int64_t depth_;
-  Type type_;
   std::unique_ptr<FireTable> table_;
 };
 

@@ -222,7 +222,8 @@ class NormPotential : public Kernel {
     for (int64_t line = 0; line < signs.lines; ++line) {
       for (int64_t i = 0; i < signs.length; ++i) {
         const int64_t at = line * signs.length + i;
-        out[at] = (r.as<int32_t>()[at] * plan.count - totals[at]) * sign.as<int32_t>()[signs.b_start[line] + i * signs.b_step];
+        const int32_t* upright = sign.as<int32_t>() + signs.b_start[line] + i * signs.b_step;
+        kernels().norm_potential(r.as<int32_t>() + at, upright, plan.count, totals[at], 1, out + at);
       }
     }
   }

@@ -40,6 +40,9 @@ void pack_quads(const T* data, int64_t depth, int64_t columns, int64_t k_stride,
   }
 }
 
+// Sums of products wrap around, and so does what is taken from them.
+void subtract(int32_t value, int32_t* sum) { *sum = static_cast<int32_t>(static_cast<uint32_t>(*sum) - static_cast<uint32_t>(value)); }
+
 template <class T>
 bool in16(const T* values, int64_t count) {
   return std::all_of(values, values + count, [](T v) { return v >= -32768 && v <= 32767; });
@@ -50,7 +53,7 @@ bool in16(const T* values, int64_t count) {
 Scratch::~Scratch() { std::free(data_); }
 
 void* Scratch::get(size_t bytes) {
-  if (bytes > room_) {
+  if (bytes > room_ || data_ == nullptr) {
     std::free(data_);
     room_ = (bytes + bytes / 2 + kLine) / kLine * kLine;
     data_ = std::aligned_alloc(kLine, room_);
@@ -209,7 +212,7 @@ void pack(const void* data, Type type, int64_t depth, int64_t columns, int64_t k
     out->start.assign(static_cast<size_t>(round_up(columns, kGranule)), 0);
     const int8_t* values = static_cast<const int8_t*>(data);
     for (int64_t k = 0; k < depth; ++k) {
-      for (int64_t n = 0; n < columns; ++n) out->start[n] -= 128 * values[k * k_stride + n * n_stride];
+      for (int64_t n = 0; n < columns; ++n) subtract(128 * values[k * k_stride + n * n_stride], &out->start[n]);
     }
   }
 }

@@ -1,5 +1,12 @@
 // Sums in vectors, and products of codes: a part of kernels.inl.
 
+// Four bytes or two words of codes, which need not begin at a multiple of four bytes.
+inline int32_t word_at(const void* p) {
+  int32_t word;
+  __builtin_memcpy(&word, p, sizeof word);
+  return word;
+}
+
 // ---- vectors of 32-bit sums --------------------------------------------------------------------------------
 
 #if defined(__AVX512BW__)
@@ -8,7 +15,7 @@ constexpr int kLanes = 16;
 inline Sums load(const void* p) { return _mm512_loadu_si512(p); }
 inline void store(int32_t* p, Sums v) { _mm512_storeu_si512(p, v); }
 inline Sums none() { return _mm512_setzero_si512(); }
-inline Sums repeat(const void* p) { return _mm512_set1_epi32(static_cast<const int32_t*>(p)[0]); }
+inline Sums repeat(const void* p) { return _mm512_set1_epi32(word_at(p)); }
 #if defined(__AVX512VNNI__)
 inline Sums pairs(Sums sum, Sums a, Sums b) { return _mm512_dpwssd_epi32(sum, a, b); }
 inline Sums quads(Sums sum, Sums u, Sums s) { return _mm512_dpbusd_epi32(sum, u, s); }
@@ -22,7 +29,7 @@ constexpr int kLanes = 8;
 inline Sums load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 inline void store(int32_t* p, Sums v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
 inline Sums none() { return _mm256_setzero_si256(); }
-inline Sums repeat(const void* p) { return _mm256_set1_epi32(static_cast<const int32_t*>(p)[0]); }
+inline Sums repeat(const void* p) { return _mm256_set1_epi32(word_at(p)); }
 inline Sums pairs(Sums sum, Sums a, Sums b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
 #elif defined(__SSE2__)
 using Sums = __m128i;
@@ -30,7 +37,7 @@ constexpr int kLanes = 4;
 inline Sums load(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
 inline void store(int32_t* p, Sums v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); }
 inline Sums none() { return _mm_setzero_si128(); }
-inline Sums repeat(const void* p) { return _mm_set1_epi32(static_cast<const int32_t*>(p)[0]); }
+inline Sums repeat(const void* p) { return _mm_set1_epi32(word_at(p)); }
 inline Sums pairs(Sums sum, Sums a, Sums b) { return _mm_add_epi32(sum, _mm_madd_epi16(a, b)); }
 #elif defined(__ARM_NEON) && defined(__aarch64__)
 using Sums = int32x4_t;
@@ -38,7 +45,7 @@ constexpr int kLanes = 4;
 inline Sums load(const void* p) { return vld1q_s32(static_cast<const int32_t*>(p)); }
 inline void store(int32_t* p, Sums v) { vst1q_s32(p, v); }
 inline Sums none() { return vdupq_n_s32(0); }
-inline Sums repeat(const void* p) { return vdupq_n_s32(static_cast<const int32_t*>(p)[0]); }
+inline Sums repeat(const void* p) { return vdupq_n_s32(word_at(p)); }
 inline Sums pairs(Sums sum, Sums a, Sums b) {
   const int16x8_t x = vreinterpretq_s16_s32(a), y = vreinterpretq_s16_s32(b);
   const int32x4_t low = vmull_s16(vget_low_s16(x), vget_low_s16(y));
@@ -57,8 +64,7 @@ inline Sums load(const void* p) {
 inline void store(int32_t* p, const Sums& v) { __builtin_memcpy(p, &v, sizeof v); }
 inline Sums none() { return Sums{{0, 0, 0, 0}}; }
 inline Sums repeat(const void* p) {
-  int32_t one;
-  __builtin_memcpy(&one, p, sizeof one);
+  const int32_t one = word_at(p);
   return Sums{{one, one, one, one}};
 }
 inline Sums pairs(Sums sum, const Sums& a, const Sums& b) {

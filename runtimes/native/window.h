@@ -49,9 +49,9 @@ inline Window window_of(const Shape& in, const Shape& kernel, const Shape& strid
     w.begins.push_back(begin);
     w.padded.push_back(std::max(in[axis] + begin + end, (count - 1) * w.strides[axis] + reach));
     w.taps *= kernel[axis];
-    plane = w.padded.back() < kMostPlane / std::max<int64_t>(plane, 1) ? plane * w.padded.back() : kMostPlane;
+    require(w.padded.back() < kMostPlane / plane, "the padded input is too large");
+    plane *= w.padded.back();
   }
-  require(plane < kMostPlane, "the padded input is too large");
   return w;
 }
 

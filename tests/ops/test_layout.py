@@ -14,6 +14,8 @@ from onnx import helper
 
 from snnc.coding import CodeBook
 from snnc.errors import InternalError
+from snnc.ir.functions import parse_function_proto
+from snnc.ops import OPS
 from snnc.ops.layout import LAYOUT
 from snnc.ops.signal import SpikeTrain
 
@@ -139,3 +141,19 @@ def test_spikes_and_held_values_do_not_mix() -> None:
         with pytest.raises(InternalError) as caught:
             LAYOUT[op].timestep(inputs, {"axis": 0})
         assert caught.value.code == "SNN112"
+
+
+@pytest.mark.parametrize("name", sorted(OPS))
+def test_no_pad_of_a_body_reads_widths_straight_from_an_attribute(name: str) -> None:
+    """onnxruntime 1.18 looks at a Pad's widths before a call has given the attribute: no file opens then."""
+    nodes = parse_function_proto(OPS[name].function_text(17)).node
+    maker = {output: node for node in nodes for output in node.output}
+    for node in nodes:
+        if node.op_type == "Pad":
+            given = maker[node.input[1]]
+            assert not any(attribute.ref_attr_name for attribute in given.attribute), node.input[1]
+
+
+def test_some_body_pads_by_an_attribute() -> None:
+    nodes = parse_function_proto(OPS["SpikePad"].function_text(17)).node
+    assert [node.op_type for node in nodes].count("Pad") == 1

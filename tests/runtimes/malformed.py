@@ -25,7 +25,7 @@ from snnc.ops import OPS
 from snnc.runtimes.onnxruntime_runtime import open_session
 from tests.runtimes.native_rows import CASES, Case, message
 
-__all__ = ["malformed"]
+__all__ = ["malformed", "run"]
 
 SECONDS = 60
 MEMORY = 12 << 30  # a reservation of more than this fails in place of taking the machine's memory
@@ -122,7 +122,8 @@ def malformed() -> Iterator[Case]:
                     yield replace(case, label=f"output declared {kind}", output=kind)
 
 
-def _run(case: Case, native: bool) -> npt.NDArray[Any] | str:
+def run(case: Case, native: bool) -> npt.NDArray[Any] | str:
+    """Run a case; return its output, or why there is none."""
     try:
         content = message(case, native=native)
     except (ValueError, TypeError) as error:
@@ -137,12 +138,12 @@ def _run(case: Case, native: bool) -> npt.NDArray[Any] | str:
 
 
 def _judge(case: Case, well_formed: bool) -> str:
-    found = _run(case, True)
+    found = run(case, True)
     if isinstance(found, str):
         return found
     # A shape that still fits its operator must give what the function body gives.
     if well_formed and case.op in OPS:
-        stock = _run(case, False)
+        stock = run(case, False)
         if isinstance(stock, str) or stock.size == found.size == 0:
             return "ran"
         if stock.dtype != found.dtype or not np.array_equal(stock, found):

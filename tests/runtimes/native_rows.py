@@ -121,7 +121,37 @@ def _shaped(label: str, shape: tuple[int, ...]) -> tuple[int, ...]:
 STANDARD = ("plain", "empty", "size 1", "strided")
 
 
+def _few(op: str) -> Case:
+    """A single potential, and codes that no fast table has: every limit is compared."""
+    v = np.array([2], np.int32)
+    attrs = {**_neuron(BOOK), "codes": [0, 5, 40_000], "code_type": TensorProto.INT32, "depth": 2}
+    inputs = (v, np.array([[1, 3, HIGH]], np.int32), np.zeros(1, np.int32))
+    if op == "ExpGIF":
+        return Case(op, "few", inputs, attrs, frozenset({1, 2}))
+    gain = (v.astype(np.int64) * 4, np.full(1, 3, np.int64), *inputs[1:])
+    return Case(op, "few", gain, {**attrs, "fraction_bits": 0}, frozenset({2, 3}))
+
+
+def _fire_at_ends(label: str) -> Case:
+    """Limits and potentials at and beside the ends of their type."""
+    v = np.array([LOW, LOW + 1, LOW + 2, LOW + 3, -1, 0, 1, HIGH - 4, HIGH - 3, HIGH - 2, HIGH - 1], np.int32)
+    low, high = np.arange(LOW, LOW + 4), np.arange(HIGH - 4, HIGH)
+    limits = np.stack(
+        [
+            np.r_[low + 1, high],
+            np.r_[low, low + 4],
+            np.r_[[LOW + 2] * 4, [HIGH - 1] * 4],
+            np.r_[high - 4, high],
+        ]
+    )
+    attrs = _neuron(BOOK)
+    inputs = (np.stack([v] * 4), _table(BOOK, limits), np.arange(4, dtype=np.int32).reshape(4, 1))
+    return Case("ExpGIF", label, inputs, attrs, frozenset({1, 2}), attrs["code_type"])
+
+
 def _fire(label: str) -> Case:
+    if label in {"few", "ends"}:
+        return _few("ExpGIF") if label == "few" else _fire_at_ends(label)
     book = SIGNED if label == "signed" else BOOK
     limits = np.cumsum(np.random.default_rng(1).integers(0, 4, (3, book.levels - 1)), axis=1) - 9
     if label == "huge":
@@ -141,6 +171,8 @@ def _fire(label: str) -> Case:
 
 
 def _fire_gain(label: str) -> Case:
+    if label == "few":
+        return _few("ExpGIFGain")
     book = SIGNED if label == "signed" else BOOK
     attrs = {**_neuron(book), "fraction_bits": 0 if label == "no fraction" else 12}
     unit = 1 << attrs["fraction_bits"]
@@ -168,6 +200,8 @@ def _encode(label: str) -> Case:
     below = np.nextafter(limits, np.float32(-np.inf))
     v = np.stack([limits, below, np.zeros_like(limits)])
     v[2, :, :4] = [np.finfo(np.float32).max, np.finfo(np.float32).min, -0.0, np.float32(1e-45)]
+    if label == "no numbers":
+        v[1] = np.resize(np.array([np.nan, -np.inf], np.float32), v[1].shape)
     rows = np.arange(3, dtype=np.int32).reshape(3, 1)
     if label in {"empty", "size 1"}:
         v = np.zeros(_shaped(label, v.shape), np.float32)
@@ -193,10 +227,12 @@ def _conv(op: str) -> Callable[[str], Case]:
         attrs: dict[str, Any] = {"group": group, "strides": [1, 1], "pads": [0, 0, 0, 0], "dilations": [1, 1]}
         if label == "window":
             attrs.update(strides=[2, 3], pads=[1, 0, 2, 1], dilations=[2, 1])
+        if label == "wide":  # sums just below the bound of the product
+            w = np.resize(np.array([-32768, 32767, 0, 1, -1]), w.shape).astype(np.int16)
         x = _strided(x) if label == "strided" else x
         output = TensorProto.INT64 if op == "HostConv" else TensorProto.INT32
         if op == "HostConv":
-            w = w.astype(np.int32)
+            w = w.astype(np.int32) if label != "wide" else w // 64
         return Case(op, label, (x, w), attrs, frozenset({1}), output)
 
     return make
@@ -218,6 +254,10 @@ def _product(op: str) -> Callable[[str], Case]:
             b = _codes(BOOK if label == "signed" else SIGNED, (2, depth, columns), 1)
         if label == "no depth":
             a, b = a[..., :0], b[..., :0, :]
+        if label == "no columns":
+            b = b[..., :0]
+        if label == "wide":
+            b = np.resize(np.array([-32768, 32767, 0, 1, -1]), b.shape).astype(np.int16)
         a = _strided(a) if label == "strided" else a
         constants = frozenset() if op == "SpikeMatMulHeld" else frozenset({1})
         output = TensorProto.INT64 if op == "HostMatMul" else TensorProto.INT32
@@ -332,6 +372,8 @@ def _pool(op: str) -> Callable[[str], Case]:
         book = SIGNED if label == "signed" else BOOK
         x: Array = _codes(book, shape) if codes else np.resize(np.arange(-(2**20), 2**20, 99_991), shape)
         x = x if codes else x.astype(np.int32)
+        if label == "ends":  # floats of 32 bits do not tell these apart
+            x = np.resize(np.array([LOW + 1, HIGH - 1, HIGH - 2, LOW + 2, HIGH - 1], np.int32), shape)
         attrs: dict[str, Any] = {"kernel_shape": [1, 1] if label == "size 1" else [2, 3], "strides": [1, 2]}
         attrs["pads"] = [0, 0, 0, 0]
         if "Max" in op:
@@ -479,14 +521,14 @@ def _move(label: str) -> Case:
 
 
 CASES: Mapping[str, tuple[Case, ...]] = {
-    "ExpGIF": _many(_fire, *STANDARD, "signed", "huge"),
-    "ExpGIFGain": _many(_fire_gain, *STANDARD, "signed", "int32", "no fraction", "huge"),
-    "Encode": _many(_encode, *STANDARD),
-    "SpikeConv": _many(_conv("SpikeConv"), *STANDARD, "signed", "groups", "depthwise", "window"),
-    "HostConv": _many(_conv("HostConv"), *STANDARD, "groups", "window"),
-    "SpikeMatMul": _many(_product("SpikeMatMul"), *STANDARD, "signed", "no depth"),
-    "SpikeMatMulHeld": _many(_product("SpikeMatMulHeld"), *STANDARD, "signed", "no depth"),
-    "HostMatMul": _many(_product("HostMatMul"), *STANDARD, "no depth"),
+    "ExpGIF": _many(_fire, *STANDARD, "ends", "few", "signed", "huge"),
+    "ExpGIFGain": _many(_fire_gain, *STANDARD, "few", "signed", "int32", "no fraction", "huge"),
+    "Encode": _many(_encode, *STANDARD, "no numbers"),
+    "SpikeConv": _many(_conv("SpikeConv"), *STANDARD, "signed", "wide", "groups", "depthwise", "window"),
+    "HostConv": _many(_conv("HostConv"), *STANDARD, "wide", "groups", "window"),
+    "SpikeMatMul": _many(_product("SpikeMatMul"), *STANDARD, "wide", "no columns", "signed", "no depth"),
+    "SpikeMatMulHeld": _many(_product("SpikeMatMulHeld"), *STANDARD, "no columns", "signed", "no depth"),
+    "HostMatMul": _many(_product("HostMatMul"), *STANDARD, "no columns", "no depth"),
     "MembraneAdd": _many(_join("MembraneAdd"), *STANDARD, "huge", "broadcast"),
     "MembraneScale": _many(_join("MembraneScale"), *STANDARD, "huge"),
     "MembraneRound": _many(_round, *STANDARD, "ties", "no shift", "huge"),
@@ -500,7 +542,7 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     "HostQuotient": _many(_quotient, *STANDARD, "ties"),
     "MembraneSumPool": _many(_pool("MembraneSumPool"), *STANDARD, "window"),
     "SpikeSumPool": _many(_pool("SpikeSumPool"), *STANDARD, "window", "signed"),
-    "MembraneMaxPool": _many(_pool("MembraneMaxPool"), *STANDARD, "window"),
+    "MembraneMaxPool": _many(_pool("MembraneMaxPool"), *STANDARD, "ends", "window"),
     "SpikeMaxPool": _many(_pool("SpikeMaxPool"), *STANDARD, "window", "signed"),
     "SpikePad": _many(_pad, *STANDARD, "signed", "cropped"),
     "MembraneSum": _many(_sum("MembraneSum"), *STANDARD, "apart", "dropped"),
@@ -566,6 +608,18 @@ def _chain_by_parts(case: Case, fire: Mapping[str, Any]) -> Array:
     if case.op == "NativeConvFinish":
         return u
     return OPS["ExpGIF"].packed([u, case.inputs[2], case.inputs[3].reshape(-1, 1, 1)], fire)
+
+
+def batched(case: Case, times: int) -> Case:
+    """Return the case with ``times`` as many samples: all that is fed and as long as the first input."""
+    first = case.inputs[0]
+    inputs = [
+        np.concatenate([array] * times)
+        if place not in case.constants and array.ndim == first.ndim and len(array) == len(first)
+        else array
+        for place, array in enumerate(case.inputs)
+    ]
+    return replace(case, label=f"{case.label}, {times} times", inputs=tuple(inputs))
 
 
 def reference(case: Case) -> Array:
