@@ -31,7 +31,7 @@ FireTable::FireTable(const Tensor& thresholds, const std::vector<int64_t>& codes
   while ((int64_t{1} << steps_) <= count_) ++steps_;
   // Room for the search's reach and for the comparisons behind a near table.
   stride_ = std::max((int64_t{1} << steps_) - 1, count_ + 1);
-  require(rows_ * stride_ < kNever, "the table of thresholds is too large");
+  require(rows_ * stride_ < kNever && (width > 0 || rows_ < kMostCells), "the table of thresholds is too large");
   limits_.assign(static_cast<size_t>(rows_ * stride_), kNever);
   for (int64_t row = 0; row < rows_; ++row) {
     std::copy_n(thresholds.as<int32_t>() + row * width, count_, limits_.begin() + row * stride_);

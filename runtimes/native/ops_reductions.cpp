@@ -27,17 +27,21 @@ Reduction reduction(const Shape& dims, const std::vector<int64_t>& axes) {
     require(axis >= -rank && axis < rank, "an axis is out of range");
     reduced[static_cast<size_t>(axis < 0 ? axis + rank : axis)] = true;
   }
+  Shape gathered;
   plan.tail = true;
   bool seen = false;
   for (size_t axis = 0; axis < dims.size(); ++axis) {
     plan.kept_dims.push_back(reduced[axis] ? 1 : dims[axis]);
-    if (!reduced[axis]) plan.dropped_dims.push_back(dims[axis]);
-    if (reduced[axis]) plan.count *= dims[axis];
+    (reduced[axis] ? gathered : plan.dropped_dims).push_back(dims[axis]);
     if (seen && !reduced[axis]) plan.tail = false;
     seen = seen || reduced[axis];
   }
+  plan.count = product(gathered);
   auto offsets = [&](bool which) {
     std::vector<int64_t> at(1, 0);
+    for (size_t axis = 0; axis < dims.size(); ++axis) {
+      if (reduced[axis] == which && dims[axis] == 0) return std::vector<int64_t>();  // whatever the others are
+    }
     for (size_t axis = 0; axis < dims.size(); ++axis) {
       if (reduced[axis] != which) continue;
       const int64_t stride = product(dims, axis + 1);

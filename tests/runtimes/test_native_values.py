@@ -104,3 +104,14 @@ def test_a_stack_of_nothing_may_be_of_any_height(op: str) -> None:
     session = open_session(message(case, native=True), "all", 1, native=True)
     (found,) = session.run(None, case.feeds())
     assert found.shape == (2**40, 0, 4)
+
+
+@needs_library
+@pytest.mark.parametrize("op", ["MembraneSum", "SpikeSum", "MembraneMax", "NormGain", "NormPotential"])
+def test_a_reduction_of_nothing_may_be_of_any_extent(op: str) -> None:
+    plain = CASES[op][0]
+    nothing = np.broadcast_to(np.zeros((1, 0, 24), plain.inputs[0].dtype), (2**40, 0, 24))
+    case = replace(plain, inputs=(nothing, *plain.inputs[1:]))
+    session = open_session(message(case, native=True), "all", 1, native=True)
+    (found,) = session.run(None, case.feeds())
+    assert found.shape[:2] == (2**40, 0)
