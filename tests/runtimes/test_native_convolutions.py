@@ -159,7 +159,7 @@ def test_neurons_behind_slices(builder: Any, neuron: Any, padded: Any) -> None:
         ("five for each channel", (4, 2), (1, 2, 5, 5), {}),
         ("do not fit its channels", (5, 3), (1, 2, 5, 5), {}),
         ("has another shape", (5, 2), (1, 2, 5, 4), {}),
-        ("number of bits", (5, 2), (1, 2, 5, 5), {"shift": 99}),
+        ("attribute 'shift' is a number out of range: 99", (5, 2), (1, 2, 5, 5), {"shift": 99}),
         ("are not rounded", (5, 2), (1, 2, 5, 5), {"host": 1}),
         ("groups", (5, 2), (1, 2, 5, 5), {"group": 3}),
     ],
