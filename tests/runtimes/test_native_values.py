@@ -115,3 +115,18 @@ def test_a_reduction_of_nothing_may_be_of_any_extent(op: str) -> None:
     session = open_session(message(case, native=True), "all", 1, native=True)
     (found,) = session.run(None, case.feeds())
     assert found.shape[:2] == (2**40, 0)
+
+
+@needs_library
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+@pytest.mark.parametrize("op", ["SpikeConv", "HostConv", "SpikeSumPool", "MembraneSumPool"])
+def test_windows_that_see_padding_alone(op: str, dtype: type[np.generic]) -> None:
+    plain = CASES[op][0]
+    attrs = {**plain.attrs, "pads": [2, 0, 2, 0]}
+    if op in {"HostConv", "MembraneSumPool"}:
+        dtype = np.int32
+    case = replace(plain, inputs=(np.zeros((2, 4, 0, 6), dtype), *plain.inputs[1:]), attrs=attrs)
+    session = open_session(message(case, native=True), "all", 1, native=True)
+    (found,) = session.run(None, case.feeds())
+    assert found.size > 0
+    assert not found.any()
