@@ -13,7 +13,7 @@ from snnc.runtimes.fusion_attention import fuse_attention
 from snnc.runtimes.fusion_convolutions import fuse_convolutions
 from snnc.runtimes.fusion_moves import fuse_moves
 from snnc.runtimes.fusion_parts import fuse_parts
-from snnc.runtimes.fusion_products import fuse_norms, fuse_products
+from snnc.runtimes.fusion_products import fuse_finishes, fuse_norms, fuse_products
 from snnc.runtimes.message import Message
 
 __all__ = ["prepare"]
@@ -36,6 +36,7 @@ def prepare(message: Any, weights: MutableMapping[str, Array]) -> None:
         view = Message(message.graph, weights)
     fuse_products(view)
     fuse_convolutions(view)
+    fuse_finishes(view)
     fuse_norms(view)
     fuse_attention(view)
     fuse_moves(view)

@@ -9,9 +9,20 @@ import numpy as np
 
 from snnc.ops import LAYOUT
 from snnc.runtimes.common import Array
+from snnc.runtimes.fusion_chains import Chain, attributes_of, step
 from snnc.runtimes.message import Message
 
-__all__ = ["NEURON", "Rows", "Tree", "follow", "fuse_norms", "fuse_products", "gather_rows", "move_neurons"]
+__all__ = [
+    "NEURON",
+    "Rows",
+    "Tree",
+    "follow",
+    "fuse_finishes",
+    "fuse_norms",
+    "fuse_products",
+    "gather_rows",
+    "move_neurons",
+]
 
 _MOVERS = frozenset({"Reshape", "Transpose", "Slice", "Split", "Squeeze", "Unsqueeze", "Flatten", "Identity"})
 NEURON = ("codes", "code_type", "depth")
@@ -112,19 +123,15 @@ def _descend(view: Message, name: str, numbers: Array, tree: Tree) -> bool:
     return True
 
 
-def _attributes(node: Any) -> dict[str, Any]:
-    return {attribute.name: attribute for attribute in node.attribute}
-
-
 def gather_rows(view: Message, tree: Tree, columns: int) -> Rows | None:
     """Return the threshold row of each column, None if the neurons differ or a column has several rows."""
-    first = _attributes(tree.neurons[0][1])
+    first = attributes_of(tree.neurons[0][1])
     wanted = {name: first[name].SerializeToString() for name in NEURON}
     rows = np.full(columns, -1, dtype=np.int64)
     tables: list[Array] = []
     names: list[str] = []
     for _, neuron, numbers in tree.neurons:
-        found = _attributes(neuron)
+        found = attributes_of(neuron)
         if any(found[name].SerializeToString() != text for name, text in wanted.items()):
             return None
         table, row = view.constant(neuron.input[1]), view.constant(neuron.input[2])
@@ -160,6 +167,8 @@ def move_neurons(view: Message, tree: Tree, output: str, kind: int) -> dict[str,
         kind: Their ONNX element type.
     """
     view.retype(output, kind)
+    if tree.moved:
+        view.shape_like(output, tree.moved[0])
     ends = {neuron.input[0]: (at, neuron.output[0]) for at, neuron, _ in tree.neurons}
     renamed = {tree.moved[0]: output} if tree.moved else {}
     for name in tree.moved:
@@ -192,6 +201,29 @@ def _fire_in_product(view: Message, index: int, node: Any, tree: Tree, columns: 
     view.rename(renamed, index)
 
 
+def fuse_finishes(view: Message) -> None:
+    """Let each product with weights that fires no neuron do the membrane arithmetic on its sums."""
+    for index, node in enumerate(view.graph.node):
+        if node.op_type != "SpikeMatMul" or node.domain != "ai.snnc" or view.is_gone(index):
+            continue
+        weights, shape = view.constant(node.input[1]), view.shape(node.output[0])
+        if weights is None or weights.ndim != 2 or not view.is_constant(node.input[1]):
+            continue
+        if shape is None or len(shape) < 2:
+            continue
+        chain = Chain(node.output[0], index, weights.shape[1], -1)
+        while step(view, chain, node):
+            pass
+        if not chain.consumed:
+            continue
+        for at in (index, *chain.consumed[:-1]):
+            view.remove(at)
+        numbers = view.add_constant(f"{chain.name}.native_numbers", chain.numbers())
+        attributes = [view.integer("shift", chain.shift), view.integer("has_other", int(bool(chain.other)))]
+        inputs = [*node.input, numbers, chain.other or numbers]
+        view.replace(chain.consumed[-1], "NativeMatMulFinish", inputs, [chain.name], attributes)
+
+
 def fuse_norms(view: Message) -> None:
     """Let potential, gain and neuron of a normalisation of the last axis be one operator."""
     for index, node in enumerate(view.graph.node):
@@ -207,7 +239,7 @@ def fuse_norms(view: Message) -> None:
         if view.only_reader(v.output[0]) is None or view.only_reader(g.output[0]) is None:
             continue
         shape = view.shape(v.input[0])
-        left, right, fire = _attributes(v), _attributes(g), _attributes(node)
+        left, right, fire = attributes_of(v), attributes_of(g), attributes_of(node)
         axes = list(left["axes"].ints)
         centred = [a["centred"].i if "centred" in a else 1 for a in (left, right)]
         if shape is None or not shape or shape[-1] is None or axes != list(right["axes"].ints):
@@ -224,10 +256,46 @@ def fuse_norms(view: Message) -> None:
             continue
         name = node.output[0]
         spread = np.broadcast_to(sign.reshape(-1), (length,)).astype("<i4")
-        inputs = [v.input[0], view.add_constant(f"{name}.native_sign", spread), node.input[2]]
+        source, factor, shifts = _before(view, v.input[0], {at_v, at_g}, length)
+        inputs = [source, view.add_constant(f"{name}.native_sign", spread), node.input[2]]
         inputs.append(view.add_constant(f"{name}.native_row", row.reshape(-1).astype("<i4")))
+        inputs.append(view.add_constant(f"{name}.native_factor", factor.astype("<i4")))
         given = [fire[each] for each in (*NEURON, "fraction_bits")] + [right["epsilon"]]
         given += [left["centred"]] if "centred" in left else []
+        given += [view.integers("shifts", shifts)] if shifts else []
         view.remove(at_v)
         view.remove(at_g)
         view.replace(index, "NativeNormFire", inputs, [name], given)
+
+
+def _before(view: Message, name: str, readers: set[int], length: int) -> tuple[str, Array, list[int]]:
+    """Take the scaling and the roundings before a normalisation away.
+
+    Returns:
+        What is normalised then, the factors it is multiplied with first (one, or one for each element), and
+        the shifts of the roundings in turn.
+    """
+    factor: Array = np.ones(1, np.int64)
+    shifts: list[int] = []
+    while not view.is_output(name) and all(at in readers for at, _ in view.readers[name]):
+        writer = view.writers.get(name)
+        if writer is None or writer[1].domain != "ai.snnc" or view.is_gone(writer[0]):
+            break
+        index, node = writer
+        if node.op_type == "MembraneRound" and attributes_of(node)["shift"].i < 32:
+            shifts.insert(0, attributes_of(node)["shift"].i)
+            name, readers = node.input[0], {index}
+            view.remove(index)
+            continue
+        scale = view.constant(node.input[1]) if node.op_type == "MembraneScale" else None
+        if (
+            scale is not None
+            and view.is_constant(node.input[1])
+            and view.same_shape(node.input[0], name)
+            and scale.size in (1, length)
+            and all(extent == 1 for extent in scale.shape[:-1])
+        ):
+            name, factor = node.input[0], scale.reshape(-1)
+            view.remove(index)
+        break
+    return name, factor, shifts

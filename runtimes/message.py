@@ -127,6 +127,11 @@ class Message:
             value.name = name
         value.type.tensor_type.elem_type = kind
 
+    def shape_like(self, name: str, other: str) -> None:
+        """Write down that a tensor has the shape of another one."""
+        if self.shape(other) is not None:
+            self._infos[name].type.tensor_type.shape.CopyFrom(self._infos[other].type.tensor_type.shape)
+
     def add_constant(self, name: str, array: Array) -> str:
         """Add an initializer of signed integers; returns its name."""
         value = self.graph.initializer.add()
@@ -178,6 +183,9 @@ class Message:
                     for place, each in enumerate(listed):
                         if each == name:
                             listed[place] = other
+            live = [reader for reader in self.readers.pop(name, []) if not self.is_gone(reader[0])]
+            self.readers[other] = [*self.readers.get(other, []), *live]
+            self.writers[other] = self.writers.pop(name)
 
     def remove(self, index: int) -> None:
         """Remove a node; places of the others stay until `drop_unread`."""

@@ -10,8 +10,8 @@ namespace snnc {
 constexpr int kPanel = 64;  // columns of a full panel; the last one is narrower, a multiple of kGranule
 constexpr int kGranule = 16;
 
-// How a potential becomes an index into `cells` (see neuron.h). Arrays run along the positions of a line; with
-// `shared` every position uses element 0.
+// How a potential becomes a code (see neuron.h). Arrays run along the positions of a line; with `shared` every position
+// uses element 0.
 struct FireLine {
   int mode;                    // FireMode
   bool shared;
@@ -20,9 +20,14 @@ struct FireLine {
   const double* offset;
   const float* scale32;        // near mode; exact mode where these are exact as well, else null
   const float* offset32;
-  const int32_t* first_cell;   // start of the row's part of `cells`
+  const int32_t* first_cell;   // start of the row's part of `cells` or `marks`
   const int32_t* first_limit;  // start of the row's part of `limits`
-  const int16_t* cells;        // code of each cell; near: or kUndecided + the limits that are surely reached
+  const int16_t* cells;        // exact: code of each cell
+  const uint32_t* marks;       // near: of each cell, where its limit begins << 16 | kWide | limits below it
+  const int16_t* marks16;      // near: the upper halves of `marks`, then the lower ones, if there are at most kNearCells
+  const int16_t* codes16;      // near: `codes`, with room for a multiple of 64, if they are at most kNearCodes
+  int inside;                  // near: bits of a place inside its cell
+  int window;                  // near: places from where a limit begins on at which it must be compared
   const int32_t* limits;       // ascending thresholds of each row, padded with unreachable ones
   const int32_t* codes;        // code of each count
   const int32_t* columns;      // few: limit j of every position at columns + j * columns_pitch
@@ -32,9 +37,9 @@ struct FireLine {
   int steps;                   // search, few: rounds
 };
 
-// Cells that may hold a limit are kUndecided + n, n < kUnknown the limits below them; all codes are above. With
-// n = kUnknown nothing is known.
-constexpr int32_t kUndecided = -32768, kUnknown = 16383;
+// The limits of a wide cell are compared one after the other; behind kUnknown they are searched.
+constexpr uint32_t kWide = 0x8000, kUnknown = 0x7fff;
+constexpr int kNearCodes = 512, kNearCells = 512;
 
 enum FireMode : int { kExact = 0, kNear = 1, kSearch = 2, kFew = 3 };
 
@@ -90,10 +95,10 @@ struct Kernels {
   void (*product8_signed_rows)(const int8_t* a, int64_t lda, const uint8_t* panel, int64_t depth, int rows,
                                int width, const int32_t* start, int32_t* c, int64_t ldc);
   // 16-bit numbers up to 255 in 8-bit products, null where those are. How many groups of four hold one beyond a signed
-  // byte, and max |x|; a line as bytes moved by 128 and what is left of it, above and below; the products of what is
-  // left, added to a line of sums.
-  int64_t (*large_quads)(const int16_t* x, int64_t count, int* largest);
-  void (*part16)(const int16_t* x, int64_t count, uint8_t* near, const Rests& more, const Rests& less);
+  // byte, and the ends of the range of all numbers and 0; a line as bytes, its numbers plus `moved`, and what is left of
+  // it, above and below; the products of what is left, added to a line of sums.
+  int64_t (*large_quads)(const int16_t* x, int64_t count, int* least, int* most);
+  void (*part16)(const int16_t* x, int64_t count, int moved, uint8_t* near, const Rests& more, const Rests& less);
   void (*product8_rests)(const Rests& more, const Rests& less, const int8_t* panel, int width, int32_t* c);
   // Potentials to codes; `rows` lines that are `pitch` and `out_pitch` apart.
   void (*fire8)(const FireLine& line, const int32_t* v, int64_t pitch, int64_t rows, int64_t count, int8_t* out, int64_t out_pitch);
@@ -121,6 +126,9 @@ struct Kernels {
   void (*weigh)(const int16_t* const* taps, const int32_t* weights, int count_of_taps, int stride, int64_t count, int32_t* out);
   // Lines of sums, in place.
   void (*finish)(const FinishLines& job, int32_t* v, int64_t pitch, int64_t rows, int64_t count);
+  // The same for sums whose channels lie side by side: the numbers are one for each position.
+  void (*finish_positions)(const FinishLines& job, const int32_t* v, int64_t pitch, int64_t rows, int64_t count, int32_t* out,
+                           int64_t out_pitch);
   // Moves a block of several lines forward, where it may overlap itself.
   void (*forward)(int32_t* to, const int32_t* from, int64_t count, int64_t rows, int64_t pitch);
   // out = the sum of parts[p] * 2^shifts[p].

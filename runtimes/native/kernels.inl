@@ -230,6 +230,27 @@ void finish(const FinishLines& job, int32_t* v, int64_t pitch, int64_t rows, int
   for (int64_t r = 0; r < rows; ++r) finish_line(job, r, v + r * pitch, count);
 }
 
+void finish_positions(const FinishLines& job, const int32_t* v, int64_t pitch, int64_t rows, int64_t count, int32_t* out,
+                      int64_t out_pitch) {
+  for (int64_t r = 0; r < rows; ++r, v += pitch, out += out_pitch) {
+    const int32_t* from = v;
+    if (job.shift >= 0) {
+      for (int64_t i = 0; i < count; ++i) out[i] = wrapped_add(wrapped_multiply(from[i], job.before[i]), job.bias[i]);
+      round32(out, job.shift, count, out);
+      from = out;
+    }
+    if (job.other == nullptr) {
+      for (int64_t i = 0; i < count; ++i) out[i] = wrapped_add(wrapped_multiply(from[i], job.factor[i]), job.constant[i]);
+      continue;
+    }
+    const int32_t* x = job.other + r * job.other_pitch;
+    for (int64_t i = 0; i < count; ++i) {
+      const int32_t here = wrapped_add(wrapped_multiply(from[i], job.factor[i]), job.constant[i]);
+      out[i] = wrapped_add(here, wrapped_multiply(x[i], job.weight[i]));
+    }
+  }
+}
+
 void forward(int32_t* to, const int32_t* from, int64_t count, int64_t rows, int64_t pitch) {
   for (int64_t r = 0; r < rows; ++r, to += pitch, from += pitch) {
     int64_t i = 0;
@@ -305,6 +326,7 @@ extern const Kernels SNNC_TABLE = {
     quads8,
     weigh,
     finish,
+    finish_positions,
     forward,
     gather_parts,
     gather_add,

@@ -6,8 +6,10 @@
 namespace snnc {
 namespace {
 
-constexpr int64_t kFewestCells = 1024, kMostCells = 8192;  // of a near table
-constexpr int64_t kCellsOfLimit = 256;                      // so many that few potentials meet a limit's cell
+constexpr int64_t kFewestCells = 64, kMostCells = 8192;  // of a near table
+constexpr int kPlaceBits = 23;                           // places of a near table: single precision holds them
+constexpr int kMostInside = 15;
+constexpr int64_t kMostCompared = 16;                    // limits of a wide cell that are compared in turn
 constexpr int64_t kMostBorders = 4096;  // cells of an exact table
 constexpr int64_t kMostClasses = 24;    // rows of different shapes in one near table
 constexpr int64_t kFewLimits = 31;
@@ -167,93 +169,140 @@ void FireTable::merge_limits() {
   stride_ = stride;
 }
 
-bool FireTable::fit_near() {
-  if (count_ < 1 || count_ >= kUnknown) return false;
-  if (std::any_of(codes_.begin(), codes_.end(), [](int32_t code) { return code <= kUndecided + kUnknown || code > 32767; })) return false;
+// The least power of two of cells of which few hold two limits of a row.
+int64_t FireTable::near_cells() const {
   int64_t cells = kFewestCells;
-  while (cells < kCellsOfLimit * count_ && cells < kMostCells) cells *= 2;
-  const float top = static_cast<float>(cells - 1);
-  // Rows that an affine map brings together share cells. Limit j is surely reached from cell reached[j] on, and
-  // surely not below cell open[j].
+  while (cells < 4 * count_ && cells < kMostCells) cells *= 2;
+  for (int64_t row = 0; row < rows_; ++row) {
+    const int32_t* limit = limits_.data() + row * stride_;
+    if (always(limit[0]) || never(limit[count_ - 1])) continue;
+    const double span = std::max(1.0, static_cast<double>(limit[count_ - 1]) - limit[0]);
+    for (; cells < kMostCells; cells *= 2) {
+      int64_t crowded = 0;
+      for (int64_t j = 1; j < count_; ++j) {
+        crowded += static_cast<double>(cells) * (static_cast<double>(limit[j]) - limit[j - 1]) < span;
+      }
+      if (16 * crowded <= count_) break;
+    }
+    break;
+  }
+  return cells;
+}
+
+bool FireTable::fit_near() {
+  if (count_ < 1 || count_ >= static_cast<int64_t>(kUnknown)) return false;
+  if (std::any_of(codes_.begin(), codes_.end(), [](int32_t code) { return code < -32768 || code > 32767; })) return false;
+  const int64_t cells = near_cells();
+  int bits = 0;
+  while ((int64_t{1} << bits) < cells) ++bits;
+  inside_ = std::min(kMostInside, kPlaceBits - bits);
+  const int64_t size = int64_t{1} << inside_, places = cells * size;
+  const float top = static_cast<float>(places - 1);
+  // Rows that an affine map brings together share cells. Limit j is surely not reached at places below begin[j], and
+  // surely reached from end[j] on.
   struct Class {
-    std::vector<int32_t> open, reached;
-    int64_t width;
+    std::vector<int32_t> begin, end;
+    double step;  // places of a step of v
   };
   std::vector<Class> classes;
   scale32_.assign(static_cast<size_t>(rows_), 0.0f);
   offset32_.assign(static_cast<size_t>(rows_), 0.0f);
   std::vector<int32_t> class_of(static_cast<size_t>(rows_), -1);
-  std::vector<int32_t> open(static_cast<size_t>(count_)), reached(static_cast<size_t>(count_));
+  std::vector<int32_t> begin(static_cast<size_t>(count_)), end(static_cast<size_t>(count_));
   int64_t loose = 0;
   for (int64_t row = 0; row < rows_; ++row) {
     const int32_t* limit = limits_.data() + row * stride_;
-    int64_t begin = 0, end = count_;
-    while (begin < count_ && always(limit[begin])) ++begin;
-    while (end > begin && never(limit[end - 1])) --end;
+    int64_t first = 0, last = count_;
+    while (first < count_ && always(limit[first])) ++first;
+    while (last > first && never(limit[last - 1])) --last;
     float scale = 0.0f, offset = 0.0f;
-    if (end > begin) {
-      const double span = static_cast<double>(limit[end - 1]) - limit[begin] + 1.0;
+    if (last > first) {
+      const double span = static_cast<double>(limit[last - 1]) - limit[first] + 1.0;
       if (span < 1.0) return false;
-      scale = static_cast<float>(static_cast<double>(cells - 4) / span);
-      offset = static_cast<float>(2.0 - static_cast<double>(limit[begin]) * scale);
+      scale = static_cast<float>(static_cast<double>(places - 2 * size) / span);
+      offset = static_cast<float>(static_cast<double>(size) - static_cast<double>(limit[first]) * scale);
     }
-    auto cell_of = [&](int32_t v) {
+    auto place_of = [&](int32_t v) {
       float x = static_cast<float>(v) * scale + offset;  // monotone, as the scale is not negative
       x = x > 0.0f ? x : 0.0f;
       return static_cast<int32_t>(x < top ? x : top);
     };
-    int64_t width = 0;
     for (int64_t j = 0; j < count_; ++j) {
-      if (j < begin || j >= end) {
-        open[j] = reached[j] = j < begin ? 0 : static_cast<int32_t>(cells);
+      if (j < first || j >= last) {
+        begin[j] = end[j] = j < first ? 0 : static_cast<int32_t>(places);
         continue;
       }
-      if (j > begin && limit[j] < limit[j - 1]) return false;
-      open[j] = cell_of(limit[j]);
-      reached[j] = open[j] + (cell_of(limit[j] - 1) == open[j] ? 1 : 0);
-      width += reached[j] - open[j];
+      if (j > first && limit[j] < limit[j - 1]) return false;
+      begin[j] = place_of(limit[j]);
+      end[j] = place_of(limit[j] - 1) + 1;
     }
     for (size_t which = 0; which < classes.size() && class_of[row] < 0; ++which) {
       Class& known = classes[which];
-      int64_t joined = 0;
-      const int64_t most = std::max(known.width, width) + count_;
-      for (int64_t j = 0; j < count_ && joined <= most; ++j) {
-        joined += std::max(known.reached[j], reached[j]) - std::min(known.open[j], open[j]);
+      const double step = std::max(known.step, static_cast<double>(scale));
+      const double most = std::max(static_cast<double>(size) / 16.0, 4.0 * step);
+      bool joins = true;
+      for (int64_t j = 0; j < count_ && joins; ++j) {
+        joins = std::max(known.end[j], end[j]) - std::min(known.begin[j], begin[j]) <= most;
       }
-      if (joined > most || joined > 3 * count_) continue;
+      if (!joins) continue;
       for (int64_t j = 0; j < count_; ++j) {
-        known.open[j] = std::min(known.open[j], open[j]);
-        known.reached[j] = std::max(known.reached[j], reached[j]);
+        known.begin[j] = std::min(known.begin[j], begin[j]);
+        known.end[j] = std::max(known.end[j], end[j]);
       }
-      known.width = joined;
+      known.step = step;
       class_of[row] = static_cast<int32_t>(which);
     }
     if (class_of[row] < 0 && static_cast<int64_t>(classes.size()) < kMostClasses) {
       class_of[row] = static_cast<int32_t>(classes.size());
-      classes.push_back({open, reached, width});
+      classes.push_back({begin, end, scale});
     }
     if (class_of[row] < 0) {
       if (++loose > rows_ / 8) return false;
-      continue;  // searched: every potential falls into one undecided cell
+      continue;  // searched: every potential falls into one wide cell
     }
     scale32_[row] = scale;
     offset32_[row] = offset;
   }
+  window_ = 0;
+  for (const Class& each : classes) {
+    for (int64_t j = 0; j < count_; ++j) window_ = std::max(window_, each.end[j] - each.begin[j]);
+  }
   const int64_t used = static_cast<int64_t>(classes.size()) * cells;
-  cells_.assign(static_cast<size_t>(used + 2), static_cast<int16_t>(kUndecided + kUnknown));  // loops read a word at the last one
+  marks_.assign(static_cast<size_t>(used + 1), kWide | kUnknown);
   for (size_t which = 0; which < classes.size(); ++which) {
-    int64_t low = 0, high = 0;
+    const Class& here = classes[which];
+    int64_t low = 0, high = 0;  // limits that are reached before the cell, and that begin before its end
     for (int64_t cell = 0; cell < cells; ++cell) {
-      while (low < count_ && classes[which].reached[low] <= cell) ++low;
-      while (high < count_ && classes[which].open[high] <= cell) ++high;
-      cells_[static_cast<int64_t>(which) * cells + cell] = static_cast<int16_t>(low == high ? codes_[low] : kUndecided + low);
+      const int64_t from = cell * size;
+      while (low < count_ && std::max(here.begin[low], here.end[low]) <= from) ++low;
+      while (high < count_ && here.begin[high] < from + size) ++high;
+      uint32_t mark = static_cast<uint32_t>(low);
+      if (high <= low) {
+        mark |= 0xffff0000u;  // behind all places
+      } else if (high == low + 1) {
+        mark |= static_cast<uint32_t>(std::max<int64_t>(here.begin[low] - from, 0)) << 16;
+      } else {
+        mark = kWide | (high - low > kMostCompared ? kUnknown : mark);
+      }
+      marks_[static_cast<int64_t>(which) * cells + cell] = mark;
     }
   }
   first_cell_.resize(static_cast<size_t>(rows_));
   for (int64_t row = 0; row < rows_; ++row) {
     first_cell_[row] = static_cast<int32_t>(class_of[row] < 0 ? used : class_of[row] * cells);
   }
-  last_cell_ = static_cast<int>(cells - 1);
+  last_cell_ = static_cast<int>(places - 1);
+  if (classes.size() == 1 && cells <= kNearCells && loose == 0 && window_ < 32768) {
+    marks16_.assign(2 * kNearCells, 0);
+    for (int64_t cell = 0; cell < cells; ++cell) {
+      marks16_[cell] = static_cast<int16_t>(marks_[cell] >> 16);
+      marks16_[kNearCells + cell] = static_cast<int16_t>(marks_[cell] & 0xffff);
+    }
+  }
+  if (count_ < kNearCodes) {
+    codes16_.assign(kNearCodes, 0);
+    for (int64_t k = 0; k <= count_; ++k) codes16_[k] = static_cast<int16_t>(codes_[k]);
+  }
   return true;
 }
 
@@ -302,6 +351,11 @@ FireLine FireTable::line(const Positions& positions, int64_t at, bool shared) co
   line.columns_pitch = static_cast<int64_t>(positions.first_limit.size());
   line.count = static_cast<int>(count_);
   line.cells = cells_.data();
+  line.marks = marks_.data();
+  line.marks16 = marks16_.empty() ? nullptr : marks16_.data();
+  line.codes16 = codes16_.empty() ? nullptr : codes16_.data();
+  line.inside = inside_;
+  line.window = window_;
   line.limits = limits_.data();
   line.codes = codes_.data();
   line.last_cell = last_cell_;

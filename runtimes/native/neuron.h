@@ -3,8 +3,8 @@
 // k = #{j : v >= limits[row, j]} is found in one of four ways, whichever the table admits:
 //   exact:  the limits of every row are where an affine map of v passes fixed cell borders (proved for each limit
 //           when the table is made), so the cell gives the code and no limit is read;
-//   near:   an affine map gives a cell, and most cells hold no limit of any row that shares them, so that the code is
-//           known; the potentials in the others are compared with their limits one by one;
+//   near:   an affine map gives a cell and a place inside it, and most cells hold one limit at most, which begins in all
+//           rows that share the cell within a few places; the potentials at those are compared with their own limit;
 //   few:    at most 31 limits, all compared, or searched in registers;
 //   search: a binary search.
 #pragma once
@@ -39,15 +39,17 @@ class FireTable {
   bool fit_exact();
   void merge_limits();
   bool fit_near();
+  int64_t near_cells() const;
 
   FireMode mode_ = kSearch;
   int64_t rows_, count_, stride_;  // count_: limits of a row; stride_: with padding
   std::vector<int32_t> limits_, codes_;
-  std::vector<int16_t> cells_;
+  std::vector<int16_t> cells_, marks16_, codes16_;
+  std::vector<uint32_t> marks_;
   std::vector<double> scale_, offset_;
   std::vector<float> scale32_, offset32_;
   std::vector<int32_t> first_cell_;
-  int last_cell_ = 0, steps_ = 0;
+  int last_cell_ = 0, steps_ = 0, inside_ = 0, window_ = 0;
 };
 
 // How the row numbers lie over the potentials; checks that they are in range.

@@ -1,4 +1,4 @@
-// NativeMove: reshapes and transposes in a row, as one copy with strides.
+// NativeMove: reshapes, transposes and slices in a row, as one copy with strides.
 
 #include <cstring>
 
@@ -10,10 +10,12 @@ namespace {
 class Move : public Kernel {
  public:
   explicit Move(const Node& node)
-      : shape_(node.integers("shape")), extents_(node.integers("extents")), strides_(node.integers("strides")) {
+      : shape_(node.integers("shape")), extents_(node.integers("extents")), strides_(node.integers("strides")),
+        first_(node.integer("first")), size_(node.integer("size")) {
     require(!extents_.empty() && extents_.size() == strides_.size(), "extents and strides differ in number");
     constexpr int64_t kMost = int64_t{1} << 31;  // no sum or product of these overflows
-    int64_t most = 0, count = 1;
+    require(first_ >= 0 && first_ < kMost && size_ >= 1 && size_ < kMost, "the place or number of elements is out of range");
+    int64_t most = first_, count = 1;
     for (size_t axis = 0; axis < extents_.size(); ++axis) {
       require(extents_[axis] >= 1 && extents_[axis] < kMost && strides_[axis] >= 0 && strides_[axis] < kMost,
               "an extent or stride is out of range");
@@ -22,11 +24,11 @@ class Move : public Kernel {
       require(most < kMost && count < kMost, "an extent or stride is out of range");
     }
     for (int64_t extent : shape_) require(extent >= 1 && extent < kMost, "an extent is out of range");
-    size_ = product(extents_);
-    require(most < size_ && product(shape_) == size_, "the elements of a sample do not fit its shape");
+    moved_ = product(extents_);
+    require(most < size_ && product(shape_) == moved_, "the elements of a sample do not fit its shape");
   }
 
-  // x: (N, ...), the samples of which hold as many elements as the result's.
+  // x: (N, ...), samples of `size` elements, of which the result's begin at `first`.
   void run(const Call& call) const override {
     const Tensor x = call.input(0);
     require(x.rank() >= 1 && product(x.dims, 1) == size_, "a sample has another number of elements");
@@ -52,10 +54,10 @@ class Move : public Kernel {
     const size_t rank = extents_.size();
     const int64_t inner = extents_[rank - 1], step = strides_[rank - 1];
     const int64_t middle = rank > 1 ? extents_[rank - 2] : 1, pitch = rank > 1 ? strides_[rank - 2] : 0;
-    const int64_t block = inner * middle, blocks = size_ / block;
+    const int64_t block = inner * middle, blocks = moved_ / block;
     call.parallel(samples * blocks, static_cast<double>(block) * 0.7, [&](int64_t begin, int64_t end) {
       for (int64_t which = begin; which < end; ++which) {
-        int64_t rest = which % blocks, at = which / blocks * size_;
+        int64_t rest = which % blocks, at = which / blocks * size_ + first_;
         for (size_t axis = rank - 1; axis-- > 1;) {
           at += rest % extents_[axis - 1] * strides_[axis - 1];
           rest /= extents_[axis - 1];
@@ -79,7 +81,7 @@ class Move : public Kernel {
   }
 
   Shape shape_, extents_, strides_;
-  int64_t size_ = 0;
+  int64_t first_, size_, moved_ = 0;
 };
 
 }  // namespace

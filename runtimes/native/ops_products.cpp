@@ -101,7 +101,7 @@ void plain_products(const Call& call, const Geometry& g, const Tensor& a, const 
 }
 
 // Deals tiles of rows and groups of panels to the threads.
-void share(const Call& call, const void* left, Type type, int64_t stride, int64_t rows, const Packed& right, const Sink& sink) {
+void share(const Call& call, const void* left, Type type, int64_t stride, int64_t rows, const Packed& right, const Sink& sink, int moved) {
   const int64_t blocks = (rows + kTileRows - 1) / kTileRows, panels = right.count();
   const int64_t groups = blocks >= 4 ? 1 : std::min<int64_t>(panels, 4);
   const double each = static_cast<double>(std::min<int64_t>(rows, kTileRows) * right.padded * right.columns) / static_cast<double>(groups) / 60.0;
@@ -111,7 +111,7 @@ void share(const Call& call, const void* left, Type type, int64_t stride, int64_
       const int64_t group = begin / blocks, block = begin % blocks;
       const int64_t upto = std::min(end - begin, blocks - block);
       multiply(left, type, stride, block * kTileRows, std::min(rows, (block + upto) * kTileRows), right,
-               panels * group / groups, panels * (group + 1) / groups, sink);
+               panels * group / groups, panels * (group + 1) / groups, sink, moved);
       begin += upto;
     }
   });
@@ -147,6 +147,26 @@ class Weights {
   mutable Made made_[kForms];
 };
 
+// All rows of a stack times one matrix.
+void multiply_rows(const Call& call, const Geometry& g, const Tensor& a, const Tensor& b, const Weights& weights, const Sink& sink) {
+  const int64_t count = static_cast<int64_t>(g.left.size()) * g.rows;
+  if (!small_values(a) || !weights.small(b)) {
+    std::vector<int32_t> sums(static_cast<size_t>(count * g.columns));
+    plain_products(call, g, a, b, sums.data());
+    sink.tile(0, static_cast<int>(count), 0, static_cast<int>(g.columns), sums.data(), g.columns);
+    return;
+  }
+  int moved = kMoved;
+  const Form form = form_of(a, b, &moved);
+  const Packed* ready = weights.packed(form);
+  Packed local;
+  if (ready == nullptr) {
+    pack(b.data, b.type, g.depth, g.columns, g.columns, 1, form, &local);
+    ready = &local;
+  }
+  share(call, a.data, a.type, g.depth, count, *ready, sink, moved);
+}
+
 class MatMul : public Kernel {
  public:
   explicit MatMul(const Node& node) : weights_(node) {}
@@ -161,7 +181,8 @@ class MatMul : public Kernel {
     }
     // Planes of bytes cost more to make than small products take.
     const bool tiny = b.rank() != 2 && g.rows <= kTileRows && g.columns <= kPanel && g.depth <= 128;
-    const Form form = tiny && (a.type == Type::kI16 || b.type == Type::kI16) ? Form::k16 : form_of(a, b);
+    int moved = kMoved;
+    const Form form = tiny && (a.type == Type::kI16 || b.type == Type::kI16) ? Form::k16 : form_of(a, b, &moved);
     if (b.rank() == 2) {
       const Packed* ready = weights_.packed(form);
       Packed local;
@@ -170,7 +191,7 @@ class MatMul : public Kernel {
         ready = &local;
       }
       const int64_t rows = static_cast<int64_t>(g.left.size()) * g.rows;
-      share(call, a.data, a.type, g.depth, rows, *ready, Plain(out, g.columns));
+      share(call, a.data, a.type, g.depth, rows, *ready, Plain(out, g.columns), moved);
       return;
     }
     const double cost = static_cast<double>(g.rows * g.depth * g.columns) / 50.0;
@@ -182,7 +203,7 @@ class MatMul : public Kernel {
         const char* left = static_cast<const char*>(a.data) +
                            g.left[which] * g.rows * g.depth * static_cast<int64_t>(width_of(a.type));
         pack(matrix, b.type, g.depth, g.columns, g.columns, 1, form, &right);
-        multiply(left, a.type, g.depth, 0, g.rows, right, 0, right.count(), Plain(out + which * g.rows * g.columns, g.columns));
+        multiply(left, a.type, g.depth, 0, g.rows, right, 0, right.count(), Plain(out + which * g.rows * g.columns, g.columns), moved);
       }
     });
   }
@@ -224,24 +245,10 @@ class MatMulFire : public Kernel {
     plan_rows(Shape{rows.size()}, Tensor{rows.type, Shape{rows.size()}, rows.data}, table_->rows());
     char* out = static_cast<char*>(call.output(g.out, type_));
     if (product(g.out) == 0) return;
-    const int64_t count = static_cast<int64_t>(g.left.size()) * g.rows;
     FireTable::Positions positions;
     table_->place(rows.as<int32_t>(), rows.size(), &positions);
     const FireSink sink(*table_, positions, rows.size() == 1, static_cast<int>(width_of(type_)), g.columns, out);
-    if (!small_values(a) || !weights_.small(b)) {
-      std::vector<int32_t> sums(static_cast<size_t>(count * g.columns));
-      plain_products(call, g, a, b, sums.data());
-      sink.tile(0, static_cast<int>(count), 0, static_cast<int>(g.columns), sums.data(), g.columns);
-      return;
-    }
-    const Form form = form_of(a, b);
-    const Packed* ready = weights_.packed(form);
-    Packed local;
-    if (ready == nullptr) {
-      pack(b.data, b.type, g.depth, g.columns, g.columns, 1, form, &local);
-      ready = &local;
-    }
-    share(call, a.data, a.type, g.depth, count, *ready, sink);
+    multiply_rows(call, g, a, b, weights_, sink);
   }
 
  private:
@@ -250,6 +257,45 @@ class MatMulFire : public Kernel {
   std::vector<int64_t> codes_;
   int64_t depth_;
   std::unique_ptr<FireTable> table_;
+};
+
+struct FinishSink : Sink {
+  FinishLines lines;
+  int64_t columns;
+  int32_t* out;
+  FinishSink(const FinishLines& l, int64_t n, int32_t* to) : lines(l), columns(n), out(to) {}
+  void tile(int64_t row, int rows, int64_t col, int cols, const int32_t* c, int64_t ldc) const override {
+    FinishLines here = lines;
+    for (const int32_t** each : {&here.before, &here.bias, &here.factor, &here.constant, &here.weight}) *each += col;
+    if (here.other != nullptr) here.other += row * columns + col;
+    kernels().finish_positions(here, c, ldc, rows, cols, out + row * columns + col, columns);
+  }
+};
+
+// SpikeMatMul and the membrane arithmetic behind it.
+class MatMulFinish : public Kernel {
+ public:
+  explicit MatMulFinish(const Node& node)
+      : weights_(node), shift_(node.number("shift", -1, 62)), has_other_(node.integer("has_other") != 0) {}
+  // a, b, the five numbers of each column (FinishLines), and what is added.
+  void run(const Call& call) const override {
+    const Tensor a = call.input(0), b = call.input(1), numbers = call.input(2), other = call.input(3);
+    const Geometry g = geometry(a, b);
+    require(b.rank() == 2 && a.rank() >= 2, "a fused product has a matrix of weights");
+    require(numbers.type == Type::kI32 && numbers.dims == Shape({5, g.columns}), "five numbers are needed for each column");
+    require(!has_other_ || (other.type == Type::kI32 && other.dims == g.out), "what is added has another shape than the product");
+    int32_t* out = call.output_as<int32_t>(g.out);
+    if (product(g.out) == 0) return;
+    const int32_t* each = numbers.as<int32_t>();
+    const FinishLines lines{each, each + g.columns, each + 2 * g.columns, each + 3 * g.columns, each + 4 * g.columns, shift_,
+                            has_other_ ? other.as<int32_t>() : nullptr, g.columns};
+    multiply_rows(call, g, a, b, weights_, FinishSink(lines, g.columns, out));
+  }
+
+ private:
+  Weights weights_;
+  int shift_;
+  bool has_other_;
 };
 
 class HostMatMul : public Kernel {
@@ -270,6 +316,7 @@ void define_products(std::vector<Definition>* list) {
   list->push_back({"SpikeMatMul", {any, any}, Type::kI32, make<MatMul>});
   list->push_back({"SpikeMatMulHeld", {any, any}, Type::kI32, make<MatMul>});
   list->push_back({"NativeMatMulFire", {any, any, Type::kI32, Type::kI32}, any, make<MatMulFire>});
+  list->push_back({"NativeMatMulFinish", {any, any, Type::kI32, Type::kI32}, Type::kI32, make<MatMulFinish>});
   list->push_back({"HostMatMul", {any, any}, Type::kI64, make<HostMatMul>});
 }
 

@@ -138,22 +138,29 @@ bool two_bytes(const Tensor& tensor) {
          (tensor.type == Type::kI16 && kernels().largest16(tensor.as<int16_t>(), tensor.size()) <= 254);
 }
 
+constexpr int64_t kMostMoved = 65536;  // a depth for which kMoved times a sum of weights has 32 bits
+
 // Whether 16-bit rows are taken as bytes and what is left: that pays if few quadruples have any left. A quadruple that
 // does takes about twice as long as in a block of rows, and 16-bit products twice as long as those of bytes.
-bool few_rests(const Tensor& rows) {
-  int largest = 0;
-  const int64_t count = rows.size();
-  return 10 * kernels().large_quads(rows.as<int16_t>(), count, &largest) <= count && largest <= 255;
+bool few_rests(const Tensor& rows, int* moved) {
+  int least = 0, most = 0;
+  const int64_t count = rows.size(), large = kernels().large_quads(rows.as<int16_t>(), count, &least, &most);
+  if (moved != nullptr) *moved = kMoved;
+  if (moved != nullptr && large > 0 && most - least <= 255 && rows.dims.back() <= kMostMoved) {
+    *moved = -least;  // nothing is left
+    return true;
+  }
+  return 10 * large <= count && least >= -255 && most <= 255;
 }
 
 }  // namespace
 
-Form form_of(const Tensor& rows, const Tensor& matrix) {
+Form form_of(const Tensor& rows, const Tensor& matrix, int* moved) {
   if (kernels().product_bytes != nullptr && two_bytes(matrix) && two_bytes(rows)) return Form::kBytes;
   if (kernels().product8_unsigned_rows == nullptr || matrix.type != Type::kI8) return Form::k16;
   if (rows.type == Type::kU8 || rows.type == Type::kBool) return Form::k8Unsigned;
   if (rows.type == Type::kI8) return Form::k8Signed;
-  return rows.type == Type::kI16 && few_rests(rows) ? Form::k8Rests : Form::k16;
+  return rows.type == Type::kI16 && few_rests(rows, moved) ? Form::k8Rests : Form::k16;
 }
 
 void pack(const void* data, Type type, int64_t depth, int64_t columns, int64_t k_stride, int64_t n_stride, Form form,
@@ -212,7 +219,7 @@ void pack(const void* data, Type type, int64_t depth, int64_t columns, int64_t k
     out->start.assign(static_cast<size_t>(round_up(columns, kGranule)), 0);
     const int8_t* values = static_cast<const int8_t*>(data);
     for (int64_t k = 0; k < depth; ++k) {
-      for (int64_t n = 0; n < columns; ++n) subtract(128 * values[k * k_stride + n * n_stride], &out->start[n]);
+      for (int64_t n = 0; n < columns; ++n) subtract(kMoved * values[k * k_stride + n * n_stride], &out->start[n]);
     }
   }
 }
@@ -257,8 +264,8 @@ struct Rows {
   std::vector<Rests> more, less;  // k8Rests: of each row
 };
 
-// Bytes moved by 128, and lists of what is left.
-Rows take_bytes(const int16_t* from, int64_t stride, int rows, const Packed& right) {
+// Moved bytes, and lists of what is left.
+Rows take_bytes(const int16_t* from, int64_t stride, int rows, const Packed& right, int moved) {
   thread_local Scratch copies, steps_scratch, quads_scratch, counts_scratch;
   const int64_t pitch = right.padded, room = pitch / 4 + 8;
   uint8_t* copy = copies.as<uint8_t>(static_cast<size_t>(rows * pitch));
@@ -270,18 +277,18 @@ Rows take_bytes(const int16_t* from, int64_t stride, int rows, const Packed& rig
     const int64_t up = 2 * r * room, down = up + room;
     result.more.push_back({steps + up, quads + up, counts + 2 * r});
     result.less.push_back({steps + down, quads + down, counts + 2 * r + 1});
-    kernels().part16(from + r * stride, right.depth, copy + r * pitch, result.more.back(), result.less.back());
+    kernels().part16(from + r * stride, right.depth, moved, copy + r * pitch, result.more.back(), result.less.back());
     std::memset(copy + r * pitch + right.depth, 0, static_cast<size_t>(pitch - right.depth));
   }
   return result;
 }
 
-Rows prepare(const char* from, Type type, int64_t stride, int rows, const Packed& right) {
+Rows prepare(const char* from, Type type, int64_t stride, int rows, const Packed& right, int moved) {
   thread_local Scratch copies, marks;
   const int64_t width = static_cast<int64_t>(width_of(type)), depth = right.depth, pitch = right.padded;
   const bool exact = depth == pitch;
   Rows result{{from, nullptr}, 1, stride, nullptr, {}, {}};
-  if (right.form == Form::k8Rests) return take_bytes(reinterpret_cast<const int16_t*>(from), stride, rows, right);
+  if (right.form == Form::k8Rests) return take_bytes(reinterpret_cast<const int16_t*>(from), stride, rows, right, moved);
   if (right.form == Form::kBytes) {
     // What stands behind a row meets zeros of the panel.
     if (width == 1 && ((exact && rows % 16 == 0) || stride >= pitch + (exact ? 1 : 0))) return result;
@@ -331,18 +338,25 @@ Rows prepare(const char* from, Type type, int64_t stride, int rows, const Packed
 }  // namespace
 
 void multiply(const void* left, Type type, int64_t stride, int64_t begin, int64_t end, const Packed& right,
-              int64_t first, int64_t last, const Sink& sink) {
+              int64_t first, int64_t last, const Sink& sink, int moved) {
   thread_local Scratch sums_scratch;
+  thread_local std::vector<int32_t> starts;
   const Kernels& loops = kernels();
   int32_t* sums = sums_scratch.as<int32_t>(kTileRows * kPanel);
   const MatrixGuard guard(right.form == Form::kBytes);
+  const int32_t* all = right.start.empty() ? nullptr : right.start.data();
+  if (all != nullptr && moved != kMoved) {
+    starts.assign(right.start.begin(), right.start.end());
+    for (int32_t& start : starts) start = static_cast<int32_t>(static_cast<uint32_t>(start / kMoved) * static_cast<uint32_t>(moved));
+    all = starts.data();
+  }
   const bool unsigned_rows = type == Type::kU8 || type == Type::kBool;
   for (int64_t row = begin; row < end; row += kTileRows) {
     const int rows = static_cast<int>(std::min<int64_t>(kTileRows, end - row));
     const Rows ours = prepare(static_cast<const char*>(left) + row * stride * static_cast<int64_t>(width_of(type)), type,
-                              stride, rows, right);
+                              stride, rows, right, moved);
     for (int64_t panel = first; panel < last; ++panel) {
-      const int32_t* start = right.start.empty() ? nullptr : right.start.data() + panel * kPanel;
+      const int32_t* start = all == nullptr ? nullptr : all + panel * kPanel;
       const int wide = right.width(panel);
       int64_t ldc = kPanel;
       int32_t* straight = sink.place(row, panel * kPanel, &ldc);

@@ -52,7 +52,7 @@ struct Packed {
   Form form = Form::k16;
   int64_t depth = 0, padded = 0, columns = 0;
   AlignedBytes panels;
-  std::vector<int32_t> start;  // rows moved by 128: what that added, negated
+  std::vector<int32_t> start;  // rows moved by kMoved: what that added, negated
   int planes = 1;              // kBytes: 2 where numbers are more than a byte
   bool is_unsigned = false;
   int64_t plane_bytes = 0;
@@ -62,8 +62,11 @@ struct Packed {
 };
 
 bool fits16(Type type);
-// The form in which a product is taken. Looks at 16-bit values, as small ones go through products of bytes.
-Form form_of(const Tensor& rows, const Tensor& matrix);
+constexpr int kMoved = 128;  // what moves a signed byte to an unsigned one
+
+// The form in which a product is taken. Looks at 16-bit values, as small ones go through products of bytes. With
+// `moved`, rows of k8Rests may be moved by another number, if all fit a byte then.
+Form form_of(const Tensor& rows, const Tensor& matrix, int* moved = nullptr);
 
 // Matrix registers are set up while a thread multiplies, and only then.
 struct MatrixGuard {
@@ -85,9 +88,9 @@ bool small_values(const Tensor& tensor);
 void to16(const void* from, Type type, int64_t count, int16_t* to);
 
 // Rows [begin, end) of `left` (row-major, `stride` elements apart) times panels [first, last). If rows are further
-// apart than they are long, there must be room for multiples of 16 of them.
+// apart than they are long, there must be room for multiples of 16 of them. `moved`: as form_of chose it.
 void multiply(const void* left, Type type, int64_t stride, int64_t begin, int64_t end, const Packed& right,
-              int64_t first, int64_t last, const Sink& sink);
+              int64_t first, int64_t last, const Sink& sink, int moved = kMoved);
 
 // Extents of a product of stacks of matrices, ONNX MatMul's rules.
 struct Geometry {

@@ -205,7 +205,7 @@ void product8_signed_rows(const int8_t* a, int64_t lda, const uint8_t* panel, in
 #endif
 
 #if defined(SNNC_QUADS)
-int64_t large_quads(const int16_t* x, int64_t count, int* largest) {
+int64_t large_quads(const int16_t* x, int64_t count, int* lowest, int* highest) {
   const __m512i low = _mm512_set1_epi16(-128), high = _mm512_set1_epi16(127);
   __m512i least = _mm512_setzero_si512(), most = least;
   int64_t quads = 0;
@@ -221,12 +221,11 @@ int64_t large_quads(const int16_t* x, int64_t count, int* largest) {
   alignas(64) int16_t ends[64];
   _mm512_store_si512(ends, least);
   _mm512_store_si512(ends + 32, most);
-  int found = 0;
+  *lowest = *highest = 0;
   for (int i = 0; i < 32; ++i) {
-    found = ends[32 + i] > found ? ends[32 + i] : found;
-    found = -ends[i] > found ? -ends[i] : found;
+    *lowest = ends[i] < *lowest ? ends[i] : *lowest;
+    *highest = ends[32 + i] > *highest ? ends[32 + i] : *highest;
   }
-  *largest = found;
   return quads;
 }
 
@@ -238,16 +237,16 @@ inline int note_quads(__m256i bytes, int32_t step, int count, int32_t* steps, ui
   return count + __builtin_popcount(some);
 }
 
-void part16(const int16_t* x, int64_t count, uint8_t* near, const Rests& more, const Rests& less) {
-  const __m512i zero = _mm512_setzero_si512();
+void part16(const int16_t* x, int64_t count, int moved, uint8_t* near, const Rests& more, const Rests& less) {
+  const __m512i zero = _mm512_setzero_si512(), by = _mm512_set1_epi16(static_cast<int16_t>(moved));
   int mores = 0, lesses = 0;
   for (int64_t i = 0; i < count; i += 32) {
     const int64_t left = count - i;
     const __mmask32 live = left >= 32 ? ~__mmask32{0} : static_cast<__mmask32>((uint32_t{1} << left) - 1);
-    const __m512i v = _mm512_maskz_loadu_epi16(live, x + i);
-    const __m256i fits = _mm512_cvtsepi16_epi8(v);  // saturates
-    _mm256_mask_storeu_epi8(near + i, live, _mm256_xor_si256(fits, _mm256_set1_epi8(-128)));
-    const __m512i rest = _mm512_sub_epi16(v, _mm512_cvtepi8_epi16(fits));
+    const __m512i v = _mm512_mask_add_epi16(zero, live, _mm512_maskz_loadu_epi16(live, x + i), by);
+    const __m256i fits = _mm512_cvtusepi16_epi8(_mm512_max_epi16(v, zero));  // saturates
+    _mm256_mask_storeu_epi8(near + i, live, fits);
+    const __m512i rest = _mm512_sub_epi16(v, _mm512_cvtepu8_epi16(fits));
     if (_mm512_test_epi16_mask(rest, rest) == 0) continue;
     const int32_t step = static_cast<int32_t>(i / 4);
     mores = note_quads(_mm512_cvtepi16_epi8(_mm512_max_epi16(rest, zero)), step, mores, more.steps, more.quads);

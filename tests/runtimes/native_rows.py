@@ -451,8 +451,31 @@ def _norm_fire(label: str) -> Case:
         name: value for name, value in _neuron(SIGNED).items() if name in {"codes", "code_type", "depth"}
     }
     attrs.update(centred=base.attrs["centred"], epsilon=7, fraction_bits=12)
-    inputs = (*base.inputs, _table(SIGNED, limits), np.zeros(1, np.int32))
-    return Case("NativeNormFire", label, inputs, attrs, frozenset({1, 2, 3}), attrs["code_type"])
+    factors = np.ones(1, np.int32)
+    if label == "scaled":
+        factors = np.arange(1, base.inputs[0].shape[-1] + 1, dtype=np.int32)
+        attrs.update(shifts=[1, 0, 3])
+    inputs = (*base.inputs, _table(SIGNED, limits), np.zeros(1, np.int32), factors)
+    return Case("NativeNormFire", label, inputs, attrs, frozenset({1, 2, 3, 4}), attrs["code_type"])
+
+
+def _matmul_finish(label: str) -> Case:
+    base = _product("SpikeMatMul")("plain" if label in {"added", "moved"} else label)
+    a, b = base.inputs
+    if label == "moved":
+        a = np.where(np.arange(a.size).reshape(a.shape) % 9 == 0, 250, -5).astype(np.int16)
+    # before, bias, factor, constant, weight of each column
+    chosen = [[3, -5, -2, 11, 4], [-7, 9, 5, -1, -3]]
+    numbers = np.resize(np.array(chosen, np.int32), (b.shape[1], 5)).T.copy()
+    shift = {"size 1": -1, "strided": 0, "signed": 40}.get(label, 4)
+    if shift < 0:
+        numbers[:2] = [[1], [0]]  # only what is rounded is scaled and moved before
+    other = numbers[:1]
+    if label == "added":
+        other = np.resize(EDGES // 8, (*a.shape[:-1], b.shape[1])).astype(np.int32)
+    attrs = {"shift": shift, "has_other": int(label == "added")}
+    constants = frozenset({1, 2} if label == "added" else {1, 2, 3})
+    return Case("NativeMatMulFinish", label, (a, b, numbers, other), attrs, constants)
 
 
 def _attention(label: str) -> Case:
@@ -514,9 +537,11 @@ def _move(label: str) -> Case:
     book = WIDE if label == "wide" else BOOK
     x = _codes(book, (0 if label == "empty" else 1 if label == "size 1" else 3, 4, 6))
     # Where the last axis of what is written lies in a sample: (2, 4, 3) read from (4, 2, 3).
-    attrs = {"shape": [2, 12], "extents": [2, 4, 3], "strides": [3, 6, 1]}
+    attrs = {"shape": [2, 12], "extents": [2, 4, 3], "strides": [3, 6, 1], "first": 0, "size": 24}
     if label == "turned":
-        attrs = {"shape": [6, 4], "extents": [6, 4], "strides": [1, 6]}
+        attrs = {"shape": [6, 4], "extents": [6, 4], "strides": [1, 6], "first": 0, "size": 24}
+    if label == "part":
+        attrs = {"shape": [2, 4], "extents": [2, 4], "strides": [1, 6], "first": 3, "size": 24}
     return Case("NativeMove", label, (x,), attrs, frozenset(), onnx_type(book.dtype))
 
 
@@ -550,13 +575,14 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     "MembraneMax": _many(_max, *STANDARD, "inner"),
     "NormPotential": _many(_norm("NormPotential"), *STANDARD, "inner", "plain mean"),
     "NormGain": _many(_norm("NormGain"), *STANDARD, "inner", "plain mean"),
-    "NativeMove": _many(_move, "plain", "empty", "size 1", "wide", "turned"),
+    "NativeMove": _many(_move, "plain", "empty", "size 1", "wide", "turned", "part"),
     "NativeMatMulFire": _many(_matmul_fire, *STANDARD, "signed"),
     "NativeConvFinish": _many(
         _conv_chain("NativeConvFinish"), "plain", "empty", "size 1", "depthwise", "added"
     ),
     "NativeConvFire": _many(_conv_chain("NativeConvFire"), "plain", "empty", "size 1", "window", "added"),
-    "NativeNormFire": _many(_norm_fire, *STANDARD, "plain mean"),
+    "NativeNormFire": _many(_norm_fire, *STANDARD, "plain mean", "scaled"),
+    "NativeMatMulFinish": _many(_matmul_finish, *STANDARD, "signed", "added", "moved"),
     "NativeAttention": _many(_attention, "plain", "empty", "size 1", "transposed"),
 }
 
@@ -569,11 +595,14 @@ def _by_parts(case: Case) -> Array:
         sums = OPS["SpikeMatMul"].packed(case.inputs[:2], {})
         return OPS["ExpGIF"].packed([sums, *case.inputs[2:]], fire)
     if case.op == "NativeNormFire":
-        r, sign, table, rows = case.inputs
+        r, sign, table, rows, factors = case.inputs
+        r = OPS["MembraneScale"].packed([r, factors], {})
+        for shift in attrs.get("shifts", []):
+            r = OPS["MembraneRound"].packed([r], {"shift": shift})
         norm = {"axes": [-1], "centred": attrs["centred"], "epsilon": attrs["epsilon"]}
         v, gain = OPS["NormPotential"].packed([r, sign], norm), OPS["NormGain"].packed([r], norm)
         return OPS["ExpGIFGain"].packed([v, gain, table, rows], fire)
-    if case.op in {"NativeConvFinish", "NativeConvFire"}:
+    if case.op in {"NativeConvFinish", "NativeConvFire", "NativeMatMulFinish"}:
         return _chain_by_parts(case, fire)
     if case.op == "NativeMove":
         x = case.inputs[0]
@@ -581,9 +610,8 @@ def _by_parts(case: Case) -> Array:
             index * stride
             for index, stride in zip(np.indices(attrs["extents"]), attrs["strides"], strict=True)
         )
-        return x.reshape(len(x), x[0].size if len(x) else 24)[:, place.reshape(-1)].reshape(
-            len(x), *attrs["shape"]
-        )
+        flat = x.reshape(len(x), attrs["size"])[:, attrs["first"] + place.reshape(-1)]
+        return flat.reshape(len(x), *attrs["shape"])
     q, k, v, scores, values, rows = case.inputs
     s = OPS["SpikeMatMulHeld"].packed([q, k.swapaxes(-1, -2) if attrs["transposed"] else k], {})
     s = s - s.max(axis=-1, keepdims=True) if s.size else s
@@ -596,16 +624,20 @@ def _by_parts(case: Case) -> Array:
 
 def _chain_by_parts(case: Case, fire: Mapping[str, Any]) -> Array:
     numbers, other = case.inputs[-2:]
-    window = {name: case.attrs[name] for name in ("strides", "pads", "dilations", "group")}
-    sums = OPS["SpikeConv"].packed(case.inputs[:2], window)
-    before, bias, factor, constant, weight = (row.reshape(-1, 1, 1) for row in numbers)
+    if case.op == "NativeMatMulFinish":
+        sums = OPS["SpikeMatMul"].packed(case.inputs[:2], {})
+        before, bias, factor, constant, weight = numbers
+    else:
+        window = {name: case.attrs[name] for name in ("strides", "pads", "dilations", "group")}
+        sums = OPS["SpikeConv"].packed(case.inputs[:2], window)
+        before, bias, factor, constant, weight = (row.reshape(-1, 1, 1) for row in numbers)
     u = sums * before + bias
     if case.attrs["shift"] >= 0:
         u = OPS["MembraneRound"].packed([u], {"shift": case.attrs["shift"]})
     u = u * factor + constant
     if case.attrs["has_other"]:
         u = u + other * weight
-    if case.op == "NativeConvFinish":
+    if case.op in {"NativeConvFinish", "NativeMatMulFinish"}:
         return u
     return OPS["ExpGIF"].packed([u, case.inputs[2], case.inputs[3].reshape(-1, 1, 1)], fire)
 

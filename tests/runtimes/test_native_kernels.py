@@ -32,13 +32,15 @@ def limits_of(kind: str, rows: int, count: int) -> Any:
         return np.sort(rng.integers(-30, 30, (rows, count)), axis=1)
     if kind == "curved":
         return np.sort(np.ceil(np.sinh(steps / count * 12) * rng.uniform(50, 90, (rows, 1))), axis=1)
+    if kind == "shared":  # one curve for all rows, whose cells fit registers where limits are few
+        return np.tile(np.ceil(np.sinh(steps[:1] / count * 4) * 90), (rows, 1))
     table = np.sort(rng.integers(-(2**31), 2**31 - 1, (rows, count)), axis=1)
     table[0], table[1] = -(2**31), 2**31 - 1
     table[2, : count // 2] = -(2**31)
     return table
 
 
-@pytest.mark.parametrize("kind", ["affine", "repeated", "curved", "huge"])
+@pytest.mark.parametrize("kind", ["affine", "repeated", "curved", "shared", "huge"])
 @pytest.mark.parametrize("book", [CodeBook(4, 2), SIGNED, CodeBook(10, 5)], ids=str)
 @pytest.mark.parametrize("ascending", [True, False])
 def test_potentials_at_and_beside_every_threshold(
@@ -100,8 +102,12 @@ def test_products_of_all_sizes(builder: Any, book: CodeBook, depth: int, rows: i
 
 @pytest.mark.parametrize("book", [SIGNED, CodeBook(8, 8, signed=True), CodeBook(10, 5, signed=True)], ids=str)
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.3])
-def test_few_codes_beyond_a_byte(builder: Any, book: CodeBook, share: float) -> None:
-    """16-bit codes that are taken as bytes and what is left of them: 255 leaves 128, more than a byte."""
+@pytest.mark.parametrize("least", [None, -3])
+def test_few_codes_beyond_a_byte(builder: Any, book: CodeBook, share: float, least: int | None) -> None:
+    """16-bit codes that are taken as bytes and what is left of them: 255 leaves 128, more than a byte.
+
+    Those that are hardly negative are moved into unsigned bytes as they are.
+    """
     rng = np.random.default_rng(5)
     for rows, depth, columns in ((70, 131, 80), (1, 7, 17), (64, 256, 64)):
         model = builder()
@@ -110,7 +116,7 @@ def test_few_codes_beyond_a_byte(builder: Any, book: CodeBook, share: float) -> 
         y = model.node("SpikeMatMul", [model.spikes("v", book), model.constant(weights)])
         proto = ir.from_proto(model.proto({y: (np.int32, 3)}))
         small = rng.integers(-3, 4, (2, rows, depth))
-        ends = rng.choice([-book.largest, book.largest], (2, rows, depth))
+        ends = rng.choice([-book.largest if least is None else least, book.largest], (2, rows, depth))
         feeds = {"v": np.where(rng.random((2, rows, depth)) < share, ends, small).astype(np.int32)}
         wanted = NumpyPacked(proto).run(feeds)[y]
         assert np.array_equal(OnnxRuntime(proto, stock=False, threads=2).run(feeds)[y], wanted)
