@@ -78,7 +78,7 @@ class EinsumToMatmul:
 
     The function is the same in real arithmetic; a library may add in another order. More than two operands
     are multiplied from left to right; letters that nothing else needs are summed first; without a letter to
-    sum over it is a product of elements.
+    sum over it is a product of elements. An axis of one is repeated where others of its letter are longer.
 
     Matches:
         Einsum of any number of operands, with or without an ellipsis, such as ``bhid,bhjd->bhij`` and
@@ -126,16 +126,9 @@ class _Product:
         """Replace the node; nothing is changed where that fails."""
         values = [value for value in self._node.inputs if value is not None]
         letters, result = parse(str(attributes(self._node)["equation"]), [rank_of(value) for value in values])
-        operands = []
         for value, part in zip(values, letters, strict=True):
-            held = constant(value)
-            operands.append(_Operand(value if held is None else held, part))
-            for letter, size in zip(part, value.shape or (), strict=True):
-                known = self._sizes.setdefault(letter, size)
-                if isinstance(size, int):
-                    self._sizes[letter] = size
-                if isinstance(known, int) and isinstance(size, int) and known != size:
-                    raise _NoForm("a letter has two sizes")
+            self._learn_sizes(part, list(value.shape or ()))
+        operands = [self._operand(value, part) for value, part in zip(values, letters, strict=True)]
         name = self._node.name or "einsum"
         total = operands[0]
         for place, other in enumerate(operands[1:], start=1):
@@ -148,6 +141,29 @@ class _Product:
         if isinstance(made, np.ndarray):
             made = self._editor.constant(name, made)
         self._editor.replace("einsum-to-matmul", self._node.outputs[0], made, removed=[self._node])
+
+    def _learn_sizes(self, letters: str, dims: list[Any]) -> None:
+        """Note what size each letter has: an axis of one is repeated for the others of its letter."""
+        for letter, size in zip(letters, dims, strict=True):
+            known = self._sizes.setdefault(letter, size)
+            if known == 1 or (isinstance(size, int) and size != 1):
+                self._sizes[letter] = size
+            if isinstance(known, int) and isinstance(size, int) and known != size and 1 not in (known, size):
+                raise _NoForm("a letter has two sizes")
+
+    def _operand(self, value: Value, letters: str) -> _Operand:
+        """Return an operand without the axes along which it is repeated."""
+        held = constant(value)
+        dims = list(value.shape or ())
+        sizes = zip(letters, dims, strict=True)
+        once = [place for place, (letter, size) in enumerate(sizes) if size == 1 != self._sizes[letter]]
+        left = "".join(letter for place, letter in enumerate(letters) if place not in once)
+        if held is not None:
+            return _Operand(np.squeeze(held, tuple(once)), left)
+        if not once:
+            return _Operand(value, letters)
+        axes = self._editor.constant(f"{self._node.name}.axes", np.array(once, np.int64))
+        return self._add("Squeeze", [value, axes], left)
 
     def _add(
         self, op: str, inputs: list[Value], letters: str, attrs: dict[str, Any] | None = None
@@ -186,7 +202,7 @@ class _Product:
             return operand
         letters = "".join(letter for letter in operand.letters if letter in needed)
         if isinstance(operand.value, np.ndarray):
-            return _Operand(operand.value.sum(axis=tuple(axes)), letters)
+            return _Operand(np.asarray(operand.value.sum(axis=tuple(axes))), letters)
         held = self._editor.constant(f"{self._node.name}.axes", np.array(axes, np.int64))
         return self._add("ReduceSum", [operand.value, held], letters, {"keepdims": 0})
 

@@ -70,7 +70,8 @@ def _places(mode: str, x: Array, ratio: np.float32, old: int, new: int) -> Array
         return np.asarray(x * np.float32(old - 1) / np.float32(new - 1), dtype=np.float32)
     if mode == "tf_half_pixel_for_nn":
         return middle
-    return f"its coordinate_transformation_mode {mode} cuts a region out" if "crop" in mode else "its mode"
+    what = "cuts a region out" if "crop" in mode else "is not known"
+    return f"its coordinate_transformation_mode {mode} {what}"
 
 
 def _prefer_floor(x: Array) -> Array:

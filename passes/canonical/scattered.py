@@ -6,7 +6,8 @@ sample among them. Evaluated for two batch sizes they tell whether every sample 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
@@ -179,37 +180,57 @@ def _write(
     chosen = np.where(behind, core - prod(data), core) // trail + np.where(behind, sizes[0], 0)
     shapes = [[*out[:front], size, *data[len(data) - back :]] for size in sizes]
     parts = [
-        None if _is_zero(source) else Chain(editor, node, source).reshape(shape)
-        for source, shape in zip(sources, shapes, strict=True)
+        _Part(Chain(editor, node, source), _is_zero(source), size, form=shape)
+        for source, size, shape in zip(sources, sizes, shapes, strict=True)
     ]
-    _taken(parts, sizes, front + 1, chosen, Chain(editor, node, sources[0])).reshape(list(out)).finish(_RULE)
+    _taken(parts, front + 1, chosen).reshape(list(out)).finish(_RULE)
 
 
-def _taken(
-    parts: list[Chain | None], sizes: list[int], axis: int, chosen: npt.NDArray[np.int64], zeros: Chain
-) -> Chain:
-    """Take places of parts that are joined along an axis; parts that are None hold zeros, like ``zeros``."""
-    ends = np.cumsum([0, *sizes])
+@dataclass(frozen=True)
+class _Part:
+    """One of the values that elements are taken of.
+
+    Attributes:
+        chain: The value.
+        zero: Whether it holds zeros.
+        size: Number of its elements along the axis.
+        form: Sizes behind the batch that it is given first.
+        order: Order of axes that it is given instead.
+    """
+
+    chain: Chain
+    zero: bool
+    size: int
+    form: Sequence[int] = ()
+    order: Sequence[int] = ()
+
+    def made(self) -> Chain:
+        """Return the value in its form, or its order."""
+        return self.chain.transpose(self.order) if self.order else self.chain.reshape(self.form)
+
+
+def _taken(parts: list[_Part], axis: int, chosen: npt.NDArray[np.int64]) -> Chain:
+    """Take places of parts that are joined along an axis."""
+    ends = np.cumsum([0, *(part.size for part in parts)])
     read = [bool(((chosen >= low) & (chosen < high)).any()) for low, high in pairwise(ends)]
     if len(parts) > 1 and read.count(True) == 1:
         # All is overwritten, or nothing.
         number = read.index(True)
-        parts, sizes, chosen = [parts[number]], [sizes[number]], chosen - ends[number]
-    held = [part for part in parts if part is not None]
+        parts, chosen = [parts[number]], chosen - ends[number]
+    held = [part.made() for part in parts if not part.zero]
     if not held:
-        return zeros
+        return parts[0].made().gather(axis, [0] * len(chosen))
     first = held[0]
     if len(held) == len(parts):
         if len(held) > 1:
-            dims = [*first.dims[:axis], sum(sizes), *first.dims[axis + 1 :]]
+            dims = [*first.dims[:axis], int(ends[-1]), *first.dims[axis + 1 :]]
             first.append("Concat", [part.value for part in held[1:]], dims, axis=axis)
         return first.gather(axis, chosen.tolist())
     # What is taken of zeros is one zero, put behind the rest.
-    start = 0 if parts[0] is not None else sizes[0]
+    start = 0 if not parts[0].zero else parts[0].size
     used = first.dims[axis]
     inside = (chosen >= start) & (chosen < start + used)
-    if not inside.all():
-        first.pad([0] * len(first.dims), [int(number == axis) for number in range(len(first.dims))])
+    first.pad([0] * len(first.dims), [int(number == axis) for number in range(len(first.dims))])
     return first.gather(axis, np.where(inside, chosen - start, used).tolist())
 
 
@@ -232,20 +253,20 @@ def _take_rows(editor: Editor, node: Node) -> str | None:
     rows = index[:, 0]
     if bool(((rows < -size) | (rows >= size)).any()):
         return "its places lie outside"
-    chosen, sizes = rows % size, [size]
-    parts = [None if _is_zero(data) else Chain(editor, node, source)]
+    chosen, back = rows % size, [perm.index(axis) for axis in range(len(perm))]
+    zero, whole = _is_zero(data), range(len(perm))
+    first = (data, back) if zero else (source, whole)
+    parts = [_Part(Chain(editor, node, first[0]), zero, size, order=first[1])]
     if node.op_type == "ScatterND":
         updates = node.inputs[2]
         if updates is None or updates.shape is None:
             return "its sizes are not static"
         chosen = np.arange(size)
         chosen[rows] = size + np.arange(len(rows))
-        back = [perm.index(axis) for axis in range(len(perm))]
-        parts.append(None if _is_zero(updates) else Chain(editor, node, updates).transpose(back))
-        sizes.append(len(rows))
-    if not any(parts):
+        parts.append(_Part(Chain(editor, node, updates), _is_zero(updates), len(rows), order=back))
+    if all(part.zero for part in parts):
         return "it is made of constants"
-    taken = _taken(parts, sizes, perm[0], chosen, Chain(editor, node, source))
+    taken = _taken(parts, perm[0], chosen)
     taken.transpose(perm).finish(_RULE)
     return None
 

@@ -35,7 +35,10 @@ def take_elements(editor: Editor, node: Node) -> str | None:
             places = places.take([0], axis=number)
     if places.shape[0] != 1 or axis == 0:
         return "its places differ from sample to sample"
-    places = np.broadcast_to(np.where(places < 0, places + rest[axis - 1], places)[0], _shape(places, wanted))
+    places = np.where(places < 0, places + rest[axis - 1], places)
+    if bool(((places < 0) | (places >= rest[axis - 1])).any()):
+        return "its places lie outside"
+    places = np.broadcast_to(places[0], _shape(places, wanted))
     # Axes in front of the first one that places depend on stay as they are.
     first = min([axis - 1, *(n for n, size in enumerate(places.shape) if size > 1)])
     if wanted[:first] != rest[:first]:

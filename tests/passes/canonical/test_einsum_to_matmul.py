@@ -64,6 +64,13 @@ EQUATIONS = {
     "three": ("bnd,de,ef->bnf", ["N 4 5", "5 6", "6 3"], ["MatMul", "MatMul"]),
     "bilinear": ("bi,ijk,bj->bk", ["N 3", "3 4 5", "N 4"], None),
     "weights of heads": ("bhsd,hde->bhse", ["N 2 4 3", "2 3 5"], ["MatMul"]),
+    "two constants": ("ij,jk,bk->bi", ["3 4", "4 5", "N 5"], ["MatMul"]),
+    "a constant summed": ("bi,jk->bi", ["N 3", "4 5"], ["Mul"]),
+    "one for all samples": ("bn,bn->b", ["N 3", "1 3"], None),
+    "one for all heads": ("bhnd,bhde->bhne", ["N 2 4 3", "1 1 3 5"], ["MatMul"]),
+    "one for all elements": ("bnd,bnd->bnd", ["N 4 5", "1 1 5"], ["Mul"]),
+    "one for all in a sum": ("nd,bnd->bd", ["1 5", "N 4 5"], None),
+    "one of the varying": ("bnd,bnd->bnd", ["N 1 5", "N 4 1"], None),
 }  # fmt: skip
 
 
@@ -112,6 +119,11 @@ def test_any_equation(parse, evaluate, ops, equation, shapes, after, held):
     [
         ("iij,ijk->ik", "2, 2, 3", "2, 3, 4", "takes a diagonal"),
         ("bhwuv,bxyuv->bhwxy", *["N, H, W, U, V"] * 2, "more than one of the sizes that it joins is open"),
+        ("ij,jk->ik", "3, 4", "5, 6", "a letter has two sizes"),
+        ("ij->ji", "3, 4", "5, 6", "the number of axes of an operand is not known"),
+        ("...ijk,jk->ik", "3, 4", "5, 6", "its equation does not fit the axes of its operands"),
+        ("ij,jkl->ik", "3, 4", "4, 6", "its equation does not fit the axes of its operands"),
+        ("ij,jk->il", "3, 4", "4, 6", "its equation does not fit the axes of its operands"),
     ],
 )
 def test_left_alone(parse, ops, equation, left, right, why):
@@ -121,3 +133,13 @@ def test_left_alone(parse, ops, equation, left, right, why):
     assert not result.rewrites
     assert why in result.not_matched[0].reason
     assert ops(model) == ["Einsum"]
+
+
+def test_of_constants_alone_is_a_constant(parse, check, ops):
+    model = parse(
+        "g (float[N, 2] x) => (float[N, 2] y) <float[3, 2] v = {1, 2, 3, 4, 5, 6}, float[3] w = {7, 8, 9}> "
+        '{ e = Einsum<equation = "ij,i->j">(v, w) y = Add(x, e) }'
+    )
+    check(EinsumToMatmul(), model)
+    assert ops(model) == ["Add"]
+    assert np.array_equal(constant(model.graph[0].inputs[1]), [76, 100])
