@@ -5,20 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from snnc.ir import DataType, Model, Node, Value, consumers_of
-from snnc.ir.hosting import BEHIND_THE_READOUT, is_sealed, seal
+from snnc.ir import DataType, Model, Node, Value, constant, consumers_of
+from snnc.ir.hosting import BEHIND_THE_READOUT, declared, is_sealed, seal
 from snnc.passes.analysis.layout import LAYOUT_OPS
-from snnc.passes.editing import Editor, is_output, is_standard
+from snnc.passes.canonical.tail_functions import (
+    ABOVE_ZERO,
+    BOUNDS,
+    KERNELS,
+    TAIL_FUNCTIONS,
+    WRITTEN,
+    drop_guard,
+    guard_of,
+    write_function,
+)
+from snnc.passes.editing import Editor, is_output, is_standard, only_consumer
 from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["KeepTailOnHost"]
 
-#: Of functions of one value only those whose kernels round an element alike at all places of a tensor and in
-#: all batches: those of Softplus, Elu and Log do not.
 _TAILS = (
-    "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "TopK", "LpNormalization",
+    "Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "TopK", "LpNormalization", *TAIL_FUNCTIONS,
 )  # fmt: skip
 _MAY_FOLLOW = ("Cast", "Clip", "Concat", *LAYOUT_OPS)
+#: May follow with a constant, as boxes of detectors and actions of policies are scaled; or square.
+_ARITHMETIC = ("Add", "Sub", "Mul", "Div")
 _LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum", "RNN", "GRU", "LSTM", "If", "Loop", "Scan")
 #: What may give an output that no layer leads to: it moves floats, or acts on each with exact rounding.
 _GIVES = ("Identity", "Concat", "Where", "Neg", "Abs", "Clip", "Add", "Sub", "Mul", "Div", *LAYOUT_OPS)
@@ -35,11 +45,13 @@ class KeepTailOnHost:
     An output that no layer of weights leads to, such as a learned deviation repeated for each sample or a
     mask given back, has no neurons either.
 
-    Matches: Sigmoid, Tanh, Softmax and its logarithm, LogSoftmax, Hardmax, ArgMax, ArgMin, TopK,
-        LpNormalization and casts to other float types whose results reach outputs of the graph only,
-        directly, by each other, or by casts, Clip, Concat and ops that move elements. What gives an output of
-        floats from the inputs alone without a layer, if another output has one.
-    Leaves alone: those that the network goes on with, such as the softmax of attention.
+    Matches: Softmax and its logarithm, LogSoftmax, Hardmax, ArgMax, ArgMin, TopK, LpNormalization, the
+        functions of `TAIL_FUNCTIONS` and casts to other float types whose results reach outputs of the graph
+        only, directly, by each other, or by casts, Clip, arithmetic with constants, squares, Concat and ops
+        that move elements. What gives an output of floats from the inputs alone without a layer, if another
+        output has one. Bounds in front of such a function.
+    Leaves alone: those that the network goes on with, such as the softmax of attention; logarithms and roots
+        whose argument no function bounds; functions that a code follows closely, as Relu and Gelu; gates.
     Keeps: names, values.
     """
 
@@ -54,12 +66,17 @@ class KeepTailOnHost:
         editor = Editor(model)
         for node in _without_layers(model):
             _keep(editor, node)
+        for node in list(model.graph):
+            guard = guard_of(node) if is_standard(node, "Softplus") else None
+            if guard is not None and _ends(guard.outputs[0]):
+                drop_guard(editor, guard)
         for node in reversed(list(model.graph)):
-            tail = is_standard(node, *_TAILS) or _is_narrow(node) or _is_log_of_softmax(node)
-            if not tail or not all(_ends(value) for value in node.outputs):
+            if not _may_be_kept(node) or not all(_ends(value) for value in node.outputs):
                 continue
             # The casts and moves behind it read floats of the host, so they stay there, too.
-            for entry in [*_behind(node), node]:
+            behind = _behind(node)
+            written = write_function(editor, node) if is_standard(node, *WRITTEN) else [node]
+            for entry in [*behind, *(written or [node])]:
                 if not is_sealed(entry):
                     _keep(editor, entry)
         return editor.result()
@@ -91,6 +108,29 @@ def _without_layers(model: Model) -> list[Node]:
     return [node for node in found if node is not None and is_standard(node, *_GIVES)]
 
 
+def _may_be_kept(node: Node) -> bool:
+    """Whether a node, if nothing but outputs comes behind it, is the host's: its kind, and what it reads."""
+    if is_standard(node, *BOUNDS):
+        return any(declared(entry).get("op") in KERNELS for entry in _behind(node))
+    if is_standard(node, *ABOVE_ZERO):
+        return _is_log_of_softmax(node) or _is_bounded(node)
+    return is_standard(node, *_TAILS) or _is_narrow(node)
+
+
+def _is_bounded(node: Node) -> bool:
+    """Whether a function reads, alone, what another gives, with constants added or multiplied at most."""
+    value = node.inputs[0]
+    while value is not None and only_consumer(value) is not None:
+        producer = value.producer()
+        if is_standard(producer, *BOUNDS, *TAIL_FUNCTIONS):
+            return True
+        if producer is None or not is_standard(producer, *_ARITHMETIC):
+            return False
+        read = [entry for entry in producer.inputs if constant(entry) is None]
+        value = read[0] if len(read) == 1 else None
+    return False
+
+
 def _is_narrow(node: Node) -> bool:
     """Whether a node changes floats of the network to another float type, which is the host's business."""
     dtype = node.outputs[0].dtype if is_standard(node, "Cast") else None
@@ -119,7 +159,14 @@ def _ends(value: Value) -> bool:
     if not readers:
         return is_output(value) or not value.uses()
     return all(
-        (is_sealed(reader) or is_standard(reader, *_MAY_FOLLOW))
+        (is_sealed(reader) or is_standard(reader, *_MAY_FOLLOW) or _is_with_constants(reader, value))
         and all(_ends(result) for result in reader.outputs)
         for reader in readers
+    )
+
+
+def _is_with_constants(node: Node, value: Value) -> bool:
+    """Whether a node adds, multiplies or the like a value with constants or itself."""
+    return is_standard(node, *_ARITHMETIC) and all(
+        entry is value or constant(entry) is not None for entry in node.inputs
     )

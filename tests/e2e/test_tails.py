@@ -50,6 +50,62 @@ def test_probabilities_have_the_precision_of_logits(tmp_path: Path, network: Any
     assert audit(conversion.model).clean
 
 
+SCALED = "two = Constant<value_float = 2.0>() big = Constant<value_float = 20.0>() t = Mul(u, two) "
+FUNCTIONS = {
+    "y = Softplus(u)": lambda u: np.logaddexp(u, 0),
+    "y = Exp(u)": np.exp,
+    "y = Elu<alpha = 1.5>(u)": lambda u: np.where(u > 0, u, 1.5 * np.expm1(u)),
+    "y = Celu<alpha = 2.0>(u)": lambda u: np.where(u > 0, u, 2 * np.expm1(u / 2)),
+    "y = Selu<alpha = 2.0, gamma = 1.5>(u)": lambda u: 1.5 * np.where(u > 0, u, 2 * np.expm1(u)),
+    "y = HardSigmoid(u)": lambda u: np.clip(0.2 * u + 0.5, 0, 1),
+    "a = Relu(u) b = Add(a, low) y = Log(b)": lambda u: np.log(np.maximum(u, 0) + 0.25),
+    "a = Clip(u, low) y = Sqrt(a)": lambda u: np.sqrt(np.maximum(u, 0.25)),
+    "p = Sigmoid(u) a = Add(p, low) y = Log(a)": lambda u: np.log(1 / (1 + np.exp(-u)) + 0.25),
+    # As policies scale their actions, and detectors their boxes.
+    "p = Tanh(u) y = Mul(high, p)": lambda u: 0.75 * np.tanh(u),
+    "p = Sigmoid(u) a = Sub(p, low) b = Mul(a, a) y = Div(b, high)": lambda u: (
+        (1 / (1 + np.exp(-u)) - 0.25) ** 2 / 0.75
+    ),
+    # As exporters guard it.
+    "big = Constant<value_float = 20.0>() s = Softplus(u) g = Greater(u, big) y = Where(g, u, s)": (
+        lambda u: np.logaddexp(u, 0)
+    ),
+    SCALED + "s = Softplus(t) d = Div(s, two) g = Greater(t, big) y = Where(g, u, d)": (
+        lambda u: np.logaddexp(2 * u, 0) / 2
+    ),
+}
+
+
+@pytest.mark.parametrize("tail", FUNCTIONS)
+def test_functions_have_the_precision_of_logits(tmp_path: Path, network: Any, tail: str) -> None:
+    conversion, feeds, _ = converted(network, tmp_path, "float[N, 5] u, float[N, 5] y", tail)
+    outputs, _ = everywhere(conversion, feeds)
+    wanted = FUNCTIONS[tail](outputs["u"].astype(np.float64))
+    np.testing.assert_allclose(outputs["y"], wanted, rtol=2.0**-20, atol=2.0**-20)
+    assert audit(conversion.model).clean
+    # The same bits at every place of a tensor, and in every batch.
+    runtime = OnnxRuntime(conversion.model)
+    for sample in range(8):
+        alone = runtime.run({name: data[sample : sample + 1] for name, data in feeds.items()})
+        np.testing.assert_array_equal(alone["y"], outputs["y"][sample : sample + 1])
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        # A rounded square may be zero where the source's is not: its logarithm would be infinite.
+        "q = Mul(u, u) y = Log(q)",
+        "q = Add(u, high) y = Sqrt(q)",
+        # Below the threshold both differ by 0.1: a choice, not a guard.
+        "two = Constant<value_float = 2.0>() s = Softplus(u) g = Greater(u, two) y = Where(g, u, s)",
+        "r = Relu(u) y = Mul(r, high)",
+    ],
+)
+def test_what_stays_a_neuron(tmp_path: Path, network: Any, tail: str) -> None:
+    conversion, _, _ = converted(network, tmp_path, "float[N, 5] y", tail)
+    assert not [row for row in audit(conversion.model).host if row.allowed]
+
+
 def test_a_gate_is_a_neuron(tmp_path: Path, network: Any) -> None:
     conversion, _, _ = converted(network, tmp_path, "float[N, 5] y", "p = Sigmoid(u) y = Mul(u, p)")
     assert not [row for row in audit(conversion.model).host if row.allowed]
