@@ -26,6 +26,8 @@ Array = npt.NDArray[Any]
 Exact = npt.NDArray[np.object_]
 _DOUBT = 2.0**-45
 _FIRST_BITS, _MOST_BITS = 160, 1 << 14
+#: Exponent of two far beyond what separates any two codes, with any float32 as gain and step.
+_FARTHEST = 1 << 16
 _ZERO, _ONE = Fraction(0), Fraction(1)
 _LOCAL = threading.local()
 
@@ -361,7 +363,10 @@ def _level(function: Function, u: Fraction, gain: Fraction, offset: Fraction, po
 
 
 def _fraction(number: Any) -> Fraction:
+    """Return a number as a fraction; those beyond 2^±_FARTHEST, as e^-3e38 is, as zero or as that bound."""
     negative, mantissa, exponent, _ = map(int, number._mpf_)
+    if abs(exponent) > _FARTHEST:
+        mantissa, exponent = (1, _FARTHEST) if exponent > 0 and mantissa else (0, 0)
     whole = Fraction(-mantissa if negative else mantissa)
     return whole * (1 << exponent) if exponent >= 0 else whole / (1 << -exponent)
 

@@ -1,4 +1,4 @@
-"""Pass ``drop-repeated-quantisers``: quantising what is on the grid already changes nothing."""
+"""Pass ``drop-repeated-quantisers``: what is on a grid already, or constant, needs no quantiser."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from snnc.coding import CodeBook
 from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant
-from snnc.passes.editing import Editor, is_standard, only_consumer
+from snnc.passes.editing import Editor, is_output, is_standard, only_consumer
 from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["DropRepeatedQuantisers"]
@@ -64,9 +64,11 @@ class DropRepeatedQuantisers:
     nearest level: no code changes. Where the second one only cuts codes off (a Relu between them) and alone
     reads the first, the first goes: ``clip(Q(u)) = Q'(u)`` if both have the same step and ties.
 
+    A quantiser of a constant, such as rows of a table at constant places, gives a constant.
+
     Matches:
         Quantise after Quantise, with MaxPool or ops that only move elements between them, of equal scalar
-        steps, where the codes of one are codes of the other.
+        steps, where the codes of one are codes of the other; Quantise of a constant.
     Leaves alone:
         "its step differs from the step before"; "it drops codes that others read, or rounds otherwise".
     Keeps:
@@ -83,6 +85,8 @@ class DropRepeatedQuantisers:
         """Drop; see the class."""
         editor = Editor(model)
         for node in [entry for entry in model.graph if _is_quantise(entry)]:
+            if self._of_constant(editor, node):
+                continue
             first = _first(node.inputs[0])
             if first is None:
                 continue
@@ -91,6 +95,19 @@ class DropRepeatedQuantisers:
                 continue
             self._drop(editor, first, node)
         return editor.result()
+
+    @staticmethod
+    def _of_constant(editor: Editor, node: Node) -> bool:
+        """Put the levels of a constant in the place of its quantiser; say whether that was possible."""
+        held, step = constant(node.inputs[0]), constant(node.inputs[1])
+        out = node.outputs[0]
+        if held is None or step is None or is_output(out):
+            return False
+        attrs = attributes(node)
+        ratio = held.astype(np.float64) / step.astype(np.float64)
+        codes = CodeBook.from_attributes(attrs).nearest(ratio, attrs["ties"])
+        levels = editor.constant_for(out, (codes * step.astype(np.float64)).astype(np.float32))
+        return editor.replace("quantise a constant", out, levels, removed=[node])
 
     @staticmethod
     def _drop(editor: Editor, first: Node, second: Node) -> None:

@@ -20,6 +20,8 @@ _MOVING = (
     "MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather",
     "Identity", "Expand", "DepthToSpace", "SpaceToDepth", "Tile", "Pad", "Resize",
 )  # fmt: skip
+#: Ops that compare integers, which stand in the order of their floats, and give places.
+_COMPARING = ("ArgMax", "ArgMin")
 _INTEGERS = (DataType.UINT8, DataType.INT8)
 _AXIS_FROM, _AXES_ARE_AN_INPUT, _PADS_ARE_AN_INPUT = 13, 18, 11
 
@@ -47,6 +49,9 @@ class _Lift:
             return
         if is_standard(node, *_MOVING) and self._of_constants(node):
             self._waiting[id(node.outputs[0])] = node
+            return
+        if is_standard(node, *_COMPARING) and id(node.inputs[0]) in self._grids:
+            self._compare(node)
             return
         rule = LIFTED.get(node.op_type) if node.domain in LINEAR_DOMAINS else None
         if rule is not None or (node.domain == "com.microsoft" and node.op_type == "QLinearConcat"):
@@ -199,6 +204,13 @@ class _Lift:
         node.replace_input_with(2, self.editor.constant(f"{node.name}.value", floats))
         return None
 
+    def _compare(self, node: Node) -> None:
+        """Let an op that gives places read floats."""
+        data = node.inputs[0]
+        assert data is not None
+        node.replace_input_with(0, self._float(node, data, *self._grids[id(data)], None))
+        self.editor.record(f"lift {node.op_type}")
+
     def _move(self, node: Node) -> None:
         """Let a layout op or a maximum act on floats; its results are quantised again."""
         data = node.inputs[0]
@@ -241,7 +253,8 @@ class LiftQoperators:
     between them act on floats then.
 
     Matches:
-        The operators of `qoperators.LIFTED`, QLinearConcat, and layout ops that read quantised integers.
+        The operators of `qoperators.LIFTED`, QLinearConcat, and layout ops, ArgMax and ArgMin that read
+        quantised integers.
     Leaves alone:
         "its channels are last"; "its bias or a scale is not constant"; "an operand or its scale is missing";
         "its integers are an output of the graph"; "it interpolates integers ..."; "what it pads with, or its

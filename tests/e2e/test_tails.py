@@ -95,10 +95,10 @@ def test_functions_have_the_precision_of_logits(tmp_path: Path, network: Any, ta
     [
         # A rounded square may be zero where the source's is not: its logarithm would be infinite.
         "q = Mul(u, u) y = Log(q)",
-        "q = Add(u, high) y = Sqrt(q)",
+        "q = Mul(u, u) y = Sqrt(q)",
         # Below the threshold both differ by 0.1: a choice, not a guard.
         "two = Constant<value_float = 2.0>() s = Softplus(u) g = Greater(u, two) y = Where(g, u, s)",
-        "r = Relu(u) y = Mul(r, high)",
+        "b = Relu(u) y = Mul(b, high)",
     ],
 )
 def test_what_stays_a_neuron(tmp_path: Path, network: Any, tail: str) -> None:

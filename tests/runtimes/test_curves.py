@@ -62,3 +62,14 @@ def test_values_half_way_between_two_codes(ties: Any, codes: list[int]) -> None:
     )
     book = CodeBook.uniform(-4, 4)
     assert curves.codes_of(curve, exactly(1), book, ties).reshape(-1).tolist() == codes
+
+
+def test_exponentials_beyond_all_numbers() -> None:
+    """A masked score of -3e38, times a step, has an exponential with 10^38 digits: it is zero."""
+    function = curves.FUNCTIONS["Exp"]({}, [])
+    integers = np.array([[-3, -1, 0]])
+    curve = curves.Curve(
+        integers, exactly(10**38), exactly(0), function.reshape(1, 1), exactly(1), exactly(0)
+    )
+    found = curves.codes_of(curve, exactly(Fraction(1, 2)), CodeBook.uniform(0, 255), "away")
+    assert found.reshape(-1).tolist() == [0, 0, 2]

@@ -32,6 +32,7 @@ def quantise(u, y, book, ties="away", step="s"):
 INT4, UINT4 = CodeBook.uniform(-8, 7), CodeBook.uniform(0, 15)
 SPARSE = CodeBook(4, 2, signed=True)
 WEIGHTS = "float s = {0.25}, float t = {0.5}, float zero = {0}, float six = {0.8}, float low = {-0.6}"
+WEIGHTS += ", float[4] row = {-0.5, 0.125, 0.375, 9}"
 
 
 def graph(parse, body, outputs="float[N, 2, 4] y"):
@@ -138,6 +139,12 @@ def test_drops_repeated(parse, check, ops):
     result = check(DropRepeatedQuantisers(), model, spread=3.0)
     assert ops(model) == ["Quantise", "MaxPool", "Identity", "Neg"]
     assert result.rewrites[0].removed == ("n_b",)
+
+
+def test_a_quantised_constant_is_a_constant(parse, check, ops):
+    model = graph(parse, f"{quantise('row', 'a', UINT4, 'even')} y = Add(x, a)")
+    check(DropRepeatedQuantisers(), model, spread=3.0)
+    assert ops(model) == ["Add"]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,14 @@ BODIES = {
         "float[N, 3] y",
         "Gemm",
     ),
+    "places": (
+        (
+            "f = Flatten(i) j = com.microsoft.QGemm(f, s, z, m, ms, mz, mb, r, o) "
+            "k = ArgMax<axis = 1>(j) l = ArgMin<axis = 1>(f) a = Add(k, l) y = Cast<to = 1>(a)"
+        ),
+        "float[N, 1] y",
+        "ArgMin",
+    ),
     "add": (f"j = com.microsoft.QLinearAdd(i, s, z, i, s, z, r, o) {END}", None, "Add"),
     "mul": (f"j = com.microsoft.QLinearMul(i, s, z, i, s, z, r, o) {END}", None, "Mul"),
     "average": (
