@@ -15,7 +15,7 @@ from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["LiftQoperators"]
 
-#: Ops that move or select integers as they would the floats that these stand for.
+#: Ops that move, select or interpolate integers as they would the floats that these stand for.
 _MOVING = (
     "MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather",
     "Identity", "Expand", "DepthToSpace", "SpaceToDepth", "Tile", "Pad", "Resize",
@@ -183,12 +183,7 @@ class _Lift:
         return None
 
     def _not_moved(self, node: Node, scale: Value, zero: Value | None) -> str | None:
-        """Return why an op does more with integers than to move them; what a Pad puts in becomes a float."""
-        if node.op_type == "Resize":
-            interpolates = attributes(node).get("mode", "nearest") != "nearest"
-            return (
-                "it interpolates integers, each rounded: quantise in the QDQ format" if interpolates else None
-            )
+        """Return why an op cannot act on floats instead; what a Pad puts in becomes a float."""
         if node.op_type != "Pad" or attributes(node).get("mode", "constant") != "constant":
             return None
         given = node.inputs[2] if len(node.inputs) > 2 else None
@@ -250,15 +245,15 @@ class LiftQoperators:
 
     The integer kernels compute the same numbers up to the rounding of one product of scales, so the networks
     of onnxruntime's QOperator format become those of its QDQ format. Layout ops and maxima of integers
-    between them act on floats then.
+    between them act on floats then; so does a Resize that interpolates, whose integer kernel cuts fractions
+    off where a quantiser rounds them.
 
     Matches:
         The operators of `qoperators.LIFTED`, QLinearConcat, and layout ops, ArgMax and ArgMin that read
         quantised integers.
     Leaves alone:
         "its channels are last"; "its bias or a scale is not constant"; "an operand or its scale is missing";
-        "its integers are an output of the graph"; "it interpolates integers ..."; "what it pads with, or its
-        scale, is not constant".
+        "its integers are an output of the graph"; "what it pads with, or its scale, is not constant".
     Keeps:
         Names of graph inputs and outputs.
     """
