@@ -15,7 +15,19 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Layers from bottom to top; packages of one row do not import each other unless listed in BESIDE.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
-        {"errors", "units", "files", "arrays", "coding", "cores", "explain", "settings", "shown", "strict"}
+        {
+            "errors",
+            "units",
+            "files",
+            "arrays",
+            "coding",
+            "cores",
+            "explain",
+            "settings",
+            "shown",
+            "spool",
+            "strict",
+        }
     ),
     frozenset({"ir"}),
     frozenset({"ops", "data", "isa"}),

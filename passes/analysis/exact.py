@@ -43,8 +43,11 @@ _FAR = 2.0**62
 
 
 _FLOAT64 = 8
-#: The floats that exact arrays were made from, for as long as these live, by the number of the array.
-_FLOATS: dict[int, tuple[weakref.ref[Any], npt.NDArray[np.float64]]] = {}
+#: The floats nearest to exact arrays, and whether these are equal, for as long as the arrays live, by the
+#: number of the array.
+_FLOATS: dict[int, tuple[weakref.ref[Any], npt.NDArray[np.float64], bool]] = {}
+#: Numbers from which on an array is remembered: a bias of all positions, which several passes round.
+_MANY = 1 << 10
 
 
 class NotFiniteError(ValueError):
@@ -86,11 +89,16 @@ def _remembered(content: bytes, dtype: str, shape: tuple[int, ...]) -> ExactArra
     result = _convert(source)
     result.flags.writeable = False
     if source.dtype.kind == "f" and source.dtype.itemsize <= _FLOAT64:
-        owner, key = _owner(result), id(_owner(result))
-        near = np.asarray(collapse(source).astype(np.float64) + 0.0)  # there is one zero
-        near.flags.writeable = False
-        _FLOATS[key] = weakref.ref(owner, lambda _: _FLOATS.pop(key, None)), near
+        # There is one zero.
+        _keep_floats(result, np.asarray(collapse(source).astype(np.float64) + 0.0), equal=True)
     return result
+
+
+def _keep_floats(array: ExactArray, near: npt.NDArray[np.float64], *, equal: bool) -> None:
+    """Remember the floats nearest to all entries of an array, in their order."""
+    owner, key = _owner(array), id(_owner(array))
+    near.flags.writeable = False
+    _FLOATS[key] = weakref.ref(owner, lambda _: _FLOATS.pop(key, None)), near, equal
 
 
 def _owner(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -144,22 +152,25 @@ def _keys(array: npt.NDArray[Any]) -> list[Any]:
 
 def floats(array: ExactArray) -> tuple[npt.NDArray[np.float64], bool]:
     """Return exact numbers as float64, and whether none of them was rounded."""
-    reference, known = _FLOATS.get(id(_owner(array)), (None, None))
+    owner = _owner(array)
     # A view of all entries in their order is known, others are converted.
-    whole = known is not None and known.size == array.size and array.flags.c_contiguous
-    if known is not None and reference is not None and whole and reference() is _owner(array):
-        return known.reshape(array.shape), True
+    whole = owner.size == array.size and owner.flags.c_contiguous and array.flags.c_contiguous
+    reference, known, equal = _FLOATS.get(id(owner), (None, None, False))
+    if whole and known is not None and reference is not None and reference() is owner:
+        return known.reshape(array.shape), equal
     line = array.reshape(-1).tolist()
     try:
         ratios = [(item._numerator, item._denominator) for item in line]
     except AttributeError:
         ratios = [item.as_integer_ratio() for item in line]
     try:
-        near = [top / bottom for top, bottom in ratios]
+        near = np.array([top / bottom for top, bottom in ratios], dtype=np.float64)
     except OverflowError:
         return np.full(array.shape, np.inf), False
-    same_numbers = [number.as_integer_ratio() for number in near] == ratios
-    return np.array(near, dtype=np.float64).reshape(array.shape), same_numbers
+    equal = [number.as_integer_ratio() for number in near.tolist()] == ratios
+    if whole and array.size >= _MANY:
+        _keep_floats(array, near, equal=equal)
+    return near.reshape(array.shape), equal
 
 
 def rounded_quotients(

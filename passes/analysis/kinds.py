@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from snnc.coding import CodeBook
 from snnc.passes.analysis.exact import ExactArray, exact
+from snnc.spool import spooled
 
 __all__ = [
     "Activated",
@@ -38,7 +39,7 @@ _MANY = 1 << 12
 
 
 class _Wide:
-    """A field of a frozen data class that is int64 to its readers, and int32 inside where that holds it."""
+    """A field of a frozen data class: int64 to its readers; inside int32 if it can be, spooled if large."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -54,7 +55,7 @@ class _Wide:
         if value.size >= _MANY and value.dtype == np.int64 and 0 not in value.strides:
             info = np.iinfo(np.int32)
             if info.min <= int(value.min()) and int(value.max()) <= info.max:
-                kept = value.astype(np.int32)
+                kept = spooled(value.astype(np.int32))
         instance.__dict__[self._name] = kept
 
 

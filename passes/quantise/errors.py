@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,8 @@ Floats = npt.NDArray[np.float64]
 #: function costs a table of certified roots. At most 4.5 % off its best, a step loses less than 0.1 dB.
 PER_OCTAVE = 8
 _BLOCK = 2048
-#: Places on either side of those asked for that are worked out with them.
-_MARGIN = 2
+#: Octaves of steps whose tables are kept, each of some kilobytes.
+_KEPT = 512
 
 
 def on_grid(steps: Floats) -> Floats:
@@ -85,13 +85,22 @@ class ErrorTable:
 
         The rows are kept: a search asks for the same few steps again and again.
         """
-        low, high = int(places.min()), int(places.max())
+        low, high = (int(end) // PER_OCTAVE for end in (places.min(), places.max()))
         if self._held is None or low < self._held[1] or high >= self._held[1] + len(self._held[0]):
             if self._held is not None:
                 low, high = min(low, self._held[1]), max(high, self._held[1] + len(self._held[0]) - 1)
-            low, high = low - _MARGIN, high + _MARGIN
-            self._held = np.ascontiguousarray(self._table(np.arange(low, high + 1)).T), low
-        return self._held
+            bounds, exponent = self._bounds
+            found = [_octave(bounds, self.book, octave - exponent) for octave in range(low, high + 1)]
+            self._held = np.ldexp(np.stack(found), 2 * exponent), low
+        rows, octave = self._held
+        return rows.reshape(-1, rows.shape[-1]), octave * PER_OCTAVE
+
+    @cached_property
+    def _bounds(self) -> tuple[bytes, int]:
+        """The edges of the bins divided by a power of two, the same for most tensors, and its exponent."""
+        bounds = self.seen.ordered_bounds
+        exponent = int(np.frexp(bounds[-1])[1]) if bool(np.isfinite(bounds).all()) else 0
+        return np.ldexp(bounds, -exponent).tobytes(), exponent
 
     @property
     def _parts(self) -> list[slice]:
@@ -106,24 +115,32 @@ class ErrorTable:
     def _all_counts(self) -> Floats:
         return self.seen.ordered().astype(np.float64)
 
-    def _table(self, places: npt.NDArray[np.int64]) -> Floats:
-        """Return the mean squared error of the values of each bin, (bins, places)."""
-        steps = _steps_at(places)
-        points = self.seen.ordered_bounds[:, None] / steps
-        codes, middles = self.book.codes.astype(np.float64), self.book.twice_midpoints / 2
-        # The integral of (x - code)^2 is (x - code)^3 / 3 between two break points, and continuous.
-        jumps = ((middles - codes[:-1]) ** 3 - (middles - codes[1:]) ** 3) / 3
-        offset = np.concatenate([[0.0], np.cumsum(jumps)])
-        cell = np.searchsorted(middles, points, side="right")
-        integral = offset[cell] + (points - codes[cell]) ** 3 / 3
-        return np.asarray(np.diff(integral, axis=0) / np.diff(points, axis=0) * steps**2)
-
     def _beyond(self, places: npt.NDArray[np.int64]) -> Floats:
         """Return the share of the values of each bin that lie beyond the code, (bins, places)."""
         steps = _steps_at(places)
         bounds = self.seen.ordered_bounds[:, None]
         inside = np.clip(bounds, min(0, self.book.smallest) * steps, self.book.largest * steps)
         return np.asarray(1 - np.diff(inside, axis=0) / np.diff(bounds, axis=0))
+
+
+@lru_cache(maxsize=_KEPT)
+def _octave(bounds: bytes, book: CodeBook, octave: int) -> Floats:
+    """Return the mean squared error of the values of each bin, (places, bins), for the steps of one octave.
+
+    Tables of tensors whose bins and steps are a power of two apart are the same, times the square of that.
+    """
+    steps = _steps_at(np.arange(PER_OCTAVE) + octave * PER_OCTAVE)
+    edges = np.frombuffer(bounds)[:, None]
+    points = edges / steps
+    codes, middles = book.codes.astype(np.float64), book.twice_midpoints / 2
+    # The integral of (x - code)^2 is (x - code)^3 / 3 between two break points, and continuous.
+    jumps = ((middles - codes[:-1]) ** 3 - (middles - codes[1:]) ** 3) / 3
+    offset = np.concatenate([[0.0], np.cumsum(jumps)])
+    cell = np.searchsorted(middles, points, side="right")
+    integral = offset[cell] + (points - codes[cell]) ** 3 / 3
+    rows = np.ascontiguousarray((np.diff(integral, axis=0) / np.diff(points, axis=0) * steps**2).T)
+    rows.flags.writeable = False
+    return rows
 
 
 def _places(steps: Floats) -> npt.NDArray[np.int64]:

@@ -54,6 +54,9 @@ REPAIRS = "snnc.repairs"
 
 # A plane of eight bits of the fixed-point input: the exact float32 sums of the host layer run over it.
 _PLANE_BOUND = 255
+# Noise beside the power of weights, and either of them, of which float32 gives the size.
+_NOISY = 1e-9
+_FAINT, _LOUD = 1e-25, 1e12
 
 
 @dataclass(frozen=True)
@@ -200,7 +203,7 @@ class IntegerWeights:
         analysis.adopt(made, array.shape)
         result.rewrites.append(Rewrite("integer weights", (), (made.name or "",)))
         result.notes.append(
-            f"{name}: {_width(integers)} weights, {_fidelity(array, integers, step / divisor)}"
+            f"{name}: {_width(integers)} weights, {_fidelity(array, integers, step, divisor)}"
         )
         return repair
 
@@ -239,21 +242,43 @@ def _width(integers: npt.NDArray[Any]) -> str:
     return f"{largest.bit_length() + 1}-bit"
 
 
-def _fidelity(weights: npt.NDArray[Any], integers: npt.NDArray[Any], step: npt.NDArray[Any]) -> str:
+def _fidelity(
+    weights: npt.NDArray[Any], integers: npt.NDArray[Any], step: npt.NDArray[Any], divisor: npt.NDArray[Any]
+) -> str:
     """Signal-to-quantisation-noise ratio of integers times steps, as text."""
-    steps = np.broadcast_to(step, weights.shape)
-
-    def sums(part: slice) -> tuple[float, float]:
-        # Converted first: numpy multiplies numbers of two types at half the speed.
-        error = integers[part].astype(np.float64)
-        error *= steps[part]
-        exactly = weights[part].astype(np.float64)
-        error -= exactly
-        # No product of BLAS: its last bits depend on the number of threads, which wait for one another.
-        return float(np.square(error, out=error).sum()), float(np.square(exactly, out=exactly).sum())
-
-    found = over_cores(sums, rows_at_once(weights))
-    noise, power = (sum(column) for column in zip(*found, strict=True)) if found else (0.0, 0.0)
+    # Steps of both inputs and outputs are a number for each weight: first one, then the other.
+    steps = [step / divisor] if 1 in (step.size, divisor.size) else [step, 1 / divisor]
+    noise, power = _noise(weights, integers, steps, np.float32)
+    if not max(_FAINT, power * _NOISY) < noise < _LOUD or power > _LOUD:
+        # Too little, or too much, for float32.
+        noise, power = _noise(weights, integers, steps, np.float64)
     if noise == 0.0:
         return "no error"
     return f"signal to noise {10 * np.log10(power / noise):.1f} dB" if power > 0 else "all zero"
+
+
+def _noise(
+    weights: npt.NDArray[Any],
+    integers: npt.NDArray[Any],
+    steps: list[npt.NDArray[Any]],
+    dtype: npt.DTypeLike,
+) -> tuple[float, float]:
+    """Return the sums of squares of what integers times steps miss weights by, and of these."""
+    with np.errstate(over="ignore", under="ignore"):
+        factors = [np.broadcast_to(step.astype(dtype), weights.shape) for step in steps]
+
+    # Each thread has a state of its own for what goes beyond the type, which is worked out in a wider one.
+    @np.errstate(over="ignore", under="ignore", invalid="ignore")
+    def sums(part: slice) -> tuple[float, float]:
+        # Converted first: numpy multiplies numbers of two types at half the speed.
+        error = integers[part].astype(dtype)
+        for factor in factors:
+            error *= factor[part]
+        exactly = weights[part].astype(dtype, copy=False)
+        error -= exactly
+        # No product of BLAS: its last bits depend on the number of threads, which wait for one another.
+        return float(np.square(error, out=error).sum()), float(np.square(exactly).sum())
+
+    found = over_cores(sums, rows_at_once(weights))
+    noise, power = (sum(column) for column in zip(*found, strict=True)) if found else (0.0, 0.0)
+    return noise, power

@@ -21,6 +21,7 @@ from snnc.ir.rewrite import drop_unused
 from snnc.ops import attach_functions
 from snnc.passes.quantise.histogram import Distribution, Histogram
 from snnc.passes.quantise.insert_quantisers import TensorSample
+from snnc.spool import let_go
 
 if TYPE_CHECKING:
     from snnc.runtimes import OnnxRuntime
@@ -112,6 +113,7 @@ class Calibration:
         # One thread an operator: the last bits of a float product depend on how it is shared out, and the
         # same input is to give the same bytes on any machine. Several batches run at once instead.
         runtime = OnnxRuntime(_showing(model, names), optimisation="sound", threads=1, batch_size=size)
+        let_go()  # it keeps weights in a form of its own
         fixed = runtime.inputs[0].shape[0] if runtime.inputs else None
         batches = Batches(self.samples, runtime.inputs, fixed or size)
         in_flight = min(_MOST_IN_FLIGHT, _BYTES_IN_FLIGHT // (each * (fixed or size)))

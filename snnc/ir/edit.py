@@ -11,6 +11,7 @@ import onnx_ir as ir
 from onnx_ir.convenience import convert_attribute
 
 from snnc.ir.hosting import DECLARED
+from snnc.spool import LARGE, spooled
 
 __all__ = [
     "as_attribute",
@@ -131,16 +132,28 @@ def initializer(graph: ir.Graph, stem: str, array: npt.NDArray[Any]) -> ir.Value
     Args:
         graph: The graph that gets it.
         stem: Wished name.
-        array: Its content; copied, C-contiguous.
+        array: Its content; copied, C-contiguous, unless it is large and the whole of what nobody may change.
     """
     name = unique_name(graph, stem)
-    content = np.array(array, order="C", copy=True)
+    content = _held(array)
     tensor = ir.Tensor(content, name=name)
     value = ir.Value(
         name=name, shape=ir.Shape(content.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
     )
     graph.register_initializer(value)
     return value
+
+
+def _held(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array for a graph to keep, C-contiguous; a large one in a file, see `spooled`."""
+    if array.nbytes >= LARGE:
+        whole = not isinstance(array.base, np.ndarray) or array.base.nbytes == array.nbytes
+        if whole and array.flags.c_contiguous and not array.flags.writeable:
+            return array
+        kept = spooled(array)
+        if kept is not array:
+            return kept
+    return np.array(array, order="C", copy=True)
 
 
 def as_attribute(name: str, value: Any) -> ir.Attr:

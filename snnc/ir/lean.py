@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from snnc.cores import over_cores
 from snnc.ir.weights import Array, numpy_type, varint
+from snnc.spool import spooled
 
 __all__ = ["take_out"]
 
@@ -30,7 +31,6 @@ _PLAIN = frozenset({_DIMS, _TYPE, _NAME, _RAW_DATA, _DOC_STRING})
 _ELSEWHERE = b"\x70\x01"
 #: Weights of fewer bytes stay in the message.
 _LARGE = 1 << 16
-_ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
@@ -87,18 +87,13 @@ def take_out(data: memoryview) -> tuple[bytes | memoryview, dict[int, Array]]:
 
 
 def _copied(found: Mapping[int, tuple[memoryview, onnx.TensorProto]]) -> dict[int, Array]:
-    """Copy contents into one block, each to an aligned place: its huge pages are quicker to get."""
-    places: dict[int, int] = {}
-    size = 0
-    for position, (raw, _) in found.items():
-        places[position] = size
-        size += -(-len(raw) // _ALIGNMENT) * _ALIGNMENT
-    block = np.empty(size, np.uint8)
+    """Copy contents, each to an aligned place; large ones into files, see `spooled`."""
 
     def copy(position: int) -> Array:
         raw, header = found[position]
-        held = block[places[position] : places[position] + len(raw)]
-        np.copyto(held, np.frombuffer(raw, np.uint8))
+        content = np.frombuffer(raw, np.uint8)
+        held = spooled(content)
+        held = held.copy() if held is content else held
         array: Array = held.view(numpy_type(header.data_type) or np.uint8).reshape(tuple(header.dims))
         array.flags.writeable = False
         return array

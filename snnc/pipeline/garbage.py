@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from snnc.spool import let_go
+
 __all__ = ["give_back", "seldom_collected"]
 
 #: Objects made, less those let go, before the youngest are looked at; rounds of that before older ones are.
@@ -35,11 +37,12 @@ def seldom_collected() -> Iterator[None]:
 
 
 def give_back() -> None:
-    """Give memory that is free back to the system, where the C library keeps it: glibc.
+    """Give memory that is free back to the system, and what lies in files, which it can fetch again.
 
     Arrays of a few megabytes come and go between numbers that stay, and half a gigabyte of gaps is left
-    behind them in a large network. Where there is no such function, nothing is done.
+    behind them in a large network by the C library glibc. Others have no such function.
     """
+    let_go()
     trim = _trim()
     if trim is not None:
         trim(0)

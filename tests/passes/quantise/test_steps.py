@@ -262,6 +262,17 @@ def test_an_error_table_holds_what_was_asked_for_before() -> None:
         assert (table.errors(steps) == ErrorTable(found, CodeBook(4, 2)).errors(steps)).all()
 
 
+@pytest.mark.parametrize("signed", [False, True])
+def test_tensors_a_power_of_two_apart_have_the_same_tables(signed: bool) -> None:
+    x, book = draw("outlier", (4, 50, 24)), CodeBook(8, 4, signed=signed)
+    for exponent in (-40, -1, 3, 50):
+        scaled = seen(np.ldexp(x, exponent), (2,)) if signed else seen(np.ldexp(x, exponent), (2,)).clamped()
+        plain = seen(x, (2,)) if signed else seen(x, (2,)).clamped()
+        steps = on_grid(np.geomspace(1e-3, 0.3, 24))
+        errors = ErrorTable(scaled, book).errors(np.ldexp(steps, exponent))
+        assert (errors == np.ldexp(ErrorTable(plain, book).errors(steps), 2 * exponent)).all()
+
+
 @pytest.mark.parametrize("book", [CodeBook(8, 4, signed=True), CodeBook(4, 2), CodeBook(3, 1, signed=True)])
 def test_the_table_of_errors_and_the_cumulative_moments_agree(book: CodeBook) -> None:
     """Two ways to the squared error of the same histogram, clipped values and all."""

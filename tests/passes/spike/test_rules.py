@@ -10,6 +10,7 @@ import pytest
 from snnc.coding import CodeBook
 from snnc.errors import InputError, UnsupportedError
 from snnc.passes.analysis import Membrane, analyse
+from snnc.passes.spike.builder import SpikeBuilder
 
 STEP = 0.25
 SIGNED = CodeBook(4, 4, signed=True)
@@ -488,3 +489,18 @@ def test_mean_over_the_batch_is_refused(image: Any, agree: Any, perm: list[int])
     turned = image.op("Transpose", [image.x], perm=perm)
     with pytest.raises(UnsupportedError, match="batch"):
         agree(finish(image, image.op("ReduceMean", [turned], axes=[perm.index(0)])))
+
+
+def test_large_constants_are_told_apart_by_all_their_numbers(tokens: Any) -> None:
+    model = finish(tokens, tokens.matmul(tokens.x, (8, 6))).model()
+    builder = SpikeBuilder(model, analyse(model))
+    one = np.random.default_rng(0).integers(-9, 9, (90, 80)).astype(np.int16)
+    two = one.copy()
+    two[1, 3] += 1  # between the numbers that are compared first
+    first = builder.constant(one, "w")
+    assert builder.constant(one.copy(), "w") is first
+    assert builder.constant(two, "w") is not first
+    assert builder.constant(one.astype(np.int32), "w") is not first
+    assert builder.constant(one.reshape(80, 90), "w") is not first
+    negative = np.full((90, 80), -0.0, np.float32)
+    assert builder.constant(np.abs(negative), "z") is not builder.constant(negative, "z")
