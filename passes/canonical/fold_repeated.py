@@ -64,6 +64,8 @@ class FoldRepeated:
                 if found is not None and found[0].dtype != np.float32:
                     # Masks and places stay where they are; what follows from them may be a constant.
                     known[id(out)] = found
+                elif found is not None and _is_merged(node, found):
+                    known[id(out)] = found
                 elif found is not None and not is_output(out):
                     new = _repeated(editor, node, found)
                     if new is None:
@@ -162,6 +164,13 @@ def _computed(node: Node, known: dict[int, Results], opsets: dict[str, int]) -> 
             return None
         results.append(np.asarray(made[0]))
     return tuple(results)
+
+
+def _is_merged(node: Node, found: Results) -> bool:
+    """Whether a node is the Reshape that merges a repeated constant with the batch, and stays."""
+    source = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+    apart = is_standard(node, "Reshape") and source is not None and _repetition(source) is not None
+    return apart and found[0].ndim > 0 and found[0].shape[0] > 1
 
 
 def _repeated(editor: Editor, node: Node, found: Results) -> Value | None:

@@ -29,7 +29,7 @@ def adding_window(node: Node, chain: Chain, out: Sequence[Any]) -> dict[str, Any
     )
     if not int(attrs.get("ceil_mode", 0)):
         return window
-    if not all(isinstance(size, int) for size in out[2:]):
+    if len(out) != len(kernel) + 2 or not all(isinstance(size, int) for size in out[2:]):
         return "its sizes are not static"
     # An AveragePool with ceil_mode divides by less where a window leaves the padded input: zeros do not.
     spatial = len(kernel)

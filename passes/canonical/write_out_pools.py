@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from snnc.ir import Model, Node, attributes, constant
-from snnc.ir.rewrite import set_attribute
 from snnc.passes.canonical.chain import Chain, leave, static_rest
 from snnc.passes.canonical.norm_windows import adding_window
 from snnc.passes.editing import Editor, is_standard
@@ -19,8 +18,6 @@ from snnc.pipeline.contract import PassResult, Semantics
 __all__ = ["WriteOutPools"]
 
 _REDUCTIONS = ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceL1")
-#: From this opset on the axes of every reduction are an input; of ReduceSum before.
-_AXES_ARE_AN_INPUT = 18
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ def _average(editor: Editor, node: Node) -> str | None:
         return "its padding was not resolved"
     if not attrs.get("ceil_mode", 0) and all(gap == 1 for gap in gaps):
         return None
-    if not all(isinstance(size, int) for size in out[1:]):
+    if static_rest(node.outputs[0]) is None:
         return "its sizes are not static"
     strides = [int(stride) for stride in attrs.get("strides", [1] * spatial)]
     pads = [int(width) for width in attrs.get("pads", [0] * (2 * spatial))]
@@ -140,7 +137,7 @@ def _average(editor: Editor, node: Node) -> str | None:
 
 
 def _reduction(editor: Editor, node: Node) -> str | None:
-    """List the axes; maxima and minima become pools."""
+    """Maxima and minima become pools; without a list of axes the batch is reduced too."""
     attrs, source = attributes(node), node.inputs[0]
     assert source is not None
     rank = len(source.shape or ())
@@ -168,8 +165,6 @@ def _reduction(editor: Editor, node: Node) -> str | None:
         editor.set_constant(node, 1, f"{node.name}.axes", np.array(axes, dtype=np.int64))
         return None
     if node.op_type in ("ReduceSum", "ReduceMean"):
-        if not listed:
-            _set_axes(editor, node, axes)
         return None
     keep = bool(int(attrs.get("keepdims", 1)))
     if node.op_type == "ReduceMax" and len(axes) == 1 and keep:
@@ -177,15 +172,6 @@ def _reduction(editor: Editor, node: Node) -> str | None:
     _extremum(chain, axes, list(node.outputs[0].shape or ())[1:], least=node.op_type == "ReduceMin")
     chain.finish("maximum over windows")
     return None
-
-
-def _set_axes(editor: Editor, node: Node, axes: list[int]) -> None:
-    opset = editor.graph.opset_imports.get("", 17)
-    if node.op_type == "ReduceSum" or opset >= _AXES_ARE_AN_INPUT:
-        editor.set_constant(node, 1, f"{node.name}.axes", np.array(axes, dtype=np.int64))
-    else:
-        set_attribute(node, "axes", axes)
-    editor.record("list the axes of a reduction")
 
 
 def _extremum(chain: Chain, axes: list[int], rest: Sequence[Any], *, least: bool) -> None:

@@ -81,6 +81,32 @@ def test_leaves_alone(parse, ops, kept):
     assert ops(model) == before and not result.rewrites
 
 
+@pytest.mark.parametrize(
+    ("body", "after"),
+    [
+        ("b = Cast<to = 11>(a) c = Cast<to = 1>(b)", []),
+        (
+            "b = Cast<to = 11>(a) c = Cast<to = 1>(b) d = Sqrt(b) e = Cast<to = 1>(d) z = Neg(e)",
+            ["Cast", "Sqrt"],
+        ),
+        ("d = ReduceSum<keepdims = 0>(a) e = Transpose(d) c = Mul(a, e)", ["ReduceSum", "Mul"]),
+    ],
+)
+def test_what_changes_nothing_by_way_of_others(parse, check, ops, body, after):
+    """A float32 that was a float64 for a while, also where others read that; an order of no axes."""
+    outputs = "float[2, 3] y, float[2, 3] z" if " z =" in body else "float[2, 3] y"
+    model = parse(f"g (float[2, 3] x) => ({outputs}) {{ a = Abs(x) {body} y = Neg(c) }}")
+    assert check(RemoveIdentity(), model, tolerance=1e-6).rewrites
+    assert [op for op in ops(model) if op not in ("Abs", "Neg")][: len(after)] == after
+
+
+@pytest.mark.parametrize("body", ["b = Transpose(a)", "b = Expand(a, form)"])
+def test_leaves_alone_what_may_change_a_shape(parse, ops, body):
+    model = parse(f"g (float[2, 3] x, int64[2] form) => (float[A, B] y) {{ a = Abs(x) {body} y = Neg(b) }}")
+    model.graph[1].outputs[0].shape = None
+    assert not RemoveIdentity().run(model).rewrites
+
+
 def test_symbolic_batch(parse, check, ops):
     model = parse(
         f"""g (float[N, 3] x) => (float[N, 3] y) <{CONSTANTS}>

@@ -68,6 +68,28 @@ def test_two_open_entries_at_new_places_stay_computed(parse, check, ops):
     assert "more than one entry" in done.not_matched[0].reason
 
 
+def test_two_open_entries_of_a_product_of_samples(parse, check):
+    """Scores of all samples with all: one extent is that of the input, the other one is left open."""
+    model = parse("""g (float[N, 6] x, float[N, 6] z) => (float[N, 1, M] y)
+      <int64 zero = {0}, int64[1] first = {0}, int64[1] one = {1}> {
+        t = Transpose<perm = [1, 0]>(z) g = MatMul(x, t) s = Shape(x) b = Gather<axis = 0>(s, zero)
+        b1 = Unsqueeze(b, first) k = Concat<axis = 0>(b1, one, b1) y = Reshape(g, k)
+      }""")
+    check(SettleShapes(), model)
+    reshape = next(node for node in model.graph if node.op_type == "Reshape")
+    assert constant(reshape.inputs[1]).tolist() == [0, 1, -1]
+
+
+def test_a_batch_and_one_more_keeps_its_name(parse, check):
+    model = parse("""g (float[N, 3] x) => (float y) <float[1, 3] token = {1, 2, 3}> {
+        s = Shape(x) m = Concat<axis = 0>(token, x) y = ReduceMax<keepdims = 0>(m)
+      }""")
+    value = next(node for node in model.graph if node.op_type == "Concat").outputs[0]
+    before = str(value.shape)
+    check(SettleShapes(), model)
+    assert str(value.shape) == before and "N" not in str(value.shape[0])
+
+
 def test_fixed_shapes_are_left_alone(parse, check):
     model = parse("g (float[N, 6] x) => (float[N, 6] y) { y = Relu(x) }")
     assert not check(SettleShapes(), model).rewrites

@@ -54,14 +54,27 @@ def layer(op: str, *, states: str = "", bias: bool = True, readers: str = "", **
     outs = list(results)
     if readers:
         perm = [0, 2, 1, 3]
-        arrays.append(numpy_helper.from_array(np.array([0, 0, -1]), "flat"))
-        nodes += [
+        lists = {"flat": [0, 0, -1], "ways": [1], "first": [0], "third": [2]}
+        arrays += [numpy_helper.from_array(np.array(held), name) for name, held in lists.items()]
+        arrays.append(numpy_helper.from_array(np.array(-1), "end"))
+        flat = [
             helper.make_node("Transpose", ["y"], ["t"], perm=perm),
             helper.make_node("Reshape", ["t", "flat"], ["z"]),
+        ]
+        nodes += [helper.make_node("Squeeze", ["y", "ways"], ["z"])] if readers == "steps" else flat
+        nodes += [
             helper.make_node("Transpose", ["z"], ["samples"], perm=[1, 0, 2]),
             helper.make_node("Relu", ["z"], ["time"]),
+            helper.make_node("Gather", ["z", "end"], ["last"]),
+            helper.make_node("Slice", ["z", "first", "third", "first"], ["begin"]),
+            helper.make_node("Gather", ["z", "first"], ["units"], axis=2),
         ]
-        outs = {"both": ["samples", "time"], "samples": ["samples"]}[readers]
+        outs = {
+            "both": ["samples", "time"],
+            "samples": ["samples"],
+            "steps": ["last", "begin", "samples"],
+            "more": ["last", "units", "y"],
+        }[readers]
     dims = [BATCH, STEPS, INPUTS] if batch_first else [STEPS, BATCH, INPUTS]
     values = [helper.make_tensor_value_info("x", FLOAT, dims), *fed]
     wanted = [helper.make_tensor_value_info(name, FLOAT, None) for name in outs]
@@ -99,6 +112,8 @@ FUNCTIONS = ["HardSigmoid", "LeakyRelu", "Softsign"]
         ("LSTM", {"states": "zeros", "readers": "both"}),
         ("LSTM", {**BOTH, "states": "learned", "readers": "samples"}),
         ("LSTM", {"activations": FUNCTIONS, "activation_alpha": [0.3, 0.2], "activation_beta": [0.4]}),
+        ("LSTM", {"states": "fed", "readers": "steps"}),
+        ("RNN", {**BOTH, "readers": "more"}),
         ("GRU", {}),
         ("GRU", {**BOTH, "linear_before_reset": 1, "states": "fed"}),
         ("GRU", {"linear_before_reset": 1, "states": "zeros", "readers": "both"}),
