@@ -23,6 +23,7 @@ struct FireLine {
   const int32_t* first_cell;   // start of the row's part of `cells` or `marks`
   const int32_t* first_limit;  // start of the row's part of `limits`
   const int16_t* cells;        // exact: code of each cell
+  const int16_t* folded;       // exact: the upper half of `cells`, if the lower one mirrors it and kFoldedCells hold it
   const uint32_t* marks;       // near: of each cell, where its limit begins << 16 | kWide | limits below it
   const int16_t* marks16;      // near: the upper halves of `marks`, then the lower ones, if there are at most kNearCells
   const int16_t* codes16;      // near: `codes`, with room for a multiple of 64, if they are at most kNearCodes
@@ -39,7 +40,7 @@ struct FireLine {
 
 // The limits of a wide cell are compared one after the other; behind kUnknown they are searched.
 constexpr uint32_t kWide = 0x8000, kUnknown = 0x7fff;
-constexpr int kNearCodes = 512, kNearCells = 512;
+constexpr int kNearCodes = 512, kNearCells = 512, kFoldedCells = 512;
 
 enum FireMode : int { kExact = 0, kNear = 1, kSearch = 2, kFew = 3 };
 

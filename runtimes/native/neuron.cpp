@@ -140,6 +140,12 @@ bool FireTable::fit_exact() {
     while (k < count_ && border[k] <= cell) ++k;
     cells_[cell] = static_cast<int16_t>(codes_[k]);
   }
+  bool odd = last_cell_ % 2 == 1 && last_cell_ >= kFoldedCells && last_cell_ < 2 * kFoldedCells;
+  for (int cell = 0; cell <= last_cell_ && odd; ++cell) odd = cells_[cell] == -cells_[last_cell_ - cell];
+  if (odd) {
+    folded_.assign(kFoldedCells, 0);
+    std::copy_n(cells_.begin() + (last_cell_ + 1) / 2, (last_cell_ + 1) / 2, folded_.begin());
+  }
   return true;
 }
 
@@ -182,7 +188,7 @@ int64_t FireTable::near_cells() const {
       for (int64_t j = 1; j < count_; ++j) {
         crowded += static_cast<double>(cells) * (static_cast<double>(limit[j]) - limit[j - 1]) < span;
       }
-      if (16 * crowded <= count_) break;
+      if (4 * crowded <= (cells < kNearCells ? 0 : count_)) break;
     }
     break;
   }
@@ -351,6 +357,7 @@ FireLine FireTable::line(const Positions& positions, int64_t at, bool shared) co
   line.columns_pitch = static_cast<int64_t>(positions.first_limit.size());
   line.count = static_cast<int>(count_);
   line.cells = cells_.data();
+  line.folded = folded_.empty() ? nullptr : folded_.data();
   line.marks = marks_.data();
   line.marks16 = marks16_.empty() ? nullptr : marks16_.data();
   line.codes16 = codes16_.empty() ? nullptr : codes16_.data();

@@ -44,7 +44,7 @@ class FireTable {
   FireMode mode_ = kSearch;
   int64_t rows_, count_, stride_;  // count_: limits of a row; stride_: with padding
   std::vector<int32_t> limits_, codes_;
-  std::vector<int16_t> cells_, marks16_, codes16_;
+  std::vector<int16_t> cells_, folded_, marks16_, codes16_;
   std::vector<uint32_t> marks_;
   std::vector<double> scale_, offset_;
   std::vector<float> scale32_, offset32_;

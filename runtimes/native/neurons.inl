@@ -90,6 +90,10 @@ inline void put32(int32_t* out, __mmask32 live, __m512i codes) {
   _mm512_mask_storeu_epi32(out + 16, static_cast<__mmask16>(live >> 16), _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(codes, 1)));
 }
 
+inline __m512i both16(__m512i low, __m512i high) {
+  return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(low)), _mm512_cvtepi32_epi16(high), 1);
+}
+
 inline __mmask16 live_lanes(int64_t left) {
   return left >= 16 ? static_cast<__mmask16>(0xffff) : static_cast<__mmask16>((1u << left) - 1);
 }
@@ -102,8 +106,24 @@ inline void fire_cells(const FireLine& line, const int32_t* v, int64_t count, T*
     const __mmask16 low = live_lanes(left), high = left > 16 ? live_lanes(left - 16) : static_cast<__mmask16>(0);
     const __m512i first = cells_of(line, i, low, _mm512_maskz_loadu_epi32(low, v + i));
     const __m512i second = cells_of(line, i + 16, high, _mm512_maskz_loadu_epi32(high, v + i + 16));
-    const __m512i place = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(first)), _mm512_cvtepi32_epi16(second), 1);
+    const __m512i place = both16(first, second);
     put32(out + i, static_cast<__mmask32>(low) | static_cast<__mmask32>(high) << 16, words_at<kBlocks>(line.cells, place));
+  }
+}
+
+// Exact mode where codes change their sign with the potential: half of the table is enough.
+template <class T>
+inline void fire_folded(const FireLine& line, const int32_t* v, int64_t count, T* out) {
+  const __m512i last = _mm512_set1_epi16(static_cast<int16_t>(line.last_cell)), zero = _mm512_setzero_si512();
+  for (int64_t i = 0; i < count; i += 32) {
+    const int64_t left = count - i;
+    const __mmask16 low = live_lanes(left), high = left > 16 ? live_lanes(left - 16) : static_cast<__mmask16>(0);
+    const __m512i first = cells_of(line, i, low, _mm512_maskz_loadu_epi32(low, v + i));
+    const __m512i second = cells_of(line, i + 16, high, _mm512_maskz_loadu_epi32(high, v + i + 16));
+    const __m512i place = both16(first, second), twice = _mm512_sub_epi16(_mm512_add_epi16(place, place), last);
+    const __m512i codes = words_at<kFoldedCells / 64>(line.folded, _mm512_srli_epi16(_mm512_abs_epi16(twice), 1));
+    put32(out + i, static_cast<__mmask32>(low) | static_cast<__mmask32>(high) << 16,
+          _mm512_mask_sub_epi16(codes, _mm512_movepi16_mask(twice), zero, codes));
   }
 }
 
@@ -226,10 +246,6 @@ __attribute__((always_inline)) inline __m512i near_counts(const FireLine& line, 
   return _mm512_mask_add_epi32(below, reached & ~*open, below, _mm512_set1_epi32(1));
 }
 
-inline __m512i both16(__m512i low, __m512i high) {
-  return _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(low)), _mm512_cvtepi32_epi16(high), 1);
-}
-
 // The same for 32 potentials, 16 bits each, with the marks of at most kNearCells cells in registers. A place inside its
 // cell is less than 2^15 and a mark of no limit 2^16 - 1.
 __attribute__((always_inline)) inline __m512i near_counts16(const FireLine& line, __mmask32 live, __m512i place0, __m512i place1,
@@ -334,6 +350,7 @@ void fire_one(const FireLine& line, const int32_t* v, int64_t count, T* out) {
   if (line.mode == kExact && line.last_cell < 64) return fire_cells<1>(line, v, count, out);
   if (line.mode == kExact && line.last_cell < 256) return fire_cells<4>(line, v, count, out);
   if (line.mode == kExact && line.last_cell < 512) return fire_cells<8>(line, v, count, out);
+  if (line.mode == kExact && line.folded != nullptr) return fire_folded(line, v, count, out);
   if (line.mode == kExact && line.last_cell < 1024) return fire_cells<16>(line, v, count, out);
   for (int64_t i = 0; i < count; i += 16) {
     const __mmask16 live = live_lanes(count - i);

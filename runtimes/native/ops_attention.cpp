@@ -91,8 +91,7 @@ class Attention : public Kernel {
       const int64_t pitch = up(length, kGranule), code_pitch = up(length, kPanel) + kPanel, value_pitch = up(extent, kGranule);
       int32_t* sums = sums_scratch.as<int32_t>(static_cast<size_t>(kTileRows * pitch));
       char* codes = code_scratch.as<char>(static_cast<size_t>(kTileRows * code_pitch * score_width));
-      int32_t* weighted = value_scratch.as<int32_t>(static_cast<size_t>((kTileRows + 1) * value_pitch));
-      int32_t* quotient = weighted + kTileRows * value_pitch;
+      int32_t* weighted = value_scratch.as<int32_t>(static_cast<size_t>(kTileRows * value_pitch));
       const FireLine score_line = scores_->line(score_place, 0, true);
       for (int64_t job = begin; job < end; ++job) {
         const int64_t which = job / parts, part = job % parts, inner = second.left[which];
@@ -107,22 +106,20 @@ class Attention : public Kernel {
           const int64_t count = std::min<int64_t>(kTileRows, first.rows - row);
           multiply(query + row * depth * static_cast<int64_t>(width_of(q.type)), q.type, depth, 0, count, keys, 0,
                    keys.count(), Block(sums, pitch));
-          int64_t gains[kTileRows];
           for (int64_t r = 0; r < count; ++r) {
             int32_t* score = sums + r * pitch;
             const int32_t minus = static_cast<int32_t>(-static_cast<uint32_t>(kernels().largest(score, length)));
             kernels().add(score, &minus, 0, length, score);
-            char* to = codes + r * code_pitch * score_width;
-            fire_line(score_line, score, length, static_cast<int>(score_width), to);
-            gains[r] = std::max<int64_t>(1, sum_of(to, score_type_, length));
           }
+          fire_lines(score_line, sums, pitch, count, length, static_cast<int>(score_width), codes, code_pitch);
           multiply(codes, score_type_, code_pitch, 0, count, values, 0, values.count(), Block(weighted, value_pitch));
           for (int64_t r = 0; r < count; ++r) {
-            kernels().quotient32(weighted + r * value_pitch, static_cast<double>(int64_t{1} << fraction_),
-                                 static_cast<double>(gains[r]), extent, quotient);
-            fire_line(value_line, quotient, extent, static_cast<int>(width),
-                      out + ((which * first.rows + row + r) * extent) * width);
+            const int64_t gain = std::max<int64_t>(1, sum_of(codes + r * code_pitch * score_width, score_type_, length));
+            int32_t* value = weighted + r * value_pitch;
+            kernels().quotient32(value, static_cast<double>(int64_t{1} << fraction_), static_cast<double>(gain), extent, value);
           }
+          fire_lines(value_line, weighted, value_pitch, count, extent, static_cast<int>(width),
+                     out + (which * first.rows + row) * extent * width, extent);
         }
       }
     });

@@ -15,7 +15,15 @@ template <class T>
 void pack_pairs(const T* data, int64_t depth, int64_t columns, int64_t k_stride, int64_t n_stride, int width,
                 int16_t* out) {
   int64_t k = 0;
-  if (n_stride == 1) {
+  if constexpr (sizeof(T) == 2) {
+    if (k_stride == 1) {  // both numbers of a pair lie side by side
+      for (int64_t n = 0; n < columns; ++n) {
+        const T* line = data + n * n_stride;
+        for (k = 0; k + 2 <= depth; k += 2) std::memcpy(out + k * width + 2 * n, line + k, 4);
+      }
+    }
+  }
+  if (k == 0 && n_stride == 1) {
     for (; k + 2 <= depth; k += 2) {
       const T *x = data + k * k_stride, *y = x + k_stride;
       int16_t* line = out + k * width;
@@ -34,7 +42,27 @@ void pack_pairs(const T* data, int64_t depth, int64_t columns, int64_t k_stride,
 template <class T>
 void pack_quads(const T* data, int64_t depth, int64_t columns, int64_t k_stride, int64_t n_stride, int width,
                 uint8_t* out) {
-  for (int64_t k = 0; k < depth; ++k) {
+  int64_t k = 0;
+  if constexpr (sizeof(T) == 1) {
+    if (k_stride == 1) {
+      for (int64_t n = 0; n < columns; ++n) {
+        const T* line = data + n * n_stride;
+        for (k = 0; k + 4 <= depth; k += 4) std::memcpy(out + k * width + 4 * n, line + k, 4);
+      }
+    } else if (n_stride == 1) {
+      for (; k + 4 <= depth; k += 4) {
+        const T *a = data + k * k_stride, *b = a + k_stride, *c = b + k_stride, *d = c + k_stride;
+        uint8_t* line = out + k * width;
+        for (int64_t n = 0; n < columns; ++n) {
+          line[4 * n] = static_cast<uint8_t>(a[n]);
+          line[4 * n + 1] = static_cast<uint8_t>(b[n]);
+          line[4 * n + 2] = static_cast<uint8_t>(c[n]);
+          line[4 * n + 3] = static_cast<uint8_t>(d[n]);
+        }
+      }
+    }
+  }
+  for (; k < depth; ++k) {
     uint8_t* line = out + k / 4 * 4 * width + k % 4;
     for (int64_t n = 0; n < columns; ++n) line[4 * n] = static_cast<uint8_t>(data[k * k_stride + n * n_stride]);
   }
