@@ -27,8 +27,13 @@ _TAILS = (
     "Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin", "TopK", "LpNormalization", *TAIL_FUNCTIONS,
 )  # fmt: skip
 _MAY_FOLLOW = ("Cast", "Clip", "Concat", *LAYOUT_OPS)
-#: May follow with a constant, as boxes of detectors and actions of policies are scaled; or square.
+#: May stand between what bounds a value and what reads it, with a constant.
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div")
+_COMPARISONS = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
+#: May follow with constants: boxes of detectors and actions of policies are scaled, masks are compared.
+_WITH_CONSTANTS = (*_ARITHMETIC, *_COMPARISONS, "Where", "Neg", "Not")
+#: Kept in front of a cast to integers only: elsewhere they are quantisers.
+_ROUNDING = ("Round", "Floor", "Ceil")
 _LAYERS = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum", "RNN", "GRU", "LSTM", "If", "Loop", "Scan")
 #: What may give an output that no layer leads to: it moves floats, or acts on each with exact rounding.
 _GIVES = ("Identity", "Concat", "Where", "Neg", "Abs", "Clip", "Add", "Sub", "Mul", "Div", *LAYOUT_OPS)
@@ -47,9 +52,10 @@ class KeepTailOnHost:
 
     Matches: Softmax and its logarithm, LogSoftmax, Hardmax, ArgMax, ArgMin, TopK, LpNormalization, the
         functions of `TAIL_FUNCTIONS` and casts to other float types whose results reach outputs of the graph
-        only, directly, by each other, or by casts, Clip, arithmetic with constants, squares, Concat and ops
-        that move elements. What gives an output of floats from the inputs alone without a layer, if another
-        output has one. Bounds in front of such a function.
+        only, directly, by each other, or by casts, Clip, arithmetic and comparisons with constants, squares,
+        Concat and ops that move elements. Bounds in front of such a function. Casts to integers and
+        comparisons with constants that end in integers, with bounds and rounding in front of them. What gives
+        an output of floats from the inputs alone without a layer, if another output has one.
     Leaves alone: those that the network goes on with, such as the softmax of attention; logarithms and roots
         whose argument no function bounds; functions that a code follows closely, as Relu and Gelu; gates.
     Keeps: names, values.
@@ -110,11 +116,24 @@ def _without_layers(model: Model) -> list[Node]:
 
 def _may_be_kept(node: Node) -> bool:
     """Whether a node, if nothing but outputs comes behind it, is the host's: its kind, and what it reads."""
-    if is_standard(node, *BOUNDS):
-        return any(declared(entry).get("op") in KERNELS for entry in _behind(node))
+    if is_standard(node, *BOUNDS, *_ROUNDING):
+        behind = [entry for entry in _behind(node) if is_sealed(entry)]
+        kernels = () if is_standard(node, *_ROUNDING) else KERNELS
+        return any(_is_whole(entry) or declared(entry)["op"] in kernels for entry in behind)
+    if is_standard(node, *_COMPARISONS):
+        return any(constant(entry) is not None for entry in node.inputs) and _is_whole(node)
     if is_standard(node, *ABOVE_ZERO):
         return _is_log_of_softmax(node) or _is_bounded(node)
-    return is_standard(node, *_TAILS) or _is_narrow(node)
+    return is_standard(node, *_TAILS) or _is_narrow(node) or (is_standard(node, "Cast") and _is_whole(node))
+
+
+def _is_whole(node: Node) -> bool:
+    """Whether a node makes integers or truth values of floats, and they, or integers of them, are outputs."""
+    source, out = node.inputs[0], node.outputs[0]
+    if source is None or source.dtype != DataType.FLOAT or out.dtype is None or out.dtype.is_floating_point():
+        return False
+    last = [entry.outputs[0] for entry in _behind(node)] or [out]
+    return all(value.dtype is not None and not value.dtype.is_floating_point() for value in last)
 
 
 def _is_bounded(node: Node) -> bool:
@@ -166,7 +185,7 @@ def _ends(value: Value) -> bool:
 
 
 def _is_with_constants(node: Node, value: Value) -> bool:
-    """Whether a node adds, multiplies or the like a value with constants or itself."""
-    return is_standard(node, *_ARITHMETIC) and all(
+    """Whether a node adds, multiplies, compares or the like a value with constants or itself."""
+    return is_standard(node, *_WITH_CONSTANTS) and all(
         entry is value or constant(entry) is not None for entry in node.inputs
     )

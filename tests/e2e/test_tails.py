@@ -90,6 +90,31 @@ def test_functions_have_the_precision_of_logits(tmp_path: Path, network: Any, ta
         np.testing.assert_array_equal(alone["y"], outputs["y"][sample : sample + 1])
 
 
+ONE = (
+    "one = Constant<value_float = 1.0>() zero = Constant<value_float = 0.0>() "
+    "big = Constant<value_float = 255.0>() "
+)
+WHOLE = {
+    # Masks and images, as networks give them to whoever shows them.
+    ("bool", "p = Sigmoid(u) y = Greater(p, high)"): lambda u: 1 / (1 + np.exp(-u)) > 0.75,
+    ("uint8", ONE + "c = Clip(u, zero, one) b = Mul(c, big) q = Round(b) y = Cast<to = 2>(q)"): (
+        lambda u: np.rint(np.float32(255) * np.clip(u, 0, 1)).astype(np.uint8)
+    ),
+    ("int64", "g = Less(u, low) n = Not(g) y = Cast<to = 7>(n)"): lambda u: (u >= 0.25).astype(np.int64),
+    ("float", ONE + "p = Tanh(u) g = Less(p, low) y = Where(g, zero, one)"): (
+        lambda u: (np.tanh(u) >= 0.25).astype(np.float32)
+    ),
+}
+
+
+@pytest.mark.parametrize(("dtype", "tail"), WHOLE)
+def test_integers_of_logits(tmp_path: Path, network: Any, dtype: str, tail: str) -> None:
+    conversion, feeds, _ = converted(network, tmp_path, f"float[N, 5] u, {dtype}[N, 5] y", tail)
+    outputs, _ = everywhere(conversion, feeds)
+    np.testing.assert_array_equal(outputs["y"], WHOLE[dtype, tail](outputs["u"]))
+    assert audit(conversion.model).clean
+
+
 @pytest.mark.parametrize(
     "tail",
     [
@@ -99,6 +124,9 @@ def test_functions_have_the_precision_of_logits(tmp_path: Path, network: Any, ta
         # Below the threshold both differ by 0.1: a choice, not a guard.
         "two = Constant<value_float = 2.0>() s = Softplus(u) g = Greater(u, two) y = Where(g, u, s)",
         "b = Relu(u) y = Mul(b, high)",
+        # A sign and a quantiser, written out.
+        "g = Greater(u, low) y = Cast<to = 1>(g)",
+        "p = Sigmoid(u) b = Round(p) y = Mul(b, high)",
     ],
 )
 def test_what_stays_a_neuron(tmp_path: Path, network: Any, tail: str) -> None:
