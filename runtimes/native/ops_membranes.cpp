@@ -65,13 +65,15 @@ class FixedPointEncode : public Kernel {
     const Tensor x = call.input(0);
     require(x.type == Type::kFloat, "the input is not float32");
     int32_t* out = call.output_as<int32_t>(x.dims);
-    const float scale = static_cast<float>(int64_t{1} << fraction_), limit = static_cast<float>((1 << (bits_ - 1)) - 1);
+    const float scale = static_cast<float>(int64_t{1} << fraction_);
+    const double limit = static_cast<double>((1 << (bits_ - 1)) - 1);
+    constexpr double kWhole = 6755399441055744.0;  // 1.5 * 2^52: what is added to it is rounded, to even by default
     const float* from = x.as<float>();
     call.parallel(x.size(), 0.5, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        float whole = __builtin_rintf(from[i] * scale);  // to even: the default rounding, which nobody changes
-        whole = whole < -limit ? -limit : whole;
-        const float near = whole > limit ? limit : whole;
+        double near = static_cast<double>(from[i] * scale);
+        near = near < -limit ? -limit : near;
+        near = (near > limit ? limit : near) + kWhole - kWhole;
         out[i] = near == near ? static_cast<int32_t>(near) : INT32_MIN;  // no number: what x86 makes of it
       }
     });

@@ -152,6 +152,10 @@ inline void stripe(const char* a, int64_t lda_bytes, const char* panel, int64_t 
     block<Form, kRows, V>(a + r * lda_bytes, lda_bytes, panel, line_bytes, steps, start, c + r * ldc, ldc);
   }
 #if defined(__AVX512BW__)
+  if (rows - r >= 4) {
+    block<Form, 4, V>(a + r * lda_bytes, lda_bytes, panel, line_bytes, steps, start, c + r * ldc, ldc);
+    r += 4;
+  }
   if (rows - r >= 3) {
     block<Form, 3, V>(a + r * lda_bytes, lda_bytes, panel, line_bytes, steps, start, c + r * ldc, ldc);
     r += 3;
