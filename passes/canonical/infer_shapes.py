@@ -10,6 +10,7 @@ from snnc.errors import Problem, UnsupportedError, Where
 from snnc.ir import AI_SNNC, DataType, Model, Node, Shape, Value, attributes, concrete_shapes, keeps_shape
 from snnc.ir.rewrite import infer_with_stand_ins
 from snnc.passes.canonical.fix_sizes import OPEN_SIZES
+from snnc.passes.editing import is_output, is_standard
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics
 
 __all__ = ["InferShapes", "stand_in"]
@@ -43,6 +44,7 @@ class InferShapes:
 
     Matches:
         Values whose type or shape is unknown or less precise than it could be.
+        Statistics of a BatchNormalization that nothing reads, which older opsets give, are dropped.
     Leaves alone:
         Values whose type and shape are known.
     Keeps:
@@ -60,6 +62,7 @@ class InferShapes:
 
     def run(self, model: Model) -> PassResult:
         """Infer; see the class."""
+        dropped = _drop_statistics(model)
         before = {id(value): f"{value.dtype} {value.shape}" for value in _values(model)}
         infer_with_stand_ins(model, stand_in)
         _fill_from_two_batches(model)
@@ -83,7 +86,26 @@ class InferShapes:
                 hint=OPEN_SIZES,
             )
         rewrites = [Rewrite("infer-shapes", (), (), f"{len(changed)} values")] if changed else []
+        if dropped:
+            note = f"of {', '.join(dropped)}"
+            rewrites.append(Rewrite("drop statistics that nothing reads", (), (), note))
         return PassResult(rewrites)
+
+
+def _drop_statistics(model: Model) -> list[str]:
+    """Drop statistics that nothing reads, which have no type in old opsets; name the nodes that gave them.
+
+    Exporters write the normalisation of weights so, with their mean and variance as inputs.
+    """
+    dropped: list[str] = []
+    for node in model.graph:
+        unread = node.outputs[1:]
+        if not is_standard(node, "BatchNormalization") or attributes(node).get("training_mode", 0):
+            continue
+        if unread and not any(value.uses() or is_output(value) for value in unread):
+            node.resize_outputs(1)
+            dropped.append(node.name or "")
+    return dropped
 
 
 def _fill_from_two_batches(model: Model) -> None:

@@ -148,3 +148,22 @@ def test_infer_shapes_names_what_it_cannot():
     with pytest.raises(UnsupportedError, match="SNN435") as caught:
         InferShapes().run(model)
     assert [problem.where.node for problem in caught.value.problems] == ["thing"]
+
+
+@pytest.mark.parametrize(("output", "kept"), [("y", 1), ("b", 5)])
+def test_statistics_that_nothing_reads_need_no_shape(output, kept):
+    """torch writes weights of unit variance as a BatchNormalization of five results in opset 11."""
+    text = f"""<ir_version: 6, opset_import: ["" : 11]>
+    g (float[N, 3, 8] x) => (float[N, 3, 8] y, float[3] {output if kept > 1 else "z"})
+    <float[3] one = {{1, 1, 1}}, float[3] nil = {{0, 0, 0}}>
+    {{ y, a, b, c, d = BatchNormalization(x, one, nil, nil, one) z = Identity(one) }}"""
+    model = ir.from_proto(onnx.parser.parse_model(text))
+    if kept > 1:
+        # Read by somebody, they stay, and have no type.
+        with pytest.raises(UnsupportedError, match="SNN435"):
+            InferShapes().run(model)
+    else:
+        assert "drop statistics that nothing reads" in [
+            entry.rule for entry in InferShapes().run(model).rewrites
+        ]
+    assert len(model.graph[0].outputs) == kept
