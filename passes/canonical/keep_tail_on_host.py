@@ -76,8 +76,11 @@ class KeepTailOnHost:
             guard = guard_of(node) if is_standard(node, "Softplus") else None
             if guard is not None and _ends(guard.outputs[0]):
                 drop_guard(editor, guard)
+        computed = _of_samples(model)
         for node in reversed(list(model.graph)):
-            if not _may_be_kept(node) or not all(_ends(value) for value in node.outputs):
+            if not any(id(value) in computed for value in node.inputs) or not _may_be_kept(node):
+                continue
+            if not all(_ends(value) for value in node.outputs):
                 continue
             # The casts and moves behind it read floats of the host, so they stay there, too.
             behind = _behind(node)
@@ -112,6 +115,16 @@ def _without_layers(model: Model) -> list[Node]:
     outputs = [value for value in outputs if id(value) not in layered | unknown and not value.uses()]
     found = [value.producer() for value in outputs]
     return [node for node in found if node is not None and is_standard(node, *_GIVES)]
+
+
+def _of_samples(model: Model) -> set[int]:
+    """Return the values, by id, that are no constants, repeated or not: they hang on what the inputs hold."""
+    found = {id(value) for value in model.graph.inputs}
+    for node in model.graph:
+        shape = node.op_type in ("Shape", "Size")
+        if not shape and any(id(value) in found for value in node.inputs if value is not None):
+            found |= {id(value) for value in node.outputs}
+    return found
 
 
 def _may_be_kept(node: Node) -> bool:

@@ -23,6 +23,8 @@ __all__ = [
 
 #: From here on softplus(x) and x are one number of float32: e^-17 is half a unit in the last place of 17.
 _LINEAR_FROM = 17.0
+#: From this opset on ReduceLogSum reads its axes.
+_AXES_ARE_AN_INPUT = 18
 
 
 class _Writer:
@@ -57,6 +59,8 @@ class _Writer:
         assert rank is not None and value.shape is not None
         axis = self.editor.constant(f"{self.node.name}_axis", np.array([rank], np.int64))
         column = self._place("Unsqueeze", [value, axis], {}, Shape([*value.shape, 1]))
+        if self.editor.graph.opset_imports.get("", 17) >= _AXES_ARE_AN_INPUT:
+            return self.add("ReduceLogSum", column, axis, keepdims=0)
         return self.add("ReduceLogSum", column, axes=[rank], keepdims=0)
 
     def _place(self, op: str, inputs: Sequence[Value], attrs: dict[str, Any], shape: Shape | None) -> Value:

@@ -21,13 +21,13 @@ LAYERS = (
 
 
 def converted(
-    network: Any, folder: Path, outputs: str, tail: str
+    network: Any, folder: Path, outputs: str, tail: str, opset: int = 17
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """Convert two layers and what follows; give what they compute here and in the source."""
     random = np.random.default_rng(4)
     weights = [", ".join(f"{number:.4f}" for number in random.standard_normal(size)) for size in (48, 40)]
     text = f"g (float[N, 6] x, float[N, 5] m) => ({outputs}) " + LAYERS % (*weights, tail)
-    path = network(text)
+    path = network(text, opset)
     feeds = {
         "x": random.standard_normal((8, 6)).astype(np.float32),
         "m": random.standard_normal((8, 5)).astype(np.float32),
@@ -76,9 +76,15 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize("tail", FUNCTIONS)
-def test_functions_have_the_precision_of_logits(tmp_path: Path, network: Any, tail: str) -> None:
-    conversion, feeds, _ = converted(network, tmp_path, "float[N, 5] u, float[N, 5] y", tail)
+#: Their sums along an axis are written in another form from opset 18 on.
+LATER = [tail for tail in FUNCTIONS if "Log" in tail or "Softplus" in tail]
+
+
+@pytest.mark.parametrize(
+    ("tail", "opset"), [(tail, 17) for tail in FUNCTIONS] + [(tail, 20) for tail in LATER]
+)
+def test_functions_have_the_precision_of_logits(tmp_path: Path, network: Any, tail: str, opset: int) -> None:
+    conversion, feeds, _ = converted(network, tmp_path, "float[N, 5] u, float[N, 5] y", tail, opset)
     outputs, _ = everywhere(conversion, feeds)
     wanted = FUNCTIONS[tail](outputs["u"].astype(np.float64))
     np.testing.assert_allclose(outputs["y"], wanted, rtol=2.0**-20, atol=2.0**-20)
@@ -149,6 +155,13 @@ def test_a_gate_is_a_neuron(tmp_path: Path, network: Any) -> None:
             (
                 "n = Shape<start = 0, end = 1>(x) two = Constant<value_ints = [2]>() "
                 "s = Concat<axis = 0>(n, two) y = Expand(high, s)"
+            ),
+        ),
+        (
+            "N, 2",
+            (
+                "n = Shape<start = 0, end = 1>(x) two = Constant<value_ints = [2]>() "
+                "s = Concat<axis = 0>(n, two) e = Exp(high) y = Expand(e, s)"
             ),
         ),
     ],
