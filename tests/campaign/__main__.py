@@ -1,11 +1,13 @@
 """The differential campaign: thousands of drawn networks through all passes and runtimes.
 
 python -m tests.campaign --out FOLDER [--shard 1/4] [--only FAMILY]... [--share 0.1]    draws and compares
+python -m tests.campaign --out FOLDER --share 0.1 --first 10000                    networks of other seeds
 python -m tests.campaign --out FOLDER --mutants [--shard 1/4]                        metamorphic relations
 python -m tests.campaign --out FOLDER --summary [--json FILE]                        what came of it
 
 Each network is one line of a file in FOLDER; a run that was stopped goes on where it was. A line names
-family and seed, which give the same network again: ``python -m tests.campaign --again 'dialects' 17``.
+family and seed, which give the same network again: ``python -m tests.campaign --again 'dialects' 17``, and
+the commit that it ran on.
 What ran is in ``benchmarks/logs/campaign``: a copy of that folder as FOLDER goes on behind it, and
 ``--summary --log`` packs one.
 """
@@ -18,6 +20,7 @@ import gzip
 import json
 import os
 import random
+import subprocess
 import sys
 import warnings
 from collections import Counter, defaultdict
@@ -42,13 +45,13 @@ PLAN = {
 MUTATED = 500
 
 
-def planned(share: float, only: Sequence[str] | None) -> list[tuple[str, int]]:
-    """Families and seeds, mixed, so that any part of a campaign says something of all."""
+def planned(share: float, only: Sequence[str] | None, first: int = 0) -> list[tuple[str, int]]:
+    """Families and seeds from the first on, mixed, so that any part of a campaign says something of all."""
     entries = [
         (family, seed)
         for family, count in PLAN.items()
         if not only or family in only
-        for seed in range(round(count * share))
+        for seed in range(first, first + round(count * share))
     ]
     # Not in turns: shards that take every second network would each see half of the families.
     random.Random(0).shuffle(entries)
@@ -75,11 +78,19 @@ def pack(folder: Path, target: Path) -> None:
             (target / f"{stem}.jsonl.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
+def commit() -> str:
+    """What is checked out, with ``-dirty`` behind it if files differ; empty outside of a repository."""
+    asked = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    found = subprocess.run(asked, check=False, cwd=Path(__file__).parent, capture_output=True, text=True)
+    return found.stdout.strip()
+
+
 def run(folder: Path, stem: str, work: list[tuple[str, int]], shard: tuple[int, int]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     done = {(entry["family"], entry.get("seed", 0)) for entry in lines(folder, stem)}
     part, parts = shard
     path = folder / f"{stem}-{part}-of-{parts}.jsonl"
+    of = commit()
     with path.open("a") as stream:
         for family, seed in work[part - 1 :: parts]:
             if (family, seed) in done:
@@ -88,7 +99,7 @@ def run(folder: Path, stem: str, work: list[tuple[str, int]], shard: tuple[int, 
                 verdict = judge(family, seed, lambda seed, family=family: relations(family, seed))  # type: ignore[misc]
             else:
                 verdict = judge(family, seed)
-            stream.write(json.dumps(verdict.to_json()) + "\n")
+            stream.write(json.dumps({**verdict.to_json(), "commit": of}) + "\n")
             stream.flush()
             if verdict.kind in ("wrong", "crash"):
                 print(f"{verdict.kind}: {family} {seed}: {verdict.text}", flush=True)
@@ -101,11 +112,13 @@ def summary(folder: Path) -> dict[str, Any]:
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         refusals: dict[str, Counter[str]] = defaultdict(Counter)
         found: list[dict[str, Any]] = []
+        commits: Counter[str] = Counter()
         decibels: dict[str, list[float]] = defaultdict(list)
         bounds: dict[str, list[float]] = defaultdict(list)
         for entry in lines(folder, stem):
             family = entry["family"]
             counts[family]["networks"] += 1
+            commits[entry.get("commit", "not noted")] += 1
             counts[family][entry["kind"]] += 1
             counts[family]["samples"] += entry.get("samples", 0)
             counts[family]["edges"] += entry.get("edges", 0)
@@ -129,6 +142,7 @@ def summary(folder: Path) -> dict[str, Any]:
             for family in sorted(counts)
         }
         rows[f"{stem}_found"] = found
+        rows[f"{stem}_commits"] = dict(sorted(commits.items()))
     return rows
 
 
@@ -138,6 +152,7 @@ def main() -> None:
     parser.add_argument("--shard", default="1/1")
     parser.add_argument("--only", choices=list(FAMILIES), action="append")
     parser.add_argument("--share", type=float, default=1.0)
+    parser.add_argument("--first", type=int, default=0, help="seed that each family begins with")
     parser.add_argument("--mutants", action="store_true")
     parser.add_argument("--summary", action="store_true")
     parser.add_argument("--json", type=Path)
@@ -166,7 +181,7 @@ def main() -> None:
         work = [(family, seed) for seed in range(MUTATED // len(MUTANTS)) for family in MUTANTS]
         run(chosen.out, "mutants", work, (part, parts))
     else:
-        run(chosen.out, "drawn", planned(chosen.share, chosen.only), (part, parts))
+        run(chosen.out, "drawn", planned(chosen.share, chosen.only, chosen.first), (part, parts))
 
 
 if __name__ == "__main__":

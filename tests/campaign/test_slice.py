@@ -175,6 +175,13 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     counts = summary(tmp_path)["drawn"]
     assert sum(entry["networks"] for entry in counts.values()) == len(work)
     assert json.dumps(counts)
+    assert summary(tmp_path)["drawn_commits"] == {command.commit(): len(work)}
+
+
+def test_other_seeds_are_other_networks() -> None:
+    work, other = planned(0.002, None), planned(0.002, None, 10_000)
+    assert not set(work) & set(other) and len(work) == len(other)
+    assert {(family, seed + 10_000) for family, seed in work} == set(other)
 
 
 @pytest.mark.slow
