@@ -384,7 +384,8 @@ class CodeBook:
             int8 ``(T, *shape)`` in {-1, 0, 1}; step 0 is the most significant.
 
         Raises:
-            UsageError: SNN209, if there are not ``levels - 1`` thresholds.
+            UsageError: SNN209, if there are not ``levels - 1`` thresholds, or some are break points and
+                some are none.
 
         Source:
             Semantics note 1.6.

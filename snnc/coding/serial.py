@@ -47,7 +47,7 @@ def fire_serially(
         Patterns and the number of comparisons made, at most T (plus one where both signs are admitted).
 
     Raises:
-        UsageError: SNN209, if the thresholds are not ``levels - 1`` or do not broadcast.
+        UsageError: SNN209, if the thresholds are not ``levels - 1`` numbers or do not broadcast.
 
     Source:
         Semantics note 1.6.
@@ -57,6 +57,10 @@ def fire_serially(
     if thresholds.ndim == 0 or thresholds.shape[0] != levels - 1:
         raise UsageError(
             "SNN209", f"thresholds must number {levels - 1} along axis 0, not shape {thresholds.shape}"
+        )
+    if thresholds.dtype.kind not in "iuf":
+        raise UsageError(
+            "SNN209", f"thresholds must be numbers, or all of them break points, not {thresholds.dtype}"
         )
     if not _broadcasts(thresholds.shape[1:], shape):
         raise UsageError(

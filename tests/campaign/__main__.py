@@ -3,6 +3,7 @@
 python -m tests.campaign --out FOLDER [--shard 1/4] [--only FAMILY]... [--share 0.1]    draws and compares
 python -m tests.campaign --out FOLDER --share 0.1 --first 10000                    networks of other seeds
 python -m tests.campaign --out FOLDER --mutants [--shard 1/4]                        metamorphic relations
+python -m tests.campaign --faults [--json FILE]                       whether it sees faults planted in passes
 python -m tests.campaign --out FOLDER --summary [--json FILE]                        what came of it
 
 Each network is one line of a file in FOLDER; a run that was stopped goes on where it was. A line names
@@ -29,8 +30,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from tests.campaign.faults import hunt
 from tests.campaign.judge import FAMILIES, judge
 from tests.campaign.mutants import MUTANTS, relations
+from tests.faults import FAULTS
 
 #: Networks of each family: 10,000 of what networks hold, 2,000 of anything.
 PLAN = {
@@ -41,6 +44,8 @@ PLAN = {
     "coded images": 1000,
     "soup": 2000,
 }
+#: Networks that a planted fault may go unseen in, of the mixture that the campaign draws.
+HUNTED = 240
 #: Networks that every relation is tried on.
 MUTATED = 500
 
@@ -105,6 +110,18 @@ def run(folder: Path, stem: str, work: list[tuple[str, int]], shard: tuple[int, 
                 print(f"{verdict.kind}: {family} {seed}: {verdict.text}", flush=True)
 
 
+def faults() -> dict[str, Any]:
+    """Look for each planted fault with the first networks of the campaign."""
+    networks = planned(1.0, None)[:HUNTED]
+    rows = []
+    for name in FAULTS:
+        found = hunt(name, networks)
+        rows.append(found.to_json())
+        print(f"{'found' if found.verdict else 'NOT FOUND'}: {name}, {found.drawn} networks", flush=True)
+    seen = sum("kind" in row for row in rows)
+    return {"commit": commit(), "faults": len(rows), "found": seen, "most_networks": HUNTED, "by": rows}
+
+
 def summary(folder: Path) -> dict[str, Any]:
     """Counts of everything, by family."""
     rows: dict[str, Any] = {}
@@ -154,6 +171,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--first", type=int, default=0, help="seed that each family begins with")
     parser.add_argument("--mutants", action="store_true")
+    parser.add_argument("--faults", action="store_true")
     parser.add_argument("--summary", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--log", type=Path, help="folder for the packed verdicts, with --summary")
@@ -173,6 +191,11 @@ def main() -> None:
             pack(chosen.out, chosen.log)
         sys.stdout.write(text + "\n")
         return
+    if chosen.faults:
+        found = faults()
+        if chosen.json:
+            chosen.json.write_text(json.dumps(found, indent=1) + "\n")
+        sys.exit(found["found"] < found["faults"])
     # Graphs are many small objects; looking for circles among them after each few hundred takes a tenth.
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)

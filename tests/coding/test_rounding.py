@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from snnc.coding import BreakPoint, CodeBook, Partition, Ties, fire_serially
+from snnc.coding.grid import tables
 from snnc.errors import UsageError
 
 PARTITIONS: tuple[Partition, ...] = get_args(Partition)
@@ -193,6 +194,24 @@ def test_break_points_away() -> None:
         BreakPoint(3, closed=True),
     )
     assert [point.closed for point in CodeBook(2, 1, signed=True).break_points("up")] == [True] * 4
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_thresholds_are_numbers_or_all_of_them_break_points(place: int) -> None:
+    book = CodeBook(2, 2)
+    points: list[Any] = list(book.break_points())
+    assert np.array_equal(book.fire([0.0, 0.5, 2.0], points), book.fire([0.0, 0.5, 2.0], [0.5, 1.5, 2.5]))
+    points[place] = float(place)
+    for wrong in (points, [None, None, None]):
+        with pytest.raises(UsageError, match="all of them break points") as caught:
+            book.fire([0.0, 0.5, 2.0], wrong)
+        assert caught.value.code == "SNN209"
+
+
+def test_rows_of_codes_and_of_what_is_none() -> None:
+    found = tables(3, 1, "contiguous", signed=True, smallest=-2, largest=4)
+    assert found.codes.tolist() == [-2, -1, 0, 1, 2, 4]
+    assert found.rows.tolist() == [0, 1, 2, 3, 4, -1, 5]
 
 
 def test_break_points_even_alternate() -> None:

@@ -212,6 +212,23 @@ def test_sparse_tensors_are_checked(
     assert message in caught.value.message
 
 
+def test_the_largest_sparse_tensor() -> None:
+    """2**26 elements and no more: a few bytes of a file are not to take all memory."""
+    proto = onnx.ModelProto()
+    proto.graph.sparse_initializer.append(sparse([1], [63], [8, 8]))
+    make_dense(proto, "m.onnx")
+    assert numpy_helper.to_array(proto.graph.initializer[0])[7, 7] == 1
+    proto.graph.sparse_initializer.append(sparse([1], [0], [2**26 + 1]))
+    with pytest.raises(InputError, match="would have 67,108,865 elements"):
+        make_dense(proto, "m.onnx")
+
+
+def test_four_bits_are_counted_by_pairs() -> None:
+    """Two elements share a number, of an odd count the last has one of its own."""
+    for elements in range(1, 20):
+        check_tensor(held(TensorProto.INT4, [elements], int32_data=[1] * ((elements + 1) // 2)), "m.onnx")
+
+
 def test_a_sparse_tensor_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contents, "_MOST_DENSE", 6)
     proto = onnx.ModelProto()

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from snnc.errors import InputError
+from snnc.errors import EnvironmentFailure, InputError
 from snnc.ir import companion, constant, data_files, hard_links_allowed, load, model_digest, save
 from snnc.ir import external as external_module
 from snnc.ir.external import DataFiles
@@ -240,6 +240,46 @@ def test_constants_with_external_data_are_read(tmp_path: Path) -> None:
     model = load(path)
     array = constant(next(iter(model.graph)).outputs[0])
     assert array is not None and np.array_equal(array, WEIGHT)
+
+
+def attached(folder: Path, tensor: TensorProto, *, init: bool) -> None:
+    """Read a tensor's data though nobody has looked at the tensor before."""
+    proto = onnx.ModelProto()
+    if init:
+        proto.graph.initializer.append(tensor)
+    else:
+        proto.graph.node.add(op_type="Constant").attribute.add(name="value").t.CopyFrom(tensor)
+    DataFiles(folder / "m.onnx").attach(proto)
+
+
+def test_a_tensor_that_nobody_has_checked_is_refused(tmp_path: Path) -> None:
+    """Admission has seen types and shapes; whoever reads data without it gets no crash, and no bytes."""
+    written(tmp_path)
+    for change, text in (
+        ({"data_type": 99}, "has the unknown element type 99"),
+        ({"dims": [-64, -48]}, r"has the shape \[-64, -48\]"),
+    ):
+        tensor = reference(location="w.bin")
+        tensor.ClearField("dims" if "dims" in change else "data_type")
+        tensor.MergeFrom(TensorProto(**change))
+        for init in (True, False):
+            with pytest.raises(InputError, match=text) as caught:
+                attached(tmp_path, tensor, init=init)
+            assert caught.value.code == "SNN303"
+
+
+def test_no_permission_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, real = written(tmp_path), os.open
+
+    def closed(file: object, *rest: object, **options: object) -> int:
+        if str(file).endswith("w.bin"):
+            raise PermissionError(13, "Permission denied")
+        return real(file, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", closed)
+    with pytest.raises(EnvironmentFailure, match=r"no permission to read its data file 'w\.bin'") as caught:
+        load(path)
+    assert caught.value.code == "SNN601"
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

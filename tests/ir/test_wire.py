@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import onnx
@@ -104,6 +105,42 @@ def test_what_reading_takes(content: bytes, weight: int, monkeypatch: pytest.Mon
     check(content)
     monkeypatch.setattr(wire, "_MOST_BYTES", weight - 1)
     refused(content, "SNN324", "memory")
+
+
+def test_six_gibibytes_are_the_most(tmp_path: Path) -> None:
+    """One initializer with as many packed dims as that, in a file that is one hole: nothing of it is read."""
+
+    def around(dims: int) -> bytes:
+        tensor = field(1, 2, varint(dims))
+        graph = field(5, 2, varint(len(tensor) + dims)) + tensor
+        return field(GRAPH, 2, varint(len(graph) + dims)) + graph
+
+    most = (6 << 30) - 2 * 160
+    dims = (most - len(around(2**29))) // 9
+    assert most - 9 < len(around(dims)) + 9 * dims <= most
+    path = tmp_path / "m.onnx"
+    for more in (0, 1):
+        head = around(dims + more)
+        with path.open("wb") as stream:
+            stream.write(head)
+            stream.truncate(len(head) + dims + more)
+        with path.open("rb") as stream:
+            view = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+        if not more:
+            check_frames(view, "m.onnx")
+            continue
+        with pytest.raises(InputError, match="more than 6 GiB") as caught:
+            check_frames(view, "m.onnx")
+        assert caught.value.code == "SNN324"
+
+
+def test_a_file_of_two_gibibytes_is_too_large(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    with path.open("wb") as stream:
+        stream.truncate(2**31)
+    with pytest.raises(InputError, match="2,147,483,648 bytes, one file holds 2,147,483,647") as caught:
+        load(path)
+    assert caught.value.code == "SNN302"
 
 
 @pytest.mark.parametrize("kind", [1, 5])

@@ -86,6 +86,13 @@ def chosen(tests: Map, path: Path, mistake: Mistake | None) -> list[str]:
     return [test for _, test in sorted(found)]
 
 
+def readers(tests: Map, path: Path) -> list[str]:
+    """Return all tests, those that run a line of a file first: what it holds as data is read without one."""
+    first = chosen(tests, path, None)
+    others = set(tests).difference(first)
+    return first + sorted(others, key=lambda test: (tests[test]["seconds"], test))
+
+
 class Session:
     """A pytest plugin: instead of running the collected tests, it runs mistakes."""
 
@@ -181,18 +188,18 @@ def run(
     target: str, folder: Path, work: list[tuple[Path, Mistake]], outcomes: Outcomes, seconds: float
 ) -> None:
     """Try mistakes, for so many seconds of processor time."""
-    if not all(outcomes.imported(path, mistake) for path, mistake in work):
-        within = Session(target, folder, work, outcomes, seconds)
-        options = [*_OPTIONS, *TARGETS[target].tests]
-        if forked(lambda: not pytest.main(options, plugins=[within]), 36000, quiet=False) != "survived":
-            sys.exit("the tests of this target cannot be collected, or fail without a mistake")
+    # Always: it keeps the map of tests as they are, which those that are imported are chosen by.
+    within = Session(target, folder, work, outcomes, seconds)
+    options = [*_OPTIONS, *TARGETS[target].tests]
+    if forked(lambda: not pytest.main(options, plugins=[within]), 36000, quiet=False) != "survived":
+        sys.exit("the tests of this target cannot be collected, or fail without a mistake")
     for name in _HEAVY:
         importlib.import_module(name)
     tests = mapped(folder / f"{target}-map.json", target)
     outcomes.read()
     for path, mistake in work:
         if outcomes.imported(path, mistake) and used() < seconds:
-            names = chosen(tests, path, None)
+            names = chosen(tests, path, None) if mistake.function else readers(tests, path)
             limit = 60 + 5 * sum(tests[name]["seconds"] for name in names)
             outcome = imported(path, mistake, names, limit) if names else "survived"
             outcomes.add(path, mistake, str(outcome), len(names))
