@@ -25,7 +25,7 @@ from snnc.ir.edit import release_name
 from snnc.ir.rewrite import as_attribute
 from snnc.pipeline.contract import NoMatch, PassResult, Rewrite
 
-__all__ = ["Editor", "batch_name", "is_output", "is_standard", "only_consumer", "rank_of"]
+__all__ = ["Editor", "batch_name", "is_output", "is_standard", "joint_dims", "only_consumer", "rank_of"]
 
 Array = npt.NDArray[Any]
 
@@ -54,6 +54,13 @@ def only_consumer(value: Value | None) -> Node | None:
     if value is None or is_output(value) or len(value.uses()) != 1:
         return None
     return consumers_of(value)[0]
+
+
+def joint_dims(left: Sequence[Any], right: Sequence[Any]) -> list[Any]:
+    """Return the dimensions of an elementwise result of two shapes that broadcast to each other."""
+    rank = max(len(left), len(right))
+    one, two = ([1] * (rank - len(dims)) + list(dims) for dims in (left, right))
+    return [b if a == 1 else a for a, b in zip(one, two, strict=True)]
 
 
 def rank_of(value: Value | None) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from snnc.passes.canonical.chain import Chain, leave, same_batch, static_rest
 from snnc.passes.canonical.computed_choice import choose_by_value
 from snnc.passes.canonical.constant_choice import choose_by_constant
 from snnc.passes.canonical.repeated_fill import repeated_fill
-from snnc.passes.editing import Array, Editor, is_standard
+from snnc.passes.editing import Array, Editor, is_standard, joint_dims
 from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["WriteOutVariadic"]
@@ -85,29 +85,24 @@ def _rewrite(editor: Editor, node: Node) -> str | None:
 def _sum(editor: Editor, node: Node, varying: list[Value], held: list[Array], count: int) -> None:
     chain = Chain(editor, node, varying[0])
     for other in varying[1:]:
-        chain.append("Add", [other], _joint(chain.dims, list(other.shape or ())))
+        chain.append("Add", [other], joint_dims(chain.dims, list(other.shape or ())))
     if held:
         total = np.asarray(sum(array.astype(np.float64) for array in held))
-        dims = _joint(chain.dims, list(total.shape))
+        dims = joint_dims(chain.dims, list(total.shape))
         chain.append("Add", [total.astype(np.float32)], dims)
     if node.op_type == "Mean":
         chain.scale(np.array(1 / count))
     chain.finish(f"{node.op_type} written out")
 
 
-def _joint(left: list[Any], right: list[Any]) -> list[Any]:
-    """Return the shape of two broadcast shapes."""
-    rank = max(len(left), len(right))
-    one, two = ([1] * (rank - len(dims)) + dims for dims in (left, right))
-    return [b if a == 1 else a for a, b in zip(one, two, strict=True)]
-
-
 def _with_constant(editor: Editor, node: Node, chain: Chain, array: Array) -> None:
     least = node.op_type == "Min"
     number = np.asarray(array, dtype=np.float32)
-    chain.dims = _joint(chain.dims, list(number.shape))
-    if number.size == 1:
-        bound = editor.constant(f"{node.name}.bound", number.reshape(()))
+    before, chain.dims = chain.dims, joint_dims(chain.dims, list(number.shape))
+    alike = number.size > 0 and chain.dims == before and bool((number == number.flat[0]).all())
+    if number.size == 1 or alike:
+        # Differences to the lowest of all numbers, which a mask may hold, are no floats any more.
+        bound = editor.constant(f"{node.name}.bound", number.reshape(-1)[0].reshape(()))
         chain.append("Clip", [None, bound] if least else [bound])
     elif least:
         # min(x, c) = c - relu(c - x)
@@ -131,7 +126,7 @@ def _pair(editor: Editor, node: Node, chain: Chain, other: Value) -> str | None:
         else:
             chain.append("LeakyRelu", alpha=1 / slope).scale(np.array(slope))
         return None
-    dims = _joint(chain.dims, list(other.shape or ()))
+    dims = joint_dims(chain.dims, list(other.shape or ()))
     second = Chain(editor, node, other)
     batch = dims[0]
     if any(not isinstance(size, int) for size in dims[1:]):

@@ -11,7 +11,7 @@ from snnc.ir import DataType, Node, Value, attributes, concrete_shapes, constant
 from snnc.passes.analysis.hosted import host_nodes
 from snnc.passes.analysis.layout import LAYOUT_OPS
 from snnc.passes.analysis.reach import reach_of
-from snnc.passes.editing import Editor, is_standard, only_consumer
+from snnc.passes.editing import Editor, is_standard, joint_dims, only_consumer
 
 __all__ = ["CLOSED", "Masks"]
 
@@ -310,7 +310,9 @@ class Masks:
                 gate = other_gate
                 continue
             both_open, name = [gate, other_gate], f"{softmax.name}.gate"
-            gate = self._editor.add(softmax, "And", both_open, name=name, dtype=DataType.BOOL)
+            shapes = [value.shape for value in both_open]
+            dims = None if None in shapes else joint_dims(*(list(shape or ()) for shape in shapes))
+            gate = self._editor.add(softmax, "And", both_open, name=name, dtype=DataType.BOOL, shape=dims)
         return gate
 
     def is_truth(self, value: Value) -> bool:

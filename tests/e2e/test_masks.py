@@ -31,8 +31,22 @@ FORMS = {
     "both": "u = Unsqueeze(open, rows) b = Cast<to = 9>(u) a = And(b, causal) m = Where(a, zero, endless)"
     " s = Add(raw, m)",
     "guarded": "u = Unsqueeze(open, rows) b = Cast<to = 9>(u) s = Where(b, raw, endless)",
+    "subtracted": "s = Sub(raw, biased)",
+    "behind a number": "s = Add(infinite, raw)",
+    "floor of rows": "m = Add(raw, infinite) s = Max(low, m)",
+    "two": "m = Add(raw, infinite) s = Add(m, window)",
+    "closed": "u = Unsqueeze(open, rows) b = Cast<to = 9>(u) c = Not(b) s = Where(c, large, raw)",
+    "closed summand": "u = Unsqueeze(open, rows) b = Cast<to = 9>(u) c = Not(b) m = Where(c, endless, zero)"
+    " s = Add(raw, m)",
+    "two computed": "u = Unsqueeze(open, rows) b = Cast<to = 9>(u) m = Where(b, raw, large)"
+    " f = Cast<to = 1>(u) c = Sub(unit, f) l = Mul(c, huge) s = Add(m, l)",
+    "computed and constant": "u = Unsqueeze(open, rows) b = Cast<to = 9>(u) m = Where(b, raw, large)"
+    " s = Add(m, infinite)",
 }
-CONSTANT = {"infinite", "where", "where-not", "product", "floor"}
+CONSTANT = {
+    "infinite", "where", "where-not", "product", "floor", "subtracted", "behind a number", "floor of rows",
+    "two",
+}  # fmt: skip
 
 
 def network(form: str, *, guarded: bool = False) -> onnx.ModelProto:
@@ -67,6 +81,9 @@ def network(form: str, *, guarded: bool = False) -> onnx.ModelProto:
         "endless": np.array(-np.inf, dtype=np.float32),
         "ones": causal.astype(np.float32),
         "many": np.where(causal, 0, 1e9).astype(np.float32),
+        "biased": np.where(causal, np.arange(TOKENS) / 4, 1e9).astype(np.float32),
+        "window": np.where(np.triu(causal, -2), 0, -np.inf).astype(np.float32),
+        "low": np.full((1, TOKENS), -3.4e38, dtype=np.float32),
     }
     used = {name for node in model.graph.node for name in node.input}
     for name, array in held.items():
@@ -148,6 +165,30 @@ def test_a_summand_of_the_host_that_is_no_mask_is_refused(tmp_path: Path) -> Non
             entry.CopyFrom(onnx.numpy_helper.from_array(np.array(-2, np.float32), "huge"))
     with pytest.raises(UnsupportedError, match="and no mask: its values are -2, "):
         converted(tmp_path, model)
+
+
+#: What masks nothing, or not where it stands: the reason that is given.
+UNMASKED = {
+    "c = Greater(raw, zero) s = Where(c, raw, large)": "a mask that depends on coded values",
+    **{
+        f"{mask} s = Transpose<perm = [0, 2, 1]>(m)": "in front of a change of their layout"
+        for mask in (
+            "m = Add(raw, infinite)",
+            "m = Sub(raw, biased)",
+            "m = Where(causal, raw, large)",
+            "u = Unsqueeze(open, rows) b = Cast<to = 9>(u) c = Where(b, zero, large) m = Add(raw, c)",
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("form", UNMASKED)
+def test_what_masks_nothing_is_refused_with_its_reason(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FORMS, "other", form)
+    with pytest.raises(UnsupportedError, match=UNMASKED[form]):
+        converted(tmp_path, network("other"))
 
 
 def test_places_beyond_the_table_are_refused(tmp_path: Path) -> None:
