@@ -45,6 +45,8 @@ def node(model: Model, *kinds: str, last: bool = False) -> Any:
 def rewrite_weight(value: Any, change: Callable[[Any], Any]) -> None:
     array = np.array(value.const_value.numpy())
     changed = np.ascontiguousarray(change(array).astype(array.dtype))
+    if changed.shape != array.shape:
+        raise ValueError("the fault is of weights of another shape")
     value.const_value = onnx_ir.tensor(changed, name=value.name)
 
 
