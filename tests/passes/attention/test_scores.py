@@ -267,6 +267,13 @@ def test_heads_in_the_batch(form: str, kind: str) -> None:
         ("s = Conv(r, mix4) " + TAIL, "its heads are mixed in front of its softmax"),
         ("p = Softmax<axis = -1>(t) y = MatMul(p, k) }", "its scores are no product of queries and keys"),
         ("s = Identity(r) p = Softmax<axis = -1>(s) y0 = MatMul(p, q) y = Add(y0, p) }", "several nodes"),
+        ("u = Relu(r) s = Identity(r) " + TAIL, "its scores are read elsewhere too, behind"),
+        ("s = MatMul(r, pairs) " + TAIL, "its heads are mixed in front of its softmax"),
+        ("p = Softmax<axis = -1>(r) y = MatMul(k, p) }", "no product with values alone"),
+        ("o = Softmax<axis = -1>(r) p = Mul(pairs, o) y = MatMul(p, q) }", "no product with values alone"),
+        ("o = Softmax(r) a = Transpose<perm = [0, 1, 3, 2]>(o) p = Mul(a, half) y = MatMul(k, p) }",
+         "no product with values alone"),
+        ("s = Identity(r) p = Softmax<axis = -1>(s) y = MatMul(p, p) }", "several nodes"),
     ],
 )  # fmt: skip
 def test_reasons(body: str, reason: str) -> None:
