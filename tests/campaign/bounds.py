@@ -105,6 +105,7 @@ class Deviations:
     values: dict[str, Array] = field(default_factory=dict)
     sizes: dict[str, Array] = field(default_factory=dict)
     errors: dict[str, Array] = field(default_factory=dict)
+    _summed: set[str] = field(default_factory=set)
 
     def run(self, feeds: Mapping[str, Array], known: Deviations | None = None) -> Deviations:
         """Evaluate on some samples; values that are known already are taken over."""
@@ -124,6 +125,7 @@ class Deviations:
         for name, array in (*fixed.items(), *feeds.items()):
             self.sizes[name] = np.abs(np.asarray(array, dtype=np.float64))
             self.errors[name] = np.zeros_like(self.sizes[name])
+        self._summed = {node.output[0] for node in graph.node if node.op_type in ("MatMul", "Conv")}
         for node in graph.node:
             size, error = self._follow(node, fixed)
             if node.output[0] in places:
@@ -162,7 +164,9 @@ class Deviations:
             both = error + self.errors[second]
             # A constant is rounded too.
             held = sum(np.abs(fixed[name]) for name in node.input if name in fixed)
-            return total, both + (0 if self._exact(node) else ONCE) * (value + both + held)
+            # The bias of an exact sum is the last step of its readout: one rounding of each.
+            once = ONCE if self.sums or second not in fixed or first not in self._summed else ONCE / 2
+            return total, both + (0 if self._exact(node) else once) * (value + both + held)
         if kind == "MatMul":
             other, wrong = self.sizes[second], self.errors[second]
             total = size @ other
@@ -210,28 +214,31 @@ class Deviations:
             terms = self._apply(node, np.abs(self.values[node.input[0]]) + error, weight, *bias)
             value = np.abs(self.values[node.output[0]]) + linear
             own = bias[0].reshape(-1, *[1] * (value.ndim - 2)) if bias else 0.0
-            return total, linear + self._sum(self._terms(node) + len(bias), terms, value + own)
+            return total, linear + self._sum(
+                self._terms(node) + len(bias), terms, value + own, biased=bool(bias)
+            )
         scale, shift, mean, variance = (fixed[name].reshape(-1, 1, 1) for name in node.input[1:])
         factor = np.abs(scale) / np.sqrt(variance + 1e-5)
         total = factor * (size + np.abs(mean)) + np.abs(shift)
-        return total, factor * error + self._sum(2, total, total)
+        return total, factor * error + self._sum(2, total, total, biased=True)
 
-    def _sum(self, count: int, terms: Array, value: Array) -> Array:
+    def _sum(self, count: int, terms: Array, value: Array, *, biased: bool = False) -> Array:
         """Return the error of a sum of products added in any order.
 
         An addition is off by half a unit of what has been added so far, and no partial sum is larger than
         all terms of one sign together; constants and products are off by half a unit of each term. Where sums
-        are exact, their scale is a rounded constant, and what is read out is rounded thrice: that is what
-        either is compared with.
+        are exact, their scale is a rounded constant, and what is read out is rounded thrice, by a number, a
+        product and a bias if there is one: that is what either is compared with.
 
         Args:
             count: Number of terms.
             terms: Sum of the absolute terms.
             value: Magnitude of the sum, of its bias added to it.
+            biased: Whether the sum has a bias of its own.
         """
         exact = 2 * ONCE * value
         if not self.sums:
-            return exact
+            return exact if biased else exact * 3 / 4
         largest = (terms + value) / 2
         return exact + (1 + _HIGHER) * 2.0**-24 * ((count - 1) * largest + 2 * terms)
 

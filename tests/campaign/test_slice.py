@@ -118,6 +118,30 @@ def test_no_partial_sum_is_larger_than_the_bound_takes_it_for() -> None:
     assert 0 < off.max() < 1
 
 
+@pytest.mark.parametrize("biased", [False, True])
+def test_the_bound_of_an_exact_sum_is_that_of_its_readout(biased: bool) -> None:
+    """A number, a scale, their product and the bias are rounded, each once: no more, and hardly less."""
+    random = np.random.default_rng(5)
+    codes = random.integers(2**24, 2**30, (4000, 1))
+    step = random.uniform(0.03, 0.5, 1).astype(np.float32)
+    weight = random.uniform(0.5, 1.5, (1, 50)).astype(np.float32)
+    bias = random.uniform(1e7, 1e8, 50).astype(np.float32)
+    held = [numpy_helper.from_array(weight.astype(np.float64), "w")]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["s" if biased else "y"])]
+    if biased:
+        held.append(numpy_helper.from_array(bias.astype(np.float64), "b"))
+        nodes.append(helper.make_node("Add", ["s", "b"], ["y"]))
+    info = [helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["N", 1])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.DOUBLE, ["N", 50])]
+    proto = helper.make_model(helper.make_graph(nodes, "g", info, outputs, held), ir_version=10)
+    found = Deviations(proto, sums=False).run({"x": codes * step.astype(np.float64)})
+    scale = (step.astype(np.float64) * weight).astype(np.float32)
+    read = codes.astype(np.float32) * scale + (bias if biased else np.float32(0))
+    assert read.dtype == np.float32
+    off = np.abs(read - found.values["y"]) / found.errors["y"]
+    assert 0.5 < off.max() < 1
+
+
 def test_notes_of_joins_are_read() -> None:
     nodes = [
         helper.make_node("Add", ["a", "b"], ["c"], "first"),
