@@ -178,7 +178,7 @@ class Masks:
         choice = mask.producer()
         if choice is not None and is_standard(choice, "Where") and choice.inputs[0] is not None:
             branches = [constant(value) for value in choice.inputs[1:]]
-            closed = [None if held is None else bool(np.all(sign * held <= CLOSED)) for held in branches]
+            closed = [None if held is None else _one_truth(sign * held <= CLOSED) for held in branches]
             if closed == [False, True]:
                 return choice.inputs[0]
             if closed == [True, False]:
@@ -378,6 +378,11 @@ class Masks:
             return _few(
                 float(function(np.float32(a), np.float32(b))) for a, b in product(operands[0], operands[1])
             )
+
+
+def _one_truth(places: BoolArray) -> bool | None:
+    """Return what holds of all places, None if it holds of some only."""
+    return bool(places.all()) if bool((places == places.all()).all()) else None
 
 
 def _few(numbers: object) -> Numbers | None:

@@ -40,6 +40,17 @@ FORMS = {
     " s = Add(raw, m)",
     "two computed": "u = Unsqueeze(open, rows) b = Cast<to = 9>(u) m = Where(b, raw, large)"
     " f = Cast<to = 1>(u) c = Sub(unit, f) l = Mul(c, huge) s = Add(m, l)",
+    # Closed where the one is, and where the other is: neither alone tells.
+    "constants by choice": "u = Unsqueeze(open, rows) b = Cast<to = 9>(u) m = Where(b, infinite, large)"
+    " s = Add(raw, m)",
+    "constants by choice, turned": "u = Unsqueeze(open, rows) b = Cast<to = 9>(u) c = Not(b)"
+    " m = Where(c, large, infinite) s = Add(raw, m)",
+    "subtracted from the scores": "u = Unsqueeze(open, rows) f = Cast<to = 1>(u) c = Sub(unit, f)"
+    " l = Mul(c, huge) n = Neg(l) s = Sub(raw, n)",
+    "computed and constant, one summand": "u = Unsqueeze(open, rows) b = Cast<to = 9>(u)"
+    " m = Where(b, zero, large) n = Add(m, infinite) s = Add(raw, n)",
+    "a choice of a sum": "u = Unsqueeze(open, rows) f = Cast<to = 1>(u) c = Sub(unit, f)"
+    " l = Mul(c, huge) d = Add(raw, l) s = Where(causal, d, large)",
     "computed and constant": "u = Unsqueeze(open, rows) b = Cast<to = 9>(u) m = Where(b, raw, large)"
     " s = Add(m, infinite)",
 }
