@@ -44,10 +44,10 @@ def node(model: Model, *kinds: str, last: bool = False) -> Any:
 
 def rewrite_weight(value: Any, change: Callable[[Any], Any]) -> None:
     array = np.array(value.const_value.numpy())
-    changed = np.ascontiguousarray(change(array).astype(array.dtype))
+    changed = np.asarray(change(array))
     if changed.shape != array.shape:
         raise ValueError("the fault is of weights of another shape")
-    value.const_value = onnx_ir.tensor(changed, name=value.name)
+    value.const_value = onnx_ir.tensor(np.ascontiguousarray(changed.astype(array.dtype)), name=value.name)
 
 
 def weight_of(kind: str, position: int, change: Callable[[Any], Any], last: bool = False) -> Fault:

@@ -367,6 +367,8 @@ class Masks:
             first = operands[0]
             to_bool = value.dtype == DataType.BOOL
             return None if first is None else frozenset(float(n != 0) if to_bool else n for n in first)
+        if node.op_type == "Neg":
+            return None if operands[0] is None else frozenset(-n for n in operands[0])
         if node.op_type in ("Where", "Concat"):
             parts = operands[1:] if node.op_type == "Where" else operands
             known = [part for part in parts if part is not None]
