@@ -145,7 +145,7 @@ def _fire_at_ends(label: str) -> Case:
         ]
     )
     attrs = _neuron(BOOK)
-    inputs = (np.stack([v] * 4), _table(BOOK, limits), np.arange(4, dtype=np.int32).reshape(4, 1))
+    inputs = (np.stack([v] * 4)[None], _table(BOOK, limits), np.arange(4, dtype=np.int32).reshape(4, 1))
     return Case("ExpGIF", label, inputs, attrs, frozenset({1, 2}), attrs["code_type"])
 
 
