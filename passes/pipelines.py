@@ -117,6 +117,8 @@ def canonical(allow_host: tuple[str, ...] = (), sizes: tuple[str, ...] = ()) -> 
         # Names the recurrent layers that stayed, before anything is measured.
         RefuseUnsupported(allow_host),
         KeepOnHost(allow_host),
+        # What nothing reads must not keep the end of a network from being seen as its end.
+        DropDeadCode(),
         KeepTailOnHost(),
         ResolvePadding(),
         DropExpansions(),

@@ -50,6 +50,16 @@ def test_probabilities_have_the_precision_of_logits(tmp_path: Path, network: Any
     assert audit(conversion.model).clean
 
 
+def test_what_nothing_reads_keeps_no_tail_from_the_host(tmp_path: Path, network: Any) -> None:
+    """Readers that lead to no output leave the end of a network its end."""
+    tail = "y = Sigmoid(u)"
+    conversion, feeds, _ = converted(network, tmp_path, "float[N, 5] y", tail)
+    unread, _, _ = converted(network, tmp_path, "float[N, 5] y", tail + " a = Relu(u) b = Erf(y) c = Add(a, b)")
+    outputs, _ = everywhere(conversion, feeds)
+    others, _ = everywhere(unread, feeds)
+    np.testing.assert_array_equal(others["y"], outputs["y"])
+
+
 SCALED = "two = Constant<value_float = 2.0>() big = Constant<value_float = 20.0>() t = Mul(u, two) "
 FUNCTIONS = {
     "y = Softplus(u)": lambda u: np.logaddexp(u, 0),
