@@ -54,7 +54,8 @@ def test_what_nothing_reads_keeps_no_tail_from_the_host(tmp_path: Path, network:
     """Readers that lead to no output leave the end of a network its end."""
     tail = "y = Sigmoid(u)"
     conversion, feeds, _ = converted(network, tmp_path, "float[N, 5] y", tail)
-    unread, _, _ = converted(network, tmp_path, "float[N, 5] y", tail + " a = Relu(u) b = Erf(y) c = Add(a, b)")
+    dead = " a = Relu(u) b = Erf(y) c = Add(a, b)"
+    unread, _, _ = converted(network, tmp_path, "float[N, 5] y", tail + dead)
     outputs, _ = everywhere(conversion, feeds)
     others, _ = everywhere(unread, feeds)
     np.testing.assert_array_equal(others["y"], outputs["y"])
