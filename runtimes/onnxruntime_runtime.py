@@ -49,6 +49,9 @@ _TYPES: Mapping[str, type[np.generic]] = {
 
 
 def _import_onnxruntime() -> ModuleType:
+    # It would note a number of this machine in the home folder, to send it with what it observes, and where
+    # it cannot, write a warning of its own to the terminal.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:

@@ -36,6 +36,7 @@ __all__ = [
     "damaged",
     "match_inputs",
     "open_archive",
+    "read_array",
     "read_arrays",
     "read_header",
     "read_labels",
@@ -121,7 +122,7 @@ def read_arrays(path: str | os.PathLike[str], *, finite: bool = True) -> dict[st
             if magic[:4] == b"PK\x03\x04":
                 arrays = _read_npz(stream, source)
             elif magic == b"\x93NUMPY":
-                arrays = {"": _read_npy(stream, os.fstat(stream.fileno()).st_size, source, None)}
+                arrays = {"": read_array(stream, os.fstat(stream.fileno()).st_size, source, None)}
             else:
                 raise damaged(source, "neither an .npy nor an .npz file", hint=what_it_is(magic))
     if not arrays:
@@ -298,7 +299,7 @@ def _match_one(array: Array, spec: InputSpec, file: str | None) -> Array:
 
 def _read_npy_file(path: Path) -> Array:
     with open_regular(path) as stream:
-        return _read_npy(stream, os.fstat(stream.fileno()).st_size, path, None)
+        return read_array(stream, os.fstat(stream.fileno()).st_size, path, None)
 
 
 def _read_npz(stream: BinaryIO, path: Path) -> dict[str, Array]:
@@ -306,19 +307,20 @@ def _read_npz(stream: BinaryIO, path: Path) -> dict[str, Array]:
     with open_archive(stream, path) as (archive, members):
         for name, member in members.items():
             with archive.open(member) as content:
-                arrays[name] = _read_npy(content, member.file_size, path, name)
+                arrays[name] = read_array(content, member.file_size, path, name)
     return arrays
 
 
 @contextlib.contextmanager
 def open_archive(
-    stream: BinaryIO, path: Path
+    stream: BinaryIO, path: Path, *, largest: int = _LARGEST
 ) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
     """Open an ``.npz`` file.
 
     Args:
         stream: The file.
         path: Its place, for messages.
+        largest: Most bytes that its members may hold together.
 
     Yields:
         The archive and its members by the name of the array; reading them may raise what the archive is
@@ -332,7 +334,7 @@ def open_archive(
         with zipfile.ZipFile(stream) as archive:
             members: dict[str, zipfile.ZipInfo] = {}
             unpacked = sum(member.file_size for member in archive.infolist())
-            if unpacked > _LARGEST or (unpacked > _BOMB_FLOOR and unpacked > _BOMB_RATIO * packed):
+            if unpacked > largest or (unpacked > _BOMB_FLOOR and unpacked > _BOMB_RATIO * packed):
                 raise InputError(
                     "SNN332",
                     f"{packed} bytes would unpack to {unpacked} bytes",
@@ -365,8 +367,8 @@ def open_archive(
         raise damaged(path, "damaged archive: it points outside of itself") from error
 
 
-def _read_npy(stream: IO[bytes], size: int, path: Path, name: str | None) -> Array:
-    """Read one array of a stream that holds ``size`` bytes; the header must agree with that size."""
+def read_array(stream: IO[bytes], size: int, path: Path, name: str | None) -> Array:
+    """Read one array in npy form; see `read_header` for what it takes and refuses."""
     header = read_header(stream, size, path, name)
     content = stream.read(header.bytes)
     if len(content) != header.bytes:

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from snnc import strict
 from snnc.calibration import Calibration, observe_inputs
 from snnc.data import Samples, open_samples
 from snnc.errors import InputError, SnncError, UnsupportedError, UsageError, Where
 from snnc.grouping import Regrouped, attention_pass, with_cost
-from snnc.ir import Model, clone, keep_provenance, load, model_digest_meanwhile
+from snnc.ir import Model, clone, constant, keep_provenance, load, model_digest_meanwhile
 from snnc.ir.hosting import DECLARED
 from snnc.ops import attach_functions, check_codes
 from snnc.options import ConvertOptions
@@ -196,6 +198,7 @@ def convert(
     if snapshot.model is None:
         raise UnsupportedError("SNN449", "the pipeline ended before the network was encoded")
     attach_functions(model)
+    _require_numbers(model)
     _describe(model, options, steps, digest())
     record = None
     if chosen.choices:
@@ -208,6 +211,18 @@ def convert(
     samples = observer.samples if observer is not None else None
     records = with_cost(result.records, regrouped, samples)
     return Conversion(model, snapshot.model, records, options, record, samples)
+
+
+def _require_numbers(model: Model) -> None:
+    """Refuse a network whose own constants compute to NaN; a file with one could not be read again."""
+    for name, value in model.graph.initializers.items():
+        array = constant(value)
+        if array is not None and array.dtype.kind == "f" and bool(np.isnan(array).any()):
+            raise InputError(
+                "SNN323",
+                "is computed from constants of the model and is not a number",
+                where=Where(tensor=name),
+            )
 
 
 def look_through(

@@ -16,17 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
-            "errors",
-            "units",
-            "files",
-            "arrays",
-            "coding",
-            "cores",
-            "explain",
-            "settings",
-            "shown",
-            "spool",
-            "strict",
+            *("arrays", "coding", "cores", "errors", "explain", "failures", "files", "settings", "shown"),
+            *("spool", "strict", "units"),
         }
     ),
     frozenset({"ir"}),
@@ -53,6 +44,8 @@ BESIDE = {
     ("coding", "units"),
     ("units", "errors"),
     ("explain", "errors"),
+    ("failures", "errors"),
+    ("failures", "explain"),
     ("settings", "errors"),
     ("settings", "files"),
     ("frontends", "nn"),

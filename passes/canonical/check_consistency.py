@@ -21,6 +21,18 @@ _LONGEST_RANGE = 1 << 24
 #: Arrays of no library that runs networks have more.
 _MOST_AXES = 32
 _POOLS = ("MaxPool", "AveragePool", "LpPool")
+_LINEAR = ("QuantizeLinear", "DequantizeLinear")
+_PADDING = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID", "")
+#: Words that attributes may be, where ONNX's own inference takes any.
+_WORDS: dict[tuple[str, str], tuple[str, ...]] = {
+    **{(op, "auto_pad"): _PADDING for op in ("Conv", "ConvTranspose", *_POOLS)},
+    ("Pad", "mode"): ("constant", "reflect", "edge", "wrap"),
+    ("Resize", "mode"): ("nearest", "linear", "cubic"),
+    ("Upsample", "mode"): ("nearest", "linear", "bilinear"),
+    ("DepthToSpace", "mode"): ("DCR", "CRD"),
+    ("Gelu", "approximate"): ("none", "tanh"),
+    ("BitShift", "direction"): ("LEFT", "RIGHT"),
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +67,7 @@ class CheckConsistency:
         problems = [
             Problem(what, Where(node=node.name))
             for node in model.graph
-            for what in (*_CHECKS.get(node.op_type, _nothing)(node), *_size(node))
+            for what in (*_CHECKS.get(node.op_type, _nothing)(node), *_words(node), *_size(node))
         ]
         untrue: dict[str, str] = {}
         found = contradiction(model, untrue) if not problems else None
@@ -172,6 +184,60 @@ def _scale(node: Node) -> Iterator[str]:
     legal = np.isfinite(values) & ((values > 0) if node.op_type != "DequantizeLinear" else (values >= 0))
     if not legal.all():
         yield f"its scale is {values[int(np.argmin(legal))]:g}; it must be finite and above zero"
+    elif node.op_type in _LINEAR:
+        yield from _spread(node, list(np.shape(scale)))
+
+
+def _spread(node: Node, sizes: list[int]) -> Iterator[str]:
+    """Scale and zero point belong to the tensor, to its channels along an axis, or to blocks along it."""
+    attrs, data = attributes(node), _shape(node, 0)
+    axis, block = int(attrs.get("axis", 1)), int(attrs.get("block_size", 0))
+    zero = static_shape(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
+    if zero is not None and prod(zero) != prod(sizes):
+        yield f"its zero point has the shape {list(zero)}, its scale {sizes}"
+    if prod(sizes) == 0:
+        yield f"its scale has the shape {sizes}"
+    if data is None or (prod(sizes) == 1 and not block):
+        return
+    if not -len(data) <= axis < len(data):
+        yield f"its axis is {axis}, its data have {len(data)} axes"
+        return
+    length = data[axis]
+    if block:
+        wanted = None if length is None or block < 0 else -(-length // block)
+        if block < 0 or len(sizes) != len(data) or (wanted is not None and sizes[axis] != wanted):
+            found = "?" if length is None else length
+            yield f"blocks of {block} of the {found} elements of axis {axis} do not fit its scale {sizes}"
+    elif len(sizes) != 1 or (length is not None and length != sizes[0]):
+        yield f"its scale has the shape {sizes}, its data {list(data)} along axis {axis}"
+
+
+def _division(node: Node) -> Iterator[str]:
+    divisor = constant(node.inputs[1]) if len(node.inputs) > 1 else None
+    if divisor is not None and divisor.dtype.kind in "iuf" and not np.all(divisor):
+        place = [int(index) for index in np.argwhere(divisor == 0)[0]]
+        yield f"{node.op_type} divides by 0, first at {place}"
+
+
+def _flatten(node: Node) -> Iterator[str]:
+    data, axis = _shape(node, 0), int(attributes(node).get("axis", 1))
+    if data is not None and not -len(data) <= axis <= len(data):
+        yield f"its axis is {axis}, its data have {len(data)} axes"
+
+
+def _response(node: Node) -> Iterator[str]:
+    size = int(attributes(node).get("size", 1))
+    if size < 1:
+        yield f"its size is {size}"
+
+
+def _words(node: Node) -> Iterator[str]:
+    """Attributes that are one of a few words."""
+    attrs = attributes(node)
+    for (op, name), known in _WORDS.items():
+        word = attrs.get(name)
+        if node.op_type == op and word is not None and word not in known:
+            yield f"its {name} is {str(word)[:40]!r}, not one of {', '.join(known)}"
 
 
 def _range(node: Node) -> Iterator[str]:
@@ -202,5 +268,8 @@ _CHECKS: dict[str, Callable[[Node], Iterator[str]]] = {
     "BatchNormalization": _batch_norm,
     "Range": _range,
     "Gather": _gather,
+    "Flatten": _flatten,
+    "LRN": _response,
+    **dict.fromkeys(("Div", "Mod"), _division),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "Quant", "IntQuant"), _scale),
 }

@@ -231,7 +231,7 @@ def fold_node(
     """
     arrays = [constant(value) for value in node.inputs]
     linear = node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.domain in _LINEAR_DOMAINS
-    if linear and node.op_type == "QuantizeLinear" and arrays[0] is None and arrays[1:2] != [None]:
+    if linear and node.op_type == "QuantizeLinear" and arrays[0] is None and arrays[1] is not None:
         # What shares its numbers with another weight reads that one's, which has a quantiser of its own.
         arrays[0] = _written_out(node.inputs[0], editor.graph.opset_imports, max_bytes)
     present = [value for value in node.inputs if value is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -33,6 +33,13 @@ def _shape(node: Node, _: Sequence[Atoms | None]) -> Atoms | None:
         return None
     attrs = attributes(node)
     return dims[attrs.get("start", 0) : attrs.get("end")]
+
+
+def _fit(numbers: list[int], dtype: np.dtype[Any]) -> bool:
+    if dtype.kind not in "iu":
+        return True
+    limits = np.iinfo(dtype)
+    return all(limits.min <= number <= limits.max for number in numbers)
 
 
 def _numbers(atoms: Atoms | None) -> list[int] | None:
@@ -252,8 +259,11 @@ class FoldShapes:
             atoms = rule(node, [self._atoms(value, known) for value in node.inputs])
             if atoms is None or len(atoms) > _MOST_ATOMS or (rank_of(out) or 0) > 1:
                 continue
-            known[id(out)] = atoms
             numbers = _numbers(atoms)
+            # Integers that are too large wrap around where they are computed; here they would not.
+            if numbers is not None and out.dtype is not None and not _fit(numbers, out.dtype.numpy()):
+                continue
+            known[id(out)] = atoms
             if numbers is not None and not is_output(out) and out.dtype is not None:
                 array = np.array(numbers, dtype=out.dtype.numpy())
                 shaped = array.reshape(()) if rank_of(out) == 0 else array

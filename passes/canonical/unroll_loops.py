@@ -31,7 +31,7 @@ class UnrollLoops:
         known length; bodies without control flow.
     Leaves alone:
         "the number of iterations depends on the data", "it runs too often to be written out", "its body holds
-        control flow": refused later.
+        control flow", "its body takes or gives another number of values than the node": refused later.
     Keeps:
         The names of the outputs.
 
@@ -52,12 +52,14 @@ class UnrollLoops:
         editor = Editor(model)
         for node in [entry for entry in model.graph if is_standard(entry, "Loop", "Scan")]:
             body = body_of(node)
-            count = _trips(node) if body is not None else None
             if body is None:
                 editor.fail("its body holds control flow", node)
-            elif (
-                node.op_type == "Scan" and editor.graph.opset_imports.get("", _SCAN_OF_TODAY) < _SCAN_OF_TODAY
-            ):
+                continue
+            if not _fits(node, body):
+                editor.fail("its body takes or gives another number of values than the node", node)
+                continue
+            count = _trips(node)
+            if node.op_type == "Scan" and editor.graph.opset_imports.get("", _SCAN_OF_TODAY) < _SCAN_OF_TODAY:
                 editor.fail("Scan of opset 8 has a batch of its own: export with opset 9 or newer", node)
             elif count is None or (node.op_type == "Loop" and not _goes_on(node, body)):
                 editor.fail("the number of iterations depends on the data", node)
@@ -66,6 +68,23 @@ class UnrollLoops:
             else:
                 _Unrolling(editor, node, body, count).run()
         return editor.result()
+
+
+def _fits(node: Node, body: Graph) -> bool:
+    """Whether the body of a node takes what it is given, and gives what is made of it."""
+    attrs, scalars = attributes(node), 0
+    given, made = len(node.inputs), len(node.outputs)
+    if node.op_type == "Loop":
+        states, scalars = given - 2, 1
+        fits = len(body.inputs) == given
+    else:
+        sequences = int(attrs.get("num_scan_inputs", 0))
+        states = given - sequences
+        fits = 0 < sequences <= given and len(body.inputs) == given
+        for name, count in (("input", sequences), ("output", made - states)):
+            for what in ("axes", "directions"):
+                fits = fits and len(attrs.get(f"scan_{name}_{what}") or [0] * count) == count
+    return fits and 0 <= states <= made and len(body.outputs) == made + scalars
 
 
 def _trips(node: Node) -> int | None:

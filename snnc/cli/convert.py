@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from snnc.compile import Conversion
     from snnc.cost import CostReport
     from snnc.files import OutputFile
+    from snnc.runtimes import Runtime
 
 __all__ = ["command"]
 
@@ -116,7 +117,7 @@ def _convert(
         check_output(path, force=output.settings.force, inputs=inputs)
     # Measured before anything is written: data that cannot be read must not leave a model behind.
     calibrate = choices.calibrate
-    cost = _measure(converted, calibrate, choices.seed)
+    cost = _measure(converted, calibrate, choices.seed, model)
     recipe = []
     if save_recipe is not None:
         check_output(save_recipe, force=output.settings.force, inputs=inputs)
@@ -207,8 +208,33 @@ def _recipe(path: str, converted: Conversion) -> OutputFile:
     return path, write
 
 
-def _measure(converted: Conversion, calibrate: str | None, seed: int) -> CostReport:
-    """Count spikes and operations on a few samples: the calibration's, or random ones."""
+def _require_finite(converted: Conversion, runtime: Runtime, samples: Mapping[str, Any], source: str) -> None:
+    """Refuse a network whose host gives its neurons infinite values: they would saturate without a word."""
+    import numpy as np
+
+    from snnc.errors import InputError, Where
+
+    graph = converted.model.graph
+    given = {value.name for value in graph.inputs}
+    encoded = [node.inputs[0] for node in graph if node.op_type in ("FixedPointEncode", "Encode")]
+    names = sorted({value.name for value in encoded if value is not None and value.name} - given)
+    found = runtime.run(samples, names) if names else {}
+    for name in names:
+        if not np.isfinite(found[name]).all():
+            raise InputError(
+                "SNN346",
+                "the calibration data give values here that are not finite",
+                where=Where(file=source, tensor=name),
+                hint="leave out the samples that cause them, or the division or root in front",
+            )
+
+
+def _measure(converted: Conversion, calibrate: str | None, seed: int, source: str) -> CostReport:
+    """Count spikes and operations on a few samples: the calibration's, or random ones.
+
+    Raises:
+        InputError: SNN346, naming the file of the source, if the samples lead to values that are not finite.
+    """
     from snnc.arrays import sample_count
     from snnc.cost import measure, required_taps
     from snnc.data import first_samples, named_samples
@@ -221,5 +247,7 @@ def _measure(converted: Conversion, calibrate: str | None, seed: int) -> CostRep
     # What can be read only once was kept when it calibrated.
     given = converted.samples or named_samples(calibrate or f"random:{_RANDOM_SAMPLES}", seed=seed)
     samples = first_samples(given, runtime.inputs, most)
-    source = calibrate or "random inputs"
-    return measure(model, samples, runtime.run, data=f"{sample_count(samples)} samples of {source}")
+    if calibrate is not None:
+        _require_finite(converted, runtime, samples, source)
+    given_by = calibrate or "random inputs"
+    return measure(model, samples, runtime.run, data=f"{sample_count(samples)} samples of {given_by}")

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
-import platform
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 
 import click
 
-from snnc import __version__
 from snnc.cli.output import write_error
 from snnc.errors import (
     EnvironmentFailure,
@@ -23,12 +19,12 @@ from snnc.errors import (
     UsageError,
     Where,
 )
+from snnc.failures import unexpected, with_report
 
 __all__ = ["guarded"]
 
 #: The signals that asked this process to end.
 _SIGNALS: list[int] = []
-_ISSUES = "please report it with that file"
 
 
 def guarded(run: Callable[[], object], arguments: Sequence[str]) -> int:
@@ -77,7 +73,7 @@ def _outcome(run: Callable[[], object], arguments: Sequence[str], *, debug: bool
     except InternalError as error:
         if debug:
             traceback.print_exc()
-        return _with_report(error, arguments)
+        return with_report(error, arguments)
     except SnncError as error:
         if debug:
             traceback.print_exc()
@@ -96,27 +92,7 @@ def _outcome(run: Callable[[], object], arguments: Sequence[str], *, debug: bool
     except Exception as error:  # noqa: BLE001 - the last line of defence: whatever is left is our bug
         if debug:
             traceback.print_exc()
-        first = (str(error).strip().splitlines() or [""])[0][:200]
-        return _with_report(InternalError("SNN100", f"{type(error).__name__}: {first}"), arguments)
-
-
-def _with_report(error: InternalError, arguments: Sequence[str]) -> InternalError:
-    """Write the crash report of the exception being handled and name it in the error."""
-    lines = [
-        f"snnc {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}",
-        f"arguments: {list(arguments)!r}",
-        "",
-        traceback.format_exc(),
-    ]
-    try:
-        descriptor, path = tempfile.mkstemp(prefix="snnc-crash-", suffix=".txt")
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write("\n".join(lines))
-        place = f"this is a bug in snnc; details are in {path}: {_ISSUES}"
-    except OSError:
-        place = "this is a bug in snnc; run again with --debug and report what it prints"
-    hint = f"{error.hint}; {place}" if error.hint else place
-    return InternalError(error.code, error.message, where=error.where, hint=hint, problems=error.problems)
+        return unexpected(error, arguments)
 
 
 def install_signal_handlers() -> None:

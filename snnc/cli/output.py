@@ -8,12 +8,12 @@ import os
 import shutil
 import sys
 import textwrap
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
 from snnc.errors import EnvironmentFailure, SnncError
+from snnc.failures import error_block, printable, remedy
 
 __all__ = ["SCHEMA_VERSION", "Output", "Settings", "printable", "write_error"]
 
@@ -39,19 +39,6 @@ class Settings:
     no_color: bool = False
     debug: bool = False
     allow_hardlinks: bool = False
-
-
-def printable(text: str) -> str:
-    """Make text from a file safe for a terminal: control and direction characters appear as escapes.
-
-    So do line feeds: a name that holds one must not begin a line that looks like snnc's own.
-    """
-    return "".join(
-        letter
-        if unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-        else letter.encode("unicode_escape").decode("ascii")
-        for letter in text
-    )
 
 
 class Output:
@@ -195,10 +182,7 @@ def write_error(error: SnncError, *, command: str | None, as_json: bool) -> None
         command: Name of the command, if one was reached.
         as_json: Whether stdout gets a document.
     """
-    hint = error.hint or _remedy(error.code)
-    text = str(error) if error.hint or not hint else f"{error}\n  hint: {hint}"
-    lines = [printable(line) for line in text.split("\n")]
-    _write(sys.stderr, "error: " + "\n".join(lines) + "\n")
+    _write(sys.stderr, error_block(error))
     if as_json:
         where = {
             "file": error.where.file,
@@ -213,20 +197,12 @@ def write_error(error: SnncError, *, command: str | None, as_json: bool) -> None
                 "code": error.code,
                 "message": error.message,
                 "where": where,
-                "hint": hint,
+                "hint": remedy(error),
                 "problems": [str(problem) for problem in error.problems],
                 "exit_code": error.exit_code,
             },
         }
         _write(sys.stdout, json.dumps(document, indent=2, ensure_ascii=True) + "\n")
-
-
-def _remedy(code: str) -> str | None:
-    """Return what the page of a code says to do; an error without a hint of its own shows that."""
-    from snnc.explain import pages
-
-    found = pages().get(code)
-    return found.do if found is not None else None
 
 
 class _Safe(io.StringIO):

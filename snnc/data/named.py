@@ -69,6 +69,8 @@ def source_files(source: str) -> list[Path]:
     Returns:
         The file, the script that makes the samples, or the arrays in a folder; nothing for random samples.
     """
+    if source.startswith(_RANDOM):
+        return []
     path = Path(source)
     if path.is_dir():
         return sorted(entry for entry in path.iterdir() if entry.suffix == ".npy")
@@ -122,8 +124,9 @@ class RandomSamples:
 
     def __init__(self, source: str, seed: int = 0) -> None:
         text = source.removeprefix(_RANDOM)
-        if not text.isdecimal() or not 0 < int(text) <= 1_000_000:
-            raise UsageError("SNN232", f"expected random:N with 1 <= N <= 1000000, found {source!r}")
+        # Python converts no text of more than 4,300 digits.
+        if not text.isdecimal() or len(text) > 4_000 or not 0 < int(text) <= 1_000_000:
+            raise UsageError("SNN232", f"expected random:N with 1 <= N <= 1000000, found {source[:40]!r}")
         self.name = source
         self.kind = f"{source} seed {seed}"
         self.count: int | None = int(text)

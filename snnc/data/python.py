@@ -25,7 +25,7 @@ from snnc.arrays import InputSpec
 from snnc.data.source import Array, Chunk, misread
 from snnc.errors import EnvironmentFailure, InputError, SnncError, Terminated, UsageError, Where
 
-__all__ = ["PythonSamples", "imported", "looks_imported"]
+__all__ = ["ProcessEnd", "PythonSamples", "imported", "looks_imported", "without_ways_out"]
 
 _WORDS = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 _NAMED = re.compile(rf"(?P<module>[^:]+\.py|{_WORDS}):(?P<object>{_WORDS})")
@@ -228,7 +228,7 @@ def _theirs(name: str, *, missing: bool = False) -> Iterator[None]:
     passed: tuple[type[BaseException], ...] = (SnncError, KeyboardInterrupt, Terminated)
     passed += (ModuleNotFoundError,) if missing else ()
     try:
-        with contextlib.chdir("."), contextlib.redirect_stdout(sys.stderr), _without_ways_out():
+        with contextlib.chdir("."), contextlib.redirect_stdout(sys.stderr), without_ways_out():
             yield
     except passed:
         raise
@@ -245,7 +245,7 @@ class ProcessEnd(BaseException):
 
 
 @contextlib.contextmanager
-def _without_ways_out() -> Iterator[None]:
+def without_ways_out() -> Iterator[None]:
     """Turn calls that end this process at once, without a word and with any status, into an exception.
 
     Children that their code forks, such as workers of a loader, may end as they like.

@@ -19,6 +19,8 @@ __all__ = ["admit", "foreign_to_standard", "weight_names"]
 _OLDEST_OPSET = 7
 _MOST_NODES = 1_000_000
 _STANDARD = ("", "ai.onnx")
+#: Operators have a dozen at most; so many take the ONNX checker half a minute and more.
+_MOST_ATTRIBUTES = 1000
 #: Operators of which ONNX withdrew an opset's form, which files hold nevertheless.
 _WITHDRAWN = frozenset({"GroupNormalization"})
 #: Operators that onnxruntime's optimisers write into models of opsets that do not have them.
@@ -55,6 +57,8 @@ def admit(proto: onnx.ModelProto, file: str) -> None:
         check_tensor(tensor, file, weights)
     for node in _all_nodes(proto):
         _check_attributes(node, file)
+    for node in _main_nodes(proto):
+        _check_own(node, file)
     _check_inputs(proto.graph, file)
     _check_outputs(proto.graph, file)
     _check_names(proto.graph, file)
@@ -112,7 +116,26 @@ def _check_versions(proto: onnx.ModelProto, file: str) -> None:
         )
 
 
+def _check_own(node: onnx.NodeProto, file: str) -> None:
+    """Only in the body of a function may an attribute stand for what the caller gives."""
+    for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            raise InputError(
+                "SNN303",
+                f"takes the attribute {attribute.name!r} from a function, and is in none",
+                where=Where(file=file, node=_label(node)),
+                hint="export the model again",
+            )
+
+
 def _check_attributes(node: onnx.NodeProto, file: str) -> None:
+    if len(node.attribute) > _MOST_ATTRIBUTES:
+        raise InputError(
+            "SNN303",
+            f"has {len(node.attribute):,} attributes; no operator has more than {_MOST_ATTRIBUTES}",
+            where=Where(file=file, node=_label(node)),
+            hint="export the model again",
+        )
     names = Counter(attribute.name for attribute in node.attribute)
     name, count = max(names.items(), key=lambda item: item[1], default=("", 0))
     if count > 1:
@@ -351,6 +374,15 @@ def _circle(left: set[int], needs: list[set[int]]) -> list[int]:
 
 def _check_functions(proto: onnx.ModelProto, file: str) -> None:
     """Count what functions expand to, without expanding them."""
+    for function in proto.functions:
+        # ONNX leaves open which of the two a call means.
+        if function.domain in _STANDARD and onnx.defs.has(function.name, ""):
+            raise InputError(
+                "SNN303",
+                f"defines a function {function.name!r} in the place of a standard operator",
+                where=Where(file=file),
+                hint="export the model again, its functions in a domain of their own",
+            )
     bodies = {(function.domain, function.name): function for function in proto.functions}
     calls = {
         key: [

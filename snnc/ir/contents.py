@@ -59,6 +59,8 @@ def check_tensor(tensor: onnx.TensorProto, file: str, weights: Collection[str] =
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
     except (KeyError, TypeError, ValueError):
         raise _refused(f"has the element type {tensor.data_type}, which does not exist", where) from None
+    if element_name(tensor.data_type).startswith("float6"):
+        raise _refused(f"is of {element_name(tensor.data_type)}, which is not read", where)
     _check_shape(list(tensor.dims), where)
     elements = prod(tensor.dims)
     if not elements and tensor.name in weights:

@@ -12,7 +12,7 @@ from typing import Any
 from snnc.errors import InputError, UsageError, Where
 from snnc.files import open_regular
 from snnc.settings.rules import LayerRule, did_you_mean
-from snnc.settings.table import SETTINGS, Setting, check
+from snnc.settings.table import SETTINGS, Setting, check, is_text
 
 __all__ = ["format_recipe", "read_recipe"]
 
@@ -67,6 +67,9 @@ def format_recipe(
 
     Returns:
         TOML text that `read_recipe` reads back to the same values.
+
+    Raises:
+        UsageError: SNN272, a place is not UTF-8.
     """
     import tomli_w
 
@@ -83,6 +86,12 @@ def format_recipe(
             content[setting.key] = [_seen_from(setting, item, Path(folder)) for item in value]
         else:
             content[setting.key] = _seen_from(setting, value, Path(folder))
+            if isinstance(value, str) and not is_text(content[setting.key]):
+                raise UsageError(
+                    "SNN272",
+                    f"{setting.key} is {value!r}, which is not UTF-8 and has no place in a recipe",
+                    hint="rename it, or leave out --save-recipe",
+                )
     return "".join(f"# {line}\n" for line in notes) + tomli_w.dumps(content) + tables
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from snnc.errors import UsageError, Where
 
-__all__ = ["SETTINGS", "Kind", "Setting", "by_name", "check"]
+__all__ = ["SETTINGS", "Kind", "Setting", "by_name", "check", "is_text"]
 
 #: ``data`` and ``file`` are places: a relative one in a recipe counts from the folder of the recipe.
 Kind = Literal["int", "float", "bool", "text", "data", "file", "rule"]
@@ -267,6 +267,8 @@ def check(setting: Setting, value: Any, where: Where | None = None, label: str |
     expected = types.get(setting.kind, str)
     if not isinstance(value, expected) or (isinstance(value, bool) and setting.kind != "bool"):
         raise UsageError("SNN271", f"{name} is {_shown(value)}, expected {_WORDS[setting.kind]}", where=where)
+    if setting.recorded and isinstance(value, str) and not is_text(value):
+        raise UsageError("SNN272", f"{name} is {_shown(value)}, which is not UTF-8", where=where)
     if setting.kind == "float":
         value = float(value)
         if not math.isfinite(value):
@@ -277,11 +279,16 @@ def check(setting: Setting, value: Any, where: Where | None = None, label: str |
         raise UsageError("SNN272", f"{name} is {value}, expected {limits}", where=where)
     if setting.choices and value not in setting.choices:
         raise UsageError(
-            "SNN272", f"{name} is {value!r}, expected {' or '.join(setting.choices)}", where=where
+            "SNN272", f"{name} is {_shown(value)}, expected {' or '.join(setting.choices)}", where=where
         )
     if setting.pattern is not None and not re.fullmatch(setting.pattern, value):
-        raise UsageError("SNN272", f"{name} is {value!r}, expected {setting.help}", where=where)
+        raise UsageError("SNN272", f"{name} is {_shown(value)}, expected {setting.help}", where=where)
     return value
+
+
+def is_text(value: str) -> bool:
+    """Whether a text that the user gave can be written to a file; names of files need not be UTF-8."""
+    return not any(0xD800 <= ord(letter) < 0xE000 for letter in value)
 
 
 def _shown(value: Any) -> str:

@@ -10,18 +10,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import nn
 
+from snnc.data.python import ProcessEnd, without_ways_out
 from snnc.errors import EnvironmentFailure, InputError, SnncError, UsageError
+from snnc.failures import error_block, unexpected
+from snnc.files import atomic_write
 from snnc.frontends.torch_export import export
 from snnc.train.checkpoint import digest, load_state, read, start_from, write
 from snnc.train.data import Arrays, TrainingData, open_data
 from snnc.train.device import enough_memory
 from snnc.train.loop import FitOptions, accuracy, fit
-from snnc.train.networks import build, parse_settings, require_logits
+from snnc.train.networks import blame, build, parse_settings, require_logits
 from snnc.train.processes import begin, end, rank, world
 from snnc.train.stop import Interrupted
 
@@ -214,29 +217,38 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         export(
             network, torch.zeros(1, *train.shape), arguments.out / "network.onnx", exporter=arguments.exporter
         )
-    text = json.dumps(result, indent=2, sort_keys=True)
-    (arguments.out / "result.json").write_text(text + "\n")
+    text = json.dumps(result, indent=2, sort_keys=True) + "\n"
+    atomic_write(arguments.out / "result.json", lambda stream: _put(stream, text.encode()), force=True)
     return result
+
+
+def _put(stream: BinaryIO, content: bytes) -> None:
+    stream.write(content)
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status, that of the error class if there is an error."""
     arguments = _parser().parse_args(words)
+    try:
+        return _status(arguments, sys.argv[1:] if words is None else words)
+    finally:
+        end()
+
+
+def _status(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     # Of the processes of one machine, that all fail alike, one speaks; but an image may fail in one alone.
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"
+    failure: SnncError
     try:
-        with enough_memory():
+        with enough_memory(), without_ways_out():
             result = run(arguments)
     except SnncError as error:
-        if is_first or error.code == "SNN352":
-            print(f"error: {error}", file=sys.stderr)
-        else:  # torchrun ends all of them as soon as one has ended, the one that speaks too
-            time.sleep(_SPEAKS_FIRST)
-        return error.exit_code
+        failure = error
     except OSError as error:
         failure = EnvironmentFailure("SNN600", f"{error.filename or 'a file'}: {error.strerror or error}")
-        print(f"error: {failure}", file=sys.stderr)
-        return failure.exit_code
+    except (SystemExit, ProcessEnd) as error:
+        # Only the code of the network may want to end here, perhaps with status 0.
+        failure = UsageError("SNN218", f"--model {arguments.model} ended the process: {error or 'sys.exit'}")
     except Interrupted as error:
         where = f"from step {error.steps + 1}" if error.is_kept else "from the beginning"
         if is_first:
@@ -246,8 +258,19 @@ def main(words: Sequence[str] | None = None) -> int:
         if is_first:
             print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
-    finally:
-        end()
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        failure = blame(arguments.model, error) or unexpected(error, words)
+    else:
+        _say_what_is_done(arguments, result)
+        return 0
+    if is_first or failure.code == "SNN352":
+        print(error_block(failure), end="", file=sys.stderr)
+    else:  # torchrun ends all of them as soon as one has ended, the one that speaks too
+        time.sleep(_SPEAKS_FIRST)
+    return failure.exit_code
+
+
+def _say_what_is_done(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
     if rank() == 0 and int(os.environ.get("RANK", "0")) == 0 and not arguments.quiet:
         if not result["finished"]:
             print("stopped; the same command goes on")
@@ -257,7 +280,6 @@ def main(words: Sequence[str] | None = None) -> int:
             if not arguments.no_export:
                 print(f"written: {arguments.out / 'network.onnx'}")
                 print(f"next:    snnc convert {arguments.out / 'network.onnx'}")
-    return 0
 
 
 if __name__ == "__main__":

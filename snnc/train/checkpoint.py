@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import zlib
 from pathlib import Path
 from typing import Any
@@ -70,7 +69,9 @@ def read(path: Path) -> dict[str, Any]:
         raise InputError("SNN301", "no such file", where=Where(file=name))
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # bytes that are none make torch's reader raise whatever there is
         raise InputError("SNN353", "is not a checkpoint of torch", where=Where(file=name)) from error
     if not isinstance(state, dict):
         raise InputError("SNN353", "is not a checkpoint of torch", where=Where(file=name))
@@ -78,6 +79,12 @@ def read(path: Path) -> dict[str, Any]:
         state = {"format": _FORMAT, "network": state}
     if state.get("format") != _FORMAT:
         raise InputError("SNN353", "was written by another version of snnc", where=Where(file=name))
+    held = state["network"]
+    if not isinstance(held, dict) or not all(
+        isinstance(key, str) and (isinstance(value, torch.Tensor) or key.endswith("_extra_state"))
+        for key, value in held.items()
+    ):
+        raise InputError("SNN353", "holds no tensors by name", where=Where(file=name))
     return state
 
 
@@ -129,12 +136,15 @@ def start_from(network: nn.Module, path: Path) -> tuple[str, ...]:
     return differing
 
 
-def check_same(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
+def check_same(found: object, wanted: dict[str, Any], path: Path) -> None:
     """Refuse to resume a run under other options.
 
     Raises:
         UsageError: SNN219, naming the options.
+        InputError: SNN353 if the file holds none.
     """
+    if not isinstance(found, dict):
+        raise InputError("SNN353", "is no checkpoint of a run", where=Where(file=str(path)))
     other = sorted(key for key in wanted if found.get(key) != wanted[key])
     if other:
         text = ", ".join(f"{key} was {found.get(key)!r}, is {wanted[key]!r}" for key in other)

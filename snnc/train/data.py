@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
-from zipfile import BadZipFile
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from snnc.arrays import open_archive, read_array
 from snnc.data.images import image_files
 from snnc.errors import EnvironmentFailure, InputError, UsageError, Where
+from snnc.files import open_regular
 
 __all__ = ["Arrays", "ImageFolders", "TrainingData", "augment", "open_data"]
 
 _IMAGES = ("x", "images", "image", "data")
 _LABELS = ("y", "labels", "label", "targets")
+_LARGEST = 1 << 40
+#: A last layer for more classes is no network's; such a label is a mistake.
+_MOST_CLASSES = 1 << 20
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
@@ -93,7 +98,8 @@ def _tensor(values: Any, what: str, where: Where) -> Tensor:
     native = array.dtype.newbyteorder("=")
     if what == "labels" and array.dtype.kind in "ui":
         native = np.dtype(np.int64)
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=native).reshape(array.shape))
+    # What is read from a file is not writable, and torch wants that.
+    return torch.from_numpy(np.require(array, native, ["C", "W"]).reshape(array.shape))
 
 
 class Arrays:
@@ -150,6 +156,13 @@ class Arrays:
         if int(self.labels.min()) < 0:
             raise InputError("SNN351", f"a label is {int(self.labels.min())}", where=where)
         self.classes = int(self.labels.max()) + 1
+        if self.classes > _MOST_CLASSES:
+            raise InputError(
+                "SNN351",
+                f"a label is {self.classes - 1}",
+                where=where,
+                hint=f"labels count classes from 0; of these there are at most {_MOST_CLASSES:,}",
+            )
         self.shape: tuple[int, ...] = tuple(self.images.shape[1:])
         channels = self.shape[-3]
         self.mean = _normaliser(mean, channels, 0.0)
@@ -314,14 +327,17 @@ class ImageFolders:
         return array[:, ::-1] if draw is not None and self.mirror and draw[4] < 0.5 else array
 
 
-def _member(archive: Any, names: Sequence[str], what: str, name: str) -> Any:
+def _member(
+    archive: ZipFile, members: Mapping[str, ZipInfo], names: Sequence[str], what: str, place: str
+) -> Any:
     for each in names:
-        if each in archive.files:
-            return archive[each]
+        if each in members:
+            with archive.open(members[each]) as content:
+                return read_array(content, members[each].file_size, Path(place), each)
     raise InputError(
         "SNN351",
-        f"holds no {what}: none of {', '.join(names)}, but {', '.join(archive.files) or 'nothing'}",
-        where=Where(file=name),
+        f"holds no {what}: none of {', '.join(names)}, but {', '.join(members) or 'nothing'}",
+        where=Where(file=place),
     )
 
 
@@ -363,17 +379,20 @@ def open_data(
     if not path.is_file():
         raise InputError("SNN301", "no such file or folder", where=Where(file=name))
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise InputError("SNN351", "must be an .npz file with x and y", where=Where(file=name))
-            images = _member(archive, _IMAGES, "images", name)
-            labels = _member(archive, _LABELS, "labels", name)
-    except (OSError, EOFError, ValueError, NotImplementedError, zlib.error, BadZipFile) as error:
-        # NotImplementedError is zipfile's word for a method of compression that it does not know;
-        # numpy takes whatever is no archive for a pickle, and speaks of unsafe loading.
-        text = "it is none, or holds Python objects" if "pickle" in str(error) else str(error)
+        with open_regular(path) as stream, open_archive(stream, path, largest=_LARGEST) as (archive, members):
+            images, labels = (
+                _member(archive, members, names, what, name)
+                for names, what in ((_IMAGES, "images"), (_LABELS, "labels"))
+            )
+    except InputError as error:
+        if error.code not in ("SNN331", "SNN332"):
+            raise
+        what = f"its {error.where.tensor}: " if error.where.tensor else ""
         raise InputError(
-            "SNN351", f"is not an .npz file of arrays: {text}", where=Where(file=name)
+            "SNN351",
+            f"is not an .npz file of arrays: {what}{error.message}",
+            where=Where(file=name),
+            hint=error.hint,
         ) from error
     images, labels = np.atleast_1d(images), np.atleast_1d(labels)
     if images.ndim == 3:

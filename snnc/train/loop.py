@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from snnc.errors import InputError, UsageError
+from snnc.errors import InputError, UsageError, Where
 from snnc.nn.expg import ExpG
 from snnc.nn.schedule import Schedule, reestimate_batch_norm
 from snnc.train.checkpoint import check_same, digest, load_state, read, write
@@ -276,11 +276,17 @@ class _Run:
         path = None if self.folder is None else self.folder / "checkpoint.pt"
         if resume and path is not None and path.is_file():
             state = read(path)
-            check_same(state.get("options", {}), self._identity(), path)
+            check_same(state.get("options"), self._identity(), path)
             load_state(self.network, state["network"], str(path))
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.scaler.load_state_dict(state["scaler"])
-            done = int(state["steps"])
+            try:
+                done = self._go_on_from(state)
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+                raise InputError(
+                    "SNN353",
+                    f"is damaged: {type(error).__name__}: {str(error)[:100]}",
+                    where=Where(file=str(path)),
+                    hint="begin anew: --restart",
+                ) from error
         elif self.total:
             torch.manual_seed(self.options.seed)
             self.network.train()
@@ -289,6 +295,22 @@ class _Run:
             if world() > 1:
                 indices = self._order(0)[: self.options.batch]
                 same_thresholds(self.network, self.data.batch(indices, None)[0].to(self.device))
+        return done
+
+    def _go_on_from(self, state: dict[str, Any]) -> int:
+        """Take over the optimiser of a checkpoint; returns the number of steps done."""
+        self.optimiser.load_state_dict(state["optimiser"])
+        for parameter, kept in self.optimiser.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                if kept[name].shape != parameter.shape or not bool(torch.isfinite(kept[name]).all()):
+                    raise ValueError(f"{name} of the optimiser")
+        if not isinstance(state["scaler"], dict):
+            # Where no loss is scaled torch would not look at it.
+            raise ValueError("scale of the loss")
+        self.scaler.load_state_dict(state["scaler"])
+        done = state["steps"]
+        if type(done) is not int or not 0 <= done <= self.total:
+            raise ValueError(f"{done} steps")
         return done
 
     def _identity(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from snnc.errors import InputError, SnncError, UsageError, Where
 from snnc.models import SIZES, ge2mst
 from snnc.nn.activations import float_activation
 
-__all__ = ["build", "parse_settings", "require_logits"]
+__all__ = ["blame", "build", "parse_settings", "require_logits"]
 
 _PREFIX = "ge2mst-"
 
@@ -37,7 +37,7 @@ def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
             raise UsageError("SNN218", f"--set takes NAME=VALUE, not {text!r}")
         try:
             found[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # what brackets can cause
             found[name] = value
     return found
 
@@ -52,6 +52,19 @@ def _blamed(name: str, error: Exception) -> UsageError:
         "" if isinstance(error, ImportError | AttributeError | SyntaxError) else f"{type(error).__name__}: "
     )
     return UsageError("SNN218", f"--model {name}{lines[-1] if lines else ''}: {kind}{text}")
+
+
+def blame(name: str, error: Exception) -> UsageError | None:
+    """Return the error for what was raised inside of a user's network in training; None if it was not there.
+
+    Args:
+        name: What the network was built by.
+        error: What was raised.
+    """
+    file = name.rpartition(":")[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    is_theirs = file.endswith(".py") and any(frame.filename.endswith(file) for frame in frames)
+    return _blamed(name, error) if is_theirs else None
 
 
 def _function(name: str) -> Callable[..., Any]:

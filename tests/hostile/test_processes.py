@@ -470,6 +470,21 @@ def test_places_that_cannot_be_written_do_not_matter(
     assert result.exit_code == 0, result.output
 
 
+def test_nothing_is_said_of_a_home_that_cannot_be_written(server: Server, tmp_path: Path) -> None:
+    """In a process of its own: libraries say so when they are loaded."""
+    source, target = server.folder / "good.onnx", tmp_path / "out.onnx"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null"}
+    words = ["convert", str(source), "-o", str(target), "--calibrate", "random:64"]
+    done = subprocess.run(
+        [sys.executable, "-m", "snnc", *words, "--quiet"],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert not done.stderr
+
+
 # --- the same bytes ----------------------------------------------------------------------------------------
 
 SURROUNDINGS: dict[str, dict[str, str]] = {

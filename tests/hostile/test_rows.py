@@ -13,10 +13,14 @@ from snnc.cli.group import cli
 from tests.hostile.data_rows import DATA, FORMATS, RECIPES, SPIKING
 from tests.hostile.file_rows import EXTERNAL, FILES
 from tests.hostile.model_rows import GRAPHS, TENSORS
+from tests.hostile.parameter_rows import PARAMETERS
 from tests.hostile.rows import Row, W, model, node, tensor
 from tests.hostile.tampered_rows import SOURCES, TAMPERED
 
-ROWS = [*FILES, *EXTERNAL, *TENSORS, *GRAPHS, *DATA, *RECIPES, *SPIKING, *FORMATS, *TAMPERED, *SOURCES]
+ROWS = [
+    *(*FILES, *EXTERNAL, *TENSORS, *GRAPHS, *PARAMETERS, *DATA),
+    *(*RECIPES, *SPIKING, *FORMATS, *TAMPERED, *SOURCES),
+]
 FAMILY = {2: "SNN2", 3: "SNN3", 4: "SNN4", 5: "SNN5", 6: "SNN6"}
 
 

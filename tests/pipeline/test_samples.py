@@ -177,7 +177,7 @@ def refusals(folder: Path):
         ("bad.py:own", "SNN344", 3), ("bad.py:closes", "SNN344", 3),
         ("bad.py:exits", "SNN344", 3), ("bad.py:other", "SNN344", 3), ("bad.py:memory", "SNN606", 6),
         ("bad.py:n", "SNN343", 3), ("bad.py:g", "SNN238", 2), ("broken.py:f", "SNN344", 3),
-        ("no.such.module:f", "SNN238", 2), ("random:0", "SNN232", 2),
+        ("no.such.module:f", "SNN238", 2), ("random:0", "SNN232", 2), ("random:" + "9" * 5000, "SNN232", 2),
     )  # fmt: skip
 
 

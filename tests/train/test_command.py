@@ -22,6 +22,7 @@ from snnc.cli.group import cli  # noqa: E402
 from snnc.train.__main__ import main  # noqa: E402
 
 NETWORK = """
+import os
 from torch import nn
 from snnc.nn import expg_activation
 
@@ -42,6 +43,32 @@ def maps(classes):
 
 def narrow(classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(63, classes))
+
+class Later(nn.Module):
+    def __init__(self, classes, act):
+        super().__init__()
+        self.linear, self.act, self.batches = nn.Linear(64, classes), act, 0
+
+    def forward(self, x):
+        self.batches += 1
+        if self.batches > 2:
+            self.act()
+        return self.linear(x.flatten(1))
+
+def exits(classes):
+    raise SystemExit(0)
+
+def leaves(classes):
+    os._exit(0)
+
+def exits_later(classes):
+    return Later(classes, exit)
+
+def leaves_later(classes):
+    return Later(classes, lambda: os._exit(0))
+
+def fails_later(classes):
+    return Later(classes, lambda: {}["key"])
 """
 
 
@@ -222,7 +249,15 @@ def test_fine_tuning_float_control_and_teacher(folder, capsys):
         (["--model", "{}/net.py:few"], 2, "SNN218.*has 2 logits, the labels go up to 2"),
         (["--model", "{}/net.py:maps"], 2, "SNN218.*not logits"),
         (["--model", "{}/net.py:narrow"], 2, r"SNN218.*samples are \(1, 8, 8\)"),
-        (["--model", "{}/net.py:broken"], 2, "SNN218.*net.py:broken, line 12: ZeroDivisionError"),
+        (["--model", "{}/net.py:broken"], 2, "SNN218.*net.py:broken, line 13: ZeroDivisionError"),
+        (["--model", "{}/net.py:exits"], 2, "SNN218.*net.py:exits ended the process"),
+        (["--model", "{}/net.py:leaves"], 2, "SNN218.*net.py:leaves ended the process: os._exit"),
+        (["--model", "{}/net.py:exits_later"], 2, "SNN218.*net.py:exits_later ended the process"),
+        (["--model", "{}/net.py:leaves_later"], 2, "SNN218.*net.py:leaves_later ended the process"),
+        (["--model", "{}/net.py:fails_later"], 2, "SNN218.*net.py:fails_later, line [0-9]+: KeyError"),
+        (["--set", "width=" + "(" * 2000], 2, "SNN218"),
+        (["--set", "width=" + "-" * 20000 + "1"], 2, "SNN218"),
+        (["--model", "a\x1bb"], 2, r"SNN218.*a\\x1bb"),
         (["--set", "activation=3"], 2, "SNN218.*not callable"),
         (["--device", "abacus"], 2, "SNN218.*--device abacus"),
         (["--device", "meta"], 2, "SNN218.*--device"),
@@ -241,7 +276,71 @@ def test_mistakes_are_one_error(folder, capsys, more, status, text):
     assert main(words(folder, "a", *(word.format(folder) for word in more))) == status
     err = capsys.readouterr().err
     assert err.startswith("error: ") and re.search(text, err, re.DOTALL)
-    assert "Traceback" not in err
+    assert "Traceback" not in err and "\x1b" not in err
+
+
+def test_what_nobody_foresaw_is_one_error_with_a_report(folder, capsys, monkeypatch):
+    def step(self, done):
+        raise ArithmeticError("unheard of")
+
+    monkeypatch.setattr("snnc.train.loop._Run.step", step)
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    assert main(words(folder, "a")) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: SNN100: ArithmeticError: unheard of\n") and err.count("error:") == 1
+    assert "unheard of" in next(folder.glob("snnc-crash-*.txt")).read_text()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: state.update(steps=-5),
+        lambda state: state.update(steps=10**12),
+        lambda state: state.update(steps="1"),
+        lambda state: state.pop("steps"),
+        lambda state: state.pop("optimiser"),
+        lambda state: state.update(optimiser=[]),
+        lambda state: state["optimiser"].update(param_groups=[]),
+        lambda state: state["optimiser"]["state"][0].update(exp_avg=torch.zeros(1)),
+        lambda state: state["optimiser"]["state"][0].pop("exp_avg_sq"),
+        lambda state: state["optimiser"]["state"][0]["exp_avg"].fill_(float("nan")),
+        lambda state: state.update(scaler=[1]),
+        lambda state: state.update(options=[1]),
+        lambda state: state.update(network=[1]),
+        lambda state: state["network"].update({"0.weight": 3}),
+        lambda state: state.update(network={1: torch.zeros(1)}),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused(folder, capsys, damage):
+    assert main(words(folder, "a", "--stop-after", "3", "--no-export")) == 0
+    path = folder / "a" / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    damage(state)
+    torch.save(state, path)
+    before = path.read_bytes()
+    assert main(words(folder, "a", "--no-export")) == 3
+    err = capsys.readouterr().err
+    assert err.startswith("error: SNN353") and err.count("error:") == 1 and "checkpoint.pt" in err
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [1],
+        {"format": 1, "network": [1]},
+        {"format": 1, "network": None},
+        {"network": {"0.weight": 3}},
+        {1: torch.zeros(1)},
+        {"0.weight": "text"},
+    ],
+)
+@pytest.mark.parametrize("flag", ["--init", "--teacher"])
+def test_files_that_hold_no_network_are_refused(folder, capsys, content, flag):
+    torch.save(content, folder / "other.pt")
+    assert main(words(folder, "a", flag, folder / "other.pt", "--no-export")) == 3
+    err = capsys.readouterr().err
+    assert err.startswith("error: SNN353") and err.count("error:") == 1 and "other.pt" in err
 
 
 def test_ge2mst_takes_channels_and_classes_from_the_data(folder):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from zipfile import ZipFile
+
 import numpy as np
 import pytest
 
@@ -54,6 +57,7 @@ def test_damaged_data_are_refused(tmp_path):
         ({"x": good, "y": np.zeros(2, int)}, "labels must be 3"),
         ({"x": good, "y": np.zeros(3)}, "integers"),
         ({"x": good, "y": np.array([0, -1, 0])}, "a label is -1"),
+        ({"x": good, "y": np.array([0, 2**40, 0])}, f"a label is {2**40}"),
         ({"x": np.full((3, 1, 4, 4), np.nan, np.float32), "y": np.zeros(3, int)}, "not finite"),
         ({"x": np.zeros((3, 4), np.uint8), "y": np.zeros(3, int)}, r"must be \(N, C, H, W\)"),
         ({"x": np.zeros((3, 1, 4, 4), np.int64), "y": np.zeros(3, int)}, "uint8 or float"),
@@ -67,6 +71,27 @@ def test_damaged_data_are_refused(tmp_path):
         open_data(path)
     path.write_text("text")
     with pytest.raises(InputError, match="SNN351"):
+        open_data(path)
+    for header, match in (
+        (
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (4398046511104, 1, 1, 1)}",
+            "its x: the header promises 17592186044416 bytes",
+        ),
+        (
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 9)}",
+            "its x: the header promises 332041393326771929052 bytes",
+        ),
+        ("(" * 3000, "damaged npy header"),
+        ("{'descr': '|O', 'fortran_order': False, 'shape': (3,)}", "pickled"),
+    ):
+        with ZipFile(path, "w") as archive:
+            text = header.encode() + b" " * (-(len(header) + 11) % 64) + b"\n"
+            archive.writestr("x.npy", b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text)
+            archive.writestr("y.npy", text)
+        with pytest.raises(InputError, match="SNN351.*" + match):
+            open_data(path)
+    np.savez_compressed(path, x=np.zeros((3, 1, 1 << 13, 1 << 12), np.uint8), y=np.zeros(3, int))
+    with pytest.raises(InputError, match=r"SNN351.*would unpack"):
         open_data(path)
     np.save(tmp_path / "p.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(InputError, match="SNN351"):
@@ -91,7 +116,7 @@ def test_odd_arrays_are_read_or_refused(tmp_path):
         scale = 255 if x.dtype == np.uint8 else 1
         assert np.allclose(inputs * scale, x) and truth.tolist() == [0, 1, 1]
     for x, labels, match in (
-        (good, np.array(["a", "b", "b"]), "labels must be numbers"),
+        (good, np.array(["a", "b", "b"]), "its y: holds <U1, expected numbers"),
         (good, y == 1, "integers"),
         (np.uint8(3), np.int64(0), "must be"),
         (good.astype(complex), y, "images must be numbers"),
