@@ -202,6 +202,7 @@ def section(results: dict[str, list[dict[str, Any]]], options: argparse.Namespac
             )
     versions = ", ".join(f"{name} {version(name)}" for name in ("snnc", "numpy", "onnxruntime"))
     command = f"python benchmarks/spikingjelly_speed.py --spikingjelly PYTHON --networks {' '.join(results)}"
+    command += f" --steps {' '.join(map(str, options.steps))}"
     command += f" --images {options.images} --rounds {options.rounds}"
     return [*lines, "", f"- machine: {processor()}", f"- versions: {versions}", f"- command: `{command}`"]
 
