@@ -18,6 +18,7 @@ _PRODUCTS = frozenset({"SpikeConv", "SpikeMatMul", "SpikeMatMulHeld"})
 _SAME_CODES = frozenset({"SpikeMaxPool", "SpikePad", "Reshape", "Transpose", "Slice", "Squeeze", "Unsqueeze"})
 _MAGNITUDE_BITS = {9: 1, 2: 8, 3: 8, 5: 16}  # by element type: bool, uint8, int8, int16
 _LARGEST = 1 << 24  # weights that are put together: the message holds them
+_DEEPEST = 64  # sums in a row that are followed: a product has fewer slices and digits
 
 
 class _Part(NamedTuple):
@@ -56,8 +57,12 @@ def fuse_parts(view: Message) -> bool:
     return changed
 
 
-def _terms(view: Message, index: int, node: Any, between: list[int]) -> list[_Part] | None:
+def _terms(
+    view: Message, index: int, node: Any, between: list[int], left: int = _DEEPEST
+) -> list[_Part] | None:
     """Return the products that a sum adds, None if it adds anything else; notes what stands between."""
+    if not left:
+        return None
     if node.op_type in _PRODUCTS:
         return [_Part(1, index, node)]
     sources = list(node.input)
@@ -74,7 +79,7 @@ def _terms(view: Message, index: int, node: Any, between: list[int]) -> list[_Pa
         writer = view.writers.get(source)
         if writer is None or view.only_reader(source) is None or writer[1].domain != "ai.snnc":
             return None
-        found = _terms(view, *writer, between)
+        found = _terms(view, *writer, between, left - 1)
         if found is None:
             return None
         if writer[1].op_type not in _PRODUCTS:

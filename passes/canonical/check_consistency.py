@@ -24,14 +24,14 @@ _POOLS = ("MaxPool", "AveragePool", "LpPool")
 _LINEAR = ("QuantizeLinear", "DequantizeLinear")
 _PADDING = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID", "")
 #: Words that attributes may be, where ONNX's own inference takes any.
-_WORDS: dict[tuple[str, str], tuple[str, ...]] = {
-    **{(op, "auto_pad"): _PADDING for op in ("Conv", "ConvTranspose", *_POOLS)},
-    ("Pad", "mode"): ("constant", "reflect", "edge", "wrap"),
-    ("Resize", "mode"): ("nearest", "linear", "cubic"),
-    ("Upsample", "mode"): ("nearest", "linear", "bilinear"),
-    ("DepthToSpace", "mode"): ("DCR", "CRD"),
-    ("Gelu", "approximate"): ("none", "tanh"),
-    ("BitShift", "direction"): ("LEFT", "RIGHT"),
+_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
+    **{key: {"auto_pad": _PADDING} for key in ("Conv", "ConvTranspose", *_POOLS)},
+    "Pad": {"mode": ("constant", "reflect", "edge", "wrap")},
+    "Resize": {"mode": ("nearest", "linear", "cubic")},
+    "Upsample": {"mode": ("nearest", "linear", "bilinear")},
+    "DepthToSpace": {"mode": ("DCR", "CRD")},
+    "Gelu": {"approximate": ("none", "tanh")},
+    "BitShift": {"direction": ("LEFT", "RIGHT")},
 }
 
 
@@ -233,10 +233,9 @@ def _response(node: Node) -> Iterator[str]:
 
 def _words(node: Node) -> Iterator[str]:
     """Attributes that are one of a few words."""
-    attrs = attributes(node)
-    for (op, name), known in _WORDS.items():
-        word = attrs.get(name)
-        if node.op_type == op and word is not None and word not in known:
+    for name, known in _WORDS.get(node.op_type, {}).items():
+        word = attributes(node).get(name)
+        if word is not None and word not in known:
             yield f"its {name} is {str(word)[:40]!r}, not one of {', '.join(known)}"
 
 

@@ -72,20 +72,21 @@ class KeepTailOnHost:
         editor = Editor(model)
         for node in _without_layers(model):
             _keep(editor, node)
-        for node in list(model.graph):
-            guard = guard_of(node) if is_standard(node, "Softplus") else None
-            if guard is not None and _ends(guard.outputs[0]):
-                drop_guard(editor, guard)
-        computed = _of_samples(model)
+        _drop_guards(editor, model)
+        computed, tail, kept = _of_samples(model), _Tail(), set[Node]()
         for node in reversed(list(model.graph)):
-            if not any(id(value) in computed for value in node.inputs) or not _may_be_kept(node):
+            behind = [tail.of(value) for value in node.outputs]
+            if not all(each.ends for each in behind) or not any(
+                id(value) in computed for value in node.inputs
+            ):
                 continue
-            if not all(_ends(value) for value in node.outputs):
+            if not _may_be_kept(node, tail):
                 continue
             # The casts and moves behind it read floats of the host, so they stay there, too.
-            behind = _behind(node)
+            followers = _behind(node, kept)
             written = write_function(editor, node) if is_standard(node, *WRITTEN) else [node]
-            for entry in [*behind, *(written or [node])]:
+            for entry in [*followers, *(written or [node])]:
+                kept.add(entry)
                 if not is_sealed(entry):
                     _keep(editor, entry)
         return editor.result()
@@ -127,26 +128,95 @@ def _of_samples(model: Model) -> set[int]:
     return found
 
 
-def _may_be_kept(node: Node) -> bool:
+@dataclass(frozen=True)
+class _Behind:
+    """What comes behind a value.
+
+    Attributes:
+        ends: Whether it is an output, and whatever reads it leads to outputs by what the host can do there.
+        whole: Whether all that comes behind it is integers or truth values.
+        function: Whether the host computes one of `KERNELS` behind it.
+        integers: Whether the host makes integers of floats behind it, which are outputs.
+    """
+
+    ends: bool
+    whole: bool
+    function: bool
+    integers: bool
+
+
+class _Tail:
+    """What comes behind the values of a graph; asked from its end on, each node is looked at once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Value, _Behind] = {}
+
+    def of(self, value: Value) -> _Behind:
+        """Return what comes behind a value."""
+        if value not in self._known:
+            self._known[value] = self._look(value)
+        return self._known[value]
+
+    def is_whole(self, node: Node) -> bool:
+        """Whether a node makes integers or truth values of floats, and only such come behind it."""
+        source, out = node.inputs[0], node.outputs[0]
+        return (
+            source is not None
+            and source.dtype == DataType.FLOAT
+            and _holds_integers(out)
+            and self.of(out).whole
+        )
+
+    def _look(self, value: Value) -> _Behind:
+        readers = consumers_of(value)
+        ends, whole, function, integers = (
+            bool(readers) or is_output(value) or not value.uses(),
+            True,
+            False,
+            False,
+        )
+        for reader in readers:
+            results, sealed = [self.of(result) for result in reader.outputs], is_sealed(reader)
+            follows = sealed or is_standard(reader, *_MAY_FOLLOW) or _is_with_constants(reader, value)
+            ends = ends and follows and all(result.ends for result in results)
+            whole = whole and _holds_integers(reader.outputs[0]) and all(result.whole for result in results)
+            function |= sealed and declared(reader)["op"] in KERNELS
+            function |= any(result.function for result in results)
+            integers |= (sealed and self.is_whole(reader)) or any(result.integers for result in results)
+        return _Behind(ends, whole, function, integers)
+
+
+def _holds_integers(value: Value) -> bool:
+    return value.dtype is not None and not value.dtype.is_floating_point()
+
+
+def _drop_guards(editor: Editor, model: Model) -> None:
+    """Drop the guards of Softplus that end the network."""
+    guards = [guard_of(node) for node in model.graph if is_standard(node, "Softplus")]
+    if not any(guards):
+        return
+    tail = _Tail()
+    for node in reversed(list(model.graph)):
+        for value in node.outputs:
+            tail.of(value)
+    for guard in guards:
+        if guard is not None and tail.of(guard.outputs[0]).ends:
+            drop_guard(editor, guard)
+
+
+def _may_be_kept(node: Node, tail: _Tail) -> bool:
     """Whether a node, if nothing but outputs comes behind it, is the host's: its kind, and what it reads."""
     if is_standard(node, *BOUNDS, *_ROUNDING):
-        behind = [entry for entry in _behind(node) if is_sealed(entry)]
-        kernels = () if is_standard(node, *_ROUNDING) else KERNELS
-        return any(_is_whole(entry) or declared(entry)["op"] in kernels for entry in behind)
+        behind = [tail.of(value) for value in node.outputs]
+        functions = is_standard(node, *BOUNDS) and any(each.function for each in behind)
+        return functions or any(each.integers for each in behind)
     if is_standard(node, *_COMPARISONS):
-        return any(constant(entry) is not None for entry in node.inputs) and _is_whole(node)
+        return any(constant(entry) is not None for entry in node.inputs) and tail.is_whole(node)
     if is_standard(node, *ABOVE_ZERO):
         return _is_log_of_softmax(node) or _is_bounded(node)
-    return is_standard(node, *_TAILS) or _is_narrow(node) or (is_standard(node, "Cast") and _is_whole(node))
-
-
-def _is_whole(node: Node) -> bool:
-    """Whether a node makes integers or truth values of floats, and they, or integers of them, are outputs."""
-    source, out = node.inputs[0], node.outputs[0]
-    if source is None or source.dtype != DataType.FLOAT or out.dtype is None or out.dtype.is_floating_point():
-        return False
-    last = [entry.outputs[0] for entry in _behind(node)] or [out]
-    return all(value.dtype is not None and not value.dtype.is_floating_point() for value in last)
+    return (
+        is_standard(node, *_TAILS) or _is_narrow(node) or (is_standard(node, "Cast") and tail.is_whole(node))
+    )
 
 
 def _is_bounded(node: Node) -> bool:
@@ -174,27 +244,16 @@ def _is_log_of_softmax(node: Node) -> bool:
     return is_standard(source, "Softmax")
 
 
-def _behind(node: Node) -> list[Node]:
-    found: dict[int, Node] = {}
+def _behind(node: Node, kept: set[Node]) -> list[Node]:
+    """Return the nodes behind a node, but those behind what is kept, which are kept, too."""
+    found: dict[Node, None] = {}
     queue = list(node.outputs)
     while queue:
         for reader in consumers_of(queue.pop()):
-            if id(reader) not in found:
-                found[id(reader)] = reader
+            if reader not in found and reader not in kept:
+                found[reader] = None
                 queue += reader.outputs
-    return list(found.values())
-
-
-def _ends(value: Value) -> bool:
-    """Whether a value is an output, and whatever reads it leads to outputs by what the host can do there."""
-    readers = consumers_of(value)
-    if not readers:
-        return is_output(value) or not value.uses()
-    return all(
-        (is_sealed(reader) or is_standard(reader, *_MAY_FOLLOW) or _is_with_constants(reader, value))
-        and all(_ends(result) for result in reader.outputs)
-        for reader in readers
-    )
+    return list(found)
 
 
 def _is_with_constants(node: Node, value: Value) -> bool:

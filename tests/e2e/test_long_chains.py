@@ -12,6 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from snnc.compile import ConvertOptions, convert
+from snnc.ir import infer_shapes
+from snnc.passes.canonical.keep_tail_on_host import KeepTailOnHost
 
 #: Blocks of the chains.
 SHORT, LONG = 5, 15
@@ -70,3 +72,13 @@ def test_work_grows_linearly(kind: str) -> None:
         work.append(calls(lambda model=model: convert(model, options)))  # type: ignore[misc]
     _, short, long = work
     assert long < short * LONG / SHORT, work
+
+
+def test_the_end_of_a_network_is_found_in_linear_time() -> None:
+    """Each activation asks what comes behind it: the answer of the next one is not worked out again."""
+    work = []
+    for blocks in (100, 300):
+        model = ir.from_proto(chain("residual", blocks))
+        infer_shapes(model)
+        work.append(calls(lambda model=model: KeepTailOnHost().run(model)))  # type: ignore[misc]
+    assert work[1] < 3.5 * work[0], work

@@ -145,3 +145,16 @@ def test_digits(builder: Any, op: str, largest: int, left: int) -> None:
     proto = model.proto({last: (np.int32, 3)})
     assert fused_ops(proto).count(op) == left
     compare(proto, {"v": rng.integers(0, book.levels, (3, 6, 5)).astype(np.int32)})
+
+
+def test_long_sums_end(builder: Any) -> None:
+    """Sums of far more products than any has parts are not followed to their beginning."""
+    rng = np.random.default_rng(4)
+    book = BOOKS["bytes"]
+    model = builder()
+    code = model.spikes(model.input("v", np.int32, ["N", 6, 5]), book)
+    multiply, _ = product(model, "SpikeMatMul", code, rng, book)
+    last = model.node("Identity", [joined(model, [(1, multiply(code)) for _ in range(1200)])])
+    compare(
+        model.proto({last: (np.int32, 3)}), {"v": rng.integers(0, book.levels, (2, 6, 5)).astype(np.int32)}
+    )
