@@ -9,6 +9,7 @@ import numpy as np
 
 from snnc.coding import CodeBook
 from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant
+from snnc.ops.quantise import QUANTISE
 from snnc.passes.editing import Editor, is_output, is_standard, only_consumer
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -103,11 +104,9 @@ class DropRepeatedQuantisers:
         out = node.outputs[0]
         if held is None or step is None or is_output(out):
             return False
-        attrs = attributes(node)
-        ratio = held.astype(np.float64) / step.astype(np.float64)
-        codes = CodeBook.from_attributes(attrs).nearest(ratio, attrs["ties"])
-        levels = editor.constant_for(out, (codes * step.astype(np.float64)).astype(np.float32))
-        return editor.replace("quantise a constant", out, levels, removed=[node])
+        levels = QUANTISE.packed([held.astype(np.float32), step.astype(np.float32)], attributes(node))
+        made = editor.constant_for(out, levels.astype(np.float32))
+        return editor.replace("quantise a constant", out, made, removed=[node])
 
     @staticmethod
     def _drop(editor: Editor, first: Node, second: Node) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir
 import pytest
 
 from snnc.coding import CodeBook
 from snnc.errors import InputError
-from snnc.ir import attributes
+from snnc.ir import attributes, constant
 from snnc.ir.rewrite import set_attribute
 from snnc.ops import attach_functions
+from snnc.ops.quantise import QUANTISE
 from snnc.passes.recognise import (
     AbsorbActivations,
     CheckQuantisers,
@@ -145,6 +147,21 @@ def test_a_quantised_constant_is_a_constant(parse, check, ops):
     model = graph(parse, f"{quantise('row', 'a', UINT4, 'even')} y = Add(x, a)")
     check(DropRepeatedQuantisers(), model, spread=3.0)
     assert ops(model) == ["Add"]
+
+
+def test_a_quantised_constant_falls_where_the_kernel_puts_it(parse):
+    """Break points are rounded to float32 (semantics.md 2): a constant on one of them is at or above it."""
+    points = UINT4.twice_midpoints.astype(np.float32) / np.float32(2)
+    for step in (np.arange(1, 200, dtype=np.float32) / np.float32(1000)) + np.float32(1.234e-4):
+        model = graph(parse, f"{quantise('row', 'a', UINT4)} y = Add(x, a)", f"float[N, {points.size}] y")
+        quantiser = next(node for node in model.graph if node.op_type == "Quantise")
+        held = points * step
+        for value, given in zip(quantiser.inputs, (held, step), strict=True):
+            value.const_value = onnx_ir.tensor(given)
+        before = attributes(quantiser)
+        DropRepeatedQuantisers().run(model)
+        (sum_,) = model.graph
+        np.testing.assert_array_equal(constant(sum_.inputs[1]), QUANTISE.packed([held, step], before))
 
 
 @pytest.mark.parametrize(
