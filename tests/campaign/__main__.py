@@ -2,7 +2,8 @@
 
 python -m tests.campaign --out FOLDER [--shard 1/4] [--only FAMILY]... [--share 0.1]    draws and compares
 python -m tests.campaign --out FOLDER --share 0.1 --first 10000                    networks of other seeds
-python -m tests.campaign --out FOLDER --mutants [--shard 1/4]                        metamorphic relations
+python -m tests.campaign --out FOLDER --first 5 --every 12                              a twelfth of all
+python -m tests.campaign --out FOLDER --mutants [--shard 1/4] [--first 0] [--every 1]   metamorphic relations
 python -m tests.campaign --faults [--json FILE]                       whether it sees faults planted in passes
 python -m tests.campaign --out FOLDER --summary [--json FILE]                        what came of it
 
@@ -50,13 +51,15 @@ HUNTED = 240
 MUTATED = 500
 
 
-def planned(share: float, only: Sequence[str] | None, first: int = 0) -> list[tuple[str, int]]:
-    """Families and seeds from the first on, mixed, so that any part of a campaign says something of all."""
+def planned(
+    share: float, only: Sequence[str] | None, first: int = 0, every: int = 1
+) -> list[tuple[str, int]]:
+    """Families and every n-th seed from the first on, mixed: any part of a campaign says something of all."""
     entries = [
         (family, seed)
         for family, count in PLAN.items()
         if not only or family in only
-        for seed in range(first, first + round(count * share))
+        for seed in range(first, first + round(count * share), every)
     ]
     # Not in turns: shards that take every second network would each see half of the families.
     random.Random(0).shuffle(entries)
@@ -170,6 +173,7 @@ def main() -> None:
     parser.add_argument("--only", choices=list(FAMILIES), action="append")
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--first", type=int, default=0, help="seed that each family begins with")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th seed only")
     parser.add_argument("--mutants", action="store_true")
     parser.add_argument("--faults", action="store_true")
     parser.add_argument("--summary", action="store_true")
@@ -201,10 +205,12 @@ def main() -> None:
     gc.set_threshold(200_000, 20, 100)
     part, parts = map(int, chosen.shard.split("/"))
     if chosen.mutants:
-        work = [(family, seed) for seed in range(MUTATED // len(MUTANTS)) for family in MUTANTS]
+        seeds = range(chosen.first, chosen.first + MUTATED // len(MUTANTS), chosen.every)
+        work = [(family, seed) for seed in seeds for family in MUTANTS]
         run(chosen.out, "mutants", work, (part, parts))
     else:
-        run(chosen.out, "drawn", planned(chosen.share, chosen.only, chosen.first), (part, parts))
+        work = planned(chosen.share, chosen.only, chosen.first, chosen.every)
+        run(chosen.out, "drawn", work, (part, parts))
 
 
 if __name__ == "__main__":

@@ -208,6 +208,12 @@ def test_other_seeds_are_other_networks() -> None:
     assert {(family, seed + 10_000) for family, seed in work} == set(other)
 
 
+def test_every_so_manieth_network_is_spread_over_all_seeds() -> None:
+    whole, some = planned(1.0, ["soup"]), planned(1.0, ["soup"], 5, 100)
+    assert sorted(seed for _, seed in some) == list(range(5, 2005, 100))
+    assert len(some) == len(whole) // 100
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_slice_of_the_campaign() -> None:
