@@ -172,8 +172,23 @@ template void convolve(const Call&, const Walk&, const Planes<int16_t>&, int64_t
 template void convolve(const Call&, const Walk&, const Planes<uint8_t>&, int64_t, int64_t, int64_t, int64_t, const Filters&, bool,
                        const Drain&);
 
-void convolve_depthwise(const Call& call, const Walk& walk, const int16_t* planes, int64_t samples, int64_t channels,
-                        int64_t outputs, const Filters& weights, const Drain& drain) {
+namespace {
+
+void weigh(const int16_t* const* taps, const int32_t* weights, int count_of_taps, int stride, int64_t count, int32_t* out) {
+  kernels().weigh(taps, weights, count_of_taps, stride, count, out);
+}
+void weigh(const uint8_t* const* taps, const int32_t* weights, int count_of_taps, int stride, int64_t count, int32_t* out) {
+  kernels().weigh_u8(taps, weights, count_of_taps, stride, count, out);
+}
+void weigh(const int8_t* const* taps, const int32_t* weights, int count_of_taps, int stride, int64_t count, int32_t* out) {
+  kernels().weigh_i8(taps, weights, count_of_taps, stride, count, out);
+}
+
+}  // namespace
+
+template <class T>
+void convolve_depthwise(const Call& call, const Walk& walk, const T* planes, int64_t samples, int64_t channels, int64_t outputs,
+                        const Filters& weights, const Drain& drain) {
   const std::vector<int64_t>& taps = walk.taps;
   const int64_t each = outputs / channels;
   // Small planes are finished several at a time.
@@ -184,25 +199,29 @@ void convolve_depthwise(const Call& call, const Walk& walk, const int16_t* plane
     int32_t* sums = memory.as<int32_t>(static_cast<size_t>(together * walk.count));
     // All lines of a plane in one pass, margins included, where they are evenly apart.
     const int64_t pieces = walk.dense ? 1 : walk.lines, length = walk.dense ? walk.count : walk.width;
-    std::vector<const int16_t*> at(taps.size());
+    std::vector<const T*> at(taps.size());
     std::vector<int32_t> factor(taps.size());
     for (int64_t job = begin; job < end; ++job) {
       const int64_t sample = job / turns, first = job % turns * together, some = std::min(together, outputs - first);
       for (int64_t o = first; o < first + some; ++o) {
-        const int16_t* source = planes + (sample * channels + o / each) * walk.plane;
+        const T* source = planes + (sample * channels + o / each) * walk.plane;
         const int16_t* row = reinterpret_cast<const int16_t*>(weights.rows.begin) + o * weights.padded;
         int32_t* to = sums + (o - first) * walk.count;
         for (size_t t = 0; t < taps.size(); ++t) factor[t] = row[t];
         for (int64_t piece = 0; piece < pieces; ++piece) {
           const int64_t start = walk.dense ? 0 : walk.starts[piece];
           for (size_t t = 0; t < taps.size(); ++t) at[t] = source + start + taps[t];
-          kernels().weigh(at.data(), factor.data(), static_cast<int>(taps.size()), walk.step, length, to + piece * walk.line);
+          weigh(at.data(), factor.data(), static_cast<int>(taps.size()), walk.step, length, to + piece * walk.line);
         }
       }
       drain.take(sample, first, static_cast<int>(some), 0, walk.count, sums, walk.count);
     }
   });
 }
+
+template void convolve_depthwise(const Call&, const Walk&, const int16_t*, int64_t, int64_t, int64_t, const Filters&, const Drain&);
+template void convolve_depthwise(const Call&, const Walk&, const uint8_t*, int64_t, int64_t, int64_t, const Filters&, const Drain&);
+template void convolve_depthwise(const Call&, const Walk&, const int8_t*, int64_t, int64_t, int64_t, const Filters&, const Drain&);
 
 int64_t compact(const Walk& walk, int64_t first, int64_t count, int rows, int32_t* c, int64_t ldc, int64_t* place) {
   int64_t kept = 0;

@@ -52,9 +52,10 @@ extern template void convolve(const Call&, const Walk&, const Planes<int16_t>&, 
 extern template void convolve(const Call&, const Walk&, const Planes<uint8_t>&, int64_t, int64_t, int64_t, int64_t, const Filters&,
                               bool, const Drain&);
 
-// Every output channel reads one input channel.
-void convolve_depthwise(const Call& call, const Walk& walk, const int16_t* planes, int64_t samples, int64_t channels,
-                        int64_t outputs, const Filters& weights, const Drain& drain);
+// Every output channel reads one input channel. Weights in 16 bits; planes of int16, uint8 or int8.
+template <class T>
+void convolve_depthwise(const Call& call, const Walk& walk, const T* planes, int64_t samples, int64_t channels, int64_t outputs,
+                        const Filters& weights, const Drain& drain);
 
 // Moves the sums of a panel that count to the front of each line; returns how many they are, and the first one's place.
 int64_t compact(const Walk& walk, int64_t first, int64_t count, int rows, int32_t* c, int64_t ldc, int64_t* place);

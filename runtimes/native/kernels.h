@@ -123,8 +123,14 @@ struct Kernels {
   // Interleaves depth rows (each `width` long, `stride` apart) of a panel in pairs or quadruples.
   void (*pairs16)(const int16_t* const* rows, int64_t depth, int width, int16_t* panel);
   void (*quads8)(const uint8_t* const* rows, int64_t depth, int width, uint8_t* panel);
+  // Lines of bytes into a plane whose lines are `pitch` long: `left` of `fill`, the line's `width` bytes with the bits of
+  // `flip` turned, and `fill` to the end.
+  void (*margins8)(const uint8_t* from, int64_t width, int64_t lines, int64_t left, int64_t pitch, uint8_t fill, uint8_t flip,
+                   uint8_t* to);
   // out[i] = sum over taps of weights[t] * taps[t][i * stride].
   void (*weigh)(const int16_t* const* taps, const int32_t* weights, int count_of_taps, int stride, int64_t count, int32_t* out);
+  void (*weigh_u8)(const uint8_t* const* taps, const int32_t* weights, int count_of_taps, int stride, int64_t count, int32_t* out);
+  void (*weigh_i8)(const int8_t* const* taps, const int32_t* weights, int count_of_taps, int stride, int64_t count, int32_t* out);
   // Lines of sums, in place.
   void (*finish)(const FinishLines& job, int32_t* v, int64_t pitch, int64_t rows, int64_t count);
   // The same for sums whose channels lie side by side: the numbers are one for each position.

@@ -144,6 +144,22 @@ void quads8(const uint8_t* const* rows, int64_t depth, int width, uint8_t* panel
     const uint8_t *a = rows[k], *b = rows[k + 1], *c = rows[k + 2], *d = rows[k + 3];
     uint8_t* out = panel + k * width;
     int i = 0;
+#if defined(__AVX512BW__)
+    for (; i + 64 <= width; i += 64) {
+      const __m512i p = load(a + i), q = load(b + i), r = load(c + i), s = load(d + i);
+      const __m512i low = _mm512_unpacklo_epi8(p, q), high = _mm512_unpackhi_epi8(p, q);
+      const __m512i low2 = _mm512_unpacklo_epi8(r, s), high2 = _mm512_unpackhi_epi8(r, s);
+      // Part j of x0 .. x3 holds columns 16 * j + 4 * its number: a transpose of parts of 128 bits.
+      const __m512i x0 = _mm512_unpacklo_epi16(low, low2), x1 = _mm512_unpackhi_epi16(low, low2);
+      const __m512i x2 = _mm512_unpacklo_epi16(high, high2), x3 = _mm512_unpackhi_epi16(high, high2);
+      const __m512i y0 = _mm512_shuffle_i32x4(x0, x1, 0x44), y1 = _mm512_shuffle_i32x4(x0, x1, 0xee);
+      const __m512i y2 = _mm512_shuffle_i32x4(x2, x3, 0x44), y3 = _mm512_shuffle_i32x4(x2, x3, 0xee);
+      _mm512_storeu_si512(out + 4 * i, _mm512_shuffle_i32x4(y0, y2, 0x88));
+      _mm512_storeu_si512(out + 4 * i + 64, _mm512_shuffle_i32x4(y0, y2, 0xdd));
+      _mm512_storeu_si512(out + 4 * i + 128, _mm512_shuffle_i32x4(y1, y3, 0x88));
+      _mm512_storeu_si512(out + 4 * i + 192, _mm512_shuffle_i32x4(y1, y3, 0xdd));
+    }
+#endif
 #if defined(__SSE2__)
     for (; i + 16 <= width; i += 16) {
       const __m128i p = some(a + i), q = some(b + i), r = some(c + i), s = some(d + i);
@@ -165,18 +181,26 @@ void quads8(const uint8_t* const* rows, int64_t depth, int width, uint8_t* panel
 }
 
 // A block of neighbouring results: all taps are added up before anything is stored.
-template <int kCount>
-inline void weigh_block(const int16_t* const* taps, const int32_t* weights, int count_of_taps, int64_t at, int stride, int32_t* out) {
+template <int kCount, class T>
+inline void weigh_block(const T* const* taps, const int32_t* weights, int count_of_taps, int64_t at, int stride, int32_t* out) {
   int32_t sum[kCount] = {};
   for (int t = 0; t < count_of_taps; ++t) {
-    const int16_t* x = taps[t] + at * stride;
+    const T* x = taps[t] + at * stride;
     const int32_t w = weights[t];
     for (int i = 0; i < kCount; ++i) sum[i] = wrapped_add(sum[i], wrapped_multiply(x[i * stride], w));
   }
   for (int i = 0; i < kCount; ++i) out[at + i] = sum[i];
 }
 
-void weigh(const int16_t* const* taps, const int32_t* weights, int count_of_taps, int stride, int64_t count, int32_t* out) {
+#if defined(__AVX512BW__)
+inline __mmask64 first_bytes(int64_t count) { return count >= 64 ? ~__mmask64{0} : count <= 0 ? 0 : (__mmask64{1} << count) - 1; }
+inline __m512i words_of(__mmask32 live, const int16_t* x) { return _mm512_maskz_loadu_epi16(live, x); }
+inline __m512i words_of(__mmask32 live, const uint8_t* x) { return _mm512_cvtepu8_epi16(_mm256_maskz_loadu_epi8(live, x)); }
+inline __m512i words_of(__mmask32 live, const int8_t* x) { return _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(live, x)); }
+#endif
+
+template <class T>
+inline void weigh_all(const T* const* taps, const int32_t* weights, int count_of_taps, int stride, int64_t count, int32_t* out) {
   int64_t at = 0;
   if (stride == 1) {
 #if defined(__AVX512BW__)
@@ -190,8 +214,8 @@ void weigh(const int16_t* const* taps, const int32_t* weights, int count_of_taps
       Sums first = none(), second = none();
       for (int t = 0; t < count_of_taps; t += 2) {
         const bool both = t + 1 < count_of_taps;
-        const __m512i x = _mm512_maskz_loadu_epi16(live, taps[t] + at);
-        const __m512i y = both ? _mm512_maskz_loadu_epi16(live, taps[t + 1] + at) : none();
+        const __m512i x = words_of(live, taps[t] + at);
+        const __m512i y = both ? words_of(live, taps[t + 1] + at) : none();
         const uint32_t two = (static_cast<uint32_t>(weights[t]) & 0xffff) | (both ? static_cast<uint32_t>(weights[t + 1]) << 16 : 0);
         const __m512i w = _mm512_set1_epi32(static_cast<int32_t>(two));
         first = pairs(first, _mm512_unpacklo_epi16(x, y), w);
@@ -206,6 +230,33 @@ void weigh(const int16_t* const* taps, const int32_t* weights, int count_of_taps
 #endif
   }
   for (; at < count; ++at) weigh_block<1>(taps, weights, count_of_taps, at, stride, out);
+}
+
+void weigh(const int16_t* const* taps, const int32_t* weights, int count_of_taps, int stride, int64_t count, int32_t* out) {
+  weigh_all(taps, weights, count_of_taps, stride, count, out);
+}
+void weigh_u8(const uint8_t* const* taps, const int32_t* weights, int count_of_taps, int stride, int64_t count, int32_t* out) {
+  weigh_all(taps, weights, count_of_taps, stride, count, out);
+}
+void weigh_i8(const int8_t* const* taps, const int32_t* weights, int count_of_taps, int stride, int64_t count, int32_t* out) {
+  weigh_all(taps, weights, count_of_taps, stride, count, out);
+}
+
+void margins8(const uint8_t* from, int64_t width, int64_t lines, int64_t left, int64_t pitch, uint8_t fill, uint8_t flip, uint8_t* to) {
+  for (int64_t line = 0; line < lines; ++line, from += width, to += pitch) {
+#if defined(__AVX512BW__)
+    for (int64_t at = 0; at < pitch; at += 64) {
+      // Which of these 64 places are inside of the line, and which in the plane.
+      const __mmask64 inside = first_bytes(left + width - at) & ~first_bytes(left - at), all = first_bytes(pitch - at);
+      const __m512i x = _mm512_xor_si512(_mm512_maskz_loadu_epi8(inside, from + (at - left)), _mm512_set1_epi8(static_cast<char>(flip)));
+      _mm512_mask_storeu_epi8(to + at, all, _mm512_mask_blend_epi8(inside, _mm512_set1_epi8(static_cast<char>(fill)), x));
+    }
+#else
+    for (int64_t x = 0; x < left; ++x) to[x] = fill;
+    for (int64_t x = 0; x < width; ++x) to[left + x] = from[x] ^ flip;
+    for (int64_t x = left + width; x < pitch; ++x) to[x] = fill;
+#endif
+  }
 }
 
 inline void finish_line(const FinishLines& job, int64_t r, int32_t* v, int64_t count) {
@@ -324,7 +375,10 @@ extern const Kernels SNNC_TABLE = {
     flip8,
     pairs16,
     quads8,
+    margins8,
     weigh,
+    weigh_u8,
+    weigh_i8,
     finish,
     finish_positions,
     forward,

@@ -127,6 +127,26 @@ void pad_all(const Call& call, const Window& w, const Walk& walk, const Tensor& 
   });
 }
 
+// Bytes, each with the bits of `flip` turned; `fill` is outside of the planes.
+void pad_bytes(const Call& call, const Window& w, const Walk& walk, const Tensor& x, uint8_t fill, uint8_t flip, uint8_t* planes) {
+  const auto one = [](int64_t phases) { return phases == 1; };
+  if (x.size() == 0 || !walk.dense || !std::all_of(walk.used.begin(), walk.used.end(), one) || walk.extent != w.padded) {
+    pad_all(call, w, walk, x, fill, planes, [flip](auto v) { return static_cast<uint8_t>(static_cast<uint8_t>(v) ^ flip); });
+    return;
+  }
+  const bool flat = w.rank == 1;
+  const int64_t lines = flat ? 1 : w.in[0], width = w.in.back(), pitch = walk.line, size = lines * width;
+  const int64_t before = flat ? 0 : w.begins[0] * pitch, behind = walk.plane - before - lines * pitch;
+  call.parallel(x.dims[0] * x.dims[1], 0.1 * static_cast<double>(walk.plane), [&](int64_t begin, int64_t end) {
+    for (int64_t at = begin; at < end; ++at) {
+      uint8_t* to = planes + at * walk.plane;
+      if (before > 0) std::memset(to, fill, static_cast<size_t>(before));
+      kernels().margins8(x.as<uint8_t>() + at * size, width, lines, w.begins.back(), pitch, fill, flip, to + before);
+      if (behind > 0) std::memset(to + before + lines * pitch, fill, static_cast<size_t>(behind));
+    }
+  });
+}
+
 std::vector<int64_t> as_int64(const Tensor& tensor) {
   std::vector<int64_t> values(static_cast<size_t>(tensor.size()));
   for (size_t i = 0; i < values.size(); ++i) {
@@ -202,6 +222,18 @@ class Convolution : public Kernel {
     const bool whole = walk.dense && walk.extent == job.w.in && walk.plane == product(job.w.in) && walk.count == job.results &&
                        std::all_of(job.w.begins.begin(), job.w.begins.end(), zero);
     thread_local Scratch memory;
+    if (depthwise && width_of(x.type) == 1) {
+      uint8_t* planes = memory.as<uint8_t>(size + 2 * kPanel);
+      std::memset(planes + size, 0, 2 * kPanel);
+      pad_bytes(call, job.w, walk, x, 0, 0, planes);
+      if (x.type == Type::kI8) {
+        const int8_t* numbers = reinterpret_cast<const int8_t*>(planes);
+        convolve_depthwise(call, walk, numbers, job.samples, job.channels, job.outputs, rows, *finish);
+      } else {
+        convolve_depthwise(call, walk, planes, job.samples, job.channels, job.outputs, rows, *finish);
+      }
+      return;
+    }
     if (form == Form::k16) {
       int16_t* planes = memory.as<int16_t>(size + 2 * kPanel);
       std::memset(planes + size, 0, 4 * kPanel);
@@ -235,9 +267,9 @@ class Convolution : public Kernel {
           pad_all(call, job.w, walk, x, uint8_t{0}, planes + room, [low](auto v) { return static_cast<uint8_t>(v - low(v)); });
         }
       } else if (form == Form::k8Signed) {
-        pad_all(call, job.w, walk, x, uint8_t{128}, planes, [](auto v) { return static_cast<uint8_t>(static_cast<uint8_t>(v) ^ 0x80); });
+        pad_bytes(call, job.w, walk, x, 128, 128, planes);
       } else {
-        pad_all(call, job.w, walk, x, uint8_t{0}, planes, [](auto v) { return static_cast<uint8_t>(v); });
+        pad_bytes(call, job.w, walk, x, 0, 0, planes);
       }
     }
     convolve(call, walk, bytes, job.samples, job.channels, groups_, job.outputs, rows, false, *finish);

@@ -98,6 +98,16 @@ void convolve_all() {
       std::vector<int32_t> out(301);
       loops.weigh(at.data(), weights.data(), taps, stride, 301, out.data());
       show("weigh", out);
+      std::vector<const uint8_t*> codes;
+      std::vector<const int8_t*> signed_codes;
+      for (const int16_t* line : at) {
+        codes.push_back(reinterpret_cast<const uint8_t*>(line));
+        signed_codes.push_back(reinterpret_cast<const int8_t*>(line));
+      }
+      loops.weigh_u8(codes.data(), weights.data(), taps, stride, 301, out.data());
+      show("weigh_u8", out);
+      loops.weigh_i8(signed_codes.data(), weights.data(), taps, stride, 301, out.data());
+      show("weigh_i8", out);
     }
   }
   for (int shift : {-1, 0, 3, 31, 40}) {
@@ -138,6 +148,19 @@ void move_all() {
   std::vector<uint8_t> quads(8 * 48), flipped(500);
   loops.pairs16(lines.data(), 8, 48, pairs.data());
   loops.quads8(bytes.data(), 8, 48, quads.data());
+  for (int width : {16, 32, 64}) {
+    std::vector<uint8_t> panel(static_cast<size_t>(8 * width));
+    loops.quads8(bytes.data(), 8, width, panel.data());
+    show("quads8", panel);
+  }
+  for (int width : {1, 14, 63, 64, 100}) {
+    for (int left : {0, 1, 70}) {
+      const int pitch = left + width + left / 2;
+      std::vector<uint8_t> plane(static_cast<size_t>(3 * pitch));
+      loops.margins8(bytes[0], width, 3, left, pitch, 7, 128, plane.data());
+      show("margins8", plane);
+    }
+  }
   loops.flip8(bytes[0], 500, flipped.data());
   show("pairs16", pairs), show("quads8", quads), show("flip8", flipped);
   std::vector<int16_t> wide(500);

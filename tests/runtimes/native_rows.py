@@ -215,7 +215,7 @@ def _conv(op: str) -> Callable[[str], Case]:
     def make(label: str) -> Case:
         rng = np.random.default_rng(4)
         batch, channels, *extents = _shaped(label, (2, 4, 5, 6))
-        group = {"groups": 2, "depthwise": 4}.get(label, 1)
+        group = 4 if label.startswith("depthwise") else 2 if label == "groups" else 1
         kernel = (1, 1) if label == "size 1" else (3, 2)
         outputs = 1 if label == "size 1" else 4
         w = rng.choice(np.array([-128, 127, 1, 0]), (outputs, channels // group, *kernel)).astype(np.int8)
@@ -223,10 +223,13 @@ def _conv(op: str) -> Callable[[str], Case]:
             x: Array = rng.choice(np.array([-(2**23) + 1, 2**23 - 1, 5, 0]), (batch, channels, *extents))
             x = x.astype(np.int32)
         else:
-            x = _codes(SIGNED if label == "signed" else BOOK, (batch, channels, *extents))
+            book = {"signed": SIGNED, "depthwise signed": SIGNED, "depthwise words": WIDE}.get(label, BOOK)
+            x = _codes(book, (batch, channels, *extents))
         attrs: dict[str, Any] = {"group": group, "strides": [1, 1], "pads": [0, 0, 0, 0], "dilations": [1, 1]}
         if label == "window":
             attrs.update(strides=[2, 3], pads=[1, 0, 2, 1], dilations=[2, 1])
+        if label in {"depthwise signed", "depthwise words"}:
+            attrs.update(pads=[1, 0, 2, 1])
         if label == "wide":  # sums just below the bound of the product
             w = np.resize(np.array([-32768, 32767, 0, 1, -1]), w.shape).astype(np.int16)
         x = _strided(x) if label == "strided" else x
@@ -549,7 +552,11 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     "ExpGIF": _many(_fire, *STANDARD, "ends", "few", "signed", "huge"),
     "ExpGIFGain": _many(_fire_gain, *STANDARD, "few", "signed", "int32", "no fraction", "huge"),
     "Encode": _many(_encode, *STANDARD, "no numbers"),
-    "SpikeConv": _many(_conv("SpikeConv"), *STANDARD, "signed", "wide", "groups", "depthwise", "window"),
+    "SpikeConv": _many(
+        _conv("SpikeConv"),
+        *STANDARD,
+        *("signed", "wide", "groups", "window", "depthwise", "depthwise signed", "depthwise words"),
+    ),
     "HostConv": _many(_conv("HostConv"), *STANDARD, "wide", "groups", "window"),
     "SpikeMatMul": _many(_product("SpikeMatMul"), *STANDARD, "wide", "no columns", "signed", "no depth"),
     "SpikeMatMulHeld": _many(_product("SpikeMatMulHeld"), *STANDARD, "no columns", "signed", "no depth"),
