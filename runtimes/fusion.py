@@ -14,6 +14,7 @@ from snnc.runtimes.fusion_convolutions import fuse_convolutions
 from snnc.runtimes.fusion_moves import fuse_moves
 from snnc.runtimes.fusion_parts import fuse_parts
 from snnc.runtimes.fusion_products import fuse_finishes, fuse_norms, fuse_products
+from snnc.runtimes.fusion_windows import fuse_windows
 from snnc.runtimes.message import Message
 
 __all__ = ["prepare"]
@@ -32,13 +33,14 @@ def prepare(message: Any, weights: MutableMapping[str, Array]) -> None:
     _write_types(message.graph)
     view = Message(message.graph, weights)
     if fuse_parts(view):
-        view.drop_unread()
-        view = Message(message.graph, weights)
+        view = view.afresh()
     fuse_products(view)
     fuse_convolutions(view)
     fuse_finishes(view)
     fuse_norms(view)
     fuse_attention(view)
+    view = view.afresh()  # names moved behind convolutions
+    fuse_windows(view)
     fuse_moves(view)
     view.drop_unread()
 

@@ -191,6 +191,11 @@ class Message:
         """Remove a node; places of the others stay until `drop_unread`."""
         self._dead.add(index)
 
+    def afresh(self) -> Message:
+        """Finish, and view what is left."""
+        self.drop_unread()
+        return Message(self.graph, self._weights)
+
     def drop_unread(self) -> None:
         """Finish: removed nodes go, and the initializers that only they read."""
         for index in sorted(self._dead, reverse=True):

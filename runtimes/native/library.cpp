@@ -105,6 +105,7 @@ std::deque<Entry>& entries() {
     define_attention(&list);
     define_fused(&list);
     define_moves(&list);
+    define_windows(&list);
     auto* made = new std::deque<Entry>;  // lives as long as the process: sessions refer to it
     for (const Definition& definition : list) made->push_back(entry_of(definition));
     return made;

@@ -117,6 +117,7 @@ void define_pools(std::vector<Definition>* list);
 void define_attention(std::vector<Definition>* list);
 void define_fused(std::vector<Definition>* list);
 void define_moves(std::vector<Definition>* list);
+void define_windows(std::vector<Definition>* list);
 
 template <class K>
 std::unique_ptr<Kernel> make(const Node& node) {

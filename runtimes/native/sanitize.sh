@@ -74,6 +74,7 @@ for isa in $sets; do
   part "the rest of the kernels, $isa" "$kernels" \
     -k "not every_threshold and not products_of_all_sizes and not instruction"
   part "convolutions, $isa" tests/runtimes/test_native_convolutions.py
+  part "windows of attention, $isa" tests/runtimes/test_native_windows.py
   part "some malformed nodes, $isa" "$malformed" -k "not test_all"
 done
 unset SNNC_NATIVE_ISA

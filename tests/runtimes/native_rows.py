@@ -548,6 +548,37 @@ def _move(label: str) -> Case:
     return Case("NativeMove", label, (x,), attrs, frozenset(), onnx_type(book.dtype))
 
 
+def _places(order: Array, name: str) -> dict[str, list[int]]:
+    """Take places, shape (stack, rows, columns), apart into those of NativeWindows."""
+    first = order[0, 0, 0]
+    parts = (order[:, 0, 0], order[0, :, 0] - first, order[0, 0] - first)
+    return {
+        f"{name}_{part}": places.tolist() for part, places in zip(("base", "row", "col"), parts, strict=True)
+    }
+
+
+def _windows(label: str) -> Case:
+    # Two heads of two channels, four windows of 2 x 3; keys transposed, results as the planes are.
+    heads, width, high, wide, y, x = (1,) * 6 if label == "size 1" else (2, 2, 2, 2, 2, 3)
+    book = {"wide": WIDE, "signed": SIGNED}.get(label, BOOK)
+    shape = (0 if label == "empty" else 2, heads * width, high * y, wide * x)
+    q, k, v = (_codes(book, shape, seed) for seed in range(3))
+    places = np.arange(int(np.prod(shape[1:]))).reshape(heads, width, high, y, wide, x)
+    tokens = places.transpose(2, 4, 0, 3, 5, 1).reshape(-1, y * x, width)
+    limits = (np.arange(BOOK.levels - 1) * (40_000 if label == "wide" else 30) - 200).astype(np.int32)[None]
+    neuron = _neuron(BOOK)
+    attrs = {
+        **{name: neuron[name] for name in ("codes", "code_type", "depth")},
+        "score_row": 0,
+        "shape": list(shape[1:]),
+        **_places(tokens, "q"),
+        **_places(tokens.swapaxes(1, 2), "k"),
+        **_places(tokens, "v"),
+        **_places(tokens, "y"),
+    }
+    return Case("NativeWindows", label, (q, k, v, _table(BOOK, limits)), attrs, frozenset({3}))
+
+
 CASES: Mapping[str, tuple[Case, ...]] = {
     "ExpGIF": _many(_fire, *STANDARD, "ends", "few", "signed", "huge"),
     "ExpGIFGain": _many(_fire_gain, *STANDARD, "few", "signed", "int32", "no fraction", "huge"),
@@ -591,6 +622,7 @@ CASES: Mapping[str, tuple[Case, ...]] = {
     "NativeNormFire": _many(_norm_fire, *STANDARD, "plain mean", "scaled"),
     "NativeMatMulFinish": _many(_matmul_finish, *STANDARD, "signed", "added", "moved"),
     "NativeAttention": _many(_attention, "plain", "empty", "size 1", "transposed"),
+    "NativeWindows": _many(_windows, "plain", "empty", "size 1", "signed", "wide"),
 }
 
 
@@ -619,6 +651,8 @@ def _by_parts(case: Case) -> Array:
         )
         flat = x.reshape(len(x), attrs["size"])[:, attrs["first"] + place.reshape(-1)]
         return flat.reshape(len(x), *attrs["shape"])
+    if case.op == "NativeWindows":
+        return _windows_by_parts(case)
     q, k, v, scores, values, rows = case.inputs
     s = OPS["SpikeMatMulHeld"].packed([q, k.swapaxes(-1, -2) if attrs["transposed"] else k], {})
     s = s - s.max(axis=-1, keepdims=True) if s.size else s
@@ -627,6 +661,24 @@ def _by_parts(case: Case) -> Array:
     a = OPS["ExpGIF"].packed([s, scores, np.array(attrs["score_row"], np.int32)], first)
     n = OPS["SpikeMatMulHeld"].packed([a, v], {})
     return OPS["ExpGIFGain"].packed([n, a.sum(axis=-1, keepdims=True, dtype=np.int32), values, rows], fire)
+
+
+def _windows_by_parts(case: Case) -> Array:
+    def order(name: str) -> Array:
+        base, row, col = (np.array(case.attrs[f"{name}_{part}"]) for part in ("base", "row", "col"))
+        return base[:, None, None] + row[:, None] + col
+
+    samples = len(case.inputs[0])
+    q, k, v = (
+        x.reshape(samples, int(np.prod(x.shape[1:])))[:, order(name)]
+        for x, name in zip(case.inputs[:3], "qkv", strict=True)
+    )
+    s = OPS["SpikeMatMulHeld"].packed([q, k], {})
+    row = np.array(case.attrs["score_row"], np.int32)
+    a = OPS["ExpGIF"].packed([s, case.inputs[3], row], {**BOOK.to_attributes(), **case.attrs})
+    y = np.zeros((samples, int(np.prod(case.attrs["shape"]))), np.int32)
+    y[:, order("y")] = OPS["SpikeMatMulHeld"].packed([a, v], {})
+    return y.reshape(samples, *case.attrs["shape"])
 
 
 def _chain_by_parts(case: Case, fire: Mapping[str, Any]) -> Array:

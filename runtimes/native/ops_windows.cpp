@@ -1,0 +1,243 @@
+// NativeWindows: scores of queries and keys, their neuron, and the sum of values that its codes weight, for windows
+// and heads that are read and written where they lie. A block of scores stays in cache from one end to the other.
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
+#include "neuron.h"
+#include "op.h"
+#include "product.h"
+
+namespace snnc {
+namespace {
+
+constexpr int64_t kMost = int64_t{1} << 31;  // of a place, and of a result's elements
+constexpr int64_t kQuad = 4;                 // depths are multiples of it, so that no form of product pads them
+
+int64_t up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+
+// Where the elements of a stack of matrices lie in a sample: (s, r, c) at base[s] + row[r] + col[c].
+struct Places {
+  std::vector<int64_t> base, row, col;
+  int64_t last = 0;
+
+  Places(const Node& node, const char* bases, const char* rows, const char* cols)
+      : base(node.integers(bases)), row(node.integers(rows)), col(node.integers(cols)) {
+    for (const std::vector<int64_t>* part : {&base, &row, &col}) {
+      require(!part->empty(), "a stack of matrices without elements");
+      for (int64_t place : *part) require(place >= 0 && place < kMost, "a place is out of range");
+      last += *std::max_element(part->begin(), part->end());
+    }
+  }
+  int64_t rows() const { return static_cast<int64_t>(row.size()); }
+  int64_t cols() const { return static_cast<int64_t>(col.size()); }
+  void check(const Tensor& x) const {
+    require(fits16(x.type), "codes of this element type");
+    require(x.rank() >= 1 && (x.dims[0] == 0 || last < product(x.dims, 1)), "a place is outside of a sample");
+  }
+  // Copies matrix s into lines of `pitch` elements.
+  template <class T>
+  void gather(const T* sample, size_t s, int64_t pitch, T* to) const {
+    const T* from = sample + base[s];
+    for (int64_t r : row) {
+      for (size_t c = 0; c < col.size(); ++c) to[c] = from[r + col[c]];
+      to += pitch;
+    }
+  }
+};
+
+struct Block : Sink {
+  int32_t* out;
+  int64_t pitch;
+  Block(int32_t* to, int64_t p) : out(to), pitch(p) {}
+  void tile(int64_t, int, int64_t, int, const int32_t*, int64_t) const override {}
+  int32_t* place(int64_t row, int64_t col, int64_t* ldc) const override {
+    *ldc = pitch;
+    return out + row * pitch + col;
+  }
+};
+
+// Matrices are small: setting up matrix registers would not pay.
+Form small_form(Type rows, Type matrix) {
+  if (kernels().product8_unsigned_rows == nullptr || matrix != Type::kI8 || rows == Type::kI16) return Form::k16;
+  return rows == Type::kI8 ? Form::k8Signed : Form::k8Unsigned;
+}
+
+// Codes of one operand as `multiply` wants its matrix.
+struct Operand {
+  Scratch memory, wide;
+  Packed packed;
+
+  void take(const Places& places, const Tensor& x, int64_t sample, size_t s, Form form) {
+    const int64_t depth = up(places.rows(), kQuad), pitch = up(places.cols(), kGranule), size = depth * pitch;
+    const bool bytes = form != Form::k16;
+    packed.form = form;
+    packed.depth = packed.padded = depth;
+    packed.columns = places.cols();
+    packed.plane_bytes = size * (bytes ? 1 : 2);
+    packed.panels.resize(static_cast<size_t>(packed.plane_bytes));
+    packed.start.clear();
+    const void* from = nullptr;
+    if (width_of(x.type) == 1) {
+      uint8_t* to = memory.as<uint8_t>(static_cast<size_t>(size));
+      std::memset(to, 0, static_cast<size_t>(size));
+      places.gather(x.as<uint8_t>() + sample * product(x.dims, 1), s, pitch, to);
+      from = to;
+      if (!bytes) {
+        int16_t* words = wide.as<int16_t>(static_cast<size_t>(size));
+        to16(to, x.type, size, words);
+        from = words;
+      }
+    } else {
+      int16_t* to = memory.as<int16_t>(static_cast<size_t>(size));
+      std::memset(to, 0, static_cast<size_t>(size) * 2);
+      places.gather(x.as<int16_t>() + sample * product(x.dims, 1), s, pitch, to);
+      from = to;
+    }
+    interleave(from, depth, pitch, bytes);
+    if (form == Form::k8Signed) move(static_cast<const int8_t*>(from), depth, pitch);
+  }
+
+ private:
+  void interleave(const void* from, int64_t depth, int64_t pitch, bool bytes) {
+    std::vector<const uint8_t*> narrow(static_cast<size_t>(bytes ? depth : 0));
+    std::vector<const int16_t*> words(static_cast<size_t>(bytes ? 0 : depth));
+    for (int64_t panel = 0; panel < packed.count(); ++panel) {
+      void* to = const_cast<void*>(packed.at(panel));
+      for (int64_t k = 0; k < depth; ++k) {
+        const int64_t at = k * pitch + panel * kPanel;
+        if (bytes) {
+          narrow[k] = static_cast<const uint8_t*>(from) + at;
+        } else {
+          words[k] = static_cast<const int16_t*>(from) + at;
+        }
+      }
+      if (bytes) {
+        kernels().quads8(narrow.data(), depth, packed.width(panel), static_cast<uint8_t*>(to));
+      } else {
+        kernels().pairs16(words.data(), depth, packed.width(panel), static_cast<int16_t*>(to));
+      }
+    }
+  }
+  // Rows moved by 128 add 128 times each column's sum.
+  void move(const int8_t* from, int64_t depth, int64_t pitch) {
+    packed.start.assign(static_cast<size_t>(pitch), 0);
+    int32_t* start = packed.start.data();
+    for (int64_t k = 0; k < depth; ++k) {
+      for (int64_t n = 0; n < pitch; ++n) start[n] -= 128 * from[k * pitch + n];
+    }
+  }
+};
+
+class Windows : public Kernel {
+ public:
+  explicit Windows(const Node& node)
+      : q_(node, "q_base", "q_row", "q_col"), k_(node, "k_base", "k_row", "k_col"), v_(node, "v_base", "v_row", "v_col"),
+        y_(node, "y_base", "y_row", "y_col"), shape_(node.integers("shape")), type_(node.code_type("code_type")) {
+    const size_t stack = q_.base.size();
+    require(k_.base.size() == stack && v_.base.size() == stack && y_.base.size() == stack, "the stacks differ in number");
+    require(q_.cols() == k_.rows() && k_.cols() == v_.rows() && q_.rows() == y_.rows() && v_.cols() == y_.cols(),
+            "the matrices do not fit each other");
+    require(fits16(type_), "codes of more than 16 bits");
+    int64_t size = 1;
+    for (int64_t extent : shape_) {
+      require(extent >= 1 && extent < kMost && size * extent < kMost, "an extent is out of range");
+      size *= extent;
+    }
+    require(static_cast<int64_t>(stack) <= size && y_.rows() <= size && y_.cols() <= size &&
+                static_cast<int64_t>(stack) * y_.rows() <= size &&
+                static_cast<int64_t>(stack) * y_.rows() * y_.cols() == size && y_.last < size,
+            "the results do not fill their shape");
+    std::vector<bool> written(static_cast<size_t>(size));
+    for (int64_t base : y_.base) {
+      for (int64_t row : y_.row) {
+        for (int64_t col : y_.col) {
+          require(!written[static_cast<size_t>(base + row + col)], "two results have one place");
+          written[static_cast<size_t>(base + row + col)] = true;
+        }
+      }
+    }
+    Tensor thresholds;
+    require(node.constant(3, &thresholds), "the thresholds are not constant");
+    table_ = std::make_unique<FireTable>(thresholds, node.codes("codes", type_), node.integer("depth"));
+    const int64_t row = node.integer("score_row");
+    require(row >= 0 && row < table_->rows(), "a row number is out of range");
+    const int32_t place = static_cast<int32_t>(row);
+    table_->place(&place, 1, &position_);
+  }
+
+  // q, k, v: codes, samples first. Result: int32, the samples' shape is the attribute.
+  void run(const Call& call) const override {
+    const Tensor q = call.input(0), k = call.input(1), v = call.input(2);
+    q_.check(q), k_.check(k), v_.check(v);
+    const int64_t samples = q.dims[0], stack = static_cast<int64_t>(q_.base.size()), size = product(shape_);
+    require(k.dims[0] == samples && v.dims[0] == samples, "the numbers of samples differ");
+    Shape dims{samples};
+    dims.insert(dims.end(), shape_.begin(), shape_.end());
+    int32_t* out = call.output_as<int32_t>(dims);
+    if (samples == 0) return;
+    const Form form_scores = small_form(q.type, k.type), form_values = small_form(type_, v.type);
+    const double cost = static_cast<double>(q_.rows() * k_.cols() * (q_.cols() + v_.cols())) / 60.0 +
+                        static_cast<double>(q_.rows() * q_.cols() + 2 * k_.cols() * (q_.cols() + v_.cols()));
+    call.parallel(samples * stack, cost, [&](int64_t begin, int64_t end) {
+      thread_local Scratch queries;
+      thread_local Operand keys, values;
+      for (int64_t job = begin; job < end; ++job) {
+        const int64_t sample = job / stack;
+        const size_t s = static_cast<size_t>(job % stack);
+        const int64_t pitch = up(q_.cols(), kQuad), start = sample * product(q.dims, 1);
+        const size_t width = width_of(q.type), bytes = static_cast<size_t>(q_.rows() * pitch) * width;
+        char* query = queries.as<char>(bytes);
+        std::memset(query, 0, bytes);
+        if (width == 1) {
+          q_.gather(q.as<uint8_t>() + start, s, pitch, reinterpret_cast<uint8_t*>(query));
+        } else {
+          q_.gather(q.as<int16_t>() + start, s, pitch, reinterpret_cast<int16_t*>(query));
+        }
+        keys.take(k_, k, sample, s, form_scores);
+        values.take(v_, v, sample, s, form_values);
+        mix(query, q.type, pitch, keys.packed, values.packed, out + sample * size + y_.base[s]);
+      }
+    });
+  }
+
+ private:
+  void mix(const char* query, Type type, int64_t query_pitch, const Packed& keys, const Packed& values, int32_t* out) const {
+    thread_local Scratch score_scratch, code_scratch, sum_scratch;
+    const int64_t length = keys.columns, pitch = up(length, kGranule), code_pitch = values.depth;
+    const int64_t width = static_cast<int64_t>(width_of(type_)), sum_pitch = up(values.columns, kGranule);
+    int32_t* scores = score_scratch.as<int32_t>(static_cast<size_t>(kTileRows * pitch));
+    int32_t* sums = sum_scratch.as<int32_t>(static_cast<size_t>(kTileRows * sum_pitch));
+    const size_t room = static_cast<size_t>(kTileRows * code_pitch * width);
+    char* codes = code_scratch.as<char>(room);
+    if (code_pitch != length) std::memset(codes, 0, room);
+    const FireLine line = table_->line(position_, 0, true);
+    for (int64_t row = 0; row < q_.rows(); row += kTileRows) {
+      const int64_t count = std::min<int64_t>(kTileRows, q_.rows() - row);
+      multiply(query + row * query_pitch * static_cast<int64_t>(width_of(type)), type, query_pitch, 0, count, keys, 0, keys.count(),
+               Block(scores, pitch));
+      fire_lines(line, scores, pitch, count, length, static_cast<int>(width), codes, code_pitch);
+      multiply(codes, type_, code_pitch, 0, count, values, 0, values.count(), Block(sums, sum_pitch));
+      for (int64_t c = 0; c < values.columns; ++c) {
+        int32_t* to = out + y_.col[c];
+        for (int64_t r = 0; r < count; ++r) to[y_.row[row + r]] = sums[r * sum_pitch + c];
+      }
+    }
+  }
+
+  Places q_, k_, v_, y_;
+  Shape shape_;
+  Type type_;
+  std::unique_ptr<FireTable> table_;
+  FireTable::Positions position_;
+};
+
+}  // namespace
+
+void define_windows(std::vector<Definition>* list) {
+  constexpr Type any = Type::kUndefined, i = Type::kI32;
+  list->push_back({"NativeWindows", {any, any, any, i}, i, make<Windows>});
+}
+
+}  // namespace snnc
