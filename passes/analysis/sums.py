@@ -55,6 +55,10 @@ IntArray = npt.NDArray[np.int64]
 
 # No membrane comes near this; sums of two such numbers still fit 64 bits.
 _FAR = 2**61
+# Sums of fewer integers keep the range of each position.
+_MANY = 1 << 12
+# One range stands for all positions where constants are so many times smaller than what they are added to.
+_POSITIONS = 64
 # Below this float64 adds a half without rounding.
 _EXACT_HALVES = 2.0**51
 
@@ -124,12 +128,27 @@ def add(left: Kind, right: Kind, sign: int) -> Kind:
     if not same(first.step, second.step):
         return FloatValue("a sum of two membranes with different steps")
     low, high = (second.low, second.high) if sign > 0 else (-second.high, -second.low)
+    low, high = _ends(first, second, first.low + low, first.high + high)
     return Membrane(
         step=collapse(np.asarray(first.step + 0 * second.step, dtype=object)),
         bias=collapse(np.asarray(first.bias + sign * second.bias, dtype=object)),
-        low=first.low + low,
-        high=first.high + high,
+        low=low,
+        high=high,
     )
+
+
+def _ends(first: Membrane, second: Membrane, low: IntArray, high: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the range of a sum, one for all positions where a constant is small beside the other side.
+
+    Embeddings of positions have rows of their own, but what they are added to may lie anywhere: ranges for
+    every position of every later value would tell nothing more, and be most of what an analysis keeps.
+    """
+    held, free = (first, second) if first.content is not None else (second, first)
+    if low.size < _MANY or held.content is None or held.bound > free.bound // _POSITIONS:
+        return low, high
+    shape = np.broadcast_shapes(first.step.shape, second.step.shape, first.bias.shape, second.bias.shape)
+    alike = tuple(axis for axis, size in enumerate(shape) if size == 1 < low.shape[axis])
+    return low.min(axis=alike, keepdims=True), high.max(axis=alike, keepdims=True)
 
 
 def _shifted(base: Membrane, bias: npt.NDArray[Any]) -> Membrane:
