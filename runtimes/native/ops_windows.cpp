@@ -120,12 +120,15 @@ struct Operand {
       }
     }
   }
-  // Rows moved by 128 add 128 times each column's sum.
+  // Rows moved by 128 add 128 times each column's sum, modulo 2^32.
   void move(const int8_t* from, int64_t depth, int64_t pitch) {
     packed.start.assign(static_cast<size_t>(pitch), 0);
     int32_t* start = packed.start.data();
     for (int64_t k = 0; k < depth; ++k) {
-      for (int64_t n = 0; n < pitch; ++n) start[n] -= 128 * from[k * pitch + n];
+      for (int64_t n = 0; n < pitch; ++n) {
+        const uint32_t moved = 128u * static_cast<uint32_t>(from[k * pitch + n]);
+        start[n] = static_cast<int32_t>(static_cast<uint32_t>(start[n]) - moved);
+      }
     }
   }
 };
