@@ -18,6 +18,7 @@ from snnc.ir import (
     initializer,
     insert_node,
     make_node,
+    remove_node,
     replace_with,
     unique_name,
 )
@@ -202,7 +203,7 @@ class Editor:
                 if node.graph is None or any(out.uses() or is_output(out) for out in node.outputs):
                     continue
                 sources = [value for value in node.inputs if value is not None]
-                self.graph.remove(node, safe=True)
+                remove_node(self.graph, node)
                 pending.remove(node)
                 gone.append(node.name or "")
                 progress = True

@@ -20,6 +20,7 @@ from snnc.ir import (
     drop_if_unused,
     initializer,
     make_node,
+    remove_node,
     replace_with,
 )
 from snnc.passes.analysis import Membrane, TypeAnalysis, as_membrane
@@ -93,7 +94,7 @@ class Chain:
         """Remove what was appended: the old node stays."""
         for node in reversed(self.nodes):
             inputs = [value for value in node.inputs if value is not None]
-            self.graph.remove(node, safe=True)
+            remove_node(self.graph, node)
             for value in inputs:
                 drop_if_unused(self.graph, value)
 
@@ -102,7 +103,7 @@ class Chain:
         inputs = [value for value in self.node.inputs if value is not None]
         kind = self.analysis.kind(self.value)
         replace_with(self.graph, self.node.outputs[0], self.value)
-        self.graph.remove(self.node, safe=True)
+        remove_node(self.graph, self.node)
         for value in inputs:
             drop_if_unused(self.graph, value)
         self.analysis.set_kind(self.value, kind)

@@ -21,6 +21,7 @@ from snnc.ir import (
     initializer,
     insert_node,
     make_node,
+    remove_node,
     replace_with,
 )
 from snnc.passes.analysis import Constant, FloatValue, Membrane, TypeAnalysis, as_exact, as_membrane, same
@@ -194,7 +195,7 @@ def _leave_out(graph: Graph, node: Node, result: PassResult) -> None:
     if kept is None:
         return
     node.outputs[0].replace_all_uses_with(kept)
-    graph.remove(node, safe=True)
+    remove_node(graph, node)
     drop_if_unused(graph, held)
     result.rewrites.append(Rewrite("leave out a constant", (node.name or "",), ()))
     result.notes.append(f"{node.name}: what is added is less than half a step, and left out")

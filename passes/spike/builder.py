@@ -20,6 +20,7 @@ from snnc.ir import (
     constant,
     initializer,
     make_node,
+    remove_node,
     unique_name,
 )
 from snnc.ir.rewrite import as_attribute
@@ -364,7 +365,7 @@ class SpikeBuilder:
         shapes = [value.shape for value in self._outputs]
         self.graph.outputs.clear()
         for node in reversed(old):
-            self.graph.remove(node, safe=True)
+            remove_node(self.graph, node)
         _drop_unread(self.graph, outputs)
         taken = {value.name: value for node in self.graph for value in node.outputs}
         for name, shape, value in zip(names, shapes, outputs, strict=True):
@@ -385,7 +386,7 @@ def _drop_unread(graph: Graph, outputs: Sequence[Value]) -> None:
     kept = {id(value) for value in outputs}
     for node in reversed(list(graph)):
         if not any(value.uses() or id(value) in kept for value in node.outputs):
-            graph.remove(node, safe=True)
+            remove_node(graph, node)
 
 
 def _drop_unused_initializers(builder: SpikeBuilder) -> None:

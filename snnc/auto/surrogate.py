@@ -25,6 +25,7 @@ from snnc.ir import (
     constant,
     initializer,
     make_node,
+    remove_node,
     replace_with,
 )
 from snnc.ops import attach_functions
@@ -109,7 +110,7 @@ class Surrogate:
                 assert source is not None
                 coded = _coded(model, node, source, codes[name]) if name in codes else source
                 replace_with(graph, node.outputs[0], coded)
-                graph.remove(node, safe=True)
+                remove_node(graph, node)
             elif node.name is not None and node.name in weights and node.domain == "":
                 node.replace_input_with(1, initializer(graph, f"{node.name}.rounded", weights[node.name]))
         for site in sites:

@@ -24,6 +24,7 @@ from snnc.ir import (
     constant,
     initializer,
     make_node,
+    remove_node,
     replace_with,
 )
 
@@ -150,4 +151,4 @@ def _replace(graph: Graph, node: Node, added: list[Node]) -> None:
     old = node.outputs[0]
     new.type, new.shape = old.type, old.shape
     replace_with(graph, old, new)
-    graph.remove(node, safe=True)
+    remove_node(graph, node)

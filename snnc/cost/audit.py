@@ -247,7 +247,7 @@ class _Walk:
             self.inputs |= made
             return _row(node, "host", "of constants alone")
         of_inputs = bool(read) and all(id(value) in self.inputs for value in read)
-        on_host = bool(read) and all(id(value) in self.inputs | self.floats for value in read)
+        on_host = bool(read) and all(id(value) in self.inputs or id(value) in self.floats for value in read)
         if on_host and (declared(node) or _moves(node)):
             # Moves alone do not make floats of spikes, nor inputs of floats.
             (self.inputs if of_inputs else self.floats).update(made)

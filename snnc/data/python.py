@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -34,7 +35,9 @@ _NAMED = re.compile(rf"(?P<module>[^:]+\.py|{_WORDS}):(?P<object>{_WORDS})")
 _MOST_BYTES = 64 << 30
 _MOST_SAMPLES = 200_000
 #: What `os` offers to end a process or to put another in its place; its other functions go through these.
-_WAYS_OUT = ("_exit", "execv", "execve")
+_WAYS_OUT = ("_exit", "abort", "execv", "execve")
+#: What `ctypes` finds for the same purpose.
+_WAYS_OUT_IN_C = frozenset({"_exit", "_Exit", "exit", "quick_exit", "abort", "Py_Exit", "Py_Finalize"})
 
 
 class PythonSamples:
@@ -265,13 +268,32 @@ def without_ways_out() -> Iterator[None]:
 
         return leave
 
+    _install_hook()
     for name in kept:
         setattr(os, name, guarded(name))
+    _guarded_processes.append(process)
     try:
         yield
     finally:
+        _guarded_processes.pop()
         for name, way in kept.items():
             setattr(os, name, way)
+
+
+#: The process of each guard that is entered; a child finds its parent's number here, not its own.
+_guarded_processes: list[int] = []
+
+
+def _refuse_ways_out_in_c(event: str, arguments: tuple[Any, ...]) -> None:
+    is_way_out = event == "ctypes.dlsym" and arguments[1] in _WAYS_OUT_IN_C
+    if is_way_out and os.getpid() in _guarded_processes:
+        raise ProcessEnd(f"{arguments[1]} was looked up in a library")
+
+
+@functools.cache
+def _install_hook() -> None:
+    """Listen to what `ctypes` looks up; Python lets nobody take a hook away again."""
+    sys.addaudithook(_refuse_ways_out_in_c)
 
 
 class _Searched:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from snnc.ir.edit import clone
+from snnc.ir.edit import clone, remove_node
 
 __all__ = ["Known", "bypass", "cut_out"]
 
@@ -104,7 +104,7 @@ def bypass(model: ir.Model, place: int, known: Mapping[str, Known]) -> ir.Model 
             continue
         if found.shape == wanted.shape and found.values.dtype == wanted.values.dtype:
             output.replace_all_uses_with(value)
-            graph.remove(node, safe=True)
+            remove_node(graph, node)
             names = [each.name or "" for each in graph.outputs]
             return cut_out(copy, range(len(graph)), names, known)
     return None

@@ -20,7 +20,7 @@ from snnc.errors import EnvironmentFailure, InputError, SnncError, UsageError
 from snnc.failures import error_block, unexpected
 from snnc.files import atomic_write
 from snnc.frontends.torch_export import export
-from snnc.train.checkpoint import digest, load_state, read, start_from, write
+from snnc.train.checkpoint import digest, load_state, read, require_folder, start_from, write
 from snnc.train.data import Arrays, TrainingData, open_data
 from snnc.train.device import enough_memory
 from snnc.train.loop import FitOptions, accuracy, fit
@@ -30,6 +30,7 @@ from snnc.train.stop import Interrupted
 
 __all__ = ["main"]
 
+_MOST_THREADS = 1024
 _SPEAKS_FIRST = 3  # seconds by which processes start at different times
 
 _EXAMPLES = """examples:
@@ -147,12 +148,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         SnncError: What is wrong with options, data or checkpoints.
     """
     if arguments.threads is not None:
-        if arguments.threads < 1:
-            raise UsageError("SNN218", f"threads must be positive: {arguments.threads}")
+        if not 1 <= arguments.threads <= _MOST_THREADS:
+            raise UsageError("SNN218", f"threads must lie between 1 and {_MOST_THREADS}: {arguments.threads}")
         torch.set_num_threads(arguments.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     named = {field.name: getattr(arguments, field.name) for field in fields(FitOptions)}
     FitOptions(**named)
+    require_folder(arguments.out, () if arguments.no_export else ("network.onnx",))
     device = begin(arguments.device)
     options = FitOptions(**{**named, "device": str(device)})
     train = _open(arguments, arguments.train, arguments.limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from torch import nn
 
 from snnc.errors import EnvironmentFailure, InputError, UsageError, Where
 
-__all__ = ["check_same", "digest", "load_state", "read", "start_from", "write"]
+__all__ = ["check_same", "digest", "load_state", "read", "require_folder", "start_from", "write"]
 
 _FORMAT = 1
+_FILES = ("checkpoint.pt", "network.pt", "metrics.jsonl", "result.json")
 
 
 def write(path: Path, state: dict[str, Any]) -> None:
@@ -36,6 +38,32 @@ def write(path: Path, state: dict[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
         text = getattr(error, "strerror", None) or "the disk is full, or a limit of the system is reached"
         raise EnvironmentFailure("SNN603", f"cannot write: {text}", where=Where(file=str(path))) from error
+
+
+def require_folder(folder: Path, more: Sequence[str] = ()) -> None:
+    """Refuse a place where a run could not leave its files, before it begins.
+
+    Args:
+        folder: Where they will be; it is not made.
+        more: Files beside those of every run.
+
+    Raises:
+        UsageError: SNN218 if it can be the name of no folder.
+        EnvironmentFailure: SNN603 if it is no folder, or one of the files is none.
+    """
+    if "\0" in str(folder) or any("\ud800" <= letter <= "\udfff" for letter in str(folder)):
+        text = f"--out {str(folder)!r} is not the name of a folder: it must be text in UTF-8, without NUL"
+        raise UsageError("SNN218", text)
+    try:
+        existing = folder.exists() or folder.is_symlink()
+    except OSError as error:
+        raise EnvironmentFailure("SNN603", error.strerror or "", where=Where(file=str(folder))) from error
+    if existing and not folder.is_dir():
+        raise EnvironmentFailure("SNN603", "is not a folder", where=Where(file=str(folder)))
+    for name in (*_FILES, *more):
+        place = folder / name
+        if existing and (place.exists() or place.is_symlink()) and not place.is_file():
+            raise EnvironmentFailure("SNN603", "is not a regular file", where=Where(file=str(place)))
 
 
 def _on_processor(value: Any) -> Any:
@@ -85,7 +113,23 @@ def read(path: Path) -> dict[str, Any]:
         for key, value in held.items()
     ):
         raise InputError("SNN353", "holds no tensors by name", where=Where(file=name))
+    for key, value in held.items():
+        if isinstance(value, torch.Tensor) and (fault := _fault(value)):
+            raise InputError("SNN353", f"its {key!r} {fault}", where=Where(file=name))
     return state
+
+
+def _fault(value: torch.Tensor) -> str | None:
+    """Return what keeps a tensor from being a weight; None if nothing does."""
+    if value.layout != torch.strided or value.is_quantized:
+        return f"is no dense tensor but {value.layout}" if not value.is_quantized else "is quantised by torch"
+    if value.is_meta:
+        return "has no content: it is on torch's device meta"
+    if value.is_complex():
+        return "is complex"
+    if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+        return "holds values that are not finite"
+    return None
 
 
 def load_state(network: nn.Module, state: dict[str, Any], name: str) -> None:

@@ -24,6 +24,7 @@ __all__ = ["Arrays", "ImageFolders", "TrainingData", "augment", "open_data"]
 _IMAGES = ("x", "images", "image", "data")
 _LABELS = ("y", "labels", "label", "targets")
 _LARGEST = 1 << 40
+_LARGEST_SIDE = 1 << 16
 #: A last layer for more classes is no network's; such a label is a mistake.
 _MOST_CLASSES = 1 << 20
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -96,6 +97,8 @@ def _tensor(values: Any, what: str, where: Where) -> Tensor:
     if array.dtype.kind not in "uifb":
         raise InputError("SNN351", f"{what} must be numbers, not {array.dtype}", where=where)
     native = array.dtype.newbyteorder("=")
+    if native.kind == "f" and native.itemsize > 8:  # long double, which torch has not
+        native = np.dtype(np.float64)
     if what == "labels" and array.dtype.kind in "ui":
         native = np.dtype(np.int64)
     # What is read from a file is not writable, and torch wants that.
@@ -164,6 +167,8 @@ class Arrays:
                 hint=f"labels count classes from 0; of these there are at most {_MOST_CLASSES:,}",
             )
         self.shape: tuple[int, ...] = tuple(self.images.shape[1:])
+        if shift > max(self.shape[-2:]):
+            raise UsageError("SNN218", f"a shift of {shift} leaves nothing of images {self.shape[-2:]}")
         channels = self.shape[-3]
         self.mean = _normaliser(mean, channels, 0.0)
         self.deviation = _normaliser(deviation, channels, 1.0)
@@ -371,6 +376,8 @@ def open_data(
     """
     if limit is not None and limit < 1:
         raise UsageError("SNN218", f"limit must be positive: {limit}")
+    if size is not None and not 1 <= size <= _LARGEST_SIDE:
+        raise UsageError("SNN218", f"the size of images must lie between 1 and {_LARGEST_SIDE:,}: {size}")
     path, name = Path(place), str(place)
     if path.is_dir():
         if size is None:

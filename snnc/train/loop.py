@@ -36,6 +36,7 @@ from snnc.train.stop import Interrupted, Stop
 __all__ = ["FitOptions", "accuracy", "fit"]
 
 _SECONDS = 600  # between checkpoints, at most
+_MOST = 10**9  # of anything that is counted
 _PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -97,6 +98,9 @@ class FitOptions:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UsageError("SNN218", f"{name} must be positive: {value}")
+        for name in ("epochs", "batch", "warm_up", "statistics", "checkpoint_steps", "log_steps"):
+            if getattr(self, name) > _MOST:
+                raise UsageError("SNN218", f"{name} must be at most {_MOST:,}: {getattr(self, name)}")
         if self.seed >= 2**63:
             raise UsageError("SNN218", f"seed must be less than 2^63: {self.seed}")
         for name in ("smoothing", "distil_weight", "weight_decay"):
@@ -261,6 +265,8 @@ class _Run:
         network.to(self.device)
         self.teacher = None if teacher is None else teacher.to(self.device).eval()
         parameters = [part for part in network.parameters() if part.requires_grad]
+        if not parameters and options.epochs:
+            raise UsageError("SNN218", "the network has no parameters to train", hint="or give --epochs 0")
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": options.weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
@@ -381,7 +387,10 @@ class _Run:
         torch.manual_seed(_mixed(options.seed, done, -1 - rank()))
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             logits = self.network(inputs)
+        _require_for_each(logits, labels)
         loss = self._loss(logits.float(), labels, inputs)
+        if not loss.requires_grad:
+            raise UsageError("SNN218", "the logits of the network do not depend on its parameters")
         # Together, so that all processes end at the same step.
         value, asked = mean_of((float(loss.detach()), float(self.stop.asked)), self.device)
         self.signal = self.stop.asked or (signal.SIGINT if asked else 0)
@@ -409,6 +418,15 @@ class _Run:
         found = nn.functional.log_softmax(logits / heat, 1)
         distance = nn.functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
         return (1 - options.distil_weight) * loss + options.distil_weight * heat * heat * distance
+
+
+def _require_for_each(logits: Tensor, labels: Tensor) -> None:
+    """Refuse a network that gives logits for other samples than it took, in training mode alone perhaps."""
+    if logits.ndim != 2 or len(logits) != len(labels):
+        raise UsageError(
+            "SNN218",
+            f"the network returns {tuple(logits.shape)} for {len(labels)} samples, not logits (N, classes)",
+        )
 
 
 def _diverged(what: str) -> InputError:

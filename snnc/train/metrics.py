@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from snnc.errors import EnvironmentFailure, Where
 
 __all__ = ["Metrics"]
 
@@ -21,6 +26,9 @@ class Metrics:
 
     Attributes:
         tensorboard: Whether event files are written.
+
+    Raises:
+        EnvironmentFailure: SNN603 if the folder or a file cannot be written; so do the methods.
     """
 
     def __init__(self, folder: Path | None, *, first: int = 0) -> None:
@@ -29,16 +37,24 @@ class Metrics:
         self.tensorboard = False
         if folder is None or self._path is None:
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = self._path.read_text().splitlines(keepends=True) if first and self._path.is_file() else []
-        kept = [line for line in lines if _step(line) <= first]
-        self._path.write_text("".join(kept))
+        with _writing(self._path):
+            folder.mkdir(parents=True, exist_ok=True)
+            lines = self._path.read_text().splitlines(keepends=True) if first and self._path.is_file() else []
+            kept = [line for line in lines if _step(line) <= first]
+            self._path.write_text("".join(kept))
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return
-        # Of an earlier run in this folder, TensorBoard drops what is taken again.
-        self._writer = SummaryWriter(str(folder), purge_step=first + 1)
+        self._hook = threading.excepthook
+        threading.excepthook = self._pass_over
+        try:
+            with _writing(folder):
+                # Of an earlier run in this folder, TensorBoard drops what is taken again.
+                self._writer = SummaryWriter(str(folder), purge_step=first + 1)
+        finally:
+            if self._writer is None:
+                threading.excepthook = self._hook
         self.tensorboard = True
 
     def write(self, step: int, **values: float) -> None:
@@ -51,16 +67,41 @@ class Metrics:
         if self._path is None:
             return
         named = {name.replace("__", "/"): round(float(value), 6) for name, value in values.items()}
-        with self._path.open("a") as file:
+        with _writing(self._path), self._path.open("a") as file:
             file.write(json.dumps({"step": step, **named}) + "\n")
         if self._writer is not None:
-            for name, value in named.items():
-                self._writer.add_scalar(name, value, step)
+            with _writing(self._path.parent):
+                for name, value in named.items():
+                    self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Write what is held back."""
-        if self._writer is not None:
-            self._writer.close()
+        if self._writer is None or self._path is None:
+            return
+        writer, self._writer = self._writer, None
+        try:
+            with _writing(self._path.parent):
+                writer.close()
+        finally:
+            threading.excepthook = self._hook
+
+    def _pass_over(self, fault: threading.ExceptHookArgs) -> None:
+        """Say nothing of a disk that is full in TensorBoard's thread: whoever calls it next is told."""
+        if not isinstance(fault.exc_value, OSError) or not _is_of_tensorboard(fault.thread):
+            self._hook(fault)
+
+
+def _is_of_tensorboard(thread: threading.Thread | None) -> bool:
+    return type(thread).__module__.partition(".")[0] == "tensorboard"
+
+
+@contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        text = f"cannot be written: {error.strerror or error}"
+        raise EnvironmentFailure("SNN603", text, where=Where(file=error.filename or str(place))) from error
 
 
 def _step(line: str) -> float:

@@ -166,6 +166,8 @@ def require_logits(name: str, network: nn.Module, inputs: Tensor, classes: int) 
     shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(inputs):
         raise UsageError("SNN218", f"--model {name} returns {shape}, not logits (N, classes)")
+    if not logits.is_floating_point():
+        raise UsageError("SNN218", f"--model {name} returns {logits.dtype}, not logits in floating point")
     if logits.shape[1] < classes:
         raise UsageError(
             "SNN218", f"--model {name} has {logits.shape[1]} logits, the labels go up to {classes - 1}"

@@ -163,7 +163,8 @@ def refusals(folder: Path):
         "def later():\n    raise SystemExit(0)\n    yield\n"
         "class Own(BaseException): pass\ndef own(): raise Own\ndef closes(): raise GeneratorExit\n"
         "import os\ndef exits(): os._exit(0)\ndef other(): os.execvp('true', ['true'])\n"
-        "def memory(): raise MemoryError\n"
+        "def memory(): raise MemoryError\ndef aborts(): os.abort()\n"
+        "import ctypes\ndef in_c(): ctypes.CDLL(None)._exit(0)\ndef ends(): ctypes.pythonapi.Py_Exit(0)\n"
     )
     (folder / "script.py").write_text("import sys\nsys.exit(0)\n")
     (folder / "broken.py").write_text("import nonexistent_package_of_theirs\n")
@@ -175,6 +176,7 @@ def refusals(folder: Path):
         ("missing.npz", "SNN301", 3), ("bad.py:f", "SNN344", 3), ("bad.py:text", "SNN343", 3),
         ("bad.py:leave", "SNN344", 3), ("bad.py:later", "SNN344", 3), ("script.py:f", "SNN344", 3),
         ("bad.py:own", "SNN344", 3), ("bad.py:closes", "SNN344", 3),
+        ("bad.py:aborts", "SNN344", 3), ("bad.py:in_c", "SNN344", 3), ("bad.py:ends", "SNN344", 3),
         ("bad.py:exits", "SNN344", 3), ("bad.py:other", "SNN344", 3), ("bad.py:memory", "SNN606", 6),
         ("bad.py:n", "SNN343", 3), ("bad.py:g", "SNN238", 2), ("broken.py:f", "SNN344", 3),
         ("no.such.module:f", "SNN238", 2), ("random:0", "SNN232", 2), ("random:" + "9" * 5000, "SNN232", 2),

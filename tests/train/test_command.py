@@ -69,6 +69,34 @@ def leaves_later(classes):
 
 def fails_later(classes):
     return Later(classes, lambda: {}["key"])
+
+class Bare(nn.Module):
+    def forward(self, x):
+        return x.flatten(1)[:, :3] * 1
+
+class Whole(Later):
+    def forward(self, x):
+        return self.linear(x.flatten(1)).long()
+
+class CutOff(Later):
+    def forward(self, x):
+        return self.linear(x.flatten(1)).detach()
+
+class Shrinks(Later):
+    def forward(self, x):
+        return self.linear(x.flatten(1))[: 1 if self.training else None]
+
+def bare():
+    return Bare()
+
+def whole(classes):
+    return Whole(classes, None)
+
+def cut_off(classes):
+    return CutOff(classes, None)
+
+def shrinks(classes):
+    return Shrinks(classes, None)
 """
 
 
@@ -269,7 +297,20 @@ def test_fine_tuning_float_control_and_teacher(folder, capsys):
         (["--deviation", "0"], 2, "SNN218.*deviation"),
         (["--batch", "100"], 2, "SNN218.*64 samples.*--batch"),
         (["--rate", "1e30"], 3, "SNN354"),
-        (["--out", "{}/net.py"], 6, "SNN60"),
+        (["--out", "{}/net.py"], 6, "SNN603.*net.py.*not a folder"),
+        (["--out", "a\0b"], 2, "SNN218.*--out.*NUL"),
+        (["--out", "a\udcffb"], 2, "SNN218.*--out.*UTF-8"),
+        (["--out", "a" * 5000], 6, "SNN603.*too long"),
+        (["--threads", "99999999999"], 2, "SNN218.*threads"),
+        (["--shift", "9"], 2, r"SNN218.*shift of 9.*\(8, 8\)"),
+        (["--shift", str(10**20)], 2, "SNN218.*shift"),
+        (["--size", str(10**20)], 2, "SNN218.*size"),
+        (["--epochs", str(10**20)], 2, "SNN218.*epochs must be at most"),
+        (["--model", "os:abort"], 2, "SNN218.*os:abort ended the process"),
+        (["--model", "{}/net.py:bare"], 2, "SNN218.*no parameters"),
+        (["--model", "{}/net.py:whole"], 2, "SNN218.*int64"),
+        (["--model", "{}/net.py:cut_off"], 2, "SNN218.*do not depend on its parameters"),
+        (["--model", "{}/net.py:shrinks"], 2, r"SNN218.*\(1, 3\) for 16 samples"),
     ],
 )
 def test_mistakes_are_one_error(folder, capsys, more, status, text):
@@ -333,6 +374,10 @@ def test_a_damaged_checkpoint_is_refused(folder, capsys, damage):
         {"network": {"0.weight": 3}},
         {1: torch.zeros(1)},
         {"0.weight": "text"},
+        {"0.weight": torch.zeros(4, 1, 3, 3, dtype=torch.complex64)},
+        {"0.weight": torch.zeros(4, 1, 3, 3).to_sparse()},
+        {"0.weight": torch.zeros(4, 1, 3, 3, device="meta")},
+        {"0.weight": torch.full((4, 1, 3, 3), float("inf"))},
     ],
 )
 @pytest.mark.parametrize("flag", ["--init", "--teacher"])
@@ -341,6 +386,39 @@ def test_files_that_hold_no_network_are_refused(folder, capsys, content, flag):
     assert main(words(folder, "a", flag, folder / "other.pt", "--no-export")) == 3
     err = capsys.readouterr().err
     assert err.startswith("error: SNN353") and err.count("error:") == 1 and "other.pt" in err
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "network.pt", "network.onnx", "result.json"])
+def test_a_place_that_cannot_be_written_is_refused_before_training(folder, capsys, name):
+    (folder / "a" / name).mkdir(parents=True)
+    assert main(words(folder, "a")) == 6
+    err = capsys.readouterr().err
+    assert err.startswith("error: SNN603") and f"a/{name}" in err and "not a regular file" in err
+    assert [path.name for path in (folder / "a").iterdir()] == [name]
+
+
+@pytest.mark.parametrize("size", [20, 100, 600])
+def test_a_disk_that_is_full_of_figures_is_one_error(folder, size):
+    pytest.importorskip("tensorboard", reason="tensorboard is an optional extra of snnc")
+    script = (
+        "import resource, signal, sys, torch.utils.tensorboard, snnc.train.__main__ as train\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))\n"
+        "raise SystemExit(train.main(sys.argv[1:]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words(folder, "a", "--log-steps", 1)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 6 and done.stderr.startswith("error: SNN603: file '"), done.stderr
+    assert done.stderr.count("error:") == 1 and "Traceback" not in done.stderr
+    assert str(folder / "a") in done.stderr
+
+
+def test_arrays_of_long_doubles_are_arrays_of_numbers(folder):
+    arrays = dict(np.load(folder / "train.npz"))
+    np.savez(folder / "train.npz", x=(arrays["x"] / 255).astype(np.longdouble), y=arrays["y"])
+    assert main(words(folder, "a", "--no-export")) == 0
 
 
 def test_ge2mst_takes_channels_and_classes_from_the_data(folder):
