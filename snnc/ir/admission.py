@@ -12,9 +12,9 @@ from typing import Any
 import onnx
 
 from snnc.errors import InputError, Problem, UnsupportedError, Where
-from snnc.ir.contents import check_sparse, check_tensor
+from snnc.ir.contents import check_constant, check_sparse, check_tensor, holds_text
 
-__all__ = ["admit", "foreign_to_standard", "weight_names"]
+__all__ = ["admit", "all_nodes", "foreign_to_standard", "weight_names"]
 
 _OLDEST_OPSET = 7
 _MOST_NODES = 1_000_000
@@ -49,13 +49,12 @@ def admit(proto: onnx.ModelProto, file: str) -> None:
     """
     _check_versions(proto, file)
     _check_functions(proto, file)
-    for graph in (proto.graph, *_graphs(_tops(proto))):
-        for sparse in graph.sparse_initializer:
-            check_sparse(sparse, file)
+    for sparse in _sparse_tensors(proto):
+        check_sparse(sparse, file)
     weights = weight_names(proto)
     for tensor in _tensors(proto):
         check_tensor(tensor, file, weights)
-    for node in _all_nodes(proto):
+    for node in all_nodes(proto):
         _check_attributes(node, file)
     for node in _main_nodes(proto):
         _check_own(node, file)
@@ -73,7 +72,7 @@ def admit(proto: onnx.ModelProto, file: str) -> None:
 def weight_names(proto: onnx.ModelProto) -> frozenset[str]:
     """Return the names of tensors that some product reads, which must therefore be finite."""
     return frozenset(
-        name for node in _all_nodes(proto) if node.op_type in _LINEAR for name in node.input if name
+        name for node in all_nodes(proto) if node.op_type in _LINEAR for name in node.input if name
     )
 
 
@@ -152,6 +151,7 @@ def _check_attributes(node: onnx.NodeProto, file: str) -> None:
                 f"has the attribute {attribute.name}, which is not a number (NaN)",
                 where=Where(file=file, node=_label(node)),
             )
+    check_constant(node, Where(file=file, node=_label(node)))
 
 
 def _graphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
@@ -176,20 +176,31 @@ def _tops(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
 
 
-def _all_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+def all_nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Every node of a file: of the main graph, of functions, and of their subgraphs."""
     tops = _tops(proto)
     yield from tops
     for graph in _graphs(tops):
         yield from graph.node
 
 
+def _sparse_tensors(proto: onnx.ModelProto) -> Iterator[onnx.SparseTensorProto]:
+    for graph in (proto.graph, *_graphs(_tops(proto))):
+        yield from graph.sparse_initializer
+    for node in all_nodes(proto):
+        for attribute in node.attribute:
+            if attribute.HasField("sparse_tensor"):
+                yield attribute.sparse_tensor
+            yield from attribute.sparse_tensors
+
+
 def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Every tensor of a file: initializers, sparse ones, constants in attributes, subgraphs, functions."""
     for graph in (proto.graph, *_graphs(_tops(proto))):
         yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-    for node in _all_nodes(proto):
+    for sparse in _sparse_tensors(proto):
+        yield from (sparse.values, sparse.indices)
+    for node in all_nodes(proto):
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
@@ -427,7 +438,8 @@ def _check_operators(proto: onnx.ModelProto, file: str) -> None:
     # Without an import there is no node of the standard domain: versions were checked.
     version = next((entry.version for entry in proto.opset_import if entry.domain in _STANDARD), 0)
     local = {function.name for function in proto.functions if function.domain in _STANDARD}
-    problems = []
+    texts = [node for node in all_nodes(proto) if holds_text(node)]
+    problems = [Problem("Constant: it holds text, no numbers", Where(node=_label(node))) for node in texts]
     for node in _main_nodes(proto):
         if node.domain not in _STANDARD or node.op_type in local or node.op_type in _OF_ONNXRUNTIME:
             continue

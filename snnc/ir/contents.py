@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from math import prod
 from typing import Any
 
@@ -13,11 +13,24 @@ from onnx import TensorProto
 
 from snnc.errors import InputError, Where
 
-__all__ = ["check_finite", "check_sparse", "check_tensor", "element_name", "make_dense"]
+__all__ = [
+    "check_constant",
+    "check_finite",
+    "check_sparse",
+    "check_tensor",
+    "element_name",
+    "holds_text",
+    "make_dense",
+]
 
 _MOST_ELEMENTS = 2**40
 #: Elements of a sparse tensor, written out.
-_MOST_DENSE = 2**26
+_MOST_DENSE, _MOST_DENSE_TOGETHER = 2**26, 2**28
+#: Attributes of Constant, of which one gives its value.
+_VALUES = frozenset(
+    {"value", "sparse_value"}
+    | {f"value_{kind}{many}" for kind in ("float", "int", "string") for many in ("", "s")}
+)
 #: numpy has no more.
 _MOST_AXES = 32
 #: Numbers looked at in one go.
@@ -123,30 +136,76 @@ def check_sparse(sparse: onnx.SparseTensorProto, file: str) -> None:
         raise _refused(f"is sparse and has an index outside of its shape {dims}", where)
 
 
-def make_dense(proto: onnx.ModelProto, file: str) -> None:
-    """Turn sparse initializers of the main graph into dense ones, in place; others are refused.
+def check_constant(node: onnx.NodeProto, where: Where) -> None:
+    """Refuse a Constant that has no value, or several.
+
+    Raises:
+        InputError: SNN303.
+    """
+    if not _is_constant(node):
+        return
+    values = sorted(attribute.name for attribute in node.attribute if attribute.name in _VALUES)
+    if len(values) != 1:
+        found = f"holds several values: {', '.join(values)}" if values else "holds no value"
+        raise _refused(f"is a Constant and {found}", where)
+
+
+def holds_text(node: onnx.NodeProto) -> bool:
+    """Whether a Constant holds text; an initializer may, which a Cast perhaps turns into numbers."""
+    return _is_constant(node) and any(
+        attribute.name in ("value_string", "value_strings")
+        or (attribute.HasField("t") and attribute.t.data_type == TensorProto.STRING)
+        for attribute in node.attribute
+    )
+
+
+def _is_constant(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Constant" and node.domain in ("", "ai.onnx")
+
+
+def make_dense(proto: onnx.ModelProto, file: str, nodes: Iterable[onnx.NodeProto] = ()) -> None:
+    """Turn sparse initializers of the main graph and sparse Constants into dense ones, in place.
 
     Args:
         proto: A model whose sparse tensors were checked and whose external data was read.
         file: Name for messages.
+        nodes: Nodes whose Constants are looked at.
 
     Raises:
-        InputError: SNN303, an index lies outside, or the dense tensor would be too large.
+        InputError: SNN303, an index lies outside, or dense tensors would be too large.
     """
-    for sparse in proto.graph.sparse_initializer:
+    held = [
+        attribute
+        for node in nodes
+        if _is_constant(node)
+        for attribute in node.attribute
+        if attribute.name == "sparse_value" and attribute.HasField("sparse_tensor")
+    ]
+    together = 0
+    for sparse in (*proto.graph.sparse_initializer, *(attribute.sparse_tensor for attribute in held)):
         check_sparse(sparse, file)
-        values, indices = (onnx.numpy_helper.to_array(part) for part in (sparse.values, sparse.indices))
-        dims = tuple(sparse.dims)
-        if prod(dims) > _MOST_DENSE:
-            where = Where(file=file, tensor=sparse.values.name or None)
-            raise _refused(f"is sparse and would have {prod(dims):,} elements: {list(dims)}", where)
-        dense = np.zeros(dims, values.dtype)
-        if indices.ndim == 1:
-            dense.reshape(-1)[indices] = values
-        else:
-            dense[tuple(indices.T)] = values
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(dense, sparse.values.name))
+        elements = prod(sparse.dims)
+        together += elements
+        if elements > _MOST_DENSE or together > _MOST_DENSE_TOGETHER:
+            what = f"is sparse and would have {elements:,} elements: {list(sparse.dims)}"
+            more = "" if elements > _MOST_DENSE else f"; with those before it {together:,}"
+            raise _refused(what + more, Where(file=file, tensor=sparse.values.name or None))
+    proto.graph.initializer.extend(_dense(sparse) for sparse in proto.graph.sparse_initializer)
     del proto.graph.sparse_initializer[:]
+    for attribute in held:
+        dense = _dense(attribute.sparse_tensor)
+        attribute.CopyFrom(onnx.helper.make_attribute("value", dense))
+
+
+def _dense(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
+    values, indices = (onnx.numpy_helper.to_array(part) for part in (sparse.values, sparse.indices))
+    dims = tuple(sparse.dims)
+    dense = np.zeros(dims, values.dtype)
+    if indices.ndim == 1:
+        dense.reshape(-1)[indices] = values
+    else:
+        dense[tuple(indices.T)] = values
+    return onnx.numpy_helper.from_array(dense, sparse.values.name)
 
 
 def check_finite(values: npt.NDArray[Any] | None, dims: list[int], where: Where, *, infinite: bool) -> None:

@@ -291,9 +291,9 @@ def remove_node(graph: ir.Graph, node: ir.Node) -> None:
     Raises:
         ValueError: Something reads its results, or they are outputs of the graph.
     """
-    for value in node.outputs:
-        if value.uses() or value.is_graph_output():
-            raise ValueError(f"node {node.name!r} is still needed: {value.name!r} is read")
+    for result in node.outputs:
+        if result.uses() or result.is_graph_output():
+            raise ValueError(f"node {node.name!r} is still needed: {result.name!r} is read")
     for index, value in enumerate(node.inputs):
         if value is not None:
             value._remove_usage(node, index)

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from snnc.cores import meanwhile
 from snnc.errors import EnvironmentFailure, InputError, Where
 from snnc.files import OutputFile, atomic_writes, open_regular
-from snnc.ir.admission import admit, foreign_to_standard, weight_names
+from snnc.ir.admission import admit, all_nodes, foreign_to_standard, weight_names
 from snnc.ir.contents import make_dense
 from snnc.ir.external import DataFiles
 from snnc.ir.lean import take_out
@@ -101,7 +101,7 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     admit(proto, name)
     files = DataFiles(file)
     attached = files.attach(proto, weight_names(proto), held)
-    make_dense(proto, name)
+    make_dense(proto, name, all_nodes(proto))
     proto, weights = take_weights(proto, attached, name)
     _check(proto, weights, name)
     try:

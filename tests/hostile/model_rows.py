@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -51,6 +52,18 @@ def _sparse(indices: list[int], values: list[float], dims: list[int]) -> onnx.Mo
     entry.values.CopyFrom(tensor(values, "w"))
     entry.indices.CopyFrom(tensor(indices, "i", I64))
     return made
+
+
+_TEXT = helper.make_tensor("t", TensorProto.STRING, [1], [b"3"])
+
+
+def _held(**content: Any) -> onnx.ModelProto:
+    made = node("Constant", output="c", name="guilty", **content)
+    return model([made, node("Add", "x", "c", output="a"), node("MatMul", "a", "w")], [W])
+
+
+def _spread(index: int, size: int = 4) -> onnx.SparseTensorProto:
+    return helper.make_sparse_tensor(tensor([1.0], "v"), tensor([index], "i", I64), [size])
 
 
 def _attribute(kind: int, **content: object) -> onnx.ModelProto:
@@ -429,6 +442,19 @@ GRAPHS = [
         3,
         "SNN303",
         ("'w'",),
+    ),
+    *(
+        Row(19, f"a Constant {name}", lambda _, held=held: _held(**held), status, code, words)
+        for name, held, status, code, words in (
+            ("without a value", {}, 3, "SNN303", ("'guilty'", "no value")),
+            ("of two values", {"value_float": 1.0, "value_int": 2}, 3, "SNN303", ("'guilty'", "value_float")),
+            ("of text", {"value_string": "text"}, 4, "SNN461", ("'guilty'", "text")),
+            ("of texts", {"value_strings": ["a", "b"]}, 4, "SNN461", ("'guilty'", "text")),
+            ("of a tensor of text", {"value": _TEXT}, 4, "SNN461", ("'guilty'", "text")),
+            ("whose sparse value points outside", {"sparse_value": _spread(4)}, 3, "SNN303", ("outside",)),
+            ("that claims 2^60 elements", {"sparse_value": _spread(0, 2**60)}, 3, "SNN303", ("elements",)),
+            ("of a sound sparse value", {"sparse_value": _spread(3)}, 0, "", ()),
+        )
     ),
     Row(19, "a sound sparse tensor", lambda _: _sparse([1, 5], [1.0, -1.0], [4, 3]), 0),
     Row(

@@ -223,6 +223,28 @@ def test_the_largest_sparse_tensor() -> None:
         make_dense(proto, "m.onnx")
 
 
+def test_sparse_tensors_together_have_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "_MOST_DENSE_TOGETHER", 12)
+    proto = onnx.ModelProto()
+    for _ in range(2):
+        proto.graph.sparse_initializer.append(sparse([1], [0], [6]))
+    held = helper.make_node("Constant", [], ["c"], sparse_value=sparse([1], [0], [1]))
+    with pytest.raises(InputError, match=r"would have 1 elements.*with those before it 13"):
+        make_dense(proto, "m.onnx", [held])
+    make_dense(proto, "m.onnx")
+    assert len(proto.graph.initializer) == 2
+
+
+def test_sparse_constants_become_dense() -> None:
+    held = helper.make_node("Constant", [], ["c"], sparse_value=sparse([2], [1], [3]))
+    make_dense(onnx.ModelProto(), "m.onnx", [held])
+    (attribute,) = held.attribute
+    assert attribute.name == "value" and numpy_helper.to_array(attribute.t).tolist() == [0, 2, 0]
+    foreign = helper.make_node("Constant", [], ["c"], domain="mine", sparse_value=sparse([2], [1], [3]))
+    make_dense(onnx.ModelProto(), "m.onnx", [foreign])
+    assert foreign.attribute[0].name == "sparse_value"
+
+
 def test_four_bits_are_counted_by_pairs() -> None:
     """Two elements share a number, of an odd count the last has one of its own."""
     for elements in range(1, 20):
