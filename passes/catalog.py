@@ -65,6 +65,7 @@ from snnc.passes.recognise.absorb_activations import AbsorbActivations
 from snnc.passes.recognise.check_layers import CheckLayers
 from snnc.passes.recognise.check_quantisers import CheckQuantisers
 from snnc.passes.recognise.drop_repeated_quantisers import DropRepeatedQuantisers
+from snnc.passes.recognise.lift_dynamic import LiftDynamic
 from snnc.passes.recognise.lift_qoperators import LiftQoperators
 from snnc.passes.recognise.recode import Recode
 from snnc.passes.recognise.recode_exactly import RecodeExactly
@@ -92,6 +93,7 @@ ALL_PASSES: tuple[type[Pass], ...] = (
     InlineFunctions,
     ToFloat32,
     WriteOutFused,
+    LiftDynamic,
     LiftQoperators,
     TakeBranches,
     KeepOnHost,

@@ -64,6 +64,7 @@ from snnc.passes.recognise.absorb_activations import AbsorbActivations
 from snnc.passes.recognise.check_layers import CheckLayers
 from snnc.passes.recognise.check_quantisers import CheckQuantisers
 from snnc.passes.recognise.drop_repeated_quantisers import DropRepeatedQuantisers
+from snnc.passes.recognise.lift_dynamic import LiftDynamic
 from snnc.passes.recognise.lift_qoperators import LiftQoperators
 from snnc.passes.recognise.recode import Recode
 from snnc.passes.recognise.recode_exactly import RecodeExactly
@@ -92,6 +93,7 @@ def canonical(allow_host: tuple[str, ...] = (), sizes: tuple[str, ...] = ()) -> 
         SortNodes(),
         InlineFunctions(),
         ToFloat32(),
+        LiftDynamic(),
         WriteOutFused(allow_host),
         LiftQoperators(),
         TakeBranches(),

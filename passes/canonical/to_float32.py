@@ -10,6 +10,7 @@ import numpy as np
 from snnc.ir import DataType, Model, Node, Value, consumers_of, make_node, tensor
 from snnc.ir.hosting import is_sealed
 from snnc.ir.rewrite import set_attribute
+from snnc.passes.canonical.islands import narrow_islands
 from snnc.passes.editing import Array, Editor, is_standard
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -23,7 +24,7 @@ _TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype", "precision", "stash_type", "s
 
 @dataclass(frozen=True)
 class ToFloat32:
-    """Give float16 and bfloat16 tensors the type float32, and float64 ones where the network is of float64.
+    """Give float16 and bfloat16 tensors the type float32, and float64 ones that the network computes.
 
     Numbers of narrow types stay what they are, and what the source rounds between its operators is not
     rounded here; those of float64 are rounded. Inputs and outputs keep their type, with a Cast on the host
@@ -32,7 +33,8 @@ class ToFloat32:
     Matches:
         Weights, constants, values, and attributes that name one of these types.
     Leaves alone:
-        Other types; float64 in models whose inputs and outputs are of other types, where shapes are computed.
+        Other types; in models whose inputs and outputs are of other types, float64 that does not depend on
+        data: sizes and positions are computed in it, which must not be rounded.
     Keeps:
         All names; the types of inputs and outputs, but for bfloat16.
     """
@@ -49,6 +51,7 @@ class ToFloat32:
         graph = model.graph
         ends_of_graph = [*graph.inputs, *graph.outputs]
         wide = any(value.dtype == DataType.DOUBLE for value in ends_of_graph)
+        islands = 0 if wide else narrow_islands(editor)
         meant = (*_NARROW, DataType.DOUBLE) if wide else _NARROW
         cast = {id(value) for value in ends_of_graph if _is_cast(value)}
         inner = [value for value in _values(model) if id(value) not in cast]
@@ -70,6 +73,8 @@ class ToFloat32:
         for value in kept:
             turn = _cast_input if value.is_graph_input() else _cast_output
             turn(editor, value, types[id(value)] or DataType.FLOAT16)
+        if islands:
+            found.add(DataType.DOUBLE)
         if found or changed:
             names = " and ".join(sorted(_NAMES[dtype] for dtype in found if dtype is not None)) or "float16"
             editor.record("float32", note=f"{names} becomes float32")

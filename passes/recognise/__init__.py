@@ -5,6 +5,7 @@ from __future__ import annotations
 from snnc.passes.recognise.absorb_activations import AbsorbActivations
 from snnc.passes.recognise.check_quantisers import CheckQuantisers
 from snnc.passes.recognise.drop_repeated_quantisers import DropRepeatedQuantisers
+from snnc.passes.recognise.lift_dynamic import LiftDynamic
 from snnc.passes.recognise.lift_qoperators import LiftQoperators
 from snnc.passes.recognise.recode import Recode
 from snnc.passes.recognise.recode_exactly import RecodeExactly
@@ -20,6 +21,7 @@ __all__ = [
     "AbsorbActivations",
     "CheckQuantisers",
     "DropRepeatedQuantisers",
+    "LiftDynamic",
     "LiftQoperators",
     "Recode",
     "RecodeExactly",

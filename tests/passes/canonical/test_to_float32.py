@@ -75,14 +75,55 @@ def test_bfloat16_becomes_float32_everywhere(parse: Any, ops: Any) -> None:
     assert attributes(model.graph[0])["value"].dtype == np.float32
 
 
-def test_float64_inside_a_model_of_float32_stays(parse: Any) -> None:
+def test_float64_of_data_inside_a_model_of_float32(parse: Any, evaluate: Any, random_feeds: Any) -> None:
+    """A norm that is computed in float64 is one in float32; constants that meet it are cast."""
+    model = parse(
+        "g (float[N, 4] x) => (float[N, 4] y) <double a = {3}> { d = Cast<to = 11>(x) "
+        "e = Constant<value = double {0.5}>() m = Mul(d, a) n = Add(e, m) y = Cast<to = 1>(n) z = Add(a, e) }"
+    )
+    feeds = random_feeds(model)
+    expected = evaluate(model, feeds)["y"]
+    result = ToFloat32().run(model)
+    assert result.notes == [
+        "float64 is computed in float32: between its operators the source rounds to another type"
+    ]
+    held = {node.outputs[0].name: node.outputs[0].dtype for node in model.graph}
+    assert held["d"] == held["m"] == held["n"] == DataType.FLOAT
+    # What does not depend on data keeps its precision.
+    assert held["z"] == held["e"] == model.graph.initializers["a"].dtype == DataType.DOUBLE
+    np.testing.assert_allclose(evaluate(model, feeds)["y"], expected, rtol=1e-6)
+    assert not ToFloat32().run(model).rewrites
+
+
+def test_float64_of_sizes_stays(parse: Any) -> None:
     """Sizes are computed in it, which must not be rounded."""
     model = parse(
-        "g (float[N, 4] x) => (float[N, 4] y) <double a = {3}> { d = Cast<to = 11>(x) m = Mul(d, a) "
-        "y = Cast<to = 1>(m) }"
+        "g (float[N, 4] x) => (float[N, M] y) <double a = {0.7}, float one = {1}> { s = Shape<start = 1>(x) "
+        "d = Cast<to = 11>(s) m = Mul(d, a) f = Floor(m) i = Cast<to = 7>(f) z = Expand(one, i) "
+        "y = Mul(z, one) }"
     )
     assert not ToFloat32().run(model).rewrites
     assert DataType.DOUBLE in types_of(model)
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+def test_a_norm_in_float64(tmp_path: Path, opset: int) -> None:
+    mean = "ReduceMean<axes = [-1]>(q)" if opset < 18 else "ReduceMean(q, last)"
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : {opset}]> g (float[N, 8] x) => (float[N, 4] y) '
+        "<double e = {1e-6}, int64[1] last = {-1}, double two = {2}, float[8, 4] w> { d = Cast<to = 11>(x) "
+        f"q = Pow(d, two) m = {mean} v = Add(m, e) r = Sqrt(v) i = Reciprocal(r) n = Mul(d, i) f = Cast<to = 1>(n) "
+        "y = MatMul(f, w) }"
+    )
+    random = np.random.default_rng(4)
+    weights = random.standard_normal((8, 4)).astype(np.float32)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weights, "w"))
+    onnx.save(proto, tmp_path / "norm.onnx")
+    np.savez(tmp_path / "x.npz", x=random.standard_normal((64, 8)).astype(np.float32))
+    conversion = convert(tmp_path / "norm.onnx", ConvertOptions(8, 8, calibrate=str(tmp_path / "x.npz")))
+    feeds = {"x": random.standard_normal((16, 8)).astype(np.float32)}
+    report = verify(tmp_path / "norm.onnx", conversion.model, feeds, runtimes={"numpy": NumpyPacked})
+    assert report.identical and (report.distances[0].decibel or 0) > 30
 
 
 def test_no_change_without_such_types(parse: Any) -> None:
