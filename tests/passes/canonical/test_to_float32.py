@@ -112,8 +112,8 @@ def test_a_norm_in_float64(tmp_path: Path, opset: int) -> None:
     proto = onnx.parser.parse_model(
         f'<ir_version: 8, opset_import: ["" : {opset}]> g (float[N, 8] x) => (float[N, 4] y) '
         "<double e = {1e-6}, int64[1] last = {-1}, double two = {2}, float[8, 4] w> { d = Cast<to = 11>(x) "
-        f"q = Pow(d, two) m = {mean} v = Add(m, e) r = Sqrt(v) i = Reciprocal(r) n = Mul(d, i) f = Cast<to = 1>(n) "
-        "y = MatMul(f, w) }"
+        f"q = Pow(d, two) m = {mean} v = Add(m, e) r = Sqrt(v) i = Reciprocal(r) n = Mul(d, i) "
+        "f = Cast<to = 1>(n) y = MatMul(f, w) }"
     )
     random = np.random.default_rng(4)
     weights = random.standard_normal((8, 4)).astype(np.float32)
