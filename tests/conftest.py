@@ -264,3 +264,19 @@ def wheel_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
             assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = folder.glob("*.whl")
     return wheel
+
+
+@pytest.fixture
+def integers_as_outputs() -> Callable[[Path], None]:
+    """Write a dynamically quantised network that gives integer products away: nothing can stand for them."""
+
+    def write(path: Path) -> None:
+        proto = onnx.load(Path(__file__).parent / "sources" / "ort_dynamic.onnx")
+        products = [node for node in proto.graph.node if node.op_type in ("ConvInteger", "MatMulInteger")]
+        for node in products:
+            proto.graph.output.append(
+                helper.make_tensor_value_info(node.output[0], onnx.TensorProto.INT32, None)
+            )
+        onnx.save(proto, path)
+
+    return write

@@ -39,6 +39,11 @@ class _Dynamic:
     zero: Value
 
 
+def _size(value: Value) -> int:
+    held = constant(value)
+    return held.size if held is not None else 0
+
+
 class _Lift:
     """One walk over a graph; remembers what every dynamically quantised tensor was made of."""
 
@@ -159,10 +164,12 @@ class _Lift:
                 raise _NotRead(_UNSCALED)
             factors.remove(scale)
         left = [place for place in (0, 1) if scales[place] is None]
-        if len(left) != len(factors) or len(left) > 1:
+        if len(left) != len(factors):
             raise _NotRead(_UNSCALED)
-        for place in left:
-            scales[place] = self._of_channels(node, place, factors[0])
+        # Of two constant scales those of channels are the weights'; as numbers they are written in order.
+        factors.sort(key=_size)
+        for place, factor in zip(left, factors, strict=True):
+            scales[place] = self._of_channels(node, place, factor)
         operands = [
             self._floats(node, place, scales[place], place + 2, 0 if convolves else -1) for place in (0, 1)
         ]

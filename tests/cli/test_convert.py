@@ -139,8 +139,8 @@ def test_refusals(folder, snnc, arguments, code, text):
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_unconvertible_model_names_every_node(folder, snnc):
-    shutil.copy(SOURCES / "ort_dynamic.onnx", folder / "dynamic.onnx")
+def test_unconvertible_model_names_every_node(folder, snnc, integers_as_outputs):
+    integers_as_outputs(folder / "dynamic.onnx")
     result = snnc("convert", "dynamic.onnx", "--dump-passes", "dump")
     assert result.exit_code == 4
     assert "node 'stem_quant'" in result.stderr
@@ -246,8 +246,8 @@ def test_why_tells_what_passes_did_at_a_node(folder, snnc, validate):
     assert content["events"][0]["pass"] in result.stdout
 
 
-def test_why_tells_how_a_conversion_ends(folder, snnc, validate):
-    shutil.copy(SOURCES / "ort_dynamic.onnx", folder / "dynamic.onnx")
+def test_why_tells_how_a_conversion_ends(folder, snnc, validate, integers_as_outputs):
+    integers_as_outputs(folder / "dynamic.onnx")
     name = next(n.name for n in ir.load("dynamic.onnx").graph if n.op_type == "DynamicQuantizeLinear")
     content = validate(snnc("inspect", "dynamic.onnx", "--why", name, "--json").stdout, "why")
     assert content["status"] == "unsupported"
@@ -273,14 +273,14 @@ def test_why_tells_what_a_node_became_without_data(folder, snnc, validate):
     assert "node_gelu" in result.stderr
 
 
-def test_inspect_says_what_is_supported_before_any_conversion(folder, snnc, validate):
+def test_inspect_says_what_is_supported_before_any_conversion(folder, snnc, validate, integers_as_outputs):
     shutil.copy(SOURCES / "float_dynamo.onnx", folder / "float.onnx")
     result = snnc("inspect", "float.onnx", "--json")
     assert result.exit_code == 0
     content = validate(result.stdout, "inspect")
     assert all(row["unsupported"] == 0 for row in content["support"])
     assert sum(row["supported"] + row["folded"] for row in content["support"]) == content["nodes"]
-    shutil.copy(SOURCES / "ort_dynamic.onnx", folder / "dynamic.onnx")
+    integers_as_outputs(folder / "dynamic.onnx")
     result = snnc("inspect", "dynamic.onnx", "--json")
     assert result.exit_code == 4
     content = validate(result.stdout, "inspect")

@@ -68,7 +68,7 @@ RECOGNISED: dict[str, tuple[list[tuple[int, int]], str, int]] = {
     "ort_qdq_u16s8": ([(0, 65535)] * 3 + [(-20402, 45133)] + [(0, 65535)] * 2 + [(-20686, 44849)], "even", 4),
 }
 REFUSED = {
-    "ort_dynamic": ("SNN461", "scales must not depend on the data"),
+    "ort_nbits_qoperator": ("SNN461", "its weights have a scale in each block"),
     "float_dynamo": ("SNN462", "the model holds no quantiser at all"),
 }
 
