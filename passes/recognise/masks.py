@@ -65,10 +65,7 @@ class Masks:
         """
         self.fixed, self.computed, self._behind, self._softmax = [], [], False, softmax
         value = softmax.inputs[0]
-        for _ in range(64):
-            node = value.producer() if value is not None else None
-            if node is None or value is None or only_consumer(value) is None:
-                break
+        while value is not None and (node := value.producer()) is not None and only_consumer(value) is not None:
             found = self._step(node)
             if isinstance(found, str):
                 return found
@@ -99,8 +96,7 @@ class Masks:
             return None  # the scores themselves are computed from the input: neither summand masks the other
         for place in (1, 0) if node.op_type == "Add" else (1,):
             mask, scores = node.inputs[place], node.inputs[1 - place]
-            if mask is None or scores is None:
-                continue
+            assert mask is not None and scores is not None
             sign = -1.0 if node.op_type == "Sub" else 1.0
             held = constant(mask)
             if held is not None:
@@ -124,17 +120,15 @@ class Masks:
 
     def _taken_apart(self, node: Node, place: int) -> bool:
         """Add the two parts of a summand of the host one after the other: a bias and a mask, perhaps."""
-        mask, scores = node.inputs[place], node.inputs[1 - place]
+        mask, scores, out = node.inputs[place], node.inputs[1 - place], node.outputs[0]
         parts = mask.producer() if mask is not None else None
-        out = node.outputs[0]
-        if parts is None or scores is None or only_consumer(out) is None:
+        assert parts is not None and scores is not None  # an input of the network has values that are known
+        if node.op_type == "Sub" or not self.same_shape(scores, out):
             return False
         first, second = self._parts(parts)
-        if first is None or second is None or not self.same_shape(scores, out):
+        if first is None or second is None:
             return False
         sides = [scores, first] if place else [first, scores]
-        if node.op_type == "Sub" or not all(self._is_host_or_constant(value) for value in (first, second)):
-            return False
         name = f"{node.name}.first"
         inner = self._editor.add(node, "Add", sides, name=name, dtype=out.dtype, shape=out.shape)
         node.replace_input_with(1 - place, inner)
@@ -161,12 +155,9 @@ class Masks:
         dtype, shape = node.outputs[0].dtype, condition.shape
         mask = self._editor.add(node, "Where", inputs, name=name, dtype=dtype, shape=shape)
         producer = mask.producer()
-        if producer is not None:
-            self._hosted[id(producer)] = producer
+        assert producer is not None
+        self._hosted[id(producer)] = producer
         return node.inputs[kept], mask
-
-    def _is_host_or_constant(self, value: Value) -> bool:
-        return constant(value) is not None or self.is_hosted(value)
 
     def _reaches_closed(self, value: Value) -> bool:
         """Whether a summand may be so small, or so large, that it masks."""
