@@ -16,7 +16,7 @@ import numpy as np
 
 from snnc.coding import Ties
 from snnc.ir import Node, Value, constant
-from snnc.passes.editing import is_output, is_standard, only_consumer
+from snnc.passes.editing import is_output, only_consumer
 from snnc.passes.recognise.affine import ROUNDINGS, Affine, Link, link_of
 from snnc.passes.recognise.uniform import CLOSE, Match, Rationals, Uniform, rationals, uniform
 
@@ -73,10 +73,8 @@ def _compose(links: list[Link]) -> Affine:
     return affine
 
 
-def _whole(number: Fraction | float) -> int | None:
+def _whole(number: Fraction) -> int | None:
     """Return an integer if the number is one, up to the rounding of float32 constants."""
-    if isinstance(number, float):
-        return None
     nearest = round(number)
     return nearest if abs(number - nearest) <= CLOSE * max(1, abs(nearest)) else None
 
@@ -167,8 +165,7 @@ def _candidate(rounding: Node, front_links: list[Link], back_links: list[Link]) 
     )
     source = front_links[0].source if front_links else rounding.inputs[0]
     result = back_links[-1].node.outputs[0] if back_links else rounding.outputs[0]
-    if source is None:
-        return "its input is missing"
+    assert source is not None
     nodes = (*(link.node for link in front_links), rounding, *(link.node for link in back_links))
     factors = sum(link.node.op_type in ("Mul", "Div") for link in back_links)
     score = (int(uniform(gain) == 1), factors, int(uniform(shift) == 0), len(nodes))
@@ -192,8 +189,6 @@ def match_chain(rounding: Node) -> Match | str:
         The largest chain whose factors before and after the rounding are inverses; else the largest with a
         factor or offset in front; else why there is none.
     """
-    if not is_standard(rounding, *ROUNDINGS):
-        return f"{rounding.op_type} does not round to nearest"
     if constant(rounding.inputs[0]) is not None:
         return "its input is a constant"
     best: _Candidate | None = None

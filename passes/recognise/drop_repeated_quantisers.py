@@ -34,14 +34,11 @@ def _scalar_step(node: Node) -> float | None:
 
 def _first(value: Value | None) -> Node | None:
     """Return the quantiser whose values a tensor holds, looking through selecting ops."""
-    while value is not None:
-        node = value.producer()
-        if node is None or _is_quantise(node):
-            return node
-        if not is_standard(node, *_SELECTING):
-            return None
-        value = node.inputs[0]
-    return None
+    node = value.producer() if value is not None else None
+    while is_standard(node, *_SELECTING):
+        assert node is not None and node.inputs[0] is not None
+        node = node.inputs[0].producer()
+    return node if _is_quantise(node) else None
 
 
 def _only_cuts(first: Node, before: CodeBook, second: Node, after: CodeBook) -> bool:
@@ -114,7 +111,8 @@ class DropRepeatedQuantisers:
         rule = "drop-repeated-quantiser"
         if np.isin(before.codes, after.codes).all():
             source = second.inputs[0]
-            if source is None or not editor.replace(rule, second.outputs[0], source):
+            assert source is not None
+            if not editor.replace(rule, second.outputs[0], source):
                 editor.fail("its result is an output of the graph and so is its input", second)
         elif _only_cuts(first, before, second, after) and first.inputs[0] is not None:
             editor.replace(f"{rule}, the first", first.outputs[0], first.inputs[0])

@@ -65,20 +65,20 @@ def _clips(dequantise: Node) -> tuple[Node | None, list[Node], Fraction | float,
     high: Fraction | float = np.inf
     between: list[Node] = []
     value = dequantise.inputs[0]
-    while value is not None:
-        node = value.producer()
+    while True:
+        node = value.producer() if value is not None else None
         if is_linear(node, "QuantizeLinear"):
             return node, between, low, high
         if node is None or not is_standard(node, "Clip", "Min", "Max"):
-            break
+            return None, between, low, high
         bounds = [constant(entry) for entry in node.inputs[1:]]
         if any(
             entry is not None and held is None for entry, held in zip(node.inputs[1:], bounds, strict=True)
         ):
             return "the bounds of its Clip are not constant"
-        numbers = [Fraction(int(held.reshape(-1)[0])) if held is not None else None for held in bounds]
         if any(held is not None and held.size != 1 for held in bounds):
             return "the bounds of its Clip differ between elements"
+        numbers = [Fraction(int(held.reshape(-1)[0])) if held is not None else None for held in bounds]
         if node.op_type == "Clip":
             numbers = [*numbers, None, None]
             least, most = numbers[0], numbers[1]
@@ -89,7 +89,6 @@ def _clips(dequantise: Node) -> tuple[Node | None, list[Node], Fraction | float,
         high = high if most is None else max(min(most, high), low)
         between.append(node)
         value = node.inputs[0]
-    return None, between, low, high
 
 
 def _parts(dequantise: Node, quantise: Node, rank: int) -> list[Array] | str:

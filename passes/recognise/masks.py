@@ -65,7 +65,9 @@ class Masks:
         """
         self.fixed, self.computed, self._behind, self._softmax = [], [], False, softmax
         value = softmax.inputs[0]
-        while value is not None and (node := value.producer()) is not None and only_consumer(value) is not None:
+        while (
+            value is not None and (node := value.producer()) is not None and only_consumer(value) is not None
+        ):
             found = self._step(node)
             if isinstance(found, str):
                 return found

@@ -27,14 +27,11 @@ __all__ = [
 
 #: Bound of what is added to a length, or is its least, so that nothing divides by zero.
 LEAST_LENGTH = 1e-2
-_MOST_STEPS = 8
 
 
 def extent_of(value: Value, axes: tuple[int, ...]) -> int | None:
     """Return how many elements some axes hold together, None if one of them is not static."""
-    if value.shape is None:
-        return None
-    sizes = [value.shape[axis] for axis in axes]
+    sizes = [None if value.shape is None else value.shape[axis] for axis in axes]
     return prod(size for size in sizes if isinstance(size, int)) if all_static(sizes) else None
 
 
@@ -60,8 +57,7 @@ def skip_of(value: Value | None) -> Value | None:
 def root_of(node: Node) -> tuple[Value, Value, float] | None:
     """Return x, y and eps squared of x / (sqrt(y) + eps), or None."""
     left, right = (skip_of(value) for value in node.inputs[:2])
-    if left is None or right is None:
-        return None
+    assert left is not None and right is not None
     if node.op_type == "Div":
         inner, behind = radicand(right), 0.0
         maker = right.producer()
@@ -104,34 +100,35 @@ def length_of(node: Node) -> tuple[Value, float, tuple[int, ...]] | None:
     if node.op_type != "Div":
         return None
     source, value = node.inputs[0], skip_of(node.inputs[1])
-    epsilon = 0.0
-    for _ in range(4):
+    epsilon: float | None = None
+    while True:
         maker = value.producer() if value is not None else None
         if maker is None or source is None:
             return None
+        square = (epsilon or 0.0) ** 2
         axes = _axes_of(maker) if is_standard(maker, "ReduceL2") else None
         if axes is not None:
-            return (source, epsilon**2, axes) if skip_of(maker.inputs[0]) is skip_of(source) else None
+            return (source, square, axes) if skip_of(maker.inputs[0]) is skip_of(source) else None
         under = radicand(value)
         if under is not None:
             total = under.producer()
             axes = _axes_of(total) if total is not None and is_standard(total, "ReduceSum") else None
             if total is None or axes is None:
                 return None
-            return (source, epsilon**2, axes) if _square(total.inputs[0]) is skip_of(source) else None
+            return (source, square, axes) if _square(total.inputs[0]) is skip_of(source) else None
         if is_standard(maker, "Expand"):
             value = maker.inputs[0]
             continue
         held = [constant(entry) for entry in maker.inputs[1:]]
         small = [float(entry.reshape(-1)[0]) for entry in held if entry is not None and entry.size == 1]
         if (
-            not is_standard(maker, "Clip", "Max", "Add")
+            epsilon is not None
+            or not is_standard(maker, "Clip", "Max", "Add")
             or len(small) != 1
             or not 0 <= small[0] < LEAST_LENGTH
         ):
             return None
         value, epsilon = maker.inputs[0], small[0]
-    return None
 
 
 def _axes_of(node: Node) -> tuple[int, ...] | None:
@@ -185,7 +182,7 @@ def variance_of(value: Value) -> tuple[Value, float, float, tuple[int, ...]] | N
         value, epsilon = held
     factor = 1.0
     shape = list(value.shape) if value.shape is not None else None
-    for _ in range(_MOST_STEPS):
+    while True:
         inner = skip_of(value)
         node = inner.producer() if inner is not None else None
         if inner is None or node is None:
@@ -205,7 +202,6 @@ def variance_of(value: Value) -> tuple[Value, float, float, tuple[int, ...]] | N
             value = node.inputs[0]
         else:
             return None
-    return None
 
 
 def _one_number(

@@ -116,8 +116,6 @@ class _Reader:
 
     def read(self, value: Value | None) -> Form | None:
         """Return the normal form of a value."""
-        if value is None:
-            return None
         if value is self._variable:
             return Form({(("x", 1),): 1.0}, {}, {})
         held = constant(value)
@@ -125,7 +123,7 @@ class _Reader:
             number = _number(held)
             return None if number is None else Form({(): number}, {}, {})
         if id(value) not in self._known:
-            producer = value.producer()
+            producer = value.producer() if value is not None else None
             self._count += 1
             readable = producer is not None and _readable(producer) and self._count <= _MOST_NODES
             self._known[id(value)] = self._node(producer) if readable and producer is not None else None

@@ -163,8 +163,6 @@ class RecogniseActivations:
         """Recognise; see the class."""
         editor = Editor(model)
         for node in list(model.graph):
-            if node.graph is None:
-                continue
             if (node.domain, node.op_type) in FUSED:
                 _unfuse(editor, node)
             elif is_standard(node, "Mul", "Div", "Add", "Sub", "Log"):
@@ -202,8 +200,8 @@ def _replace(editor: Editor, node: Node, variable: Value, form: Form, pattern: P
     attrs = dict(pattern.attrs)
     made = _add(editor, node, variable, name, pattern.op_type, attrs, alpha, standard=pattern.standard)
     note = f"its constants are within {away:.1g} of the function's" if away > 1e-6 else ""
-    if editor.replace(pattern.name, out, made, removed=form.nodes.values(), note=note):
-        editor.notes.append(f"{made.name}: {pattern.text}{': ' + note if note else ''}")
+    editor.replace(pattern.name, out, made, removed=form.nodes.values(), note=note)
+    editor.notes.append(f"{made.name}: {pattern.text}{': ' + note if note else ''}")
 
 
 def _add(

@@ -91,8 +91,7 @@ def _recognise(editor: Editor, node: Node) -> None:
         return
     of, enlarged, epsilon, axes = variance
     divided, squared = skip_of(parts[0]), skip_of(of)
-    if divided is None or squared is None:
-        return
+    assert divided is not None and squared is not None
     epsilon = (epsilon + parts[2]) / enlarged
     deviation = _deviation(divided, None, squared, axes) or _deviation(*_unscaled(parts[0]), squared, axes)
     if deviation is None:
@@ -250,9 +249,5 @@ def _chain(last: Node, source: Value | None = None) -> list[Node]:
         makers = [
             value.producer() if value is not None and value is not source else None for value in node.inputs
         ]
-        if node.op_type != "Sub":
-            queue += [maker for maker in makers if maker is not None]
-        elif makers[1] is not None:
-            # In front of the mean lies what is normalised.
-            found[id(makers[1])] = makers[1]
+        queue += [maker for maker in makers if maker is not None]
     return list(found.values())

@@ -114,10 +114,11 @@ class RecogniseWeights:
     @staticmethod
     def _blocked(editor: Editor, node: Node, floats: npt.NDArray[np.float32]) -> None:
         out = node.outputs[0]
-        if editor.replace("blocked-weight", out, editor.constant(f"{out.name}.float", floats)):
-            editor.notes.append(
-                f"{node.name}: its scales differ between blocks: its weights are rounded again"
-            )
+        if is_output(out):
+            editor.fail("its result is an output of the graph", node)
+            return
+        editor.replace("blocked-weight", out, editor.constant(f"{out.name}.float", floats))
+        editor.notes.append(f"{node.name}: its scales differ between blocks: its weights are rounded again")
 
     def _spread(self, editor: Editor, found: Integers) -> list[Node]:
         """Give every reader of a constant what it needs; returns layout nodes that may have become unused."""
@@ -141,8 +142,6 @@ class RecogniseWeights:
     @staticmethod
     def _through(editor: Editor, layout: Node, found: Integers) -> Integers | None:
         """Carry a constant through a layout op; None if that op does not act on it alone."""
-        if layout.inputs[0] is not found.result:
-            return None
         rest: list[Array | None] = [constant(value) for value in layout.inputs[1:]]
         if any(
             value is not None and array is None for value, array in zip(layout.inputs[1:], rest, strict=True)

@@ -77,8 +77,8 @@ def match_trunc(node: Node) -> Match | str:
 
 def _is_positive(value: Value | None) -> bool:
     """Whether a value is made of codes that are not negative, by pools, layouts and positive factors."""
-    while value is not None:
-        node = value.producer()
+    while True:
+        node = value.producer() if value is not None else None
         if node is None:
             return False
         if node.op_type == "Quantise":
@@ -88,7 +88,6 @@ def _is_positive(value: Value | None) -> bool:
         if not (scales or is_standard(node, *_KEEPS_SIGNS)):
             return False
         value = node.inputs[0]
-    return False
 
 
 def build_bipolar(editor: Editor, node: Node) -> str | None:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from snnc.ir import Node, Value, attributes, constant
 from snnc.ir.evaluate import evaluate
-from snnc.passes.editing import Array, is_standard, only_consumer
-from snnc.passes.recognise.affine import ROUNDINGS, Affine, Link, link_of
+from snnc.passes.editing import Array, only_consumer
+from snnc.passes.recognise.affine import Affine, Link, link_of
 from snnc.passes.recognise.linear import parameter
 from snnc.passes.recognise.qonnx import quant_parameters
 
@@ -71,8 +71,7 @@ class Integers:
 def read_dequantised(node: Node) -> Integers | str:
     """Read a DequantizeLinear of constant integers: ``(q - zero) * scale``."""
     integers = constant(node.inputs[0])
-    if integers is None:
-        return "its integers are not constant"
+    assert integers is not None
     parts = [parameter(node, index, integers.ndim) for index in (1, 2)]
     problem = next((part for part in parts if isinstance(part, str)), None)
     if problem is not None:
@@ -107,8 +106,7 @@ def read_quant(node: Node) -> Integers | str:
     data, found = constant(node.inputs[0]), quant_parameters(node)
     if isinstance(found, str):
         return found
-    if data is None:
-        return "its input is not constant"
+    assert data is not None
     rounding = _ROUND.get(found.mode)
     if rounding is None:
         return f"its rounding mode {found.mode} is not known"
@@ -122,8 +120,9 @@ def read_quant(node: Node) -> Integers | str:
 def read_bipolar(node: Node) -> Integers | str:
     """Read a QONNX BipolarQuant of a constant: +scale where it is 0 or more, else -scale."""
     data, scale = constant(node.inputs[0]), constant(node.inputs[1])
-    if data is None or scale is None:
-        return "its input or scale is not constant"
+    assert data is not None
+    if scale is None:
+        return "its scale is not constant"
     signs = np.where(data >= 0, 1, -1).astype(np.int64)
     shape = scale if scale.size > 1 else scale.reshape(())
     return Integers(signs, shape.astype(np.float64), node.outputs[0], (node,)).positive()
@@ -132,8 +131,7 @@ def read_bipolar(node: Node) -> Integers | str:
 def read_chain(rounding: Node, opsets: dict[str, int]) -> Integers | str:
     """Read a Round or Floor of a constant and the factors, offsets and clips that follow it."""
     data = constant(rounding.inputs[0])
-    if data is None or not is_standard(rounding, *ROUNDINGS):
-        return "its input is not constant"
+    assert data is not None
     numbers = np.asarray(evaluate(rounding, [data], opsets)[0])
     value, back = rounding.outputs[0], Affine.identity()
     nodes = [rounding]

@@ -122,6 +122,14 @@ def test_a_rule_that_matches_nothing_is_refused(network, rule, message):
     assert message in str(caught.value)
 
 
+def test_a_rule_for_a_network_without_layers_is_refused(parse):
+    model = parse("g (float[N, 2] x) => (float[N, 2] y) { y = Neg(x) }")
+    with pytest.raises(UsageError) as caught:
+        CheckLayers(("*:weights=int4",)).run(model)
+    wanted = "matches no layer with float weights; integer weights of the source stay as they are"
+    assert caught.value.message.endswith(wanted)
+
+
 def test_a_rule_that_matches_is_counted(network):
     result = CheckLayers(("q:weights=int4",)).run(network)
     assert result.notes and result.notes[0].endswith("1 layers with float weights")

@@ -303,3 +303,85 @@ def test_illegal_nodes(parse, body, reason):
     with pytest.raises(InputError, match="SNN322") as caught:
         CheckQuantisers().run(model)
     assert reason in str(caught.value) and "n_y" in str(caught.value)
+
+
+STEPPED = "float[N, 2, 4] x, float p"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (f"r = Relu(x) {quantise('r', 'y', INT4, step='p')}", "the step of its quantiser is not constant"),
+        (f"{quantise('x', 'q', INT4, step='p')} y = Relu(q)", "the step of its quantiser is not constant"),
+        (
+            f"{quantise('x', 'q', INT4, step='channels')} y = Clip(q, zero, six)",
+            "its bound is another code in each channel, or cuts every level",
+        ),
+        (
+            f"{quantise('x', 'q', INT4)} y = Clip(q, far, further)",
+            "its bound is another code in each channel, or cuts every level",
+        ),
+    ],
+)
+def test_steps_that_keep_an_activation(parse, ops, body, reason):
+    more = ", float[2, 1] channels = {0.25, 0.5}, float far = {7}, float further = {8}"
+    model = parse(f"g ({STEPPED}) => (float[N, 2, 4] y) <{WEIGHTS}{more}> {{ {body} }}")
+    before = ops(model)
+    result = AbsorbActivations().run(model)
+    assert [entry.reason for entry in result.not_matched] == [reason]
+    assert ops(model) == before and not result.rewrites
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "outputs", "reason"),
+    [
+        # Codes that the first has not; and one step after the other, both of them results.
+        (UINT4, CodeBook.uniform(-3, 7), "y", "it drops codes that others read, or rounds otherwise"),
+        (UINT4, SPARSE, "y", "it drops codes that others read, or rounds otherwise"),
+        (UINT4, INT4.restricted(0, 7), "q, y", "it drops codes that others read, or rounds otherwise"),
+        (UINT4, UINT4, "q, y", "its result is an output of the graph and so is its input"),
+    ],
+)
+def test_two_quantisers_that_stay(parse, ops, first, second, outputs, reason):
+    listed = ", ".join(f"float[N, 2, 4] {name}" for name in outputs.split(", "))
+    model = graph(parse, f"{quantise('x', 'q', first)} {quantise('q', 'y', second)}", listed)
+    result = DropRepeatedQuantisers().run(model)
+    assert [entry.reason for entry in result.not_matched] == [reason]
+    assert ops(model) == ["Quantise", "Quantise"]
+
+
+def test_a_straight_through_sum_whose_code_is_a_result_stays(parse, ops):
+    model = graph(
+        parse,
+        f"{quantise('x', 'q', INT4)} d = Sub(q, x) y = Add(x, d)",
+        "float[N, 2, 4] q, float[N, 2, 4] y",
+    )
+    result = RemoveStraightThrough().run(model)
+    assert ops(model) == ["Quantise", "Sub", "Add"] and not result.rewrites
+    (entry,) = result.not_matched
+    assert entry.reason == "its result is an output of the graph and so is what it would become"
+
+
+def test_a_file_may_bring_a_silu_with_a_positive_alpha(parse, ops):
+    model = graph(parse, "y = ai.snnc.Silu(x, s)")
+    assert not CheckQuantisers().run(model).rewrites and ops(model) == ["Silu"]
+    with pytest.raises(InputError, match="its alpha is not positive"):
+        CheckQuantisers().run(graph(parse, "y = ai.snnc.Silu(x, low)"))
+
+
+def test_a_code_of_one_level_is_refused(parse):
+    text = quantise("x", "y", INT4)
+    assert "smallest = -8" in text and "largest = 7" in text
+    model = graph(parse, text)
+    set_attribute(model.graph[0], "smallest", 0)
+    set_attribute(model.graph[0], "largest", 0)
+    with pytest.raises(InputError, match="its code book has a single level"):
+        CheckQuantisers().run(model)
+
+
+def test_attributes_that_a_quantiser_has_not_are_dropped(parse):
+    model = graph(parse, quantise("x", "y", INT4))
+    set_attribute(model.graph[0], "colour", 3)
+    assert len(CheckQuantisers().run(model).rewrites) == 1
+    assert "colour" not in attributes(model.graph[0])
+    assert attributes(model.graph[0]) == quantise_attributes(INT4, "away")

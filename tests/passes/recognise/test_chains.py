@@ -207,3 +207,47 @@ def test_inner_values_that_others_read_end_the_chain(parse, check, ops):
     )
     check(RecogniseQuantisers(), with_functions(shared), feeds=numbers(shared))
     assert sorted(ops(shared)) == ["Neg", "Quantise", "Relu"]
+
+
+STEPS = ", float[2, 1] steps = {0.25, 0.5}, float[2, 1] up = {1, 2}, float tenth = {0.1}, float two = {2}"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (
+            "r = Round(x) m = Mul(r, steps) y = Clip(m, lo, hi)",
+            "round-chain: its range differs between channels",
+        ),
+        (
+            "m = Clip(x, lo, hi) a = Mul(m, steps) r = Round(a) y = Div(r, up)",
+            "round-chain: its range differs",
+        ),
+        ("c = Clip(x, lo, hi) r = Round(c) a = Add(r, zf) y = Mul(a, s)", None),
+        ("r = Round(x) a = Add(r, zf) y = Clip(a, lo, hi)", "round-chain: zero is not one of its levels"),
+        (
+            "r = Round(x) m = Mul(r, s) y = Clip(m, zero, tenth)",
+            "round-chain: it clips to a value that is not",
+        ),
+    ],
+)
+def test_reasons_of_channels_and_levels(parse, body, reason):
+    model = parse(f"g (float[N, 2, 3] x) => (float[N, 2, 3] y) <{CONSTANTS}{STEPS}> {{ {body} }}")
+    result = RecogniseQuantisers().run(model)
+    if reason is None:
+        assert len(result.rewrites) == 1 and not result.not_matched
+    else:
+        (entry,) = result.not_matched
+        assert entry.reason.startswith(reason)
+
+
+def test_a_chain_of_many_factors_is_read_in_part(parse, check, ops):
+    """Twelve links behind the rounding belong to it; a thirteenth, which would undo the first, stays."""
+    steps = " ".join(f"m{number + 1} = Mul(m{number}, one)" for number in range(12))
+    body = f"c = Clip(x, lo, hi) a = Mul(c, four) m0 = Round(a) {steps} y = Mul(m12, s)"
+    model = with_functions(
+        parse(f"g (float[N, 6] x) => (float[N, 6] y) <{CONSTANTS}, float four = {{4}}> {{ {body} }}")
+    )
+    check(RecogniseQuantisers(), model, feeds=numbers(model))
+    assert ops(model) == ["Mul", "Quantise", "Mul"]
+    assert constant(model.graph[0].inputs[1]) == 4 and constant(model.graph[2].inputs[1]) == 0.25

@@ -159,3 +159,53 @@ def test_reasons(parse, body, reason):
     result = RecogniseQuantisers().run(model)
     assert not result.rewrites
     assert [entry.reason for entry in result.not_matched] == [f"quantize-dequantize: {reason}"]
+
+
+@pytest.mark.parametrize(
+    ("body", "weights", "opset", "reason"),
+    [
+        ("q = QuantizeLinear(x, s, z) c = Max(q, row) y = DequantizeLinear(c, s, z)", ("uint8 z = {3}, "
+         "uint8[6] row = {1, 2, 3, 4, 5, 6}"), 17, "the bounds of its Clip differ between elements"),
+        ("q = QuantizeLinear(k, s, z) d = DequantizeLinear(q, s, z) y = Add(x, d)", ("uint8 z = {3}, "
+         "float[6] k = {1, 2, 3, 4, 5, 6}"), 17, "its input is a constant"),
+        ("q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, z)", "float8e4m3fn z = {0}", 19,
+         "its type FLOAT8E4M3FN is not an integer of at most 32 bits"),
+        ("u = my.own.Thing(x) q = QuantizeLinear(u, s, z) y = DequantizeLinear(q, s, z)", "uint8 z = {3}", 17,
+         "the rank of its input is unknown"),
+        ("q = com.microsoft.QuantizeLinear(x, s, z) y = com.microsoft.DequantizeLinear(q, s, z)",
+         "int32 z = {3}", 17, "need more than 16 time-steps"),
+    ],
+)  # fmt: skip
+def test_more_reasons(parse, ops, body, weights, opset, reason):
+    header = HEADER.format(opset=opset).replace('"ai.snnc"', '"my.own" : 1, "ai.snnc"')
+    model = parse(
+        f"{header}g (float[N, 6] x) => (float[N, 6] y) <float s = {{0.04}}, {weights}> {{ {body} }}"
+    )
+    before = ops(model)
+    result = RecogniseQuantisers().run(model)
+    (entry,) = result.not_matched
+    assert entry.reason.startswith("quantize-dequantize: ") and entry.reason.endswith(reason)
+    assert ops(model) == before
+
+
+@pytest.mark.parametrize(("back", "noted"), [(3, False), (2, True), (1, False)])
+def test_zero_points_an_odd_number_apart_are_noted(parse, check, back, noted):
+    model = quantised(
+        parse,
+        "q = QuantizeLinear(x, s, z) y = DequantizeLinear(q, s, o)",
+        f"float s = {{0.0625}}, uint8 z = {{3}}, uint8 o = {{{back}}}",
+    )
+    result = check(RecogniseQuantisers(), model)
+    assert any("its zero points differ by an odd number" in note for note in result.notes) == noted
+
+
+def test_two_steps_of_one_value_are_two_quantisers(parse, check, ops):
+    model = quantised(
+        parse,
+        "q = QuantizeLinear(x, s, z) a = DequantizeLinear(q, s, z) r = QuantizeLinear(x, t, z) "
+        "b = DequantizeLinear(r, t, z) v = QuantizeLinear(x, s, z) c = DequantizeLinear(v, s, z) "
+        "d = Add(a, b) y = Add(d, c)",
+        "float s = {0.0625}, float t = {0.125}, int8 z = {0}",
+    )
+    check(RecogniseQuantisers(), model)
+    assert ops(model) == ["Quantise", "Quantise", "Add", "Add"]

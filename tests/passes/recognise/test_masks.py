@@ -14,7 +14,8 @@ BIASED = ", ".join("0.5" if column <= row else "-1e9" for row in range(4) for co
 AGAINST = ", ".join("0.5" if column <= row else "1e9" for row in range(4) for column in range(4))
 OPEN = ", ".join("1" if column <= row else "0" for row in range(4) for column in range(4))
 WEIGHTS = (
-    f"float[4, 4] causal = {{{CAUSAL}}}, float[4, 4] biased = {{{BIASED}}}, float[4, 4] against = {{{AGAINST}}}, "
+    f"float[4, 4] causal = {{{CAUSAL}}}, float[4, 4] biased = {{{BIASED}}}, "
+    f"float[4, 4] against = {{{AGAINST}}}, "
     f"float[4, 4] open = {{{OPEN}}}, float[4] even = {{0, -1e9, 0, -1e9}}, float[4] slope = {{1, 2, 3, 4}}, "
     "float low = {-1e9}, float high = {1e9}, float zero = {0}, float half = {0.5}, float one = {1}, "
     "float few = {-5}, float five = {5}, float[4] mixed = {0, -1e9, -1e9, -1e9}, int64 axis = {1}, "
@@ -78,8 +79,10 @@ def taken_off(parse, evaluate, body):
         ("s = Tanh(x) c = Where(b, zero, mixed) m = Add(s, c)", ["Tanh"]),
         ("s = Tanh(x) c = Where(b, zero, high) m = Sub(s, c)", ["Tanh"]),
         (
-            "s = Tanh(x) d = Shape(k) z = ConstantOfShape<value = int64[1] {0}>(d) e = Cast<to = 1>(z) "
-            "h = Unsqueeze(e, middle) c = Where(b, h, low) m = Add(s, c)",
+            (
+                "s = Tanh(x) d = Shape(k) z = ConstantOfShape<value = int64[1] {0}>(d) e = Cast<to = 1>(z) "
+                "h = Unsqueeze(e, middle) c = Where(b, h, low) m = Add(s, c)"
+            ),
             ["Tanh"],
         ),
     ],
@@ -120,10 +123,16 @@ MISPLACED = "a mask that enlarges the scores, or stands in front of a change of 
         ("s = Tanh(x) r = ReduceMax<axes = [2]>(s) c = Where(b, zero, low) m = Add(r, c)", MISPLACED),
         ("s = Tanh(x) r = ReduceMax<axes = [2]>(s) m = Where(b, r, low)", MISPLACED),
         ("s = Tanh(x) m = Where(b, s, half)", "a choice between scores and numbers that do not mask"),
-        ("s = Tanh(x) t = Sigmoid(x) o = Greater(t, half) m = Where(o, s, low)", "a mask that depends on coded values"),
         (
-            "s = Tanh(x) i = CumSum(k, axis) e = Cast<to = 1>(i) p = Unsqueeze(e, middle) q = Mul(p, low) "
-            "r = Add(q, p) m = Sub(s, r)",
+            "s = Tanh(x) t = Sigmoid(x) o = Greater(t, half) m = Where(o, s, low)",
+            "a mask that depends on coded values",
+        ),
+        (
+            (
+                "s = Tanh(x) i = CumSum(k, axis) e = Cast<to = 1>(i) p = Unsqueeze(e, middle) "
+                "q = Mul(p, low) "
+                "r = Add(q, p) m = Sub(s, r)"
+            ),
             "a summand that is computed from the input, and no mask: its values are unknown",
         ),
         (
@@ -131,8 +140,11 @@ MISPLACED = "a mask that enlarges the scores, or stands in front of a change of 
             "a summand that is computed from the input, and no mask: its values are unknown",
         ),
         (
-            "s = Tanh(x) i = CumSum(k, axis) e = Cast<to = 1>(i) p = Unsqueeze(e, middle) q = Mul(p, low) "
-            "r = Where(b, q, half) m = Add(s, r)",
+            (
+                "s = Tanh(x) i = CumSum(k, axis) e = Cast<to = 1>(i) p = Unsqueeze(e, middle) "
+                "q = Mul(p, low) "
+                "r = Where(b, q, half) m = Add(s, r)"
+            ),
             "a summand that is computed from the input, and no mask: its values are unknown",
         ),
     ],

@@ -90,3 +90,36 @@ def test_reasons(parse, options, reason):
     result = RecogniseQuantisers().run(model)
     assert not result.rewrites
     assert result.not_matched[0].reason == f"qonnx-quant: {reason}"
+
+
+QUANT = "y = qonnx.custom_op.general.Quant(x, s, z, b)"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "weights", "reason"),
+    [
+        (
+            "float[N, 6] x, float s",
+            "float z = {0}, float b = {4}",
+            "its scale, zero point or bit width is not constant",
+        ),
+        (
+            "float[N, 6] x",
+            "float[2, 1, 1] s = {0.5, 0.25}, float z = {0}, float b = {4}",
+            "its scale has more dimensions than its input",
+        ),
+    ],
+)
+def test_scales_that_have_no_form(parse, ops, inputs, weights, reason):
+    header = HEADER.format(domain="qonnx.custom_op.general")
+    model = parse(f"{header} g ({inputs}) => (float[N, 6] y) <{weights}> {{ {QUANT} }}")
+    result = RecogniseQuantisers().run(model)
+    assert [entry.reason for entry in result.not_matched] == [f"qonnx-quant: {reason}"]
+    assert ops(model) == ["Quant"]
+
+
+@pytest.mark.parametrize(("zero", "noted"), [(0, False), (3, True), (4, False)])
+def test_an_odd_zero_point_is_noted(parse, zero, noted):
+    result = RecogniseQuantisers().run(source(parse, zero=zero, signed=0, rounding_mode="ROUND"))
+    assert len(result.rewrites) == 1
+    assert any("its zero point is odd" in note for note in result.notes) == noted

@@ -121,3 +121,12 @@ def test_groups_are_at_most_the_time_steps_of_a_code(parse):
 def test_illegal_options(parse):
     with pytest.raises(UsageError, match="SNN202"):
         Recode(4, 5).run(model_of(parse, CodeBook.uniform(0, 15)))
+
+
+def test_a_step_that_is_computed_keeps_the_code(parse):
+    model = model_of(parse, CodeBook.uniform(-8, 7))
+    step = model.graph[0].inputs[1]
+    model.graph.inputs.append(step)
+    result = Recode(timesteps=2, groups=2).run(model)
+    assert [entry.reason for entry in result.not_matched] == ["its step is not constant"]
+    assert book_of(model) == CodeBook.uniform(-8, 7)

@@ -270,3 +270,32 @@ ELU = "e = Exp(x) d = Sub(e, one) n = Mul(d, half) "
 def test_choices_of_branches(parse, evaluate, body, ops):
     model, _ = run(parse, evaluate, body.replace("twenty", "c20"))
     assert [node.op_type for node in model.graph] == ops
+
+
+#: Five values whose squared sum has more terms than any function that is known.
+MANY = (
+    "a = Tanh(x) r = Erf(x) u = Sigmoid(x) d = Exp(x) e = Add(a, r) f = Add(u, d) g = Add(e, f) "
+    "h = Add(g, x) "
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        MANY + "y = Mul(h, h)",
+        "d = Sub(x, x) t = Tanh(d) y = Mul(x, t)",
+        "l = Mul(z, two) t = Clip(x, l, six) y = Mul(x, t)",
+        "t = Clip(x, , six) y = Mul(x, t)",
+        "t = Clip(x, half, six) y = Mul(x, t)",
+        # A choice whose branches are not functions of one value, or are of another shape.
+        "u = Greater(x, zero) y = Where(u, x, z)",
+        "u = Greater(x, zero) m = Mul(x, halves) w = Where(u, x, m) y = Squeeze(w, front)",
+    ],
+)
+def test_what_has_no_normal_form_stays(parse, ops, body):
+    header = '<ir_version: 10, opset_import: ["" : 17, "ai.snnc" : 1]>\n'
+    weights = f"{WEIGHTS}, float[1, 1, 1] halves = {{0.5}}, int64[1] front = {{0}}"
+    model = parse(f"{header}g (float[N, 7] x, float[N, 7] z) => (float[N, 7] y) <{weights}> {{ {body} }}")
+    before = ops(model)
+    assert not RecogniseActivations().run(model).rewrites
+    assert ops(model) == before

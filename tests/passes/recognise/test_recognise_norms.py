@@ -123,10 +123,23 @@ ROOT = "p = Pow(x, two) v = ReduceMean<axes = [2]>(p) a = Add(v, eps) "
             ["Mul", "RMSNorm"],
         ),
         (ROOT + "s = Sqrt(a) h = Mul(x, g) y = Div(h, s)", ["RMSNorm"]),
+        ("l = ReduceL2<axes = [-1]>(x) c = Clip(l, eps) e = Expand(c, dims) y = Div(x, e)", ["RMSNorm"]),
+        # Squares and their root in higher precision.
+        (
+            (
+                "h = Cast<to = 11>(x) p = Mul(h, h) v = ReduceMean<axes = [2]>(p) a = Add(v, fine) "
+                "s = Sqrt(a) "
+                "r = Cast<to = 1>(s) y = Div(x, r)"
+            ),
+            ["RMSNorm"],
+        ),
     ],
 )
 def test_root_mean_squares_and_lengths(parse, ops, evaluate, random_feeds, body, after):
-    more = ", float one = {1}, float half = {0.5}, float inverse = {-0.5}, int64[1] last = {2}"
+    more = (
+        ", float one = {1}, float half = {0.5}, float inverse = {-0.5}, int64[1] last = {2}, "
+        "int64[3] dims = {1, 3, 4}, double fine = {0.00001}"
+    )
     header = '<ir_version: 10, opset_import: ["" : 17, "ai.snnc" : 1]>'
     model = parse(f"{header} g (float[N, 3, 4] x) => (float[N, 3, 4] y) <{CONSTANTS}{more}> {{ {body} }}")
     feeds = random_feeds(model)
@@ -261,3 +274,71 @@ def test_cosines(parse, ops, evaluate, random_feeds, body, norms):
     assert model.graph.outputs[0].name == "y"
     attach_functions(model)
     np.testing.assert_allclose(evaluate(model, feeds)["y"], expected, rtol=2e-5, atol=2e-5)
+
+
+def lengths(parse, body, shape="N, 3, 4", opset=17):
+    header = f'<ir_version: 10, opset_import: ["" : {opset}, "ai.snnc" : 1]>\n'
+    more = ", float least = {0.001}"
+    model = parse(f"{header} g (float[{shape}] x) => (float[{shape}] y) <{CONSTANTS}{more}> {{ {body} }}")
+    attach_functions(model)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("body", "shape", "reason"),
+    [
+        ("l = ReduceL2<axes = [0]>(x) c = Clip(l, eps) y = Div(x, c)", "N, 3, 4", None),
+        ("l = ReduceL2<axes = [-1]>(x) c = Clip(l, eps) y = Div(x, c)", "N, 3, C", None),
+        # Two bounds of one length: which of them holds depends on both.
+        ("l = ReduceL2<axes = [-1]>(x) a = Clip(l, eps) c = Max(a, least) y = Div(x, c)", "N, 3, 4", None),
+        (
+            "p = Abs(x) v = ReduceMean<axes = [2]>(p) a = Add(v, eps) s = Sqrt(a) y = Div(x, s)",
+            "N, 3, 4",
+            None,
+        ),
+        ("p = Mul(x, x) a = Add(p, x) s = Sqrt(a) y = Div(x, s)", "N, 3, 4", None),
+        (MEAN + VARIANCE + "y = Div(d, s)", "N, 3, C", None),
+        (
+            centred([1]).replace("n = Div(d, s)", "t = Mul(d, g) y = Div(t, s)"),
+            "N, 3, 4",
+            "it is scaled before it is divided, not along its channels",
+        ),
+        (
+            "p = Pow(x, two) v = ReduceMean<axes = [0]>(p) a = Add(v, eps) s = Sqrt(a) y = Div(x, s)",
+            "N, 3, 4",
+            None,
+        ),
+    ],
+)
+def test_what_stays(parse, ops, body, shape, reason):
+    model = lengths(parse, body, shape)
+    before = ops(model)
+    result = RecogniseNorms().run(model)
+    assert ops(model) == before and not result.rewrites
+    assert reason is None or [entry.reason for entry in result.not_matched] == [reason]
+
+
+def test_opsets_before_13_have_no_layer_normalisation(parse, ops):
+    model = lengths(parse, MEAN + VARIANCE + "y = Div(d, s)", opset=12)
+    result = RecogniseNorms().run(model)
+    assert [entry.reason for entry in result.not_matched] == ["the model is of an opset before 13"]
+    assert "LayerNormalization" not in ops(model) and model.opset_imports[""] == 12
+
+
+@pytest.mark.parametrize(
+    ("dot", "squares", "axis"),
+    [
+        ("keepdims = 1", "keepdims = 0", 2),
+        ("keepdims = 0", "keepdims = 1", 2),
+        ("keepdims = 0", "keepdims = 0", 0),
+    ],
+)
+def test_sums_of_other_axes_are_no_cosine(parse, ops, dot, squares, axis):
+    model = parse(
+        "g (float[4, 4, 4] x, float[4, 4, 4] z) => (float y) "
+        f"<int64[1] last = {{{axis}}}> {{ q = Mul(x, z) t = ReduceSum<{dot}>(q, last) xx = Mul(x, x) "
+        f"zz = Mul(z, z) sx = ReduceSum<{squares}>(xx, last) sz = ReduceSum<{squares}>(zz, last) "
+        "s = Mul(sx, sz) r = Sqrt(s) v = Div(t, r) y = ReduceSum<keepdims = 0>(v) }"
+    )
+    assert not RecogniseNorms().run(model).rewrites
+    assert "Max" not in ops(model)

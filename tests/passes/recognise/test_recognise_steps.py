@@ -129,3 +129,34 @@ def test_a_fold_may_be_flattened_where_it_ends() -> None:
 def test_a_mean_over_a_batch_is_no_stack() -> None:
     nodes = [helper.make_node("ReduceMean", ["x"], ["y"], axes=[0], keepdims=0)]
     assert not UnstackTime().run(model_of(nodes, {}, [4, 2])).rewrites
+
+
+@pytest.mark.parametrize("op_type", ["Greater", "GreaterOrEqual", "Less", "LessOrEqual"])
+def test_two_computed_values_are_compared_by_their_difference(op_type: str) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["u"]),
+        helper.make_node("Relu", ["u"], ["v"]),
+        helper.make_node(op_type, ["u", "v"], ["c"], name="compare"),
+        helper.make_node("Cast", ["c"], ["y"], to=1, name="cast"),
+    ]
+    held = {"w": -np.eye(3, dtype=np.float32)}
+    x = np.array([[-1, 0, 1], [0.5, -0.25, 2]], np.float32)
+    expected = run(model_of(nodes, held, ["N", 3]), x)
+    model = model_of(nodes, held, ["N", 3])
+    result = RecogniseSteps().run(model)
+    assert len(result.rewrites) == 1
+    assert "Sub" in [node.op_type for node in model.graph]
+    np.testing.assert_array_equal(run(model, x), expected)
+
+
+def test_a_comparison_of_integers_stays() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["u"]),
+        helper.make_node("ArgMax", ["u"], ["i"], axis=1),
+        helper.make_node("Greater", ["i", "t"], ["c"], name="compare"),
+        helper.make_node("Cast", ["c"], ["y"], to=1, name="cast"),
+    ]
+    model = model_of(nodes, {"w": np.eye(3, dtype=np.float32), "t": np.array(1, np.int64)}, ["N", 3])
+    result = RecogniseSteps().run(model)
+    assert not result.rewrites and not result.not_matched
+    assert [node.op_type for node in model.graph] == ["MatMul", "ArgMax", "Greater", "Cast"]

@@ -8,6 +8,7 @@ import pytest
 
 from snnc.coding import CodeBook
 from snnc.errors import UnsupportedError
+from snnc.ir.hosting import seal
 from snnc.passes.recognise import RefuseUnsupported, RequireQuantised
 from snnc.passes.recognise.uniform import quantise_attributes
 
@@ -155,3 +156,65 @@ def test_a_potential_times_spikes_of_another_is_told_how_to_train(parse):
     assert node == "n_y" and "train with reset by subtraction (v_reset=None" in message
     ((_, other),) = problems(parse, body.replace(spikes, LISTED))
     assert "reset" not in other and "multiplies two computed values" in other
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ("a, m = Dropout(x) c = Cast<to = 1>(m) y = Add(a, c)", "Dropout whose mask is read"),
+        ("a = com.microsoft.nchwc.ReorderInput(x) y = Relu(a)", "ReorderInput is laid out for one processor"),
+    ],
+)
+def test_refused_for_what_is_read_or_laid_out(nodes, message):
+    header = '<ir_version: 10, opset_import: ["" : 17, "com.microsoft.nchwc" : 1]>'
+    proto = onnx.parser.parse_model(f"{header} g (float[N, 4] x) => (float[N, 4] y) {{ {nodes} }}")
+    with pytest.raises(UnsupportedError, match="SNN461") as caught:
+        RefuseUnsupported().run(ir.from_proto(proto))
+    (problem,) = caught.value.problems
+    assert message in problem.message
+
+
+def sealed(model, op_type):
+    """Mark the nodes of one kind as computed by the host."""
+    for node in model.graph:
+        if node.op_type == op_type:
+            seal(node, op_type)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("body", "messages"),
+    [
+        # What the host makes of coded values stays the host's through what it can compute.
+        (f"{q('x', 'a')} h = Sigmoid(a) n = Neg(h) r = Relu(n) m = Mul(r, c) y = Add(m, x)", []),
+        (f"{q('x', 'a')} h = Sigmoid(a) y = Tanh(h)", ["Tanh is left over"]),
+        (f"{q('x', 'a')} h = Sigmoid(a) y = Mul(a, h)", ["mixes floats of the host with coded values"]),
+        (f"{q('x', 'a')} y = my.own.Thing(a)", ["Thing is left over: it has no form with spikes"]),
+        # A constant of every sample beside the network input.
+        ("d = Shape(x) e = Expand(c, d) f = Mul(x, e) g = Div(f, c) y = Conv(g, w)", []),
+    ],
+)
+def test_what_the_host_computes(parse, body, messages):
+    header = '<ir_version: 10, opset_import: ["" : 17, "my.own" : 1, "ai.snnc" : 1]>\n'
+    text = f"{header}g (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y) <{WEIGHTS}> {{ {body} }}"
+    model = sealed(parse(text), "Sigmoid")
+    if not messages:
+        assert not RequireQuantised().run(model).rewrites
+        return
+    with pytest.raises(UnsupportedError) as caught:
+        RequireQuantised().run(model)
+    assert len(caught.value.problems) == len(messages)
+    assert all(
+        message in entry.message for message, entry in zip(messages, caught.value.problems, strict=True)
+    )
+
+
+def test_a_potential_times_what_did_not_fire_is_a_reset(parse):
+    """1 - spikes, as the reset to zero is written: the same hint as for the spikes themselves."""
+    spikes = listed(CodeBook.uniform(0, 1))
+    body = (
+        f"{q('x', 'a')} u = Conv(a, w) v = Conv(a, w) h = ai.snnc.Quantise<{spikes}>(v, s) k = Sub(s, h) "
+        "y = Mul(u, k)"
+    )
+    ((node, message),) = problems(parse, body)
+    assert node == "n_y" and "train with reset by subtraction (v_reset=None" in message

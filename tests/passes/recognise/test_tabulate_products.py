@@ -119,6 +119,7 @@ def test_the_values_are_those_of_each_code(parse):
         (f"{q('x', 'a')} b = Sub(a, a) y = Div(one, b) ", None),
         (f"{q('x', 'a')} b = Mul(a, c) y = Mul(a, b)", SEVERAL),
         (f"{q('x', 'a')} b = Log(a) y = Mul(a, b)", "a value of it is not a number"),
+        (f"{q('x', 'a')} y = Pow(a, c)", "a constant of it differs between elements"),
         (
             f"{q('x', 'a')} b = GlobalAveragePool(a) y = Mul(a, b)",
             SEVERAL,

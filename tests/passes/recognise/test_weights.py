@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from snnc.ir import constant
+from snnc.ir import constant, tensor
 from snnc.ops import attach_functions
 from snnc.passes.recognise import RecogniseWeights
+from snnc.passes.recognise.weights import Integers
 
 QONNX = '<ir_version: 10, opset_import: ["" : 17, "qonnx.custom_op.general" : 1]>\n'
 
@@ -160,3 +161,107 @@ def test_reasons(parse):
     assert [entry.reason for entry in result.not_matched] == ["its scale is not constant"]
     # A scale per block is no scale per channel: those weights go on as the floats they stand for.
     assert all(node.op_type != "Weight" for node in model.graph)
+
+
+QUANT = "qonnx.custom_op.general"
+
+
+@pytest.mark.parametrize(
+    ("body", "weights", "reason"),
+    [
+        (
+            "w = DequantizeLinear(q, s)",
+            "int8[3, 2] q = {1, 2, 3, 4, 5, 6}, float s = {-999}",
+            "its scale is not finite",
+        ),
+        (
+            f"w = {QUANT}.Quant(f, s, p, p)",
+            "float s = {1}",
+            "its scale, zero point or bit width is not constant",
+        ),
+        (
+            f'w = {QUANT}.Quant<rounding_mode = "RANDOM">(f, s, z, b)',
+            "float s = {1}, float z = {0}, float b = {4}",
+            "its rounding mode RANDOM is not known",
+        ),
+        (f"w = {QUANT}.BipolarQuant(f, p)", "float s = {1}", "its scale is not constant"),
+    ],
+)
+def test_more_reasons(parse, ops, body, weights, reason):
+    held = f"float[3, 2] f = {{1.5, -2, 3, 4.25, 5, 6}}, {weights}"
+    model = parse(
+        f"{QONNX} g (float[N, 2, 3] x, float p) => (float[N, 2, 2] y) <{held}> {{ {body} y = MatMul(x, w) }}"
+    )
+    if "999" in weights:
+        model.graph.initializers["s"].const_value = tensor(np.array(np.inf, np.float32))
+    before = ops(model)
+    result = RecogniseWeights().run(model)
+    assert [entry.reason for entry in result.not_matched] == [reason]
+    assert ops(model) == before
+
+
+@pytest.mark.parametrize(
+    ("body", "left"),
+    [
+        # An offset that is no multiple of the step, and a factor of more axes, stay behind the integers.
+        ("r = Round(f) a = Mul(r, odd) w = Add(a, third)", ["Add", "MatMul"]),
+        ("r = Round(f) w = Mul(r, tall)", ["Mul", "MatMul"]),
+    ],
+)
+def test_a_chain_ends_where_its_values_leave_the_grid(parse, evaluate, random_feeds, ops, body, left):
+    held = (
+        "float[3, 2] f = {1.5, -2, 3, 4.25, 5, 6}, float odd = {0.7}, float third = {0.3}, "
+        "float[2, 3, 2] tall = {1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}"
+    )
+    model = parse(f"g (float[2, 2, 3] x) => (float[2, 2, 2] y) <{held}> {{ {body} y = MatMul(x, w) }}")
+    feeds = random_feeds(model)
+    before = evaluate(model, feeds)["y"]
+    run(model)
+    assert ops(model) == left
+    np.testing.assert_array_equal(evaluate(model, feeds)["y"], before)
+
+
+def test_an_empty_constant_stays(parse, ops):
+    model = parse(
+        "g (float[N, 2, 3] x) => (float[N, 2, 0] y) <int8[3, 0] q = {}, float s = {1}> "
+        "{ w = DequantizeLinear(q, s) y = MatMul(x, w) }"
+    )
+    result = RecogniseWeights().run(model)
+    assert [entry.reason for entry in result.not_matched] == ["it is empty"]
+    assert ops(model) == ["DequantizeLinear", "MatMul"]
+
+
+def test_integers_beyond_32_bits_stay_64(parse):
+    wide = Integers(
+        np.array([2**31, -1]),
+        np.array(1.0),
+        parse("g (float x) => (float y) { y = Neg(x) }").graph.inputs[0],
+        (),
+    )
+    assert wide.narrow().dtype == np.int64
+    assert wide.narrow().tolist() == [2**31, -1]
+
+
+def test_a_blocked_constant_that_is_a_result_stays(parse, ops):
+    header = '<ir_version: 10, opset_import: ["" : 21]>\n'
+    model = parse(
+        f"{header}g (float[N, 2] x) => (float[N, 2] y, float[2, 2] w) <int8[2, 2] q = {{1, 2, 3, 4}}, "
+        "float[1, 2] s = {0.5, 0.25}> { w = DequantizeLinear<axis = 0, block_size = 2>(q, s) "
+        "y = MatMul(x, w) }"
+    )
+    held = set(model.graph.initializers)
+    result = RecogniseWeights().run(model)
+    assert [entry.reason for entry in result.not_matched] == ["its result is an output of the graph"]
+    assert ops(model) == ["DequantizeLinear", "MatMul"] and set(model.graph.initializers) == held
+
+
+def test_a_layout_that_is_computed_reads_floats(parse, evaluate, random_feeds, ops):
+    model = parse(
+        "g (float[N, 2, 3] x, int64[2] dims) => (float[N, 2, M] y) <int8[3, 2] q = {1, 2, 3, 4, 5, 6}, "
+        "float s = {0.5}> { w = DequantizeLinear(q, s) r = Reshape(w, dims) y = MatMul(x, r) }"
+    )
+    feeds = {"x": random_feeds(model)["x"], "dims": np.array([3, 2])}
+    before = evaluate(model, feeds)["y"]
+    run(model)
+    assert ops(model) == ["Reshape", "MatMul"]
+    np.testing.assert_array_equal(evaluate(model, feeds)["y"], before)
