@@ -113,6 +113,7 @@ def _front_end(
     choices: Mapping[str, Choice] | None,
     repairs: Mapping[str, Repair] | None = None,
 ) -> tuple[Pass, ...]:
+    sampler = observer.sample if observer is not None else None
     insert = InsertQuantisers(
         options.timesteps if options.timesteps is not None else DEFAULT_TIMESTEPS,
         options.groups
@@ -124,8 +125,8 @@ def _front_end(
         options.observer,
         options.weights,
         options.layers,
+        sampler,
     )
-    sampler = observer.sample if observer is not None else None
     encoder = EncodeInput(sampler, choices) if options.encode_input else None
     seen = partial(observe_inputs, observer) if observer is not None else None
     integers = IntegerWeights(options.weights, options.layers, options.reconstruct, seen, repairs)

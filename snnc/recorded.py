@@ -18,7 +18,7 @@ from snnc.ir import Model, Node, attributes, constant
 from snnc.passes.attention.burst_attention import CHOSEN, BurstAttention
 from snnc.passes.editing import only_consumer
 from snnc.passes.quantise.encode_input import OFFSET
-from snnc.passes.quantise.insert_quantisers import SITE, Choice, InsertQuantisers, measured_at
+from snnc.passes.quantise.insert_quantisers import SITE, Choice, InsertQuantisers, levels_at, measured_at
 from snnc.passes.quantise.integer_weights import REPAIRS
 from snnc.passes.quantise.reconstruct import Repair, read_repairs
 from snnc.pipeline import Instrument, PassRecord
@@ -71,7 +71,9 @@ class ChosenQuantisers(Instrument):
             step = constant(node.inputs[1]) if site is not None else None
             if site is not None and step is not None:
                 book = CodeBook.from_attributes(attributes(node))
-                self.choices[site] = Choice(book, np.array(step), _offset(node), measured_at(node))
+                self.choices[site] = Choice(
+                    book, np.array(step), _offset(node), levels_at(node), measured_at(node)
+                )
 
 
 def _bursts(model: Model) -> dict[str, Choice]:
@@ -112,6 +114,8 @@ def write_choices(choices: Mapping[str, Choice]) -> str:
         }
         if choice.offset is not None:
             content[name]["offset"] = _base64(choice.offset)
+        if choice.levels is not None:
+            content[name]["levels"] = _base64(choice.levels)
     return json.dumps(content, sort_keys=True)
 
 
@@ -121,6 +125,16 @@ def _base64(array: npt.NDArray[Any]) -> str:
 
 def _floats(entry: Mapping[str, Any], key: str) -> npt.NDArray[Any]:
     return np.frombuffer(base64.b64decode(entry[key]), dtype="<f4").reshape(entry["shape"])
+
+
+def _levels(entry: Mapping[str, Any], book: CodeBook) -> npt.NDArray[Any] | None:
+    """Return what the levels of a code stand for; None if each stands for itself."""
+    if "levels" not in entry:
+        return None
+    held = np.frombuffer(base64.b64decode(entry["levels"]), dtype="<f4")
+    if held.size != book.largest - book.smallest + 1 or not np.isfinite(held).all():
+        raise ValueError("other levels than the code has")
+    return held
 
 
 def choices_of_file(model: Model) -> dict[str, Choice] | None:
@@ -133,16 +147,15 @@ def choices_of_file(model: Model) -> dict[str, Choice] | None:
     if text is None:
         return None
     try:
-        return {
-            name: Choice(
-                CodeBook.from_attributes(entry["book"]),
-                _floats(entry, "step"),
-                _floats(entry, "offset") if "offset" in entry else None,
-            )
-            for name, entry in strict.loads(text).items()
-        }
+        return {name: _choice(entry) for name, entry in strict.loads(text).items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError("SNN305", "its record of quantisers is damaged") from None
+
+
+def _choice(entry: Mapping[str, Any]) -> Choice:
+    book = CodeBook.from_attributes(entry["book"])
+    offset = _floats(entry, "offset") if "offset" in entry else None
+    return Choice(book, _floats(entry, "step"), offset, _levels(entry, book))
 
 
 def repairs_of_file(model: Model) -> dict[str, Repair] | None:

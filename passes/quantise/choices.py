@@ -25,6 +25,8 @@ class Choice:
         book: Its code.
         step: Its step, float32, of shape () or one that broadcasts to the tensor.
         offset: Value of code 0 where that is not zero (a network input), of the shape of the step.
+        levels: What each level stands for to functions that jump, float32 from the smallest code to the
+            largest; None if each stands for itself.
         measured: What coding costs on the calibration data: ``sqnr_db``, None where nothing is lost, and
             ``clipped``, the share of the values beyond the code; empty where nothing was measured.
     """
@@ -32,6 +34,7 @@ class Choice:
     book: CodeBook
     step: Array
     offset: Array | None = None
+    levels: Array | None = None
     measured: Mapping[str, float | None] = field(default_factory=dict)
 
 

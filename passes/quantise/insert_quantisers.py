@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,22 +14,43 @@ import numpy.typing as npt
 from snnc import strict
 from snnc.coding import CodeBook, Partition
 from snnc.errors import InputError, InternalError, UsageError, Where
-from snnc.ir import AI_SNNC, DataType, Model, Node, Value, attributes, initializer, make_node, unique_name
+from snnc.ir import (
+    AI_SNNC,
+    DataType,
+    Model,
+    Node,
+    Value,
+    attributes,
+    initializer,
+    make_node,
+    unique_name,
+)
 from snnc.passes.layers import Chooser, book_of
 from snnc.passes.quantise.balance import balanced_steps
 from snnc.passes.quantise.channels import Channels, Rows, channels_of
 from snnc.passes.quantise.choices import Choice, Observer, Sampler, TensorSample
 from snnc.passes.quantise.grids import WeightFormat
 from snnc.passes.quantise.histogram import Distribution
+from snnc.passes.quantise.jump_levels import Reading, levels_at, read_as, reading_of, values_of_levels
+from snnc.passes.quantise.jumps import jumps
 from snnc.passes.quantise.loads import EIGHT_BITS
 from snnc.passes.quantise.long_sums import common_steps, long_sums
-from snnc.passes.quantise.sites import SITE, Site, quantiser_sites
+from snnc.passes.quantise.sites import SITE, Site, host_values, quantiser_sites, without_codes
 from snnc.passes.quantise.steps import ObserverName, StepChoice, best_step, per_axis
 from snnc.passes.recognise.uniform import quantise_attributes
 from snnc.pipeline.contract import PassResult, Rewrite, Semantics, whole
 from snnc.settings import parse_rules
 
-__all__ = ["SITE", "Choice", "InsertQuantisers", "Observer", "Sampler", "TensorSample", "measured_at"]
+__all__ = [
+    "SITE",
+    "Choice",
+    "InsertQuantisers",
+    "Observer",
+    "Sampler",
+    "TensorSample",
+    "levels_at",
+    "measured_at",
+]
 
 _MOST_NAMES = 4
 _MEASURED = "snnc.measured"
@@ -42,6 +64,7 @@ class InsertQuantisers:
 
     Steps minimise the mean squared error on the calibration data, or what else ``method`` says, per tensor,
     or per channel where the products behind the code can absorb them (RepQ-ViT's reparametrisation).
+    Functions that jump read levels as values that calibration saw there; see `values_of_levels`.
 
     Matches: operands of Conv and MatMul without a code; results of activation functions that are summed.
     Leaves alone: what carries a code; the first layer, which reads the network input.
@@ -55,6 +78,8 @@ class InsertQuantisers:
         method: How steps are chosen: ``mse``, ``percentile`` or ``entropy``; see `best_step`.
         weights: Form of the weights behind the codes, which bounds how far steps of channels may differ.
         layers: Rules for single layers; see `snnc.settings.LayerRule`.
+        sampler: Runs the model again and keeps values that functions that jump read; without one, levels
+            stand for themselves.
         choices: Quantisers chosen before, by tensor, used instead of observing.
     """
 
@@ -66,6 +91,7 @@ class InsertQuantisers:
     method: ObserverName = "mse"
     weights: str = "int8"
     layers: tuple[str, ...] = ()
+    sampler: Sampler | None = field(default=None, compare=False, repr=False)
 
     name: ClassVar[str] = "insert-quantisers"
     requires: ClassVar[frozenset[str]] = frozenset({"sorted", "unique-names", "constants-folded"})
@@ -81,6 +107,7 @@ class InsertQuantisers:
         if not sites or (partly and not any(site.firm for site in sites)):
             # Who trained quantisers chose where codes are; what sums cannot do is refused later.
             return result
+        readings = self._readings(model, sites)
         if self.choices is not None:
             chosen = self.choices
         elif self.observer is not None:
@@ -111,6 +138,7 @@ class InsertQuantisers:
                 name: self._noted(name, *found[name], chooser.code(site.value), result)
                 for name, site in _named(sites)
             }
+            self._read_levels(model, readings, chosen, result)
         else:
             raise UsageError(
                 "SNN261",
@@ -122,8 +150,41 @@ class InsertQuantisers:
         for name, site in _named(sites):
             if name not in chosen:
                 raise InternalError("SNN161", "no quantiser was chosen", where=Where(tensor=name))
-            self._insert(model, site, chosen[name], result)
+            self._insert(model, site, chosen[name], readings.get(name), result)
         return result
+
+    @staticmethod
+    def _readings(model: Model, sites: Sequence[Site]) -> dict[str, Reading]:
+        """Return the functions that jump, by the name of the value whose code they will read."""
+        found = jumps(model, host_values(model, clipped=True))
+        readings = {name: reading_of(site.value, site.uses, found) for name, site in _named(sites)}
+        return {name: reading for name, reading in readings.items() if reading is not None}
+
+    def _read_levels(
+        self, model: Model, readings: Mapping[str, Reading], chosen: dict[str, Choice], result: PassResult
+    ) -> None:
+        """Choose what levels stand for to the functions that jump."""
+        if not readings or self.sampler is None:
+            return
+        opsets = dict(model.graph.opset_imports)
+        # What is zero as a code may be small in the source.
+        for name, sample in self.sampler(without_codes(model), list(readings)).items():
+            choice = chosen[name]
+            if choice.step.size != 1:
+                continue
+            step = np.float32(choice.step.reshape(())[()])
+            evaluate = partial(readings[name].evaluate, opsets=opsets)
+            try:
+                levels = values_of_levels(choice.book, step, sample.values, evaluate)
+            except ValueError:
+                continue  # nor will a table hold it
+            own = np.arange(choice.book.smallest, choice.book.largest + 1).astype(np.float32) * step
+            moved = int(np.count_nonzero(levels != own))
+            if moved:
+                chosen[name] = replace(choice, levels=levels)
+                result.notes.append(
+                    f"{name}: {moved} levels are read as values seen, on their side of a jump"
+                )
 
     def _best(
         self, name: str, seen: Distribution, rows: tuple[Rows, ...], asked: dict[str, Any]
@@ -161,7 +222,9 @@ class InsertQuantisers:
         step = np.asarray(found.step).reshape(shape)
         return Choice(book, step, measured={"sqnr_db": decibel, "clipped": round(found.clipped, 6)})
 
-    def _insert(self, model: Model, site: Site, choice: Choice, result: PassResult) -> None:
+    def _insert(
+        self, model: Model, site: Site, choice: Choice, reading: Reading | None, result: PassResult
+    ) -> None:
         graph, value = model.graph, site.value
         producer = value.producer()
         name = value.name or "value"
@@ -182,6 +245,8 @@ class InsertQuantisers:
         _insert_behind(model, producer, node)
         for reader, position in site.uses:
             reader.replace_input_with(position, node.outputs[0])
+        if reading is not None and choice.levels is not None:
+            read_as(model, node, choice, reading)
         if site.output:
             _give_out(model, value, node.outputs[0])
         result.rewrites.append(Rewrite("insert a quantiser", (), (node.name or "",)))

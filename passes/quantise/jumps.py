@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from snnc.ir import AI_SNNC, Model, Node, Value, constant
+import numpy as np
+import numpy.typing as npt
+
+from snnc.coding import CodeBook
+from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant
+from snnc.ir.evaluate import evaluate
+from snnc.ops import OPS
 from snnc.passes.analysis.activations import ACTIVATION_OPS
 
 __all__ = [
@@ -14,11 +21,14 @@ __all__ = [
     "TABULATED",
     "Jump",
     "acts_on_elements",
+    "computed",
     "is_jump",
     "is_of_one_value",
     "jumps",
     "operands",
 ]
+
+Array = npt.NDArray[Any]
 
 #: Functions of one value that no neuron holds as they are; of a code, a table holds them.
 TABULATED = frozenset(
@@ -150,3 +160,26 @@ def _is_read_by(node: Node, nodes: set[int]) -> bool:
 
 def _is_float(value: Value) -> bool:
     return value.dtype is not None and value.dtype.is_floating_point()
+
+
+def computed(node: Node, inputs: Sequence[Array | None], opsets: dict[str, int]) -> Array:
+    """Return what an elementwise node gives, in float32 as the source computes it.
+
+    Args:
+        node: The node.
+        inputs: Its inputs; None for one that is absent or not known.
+        opsets: Versions of operator sets, by domain.
+
+    Raises:
+        ValueError: It cannot be evaluated.
+    """
+    with np.errstate(all="ignore"):
+        if node.domain != AI_SNNC:
+            return np.asarray(evaluate(node, inputs, opsets)[0])
+        given: list[Any] = [array for array in inputs if array is not None]
+        if node.op_type == "Quantise" and attributes(node)["ties"] == "even" and given[1].size == 1:
+            # As QuantizeLinear and torch do, who divide in float32.
+            book, step = CodeBook.from_attributes(attributes(node)), given[1].reshape(()).astype(np.float32)
+            codes = np.clip(np.rint(given[0].astype(np.float32) / step), book.smallest, book.largest)
+            return np.asarray(codes.astype(np.float32) * step)
+        return np.asarray(OPS[node.op_type].packed(given, attributes(node)))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from snnc.coding import CodeBook
-from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant
+from snnc.ir import AI_SNNC, Model, Node, Value, attributes, clone, constant
 from snnc.passes.analysis.hosted import host_nodes
 from snnc.passes.analysis.layout import LAYOUT_OPS
 from snnc.passes.quantise.demands import Walk
 from snnc.passes.quantise.jumps import jumps
 from snnc.passes.quantise.loads import EIGHT_BITS
 
-__all__ = ["SITE", "Site", "host_values", "quantiser_sites"]
+__all__ = ["SITE", "Site", "host_values", "quantiser_sites", "without_codes"]
 
 _SYNAPSES = frozenset({"Conv", "MatMul", "Gemm", "ConvTranspose"})
 #: Operators that hand codes on: what is coded before them is coded behind them.
@@ -160,6 +160,19 @@ def _book(node: Node) -> str:
     if node.op_type != "Quantise":
         return node.op_type
     return str(CodeBook.from_attributes(attributes(node)))
+
+
+def without_codes(model: Model) -> Model:
+    """Return a copy without the quantisers of inputs and softmax numerators: with a float source's values."""
+    copy = clone(model)
+    for node in list(copy.graph):
+        source = node.inputs[0] if node.op_type == "Quantise" and node.domain == AI_SNNC else None
+        if source is None or node.outputs[0].is_graph_output():
+            continue
+        maker = source.producer()
+        if SITE in node.metadata_props or (maker is not None and maker.op_type == "Exp"):
+            node.outputs[0].replace_all_uses_with(source)
+    return copy
 
 
 def host_values(model: Model, *, clipped: bool = False) -> set[int]:

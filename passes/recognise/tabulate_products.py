@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from snnc.coding import CodeBook
 from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant
-from snnc.ir.evaluate import evaluate
-from snnc.ops import OPS
+from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.analysis.layout import LAYOUT_OPS
 from snnc.passes.editing import Array, Editor, is_standard
-from snnc.passes.quantise.jumps import TABULATED, acts_on_elements, is_jump, operands
+from snnc.passes.quantise.jumps import TABULATED, acts_on_elements, computed, is_jump, operands
 from snnc.passes.quantise.sites import SITE
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -44,8 +43,9 @@ class TabulateProducts:
     Matches:
         Activation functions between two quantisers; Mul and Div of two variables, and Pow, Sqrt, Log,
         Reciprocal, trigonometric and hyperbolic functions and their inverses; functions that jump or choose
-        (Where, Sign, Round, Floor, Ceil, Mod, a truth value as a float). Their operands all come from one
-        quantiser with one step, by elementwise operators and quantisers; its codes may have been moved.
+        (Where, Sign, Round, Floor, Ceil, Mod, a truth value as a float); activation functions of a table.
+        Their operands all come from one quantiser with one step, by elementwise operators and quantisers; its
+        codes may have been moved.
     Leaves alone:
         "its operands come from more than one code"; "the step of its code differs between channels"; "its
         code has more than 4096 levels"; "a value of it is not a number".
@@ -69,7 +69,8 @@ class TabulateProducts:
                 _between(editor, node, order)
                 continue
             product = is_standard(node, "Mul", "Div") and len(_variables(node)) == 2
-            if node.graph is None or not (product or is_jump(node) or is_standard(node, *TABULATED)):
+            held = product or is_jump(node) or is_standard(node, *TABULATED) or _reads_a_table(node)
+            if node.graph is None or not held:
                 continue
             found = _code(node, order)
             reason = found if isinstance(found, str) else _tabulate(editor, node, *found)
@@ -113,6 +114,14 @@ def _code(node: Node, order: Mapping[int, int]) -> tuple[Value, list[Node]] | st
     return frontier[0], sorted(dict.fromkeys(cone), key=lambda entry: order[id(entry)])
 
 
+def _reads_a_table(node: Node) -> bool:
+    """Whether a node is an activation function of what a table gives, which no neuron holds beside it."""
+    if not acts_on_elements(node) or node.op_type not in ACTIVATION_OPS - {"Table"} or node.inputs[0] is None:
+        return False
+    before = node.inputs[0].producer()
+    return before is not None and before.domain == AI_SNNC and before.op_type == "Table"
+
+
 def _is_affine(node: Node) -> bool:
     return is_standard(node, "Add", "Sub", "Mul", "Div", "Neg") and len(operands(node)) == 1
 
@@ -149,7 +158,7 @@ def _tabulate(
     for entry in cone:
         inputs = [None if value is None else known.get(id(value), constant(value)) for value in entry.inputs]
         try:
-            known[id(entry.outputs[0])] = _computed(entry, inputs, opsets)
+            known[id(entry.outputs[0])] = computed(entry, inputs, opsets)
         except ValueError as error:
             return f"{entry.op_type} {error}"
     # A constant of one element may have more axes than the codes, as the slope of a PReLU has.
@@ -166,7 +175,7 @@ def _tabulate(
             f"{node.name}: {codes.size - finite.size} levels read the value of the nearest one"
         )
     if last is not None:
-        values = _computed(last, [values, constant(last.inputs[1])], opsets)
+        values = computed(last, [values, constant(last.inputs[1])], opsets)
     name = editor.take_name(node)
     made = editor.add(
         node,
@@ -184,16 +193,3 @@ def _tabulate(
         last.replace_input_with(0, made)
         editor.record("tabulate-function", cone)
     return None
-
-
-def _computed(node: Node, inputs: list[Array | None], opsets: dict[str, int]) -> Array:
-    with np.errstate(all="ignore"):
-        if node.domain != AI_SNNC:
-            return np.asarray(evaluate(node, inputs, opsets)[0])
-        given: list[Any] = [array for array in inputs if array is not None]
-        if _is_quantise(node) and attributes(node)["ties"] == "even" and given[1].size == 1:
-            # As QuantizeLinear and torch do, who divide in float32.
-            book, step = CodeBook.from_attributes(attributes(node)), given[1].reshape(()).astype(np.float32)
-            codes = np.clip(np.rint(given[0].astype(np.float32) / step), book.smallest, book.largest)
-            return np.asarray(codes.astype(np.float32) * step)
-        return np.asarray(OPS[node.op_type].packed(given, attributes(node)))

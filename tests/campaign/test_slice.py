@@ -40,6 +40,8 @@ FOUND = {
     ("soup", 1149): "a logarithm of a softmax of codes in steps of each channel was refused",
     ("soup", 425): "a power behind a Pad was refused",
     ("soup", 949): "a function of a product of two functions of one value was refused",
+    ("soup", 58): "the sign of a softmax was 0 where its code is 0",
+    ("soup", 65): "a threshold at the end of a range was passed by the level above it",
     ("soup", 94): "a choice between a value and a constant of each channel was refused",
 }
 

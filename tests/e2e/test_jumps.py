@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from snnc.compile import ConvertOptions, convert
+from snnc.compile import ConvertOptions, choices_of_file, convert
 from snnc.cost.audit import audit
 from snnc.debug.verify import verify
-from snnc.errors import UnsupportedError
+from snnc.errors import InputError, UnsupportedError
 from snnc.runtimes import NumpyPacked, NumpyTimestep, OnnxRuntime
 
 RUNTIMES = {"numpy": NumpyPacked, "numpy-timestep": NumpyTimestep, "onnxruntime": OnnxRuntime}
@@ -52,6 +54,48 @@ def test_functions(network: Callable[..., Path], body: str, least: float) -> Non
     assert report.distances[0].decibel is not None
     assert report.distances[0].decibel > least
     assert audit(conversion.model).clean
+
+
+#: Functions that jump at an end of what they read, where a code has a level on the other side.
+ENDS = {
+    "sign of a softmax": "b = Softmax(a) r = Sign(b)",
+    "threshold at a clip": "b = Clip(a, low, one) t = ThresholdedRelu(b) r = Add(t, t)",
+    "less than a clip": "b = Clip(a, low, high) m = Less(b, high) r = Where(m, b, five)",
+    "equal to a clip": "b = Clip(a, low, high) m = Equal(b, high) r = Where(m, five, b)",
+    "equal to its other end": "b = Clip(a, low, high) m = Equal(b, low) r = Where(m, five, b)",
+    "between both ends": (
+        "b = Clip(a, low, high) m = Greater(b, low) n = Less(b, high) o = And(m, n) r = Cast<to = 1>(o)"
+    ),
+}
+
+
+@pytest.mark.parametrize("body", ENDS.values(), ids=ENDS)
+def test_no_level_is_on_the_wrong_side_of_a_jump_at_an_end(network: Callable[..., Path], body: str) -> None:
+    numbers = "float low = {-1}, float high = {0.7}, float one = {1}, float five = {5}, "
+    source = network(HEAD.replace("float c =", numbers + "float c =") + body + " y = MatMul(r, v) }")
+    data, fresh = (
+        np.random.default_rng(seed).standard_normal((64, 12)).astype(np.float32) for seed in (0, 1)
+    )
+    conversion = convert(source, ConvertOptions(8, 8), calibration=data)
+    # What levels are read as is recorded: the quantised network is made again from the file.
+    report = verify(source, conversion.model, {"x": fresh}, runtimes=RUNTIMES)
+    assert report.identical, report.first_mismatch()
+    (distance,) = report.distances
+    assert (distance.decibel or 0.0) > 30 if distance.signal else distance.largest_error == 0
+
+
+def test_what_levels_are_read_as_is_checked(network: Callable[..., Path]) -> None:
+    source = network(HEAD + "b = Softmax(a) r = Sign(b) y = MatMul(r, v) }")
+    data = np.random.default_rng(0).standard_normal((64, 12)).astype(np.float32)
+    model = convert(source, ConvertOptions(8, 8), calibration=data).model
+    recorded = json.loads(model.metadata_props["snnc.quantisers"])
+    assert [name for name, entry in recorded.items() if "levels" in entry] == ["b"]
+    held = recorded["b"]["levels"]
+    for bad in (held[:-8], base64.b64encode(np.full(256, np.nan, "<f4").tobytes()).decode(), "?", 3):
+        recorded["b"]["levels"] = bad
+        model.metadata_props["snnc.quantisers"] = json.dumps(recorded)
+        with pytest.raises(InputError, match="SNN305"):
+            choices_of_file(model)
 
 
 def test_a_choice_between_two_values_stays_refused(network: Callable[..., Path]) -> None:
