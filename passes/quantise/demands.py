@@ -282,7 +282,11 @@ class Walk:
         if any(other is None or other.size != 1 for other in others):
             return _OTHER
         seen = self._read(node, 0)
-        return seen if seen.kind is Carried.OTHER else _Seen(Carried.CURVE, seen.varies)
+        if seen.kind is Carried.OTHER:
+            return seen
+        if seen.kind is Carried.CODE and seen.varies:
+            seen = self._code(node, 0, firm=True)  # a table has one step
+        return _Seen(Carried.CURVE, seen.varies)
 
     def _negative(self, node: Node) -> _Seen:
         seen = self._read(node, 0, Carried.SUM, Carried.POOLED, Carried.CURVE, Carried.HOST)
@@ -357,9 +361,11 @@ class Walk:
         return _Seen(Carried.CURVE if Carried.CURVE in kinds else Carried.SUM, varies, unlike=unlike)
 
     def _padded(self, node: Node) -> _Seen:
-        seen = self._read(node, 0, Carried.HOST)
-        if seen.kind is Carried.CODE and (seen.varies is None or seen.varies):
-            seen = self._code(node, 0)
+        seen = self._of(node.inputs[0], node, 0)
+        if seen.kind in (Carried.HOST, Carried.CONSTANT, Carried.OTHER):
+            return seen
+        if seen.kind is not Carried.CODE or seen.varies is None or seen.varies:
+            seen = self._code(node, 0, firm=True)  # what is padded with is the code 0
         return seen
 
 

@@ -18,6 +18,8 @@ __all__ = ["CLOSED", "Masks"]
 #: A summand below this masks: no exponential of a score reaches over it.
 CLOSED = -1000.0
 _MOST_VALUES = 16
+#: What an input of floats is taken to hold: no mask, unless it is scaled up to one.
+_FLOATS = (-1.0, 1.0)
 _MISPLACED = "a mask that enlarges the scores, or stands in front of a change of their layout"
 _TRUTH = frozenset(
     {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "Not", "IsNaN", "IsInf"}
@@ -162,8 +164,12 @@ class Masks:
         return node.inputs[kept], mask
 
     def _reaches_closed(self, value: Value) -> bool:
-        """Whether a summand may be so small, or so large, that it masks."""
-        reach = reach_of(value)
+        """Whether a summand may be so small, or so large, that it masks.
+
+        An input of floats that is added as it is counts as a bias. One that is computed with is a mask only
+        if that makes it as large as one.
+        """
+        reach = reach_of(value, floats=_FLOATS)
         return reach is None or max(abs(reach[0]), abs(reach[1])) >= -CLOSED
 
     def _open(self, node: Node, mask: Value, sign: float) -> Value:

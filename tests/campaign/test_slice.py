@@ -42,6 +42,10 @@ FOUND = {
     ("soup", 949): "a function of a product of two functions of one value was refused",
     ("soup", 58): "the sign of a softmax was 0 where its code is 0",
     ("soup", 65): "a threshold at the end of a range was passed by the level above it",
+    ("soup", 573): "a softmax of a bounded function of the input and a sum of it was refused",
+    ("soup", 85): "a softmax of a minimum of the input and a constant, and a reduction of it, was refused",
+    ("soup", 555): "a softmax of a sum with padding was refused",
+    ("soup", 1263): "a power of a code divided by a constant of each channel was refused",
     ("soup", 94): "a choice between a value and a constant of each channel was refused",
 }
 

@@ -10,7 +10,10 @@ import pytest
 from snnc.ir import tensor
 from snnc.passes.analysis.reach import reach_of
 
-CONSTANTS = "float k = {-10000}, float half = {0.5}, float[2] pair = {-3, 5}, int64 last = {1}"
+CONSTANTS = (
+    "float k = {-10000}, float half = {0.5}, float third = {-0.25}, float[2] pair = {-3, 5}, "
+    "int64 last = {1}, int64[4] wide = {0, 1, 0, 1}"
+)
 
 
 @pytest.mark.parametrize(
@@ -26,11 +29,17 @@ CONSTANTS = "float k = {-10000}, float half = {0.5}, float[2] pair = {-3, 5}, in
         ("f = Cast<to = 1>(m) c = CumSum(f, last) s = Sub(c, f) t = Transpose(s) y = Transpose(t)", (-1, 2)),
         ("f = Cast<to = 1>(m) s = Mul(f, half) i = Cast<to = 6>(s) y = Cast<to = 1>(i)", (0, 1)),
         ("f = Cast<to = 1>(m) s = Mul(f, k) i = Cast<to = 9>(s) y = Cast<to = 1>(i)", (0, 1)),
+        ("f = Cast<to = 1>(m) t = Mul(f, k) r = Relu(t) y = Add(r, half)", (0.5, 0.5)),
+        ("f = Cast<to = 1>(m) a = Add(f, half) y = Div(pair, a)", (-6, 10)),
+        ("f = Cast<to = 1>(m) t = Mul(f, k) y = Clip(t, third, half)", (-0.25, 0)),
+        ("f = Cast<to = 1>(m) e = Exp(f) n = Neg(e) y = Clip(n, third, half)", (-0.25, 0.5)),
+        ("f = Cast<to = 1>(m) a = Add(f, half) y = Pad(a, wide)", (0, 1.5)),
+        ("f = Cast<to = 1>(m) y = Pad(f, wide, k)", (-10000, 1)),
         ("s = Not(b0) o = Or(s, b0) y = Cast<to = 1>(o)", (0, 1)),
     ],
 )
 def test_bounds_hold_for_every_mask(parse, evaluate, body, bounds):
-    rows = "M, K" if "Concat" in body else "N, 2"
+    rows = "M, K" if "Concat" in body or "Pad" in body else "N, 2"
     model = parse(f"g (int64[N, 2] m, bool[N, 2] b0) => (float[{rows}] y) <{CONSTANTS}> {{ {body} }}")
     found = reach_of(model.graph.outputs[0])
     assert found == bounds
@@ -50,6 +59,10 @@ def test_bounds_hold_for_every_mask(parse, evaluate, body, bounds):
         "f = Cast<to = 1>(m) y = Sum(f, f, f)",
         "f = ai.snnc.Quantise(half, half) y = Add(f, f)",
         "y = CumSum(x, last)",
+        "y = Relu(x)",
+        "y = Clip(x, half)",
+        "y = Clip(x, half, x)",
+        "f = Cast<to = 1>(m) y = Div(f, f)",
         "f = Cast<to = 1>(m) a = Mul(f, endless) y = Sub(a, a)",
     ],
 )
@@ -60,6 +73,12 @@ def test_what_is_not_bounded_is_not_known(parse, body):
     )
     model.graph.initializers["endless"].const_value = tensor(np.array(np.inf, np.float32), name="endless")
     assert reach_of(model.graph.outputs[0]) is None
+
+
+def test_inputs_of_floats_may_be_given_bounds(parse):
+    text = "g (float[N] x) => (float[N] y) <float e = {-4}> { a = Mul(x, e) y = Add(a, x) }"
+    assert reach_of(parse(text).graph.outputs[0], floats=(-1.0, 1.0)) == (-5, 5)
+    assert reach_of(parse(text).graph.outputs[0]) is None
 
 
 def test_absent_and_empty_values_are_not_known(parse):
