@@ -60,4 +60,14 @@ const Kernels& kernels() {
   return chosen;
 }
 
+bool permutes_bytes() {
+#if defined(SNNC_X86)
+  __builtin_cpu_init();
+  static const bool found = __builtin_cpu_supports("avx512vbmi");
+  return found;
+#else
+  return false;
+#endif
+}
+
 }  // namespace snnc

@@ -18,12 +18,14 @@ struct FireLine {
   bool by_row;                 // with `shared`: line r of several uses element r
   const double* scale;         // exact mode
   const double* offset;
-  const float* scale32;        // near mode; exact mode where these are exact as well, else null
+  const float* scale32;        // near mode; exact mode where these do as well, else null
   const float* offset32;
+  float doubt;                 // exact: how near to a border single precision may be wrong; 0 where it never is
   const int32_t* first_cell;   // start of the row's part of `cells` or `marks`
   const int32_t* first_limit;  // start of the row's part of `limits`
   const int16_t* cells;        // exact: code of each cell
   const int16_t* folded;       // exact: the upper half of `cells`, if the lower one mirrors it and kFoldedCells hold it
+  const uint8_t* bytes;        // exact: `folded`, else `cells`, if at most 512 and all bytes; null where `permutes_bytes` is false
   const uint32_t* marks;       // near: of each cell, where its limit begins << 16 | kWide | limits below it
   const int16_t* marks16;      // near: the upper halves of `marks`, then the lower ones, if there are at most kNearCells
   const int16_t* codes16;      // near: `codes`, with room for a multiple of 64, if they are at most kNearCodes
@@ -145,6 +147,7 @@ struct Kernels {
 };
 
 const Kernels& kernels();
+bool permutes_bytes();  // whether the machine looks bytes up in registers (AVX-512 VBMI)
 
 extern const Kernels kBaseline;
 #if defined(SNNC_X86)

@@ -11,6 +11,7 @@ constexpr int kPlaceBits = 23;                           // places of a near tab
 constexpr int kMostInside = 15;
 constexpr int64_t kMostCompared = 16;                    // limits of a wide cell that are compared in turn
 constexpr int64_t kMostBorders = 4096;  // cells of an exact table
+constexpr double kMostDoubt = 1.0 / 512;  // of a cell: the more, the more often a block is done twice
 constexpr int64_t kMostClasses = 24;    // rows of different shapes in one near table
 constexpr int64_t kFewLimits = 31;
 constexpr int32_t kNever = 2147483647;
@@ -65,6 +66,7 @@ bool FireTable::fit_exact() {
   std::vector<double> residual(static_cast<size_t>(count_));
   std::vector<float> scale32(static_cast<size_t>(rows_)), offset32(static_cast<size_t>(rows_));
   bool narrow = true;
+  double doubt = 0;
   for (int64_t row = 0; row < rows_; ++row) {
     const int32_t* limit = limits_.data() + row * stride_;
     const bool low = always(limit[0]), high = never(limit[count_ - 1]);
@@ -74,7 +76,7 @@ bool FireTable::fit_exact() {
       if (reached < count_ && !never(limit[reached])) return false;
       scale[row] = 0.0;
       offset[row] = reached == 0 ? 0.0 : static_cast<double>(border[reached - 1]);
-      offset32[row] = static_cast<float>(offset[row]);
+      offset32[row] = static_cast<float>(offset[row] + 0.5);  // in the middle of the same cell
       continue;
     }
     const double span = static_cast<double>(limit[count_ - 1]) - limit[0];
@@ -118,15 +120,22 @@ bool FireTable::fit_exact() {
     offset[row] = least;
     scale32[row] = static_cast<float>(slope);
     offset32[row] = static_cast<float>(least);
+    // v, slope, product, offset and sum are rounded by 2^-24 each. Up to a cell beyond the table |v * slope| is at most
+    // its cells + |offset|; further out the error is less than a cell as well, so that the end is the same. The last
+    // factor covers what is rounded in double precision, and here.
+    doubt = std::max(doubt, (4.0 * static_cast<double>(border.back() + 2) + 6.0 * std::abs(least)) * (1.0 + 1e-3) / 16777216.0);
     for (int64_t j = 0; j < count_ && narrow; ++j) {
       const float edge = static_cast<float>(border[j]);
       narrow = static_cast<float>(limit[j]) * scale32[row] + offset32[row] >= edge &&
                static_cast<float>(limit[j] - 1) * scale32[row] + offset32[row] < edge;
     }
   }
-  if (narrow) {  // the same proof for numbers of half the size
+  // Numbers of half the size: where the same proof holds for them, or else wherever a result is further from a border
+  // than their roundings can move it. The others are computed again.
+  if (narrow || doubt <= kMostDoubt) {
     scale32_ = scale32;
     offset32_ = offset32;
+    doubt_ = narrow ? 0.0f : static_cast<float>(doubt);
   }
   scale_ = scale;
   offset_ = offset;
@@ -145,6 +154,14 @@ bool FireTable::fit_exact() {
   if (odd) {
     folded_.assign(kFoldedCells, 0);
     std::copy_n(cells_.begin() + (last_cell_ + 1) / 2, (last_cell_ + 1) / 2, folded_.begin());
+  }
+  const std::vector<int16_t>& table = odd ? folded_ : cells_;
+  const int least = odd ? 0 : -128;
+  auto is_byte = [least](int16_t code) { return code >= least && code <= 255; };
+  if (permutes_bytes() && (odd || last_cell_ < 512) && std::all_of(table.begin(), table.end(), is_byte)) {
+    bytes_.assign(512, 0);
+    std::transform(table.begin(), table.begin() + std::min<int64_t>(512, static_cast<int64_t>(table.size())), bytes_.begin(),
+                   [](int16_t code) { return static_cast<uint8_t>(code); });
   }
   return true;
 }
@@ -356,8 +373,10 @@ FireLine FireTable::line(const Positions& positions, int64_t at, bool shared) co
   line.columns = from(positions.columns);
   line.columns_pitch = static_cast<int64_t>(positions.first_limit.size());
   line.count = static_cast<int>(count_);
+  line.doubt = doubt_;
   line.cells = cells_.data();
   line.folded = folded_.empty() ? nullptr : folded_.data();
+  line.bytes = bytes_.empty() ? nullptr : bytes_.data();
   line.marks = marks_.data();
   line.marks16 = marks16_.empty() ? nullptr : marks16_.data();
   line.codes16 = codes16_.empty() ? nullptr : codes16_.data();

@@ -45,10 +45,12 @@ class FireTable {
   int64_t rows_, count_, stride_;  // count_: limits of a row; stride_: with padding
   std::vector<int32_t> limits_, codes_;
   std::vector<int16_t> cells_, folded_, marks16_, codes16_;
+  std::vector<uint8_t> bytes_;
   std::vector<uint32_t> marks_;
   std::vector<double> scale_, offset_;
   std::vector<float> scale32_, offset32_;
   std::vector<int32_t> first_cell_;
+  float doubt_ = 0;
   int last_cell_ = 0, steps_ = 0, inside_ = 0, window_ = 0;
 };
 

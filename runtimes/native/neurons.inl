@@ -38,6 +38,14 @@ inline int32_t code_of(const FireLine& line, int64_t at, int32_t v) {
   return line.codes[count];
 }
 
+// To the parameters of the next line.
+inline void advance(FireLine* line) {
+  if (line->scale != nullptr) ++line->scale, ++line->offset;
+  if (line->scale32 != nullptr) ++line->scale32, ++line->offset32;
+  if (line->first_cell != nullptr) ++line->first_cell;
+  if (line->first_limit != nullptr) ++line->first_limit;
+}
+
 #if defined(__AVX512BW__)
 // Reads 16-bit numbers; the table has room for the word that begins at its last one.
 inline __m512i cell_values(__mmask16 live, __m512i at, const int16_t* cells) {
@@ -51,7 +59,15 @@ __attribute__((always_inline)) inline __m512i cells_of(const FireLine& line, int
     const __m512 s = line.shared ? _mm512_set1_ps(line.scale32[0]) : _mm512_maskz_loadu_ps(live, line.scale32 + at);
     const __m512 o = line.shared ? _mm512_set1_ps(line.offset32[0]) : _mm512_maskz_loadu_ps(live, line.offset32 + at);
     const __m512 x = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(v), s), o);
-    return _mm512_cvttps_epi32(_mm512_min_ps(_mm512_max_ps(x, _mm512_setzero_ps()), _mm512_set1_ps(static_cast<float>(line.last_cell))));
+    // From the nearest border.
+    __mmask16 open = 0;  // too near to a border
+    if (line.doubt > 0) {
+      const __m512 away = _mm512_abs_ps(_mm512_reduce_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+      open = _mm512_mask_cmp_ps_mask(live, away, _mm512_set1_ps(line.doubt), _CMP_LE_OQ);
+    }
+    if (open == 0) {
+      return _mm512_cvttps_epi32(_mm512_min_ps(_mm512_max_ps(x, _mm512_setzero_ps()), _mm512_set1_ps(static_cast<float>(line.last_cell))));
+    }
   }
   __m512d s0, s1, o0, o1;
   if (line.shared) {
@@ -100,7 +116,8 @@ inline __mmask16 live_lanes(int64_t left) {
 
 // Exact mode with a table of at most kBlocks * 64 cells.
 template <int kBlocks, class T>
-inline void fire_cells(const FireLine& line, const int32_t* v, int64_t count, T* out) {
+inline void fire_cells(const FireLine& given, const int32_t* v, int64_t count, T* out) {
+  const FireLine line = given;  // stores of codes may not change it
   for (int64_t i = 0; i < count; i += 32) {
     const int64_t left = count - i;
     const __mmask16 low = live_lanes(left), high = left > 16 ? live_lanes(left - 16) : static_cast<__mmask16>(0);
@@ -113,7 +130,8 @@ inline void fire_cells(const FireLine& line, const int32_t* v, int64_t count, T*
 
 // Exact mode where codes change their sign with the potential: half of the table is enough.
 template <class T>
-inline void fire_folded(const FireLine& line, const int32_t* v, int64_t count, T* out) {
+inline void fire_folded(const FireLine& given, const int32_t* v, int64_t count, T* out) {
+  const FireLine line = given;
   const __m512i last = _mm512_set1_epi16(static_cast<int16_t>(line.last_cell)), zero = _mm512_setzero_si512();
   for (int64_t i = 0; i < count; i += 32) {
     const int64_t left = count - i;
@@ -126,6 +144,10 @@ inline void fire_folded(const FireLine& line, const int32_t* v, int64_t count, T
           _mm512_mask_sub_epi16(codes, _mm512_movepi16_mask(twice), zero, codes));
   }
 }
+
+#if defined(__AVX512VNNI__)
+#include "neuron_bytes.inl"
+#endif
 
 inline __m512i codes_of(const FireLine& line, int64_t at, __mmask16 live, __m512i v) {
   const __m512i zero = _mm512_setzero_si512();
@@ -381,14 +403,13 @@ void fire(const FireLine& line, const int32_t* v, int64_t pitch, int64_t rows, i
     return fire_near<false, 0>(line, v, pitch, rows, count, out, out_pitch);
   }
 #endif
+#if defined(__AVX512VNNI__)
+  if (fire_by_bytes(line, v, pitch, rows, count, out, out_pitch)) return;
+#endif
   FireLine here = line;
   for (int64_t r = 0; r < rows; ++r) {
     fire_one(here, v + r * pitch, count, out + r * out_pitch);
-    if (!line.by_row) continue;
-    if (here.scale != nullptr) ++here.scale, ++here.offset;
-    if (here.scale32 != nullptr) ++here.scale32, ++here.offset32;
-    if (here.first_cell != nullptr) ++here.first_cell;
-    if (here.first_limit != nullptr) ++here.first_limit;
+    if (line.by_row) advance(&here);
   }
 }
 

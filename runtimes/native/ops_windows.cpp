@@ -36,14 +36,19 @@ struct Places {
     require(fits16(x.type), "codes of this element type");
     require(x.rank() >= 1 && (x.dims[0] == 0 || last < product(x.dims, 1)), "a place is outside of a sample");
   }
-  // Copies matrix s into lines of `pitch` elements.
+  // Copies matrix s into `lines` lines of `pitch` elements, zeros behind its own.
   template <class T>
-  void gather(const T* sample, size_t s, int64_t pitch, T* to) const {
+  void gather(const T* sample, size_t s, int64_t lines, int64_t pitch, T* to) const {
+    const int64_t* places = col.data();  // stores of bytes may not change them
+    const size_t count = col.size();
     const T* from = sample + base[s];
     for (int64_t r : row) {
-      for (size_t c = 0; c < col.size(); ++c) to[c] = from[r + col[c]];
+      const T* line = from + r;
+      for (size_t c = 0; c < count; ++c) to[c] = line[places[c]];
+      std::fill(to + count, to + pitch, T{0});
       to += pitch;
     }
+    std::fill_n(to, (lines - rows()) * pitch, T{0});
   }
 };
 
@@ -66,65 +71,57 @@ Form small_form(Type rows, Type matrix) {
 
 // Codes of one operand as `multiply` wants its matrix.
 struct Operand {
-  Scratch memory, wide;
+  Scratch memory, wide, panels;
+  std::vector<const uint8_t*> bytes;
+  std::vector<const int16_t*> words;
   Packed packed;
 
   void take(const Places& places, const Tensor& x, int64_t sample, size_t s, Form form) {
     const int64_t depth = up(places.rows(), kQuad), pitch = up(places.cols(), kGranule), size = depth * pitch;
-    const bool bytes = form != Form::k16;
     packed.form = form;
     packed.depth = packed.padded = depth;
     packed.columns = places.cols();
-    packed.plane_bytes = size * (bytes ? 1 : 2);
-    packed.panels.resize(static_cast<size_t>(packed.plane_bytes));
+    packed.plane_bytes = size * (form == Form::k16 ? 2 : 1);
+    packed.panels.begin = panels.as<unsigned char>(static_cast<size_t>(packed.plane_bytes));
     packed.start.clear();
-    const void* from = nullptr;
-    if (width_of(x.type) == 1) {
-      uint8_t* to = memory.as<uint8_t>(static_cast<size_t>(size));
-      std::memset(to, 0, static_cast<size_t>(size));
-      places.gather(x.as<uint8_t>() + sample * product(x.dims, 1), s, pitch, to);
-      from = to;
-      if (!bytes) {
-        int16_t* words = wide.as<int16_t>(static_cast<size_t>(size));
-        to16(to, x.type, size, words);
-        from = words;
-      }
-    } else {
-      int16_t* to = memory.as<int16_t>(static_cast<size_t>(size));
-      std::memset(to, 0, static_cast<size_t>(size) * 2);
-      places.gather(x.as<int16_t>() + sample * product(x.dims, 1), s, pitch, to);
-      from = to;
+    if (width_of(x.type) == 2) {
+      int16_t* codes = wide.as<int16_t>(static_cast<size_t>(size));
+      places.gather(x.as<int16_t>() + sample * product(x.dims, 1), s, depth, pitch, codes);
+      interleave(codes, pitch, &words);
+      return;
     }
-    interleave(from, depth, pitch, bytes);
-    if (form == Form::k8Signed) move(static_cast<const int8_t*>(from), depth, pitch);
+    uint8_t* codes = memory.as<uint8_t>(static_cast<size_t>(size));
+    places.gather(x.as<uint8_t>() + sample * product(x.dims, 1), s, depth, pitch, codes);
+    if (form == Form::k16) {
+      int16_t* wider = wide.as<int16_t>(static_cast<size_t>(size));
+      to16(codes, x.type, size, wider);
+      interleave(wider, pitch, &words);
+      return;
+    }
+    interleave(codes, pitch, &bytes);
+    if (form == Form::k8Signed) move(reinterpret_cast<const int8_t*>(codes), pitch);
   }
 
  private:
-  void interleave(const void* from, int64_t depth, int64_t pitch, bool bytes) {
-    std::vector<const uint8_t*> narrow(static_cast<size_t>(bytes ? depth : 0));
-    std::vector<const int16_t*> words(static_cast<size_t>(bytes ? 0 : depth));
+  static void join(const uint8_t* const* rows, int64_t depth, int width, void* panel) {
+    kernels().quads8(rows, depth, width, static_cast<uint8_t*>(panel));
+  }
+  static void join(const int16_t* const* rows, int64_t depth, int width, void* panel) {
+    kernels().pairs16(rows, depth, width, static_cast<int16_t*>(panel));
+  }
+  template <class T>
+  void interleave(const T* from, int64_t pitch, std::vector<const T*>* rows) {
+    rows->resize(static_cast<size_t>(packed.depth));
     for (int64_t panel = 0; panel < packed.count(); ++panel) {
-      void* to = const_cast<void*>(packed.at(panel));
-      for (int64_t k = 0; k < depth; ++k) {
-        const int64_t at = k * pitch + panel * kPanel;
-        if (bytes) {
-          narrow[k] = static_cast<const uint8_t*>(from) + at;
-        } else {
-          words[k] = static_cast<const int16_t*>(from) + at;
-        }
-      }
-      if (bytes) {
-        kernels().quads8(narrow.data(), depth, packed.width(panel), static_cast<uint8_t*>(to));
-      } else {
-        kernels().pairs16(words.data(), depth, packed.width(panel), static_cast<int16_t*>(to));
-      }
+      for (int64_t k = 0; k < packed.depth; ++k) (*rows)[k] = from + k * pitch + panel * kPanel;
+      join(rows->data(), packed.depth, packed.width(panel), const_cast<void*>(packed.at(panel)));
     }
   }
   // Rows moved by 128 add 128 times each column's sum, modulo 2^32.
-  void move(const int8_t* from, int64_t depth, int64_t pitch) {
+  void move(const int8_t* from, int64_t pitch) {
     packed.start.assign(static_cast<size_t>(pitch), 0);
     int32_t* start = packed.start.data();
-    for (int64_t k = 0; k < depth; ++k) {
+    for (int64_t k = 0; k < packed.depth; ++k) {
       for (int64_t n = 0; n < pitch; ++n) {
         const uint32_t moved = 128u * static_cast<uint32_t>(from[k * pitch + n]);
         start[n] = static_cast<int32_t>(static_cast<uint32_t>(start[n]) - moved);
@@ -192,11 +189,10 @@ class Windows : public Kernel {
         const int64_t pitch = up(q_.cols(), kQuad), start = sample * product(q.dims, 1);
         const size_t width = width_of(q.type), bytes = static_cast<size_t>(q_.rows() * pitch) * width;
         char* query = queries.as<char>(bytes);
-        std::memset(query, 0, bytes);
         if (width == 1) {
-          q_.gather(q.as<uint8_t>() + start, s, pitch, reinterpret_cast<uint8_t*>(query));
+          q_.gather(q.as<uint8_t>() + start, s, q_.rows(), pitch, reinterpret_cast<uint8_t*>(query));
         } else {
-          q_.gather(q.as<int16_t>() + start, s, pitch, reinterpret_cast<int16_t*>(query));
+          q_.gather(q.as<int16_t>() + start, s, q_.rows(), pitch, reinterpret_cast<int16_t*>(query));
         }
         keys.take(k_, k, sample, s, form_scores);
         values.take(v_, v, sample, s, form_values);
@@ -222,9 +218,10 @@ class Windows : public Kernel {
                Block(scores, pitch));
       fire_lines(line, scores, pitch, count, length, static_cast<int>(width), codes, code_pitch);
       multiply(codes, type_, code_pitch, 0, count, values, 0, values.count(), Block(sums, sum_pitch));
+      const int64_t* places = y_.row.data() + row;
       for (int64_t c = 0; c < values.columns; ++c) {
         int32_t* to = out + y_.col[c];
-        for (int64_t r = 0; r < count; ++r) to[y_.row[row + r]] = sums[r * sum_pitch + c];
+        for (int64_t r = 0; r < count; ++r) to[places[r]] = sums[r * sum_pitch + c];
       }
     }
   }

@@ -31,29 +31,34 @@ void show(const char* name, const std::vector<T>& values) {
 
 void fire_all() {
   const Kernels& loops = kernels();
-  for (int shape = 0; shape < 5; ++shape) {
+  for (int shape = 0; shape < 10; ++shape) {
     constexpr int kRows = 7, kDepth = 8, kWidth = 255;
-    const int count = shape == 3 ? 12 : 200;
-    const int unit = shape < 3 ? 1 : shape == 3 ? 9000 : 500;  // large codes fit no table of cells
+    // Large codes fit no table of cells; others have one of up to 64, 256, 512 and 1,024 cells.
+    constexpr int kCounts[] = {200, 200, 200, 12, 200, 200, 200, 12, 60, 200}, kUnits[] = {1, 1, 1, 9000, 500, 1, 1, 1, 1, 2};
+    const int count = kCounts[shape], unit = kUnits[shape];
     std::vector<int32_t> limits(kRows * kWidth, 2147483647);
     for (int r = 0; r < kRows; ++r) {
       for (int j = 0; j < count; ++j) {
         const int64_t x = j - count / 2;
-        // Even steps in single precision; in double precision only; a curve; few limits, and many, that are searched.
+        // Even steps in single precision; a curve; few limits, and many, that are searched; even steps in single precision
+        // but near a border, and in double precision only.
         limits[r * kWidth + j] = static_cast<int32_t>(shape == 0   ? x * (40 + r)
                                                       : shape == 1 ? x * 10000001 + r
                                                       : shape == 2 ? x * x * x / 5 + r * x
+                                                      : shape == 5 || shape > 6 ? (x * 1234567 + r * 77777) / 1000
+                                                      : shape == 6 ? x * 1000 + 1000000007 + r * (x % 3)
                                                                    : x * x * x / 3 + r * 3 + x);
       }
     }
     std::vector<int64_t> codes;
     for (int j = 0; j <= count; ++j) codes.push_back(unit * (j - count / 2));
     const FireTable table(Tensor{Type::kI32, {kRows, kWidth}, limits.data()}, codes, kDepth);
-    const std::vector<int32_t> rows{0, 3, 6, 1, 2, 5, 4, 0, 1, 2, 3, 4, 5, 6, 6, 0, 2, 4, 1, 3, 5};
-    const int64_t positions = static_cast<int64_t>(rows.size());
+    constexpr int64_t kPositions = 85;
+    std::vector<int32_t> rows;
+    for (int i = 0; i < kPositions; ++i) rows.push_back(i * (i + 3) % kRows);
     FireTable::Positions places;
-    table.place(rows.data(), positions, &places);
-    std::vector<int32_t> v = numbers<int32_t>(static_cast<size_t>(9 * positions), -200000, 200000);
+    table.place(rows.data(), kPositions, &places);
+    std::vector<int32_t> v = numbers<int32_t>(static_cast<size_t>(9 * kPositions), -200000, 200000);
     for (size_t i = 0; i < v.size(); i += 2) v[i] = limits[draw() % kRows * kWidth + draw() % static_cast<uint32_t>(count)] - static_cast<int32_t>(i / 2 % 2);
     for (int how = 0; how < 3; ++how) {
       FireLine line = table.line(places, 0, how != 0);
@@ -61,9 +66,9 @@ void fire_all() {
       std::vector<int8_t> narrow(v.size());
       std::vector<int16_t> middle(v.size());
       std::vector<int32_t> wide(v.size());
-      loops.fire8(line, v.data(), positions, 9, positions, narrow.data(), positions);
-      loops.fire16(line, v.data(), positions, 9, positions, middle.data(), positions);
-      loops.fire32(line, v.data(), positions, 9, positions, wide.data(), positions);
+      loops.fire8(line, v.data(), kPositions, 9, kPositions, narrow.data(), kPositions);
+      loops.fire16(line, v.data(), kPositions, 9, kPositions, middle.data(), kPositions);
+      loops.fire32(line, v.data(), kPositions, 9, kPositions, wide.data(), kPositions);
       const std::string name = "fire " + std::to_string(shape) + " mode " + std::to_string(table.mode()) + " " + std::to_string(how);
       show(name.c_str(), narrow);
       show(name.c_str(), middle);

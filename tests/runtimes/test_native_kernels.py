@@ -21,10 +21,14 @@ pytestmark = pytest.mark.skipif(ort.native_library() is None, reason=str(ort.nat
 SIGNED = CodeBook(8, 4, signed=True)
 
 
-def limits_of(kind: str, rows: int, count: int) -> Any:
-    """Ascending thresholds of each row, shape (rows, count)."""
+def limits_of(kind: str, rows: int, codes: list[int]) -> Any:
+    """Ascending thresholds of each row, shape (rows, one less than codes)."""
     rng = np.random.default_rng(7)
+    count = len(codes) - 1
     steps = np.arange(count) - count // 2
+    if kind == "even":  # halfway between the codes, as where a sum is only rounded
+        scale, shift = rng.uniform(100, 900, (rows, 1)), rng.uniform(-5e4, 5e4, (rows, 1))
+        return np.ceil(np.add(codes[1:], codes[:-1]) * scale + shift)
     if kind == "affine":
         scale, shift = rng.uniform(0.7, 900, (rows, 1)), rng.uniform(-5e4, 5e4, (rows, 1))
         return np.ceil(steps * scale + shift)
@@ -40,21 +44,23 @@ def limits_of(kind: str, rows: int, count: int) -> Any:
     return table
 
 
-@pytest.mark.parametrize("kind", ["affine", "repeated", "curved", "shared", "huge"])
-@pytest.mark.parametrize("book", [CodeBook(4, 2), SIGNED, CodeBook(10, 5)], ids=str)
+@pytest.mark.parametrize("kind", ["affine", "even", "repeated", "curved", "shared", "huge"])
+@pytest.mark.parametrize("book", [CodeBook(4, 2), CodeBook(8, 4), SIGNED, CodeBook(10, 5)], ids=str)
 @pytest.mark.parametrize("ascending", [True, False])
 def test_potentials_at_and_beside_every_threshold(
     builder: Any, neuron: Any, padded: Any, book: CodeBook, kind: str, ascending: bool
 ) -> None:
     """Each table of a neuron (exact, near, few, search), rows along the last axis and along the channels."""
-    count, channels = book.levels - 1, 5
-    limits = limits_of(kind, channels, count).astype(np.int32)
+    channels = 5
     attrs = neuron(book)
+    limits = limits_of(kind, channels, attrs["codes"]).astype(np.int32)
     if not ascending:
         attrs["codes"] = [*attrs["codes"][: book.levels // 2][::-1], *attrs["codes"][book.levels // 2 :]]
     beside = np.concatenate([limits, limits.astype(np.int64) - 1, limits.astype(np.int64) + 1], axis=1)
+    span = np.clip([limits.min(), limits.max()], -(2**30), 2**30)
+    between = np.random.default_rng(8).integers(*span, (channels, 300), endpoint=True)
     ends = np.tile([-(2**31), -(2**31) + 1, 0, 2**31 - 2], (channels, 1))
-    v = np.clip(np.concatenate([beside, ends], axis=1), -(2**31), 2**31 - 2).astype(np.int32)
+    v = np.clip(np.concatenate([beside, between, ends], axis=1), -(2**31), 2**31 - 2).astype(np.int32)
     for across in (False, True):
         model = builder()
         model.input("v", np.int32, ["N", *(v.T.shape if across else v.shape)])
