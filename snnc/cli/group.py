@@ -15,6 +15,7 @@ from snnc import __version__
 from snnc.cli.guard import guarded
 from snnc.cli.options import common
 from snnc.cli.output import Settings
+from snnc.errors import UsageError
 
 __all__ = ["COMPLETE", "cli"]
 
@@ -116,15 +117,29 @@ class Commands(click.Group):
         name = prog_name or "snnc"
         asked = os.environ.get(complete_var or COMPLETE)
         if asked:
-            from click.shell_completion import shell_complete
-
-            sys.exit(shell_complete(self, extra, name, complete_var or COMPLETE, asked))
+            variable = complete_var or COMPLETE
+            sys.exit(guarded(lambda: self._complete(name, variable, asked, extra), arguments))
 
         def run() -> object:
             with self.make_context(name, [*arguments], **extra) as context:
                 return self.invoke(context)
 
         sys.exit(guarded(run, arguments))
+
+    def _complete(self, name: str, variable: str, asked: str, extra: dict[str, Any]) -> None:
+        """Answer a shell that asks, by variables of the environment, what a word may become."""
+        from click.shell_completion import shell_complete
+
+        hint = (
+            f"shells set {variable} where 'snnc completion SHELL' taught them to; otherwise: unset {variable}"
+        )
+        try:
+            status = shell_complete(self, extra, name, variable, asked)
+        except (KeyError, ValueError) as error:  # COMP_WORDS and COMP_CWORD are not there, or no number
+            text = f"the variable {variable} asks for {asked!r}, but the words to complete are not there"
+            raise UsageError("SNN200", text, hint=hint) from error
+        if status:
+            raise UsageError("SNN200", f"the variable {variable} asks for {asked!r}", hint=hint)
 
 
 @click.command(

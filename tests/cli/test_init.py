@@ -57,6 +57,27 @@ def test_completion_scripts_ask_snnc(snnc, validate, shell):
     )
 
 
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"_SNNC_COMPLETE": "x"},
+        {"_SNNC_COMPLETE": "tcsh_source"},
+        {"_SNNC_COMPLETE": "bash_\x1b"},
+        {"_SNNC_COMPLETE": "bash_complete"},
+        {"_SNNC_COMPLETE": "fish_complete"},
+        {"_SNNC_COMPLETE": "bash_complete", "COMP_WORDS": "snnc co", "COMP_CWORD": "one"},
+    ],
+)
+def test_odd_words_in_the_variable_of_shells_are_one_error(snnc, monkeypatch, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    for words in ((), ("inspect", "model.onnx"), ("--json", "doctor")):
+        done = snnc(*words)
+        assert done.exit_code == 2 and done.stderr.count("SNN200") == 1, done.stderr
+        assert "_SNNC_COMPLETE asks for" in done.stderr and "unset _SNNC_COMPLETE" in done.stderr
+        assert "\x1b" not in done.stderr + done.stdout and bool(done.stdout) == ("--json" in words)
+
+
 def completed(words: str) -> list[str]:
     """What bash is told of the last of some words."""
     environment = {**os.environ, "_SNNC_COMPLETE": "bash_complete", "COMP_WORDS": words}
