@@ -41,7 +41,7 @@ __all__ = ["command"]
 )
 @click.option(
     "--threshold",
-    type=float,
+    type=options.DECIBELS,
     metavar="X",
     help="From where on it holds: dB, or a share.  [default: 10 dB; 0.9; accuracy: 0.02 below the source's]",
 )

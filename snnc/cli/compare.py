@@ -33,11 +33,11 @@ __all__ = ["command"]
 @options.sqnr
 @click.option(
     "--agreement",
-    type=click.FloatRange(0, 1),
+    type=options.Number(0, 1),
     metavar="SHARE",
     help="Least share of samples of the same class, 0 to 1.",
 )
-@click.option("--largest-error", type=click.FloatRange(0), metavar="E", help="Largest error of an output.")
+@click.option("--largest-error", type=options.Number(0), metavar="E", help="Largest error of an output.")
 @click.option(
     "--save-differing", metavar="FILE.npz", help="Write the samples that differ; it serves as --data."
 )

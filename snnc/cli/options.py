@@ -161,7 +161,7 @@ def _option(setting: Setting) -> Callable[[F], F]:
         low, high = (None if limit is None else int(limit) for limit in (setting.low, setting.high))
         named["type"] = click.IntRange(low, high)
     elif setting.kind == "float":
-        named["type"] = click.FloatRange(setting.low, setting.high)
+        named["type"] = Number(setting.low, setting.high)
     if setting.many:
         named.update(multiple=True, default=None, metavar=setting.metavar)
     return click.option(flag, setting.name, **named)
@@ -294,9 +294,25 @@ words = click.option(
     metavar="FILE.bin",
     help="Words to take in place of the bundle's own, such as what 'snnc asm' wrote.",
 )
+
+
+class Number(click.FloatRange):
+    """A number in a range. NaN, which lies in every one for Python, is in none: nothing is less than it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if number != number:  # noqa: PLR0124 - NaN
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
+#: Beyond a thousand no power of ten is a float; equality is asked for with ``--bits``.
+DECIBELS = Number(-1000, 1000)
+
 sqnr = click.option(
     "--sqnr",
-    type=float,
+    type=DECIBELS,
     metavar="DB",
     help="Least SQNR of each output in dB.  [default: 80 between two float states, else 10]",
 )

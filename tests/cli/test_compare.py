@@ -134,6 +134,14 @@ def test_limits(snnc, folder, options, reason):
     assert reason in result.stderr
 
 
+@pytest.mark.parametrize("option", ["--sqnr", "--agreement", "--largest-error"])
+@pytest.mark.parametrize("value", ["nan", "-1e20"])
+def test_limits_that_nothing_can_break_or_keep_are_refused(snnc, folder, option, value):
+    result = run(snnc, folder, "m.onnx", "m.snn.onnx", f"{option}={value}")
+    assert result.exit_code == 2 and result.stderr.count("error: SNN200") == 1
+    assert option in result.stderr and (value == "nan" or "range" in result.stderr)
+
+
 def test_agreement_of_classes():
     report = CompareReport(("a", "float"), ("b", "spike"), 4, False, Limits(False, 0.0, 0.9))
     row = Row("y", "y", OutputDistance("y"), Comparison("y"), output=True)
