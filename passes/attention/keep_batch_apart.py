@@ -138,8 +138,14 @@ def _write(
     if dims != after:
         value = reshaped(value, after, last, "whole")
     for step in reversed(numbers):
-        inputs = [value if constant(entry) is None else entry for entry in step.inputs]
         name = f"{out.name}.{step.op_type.lower()}"
+        # Without axes of its own: the result may have fewer than what was merged.
+        inputs = [
+            value
+            if (held := constant(entry)) is None
+            else editor.constant(f"{name}.number", held.reshape(()))
+            for entry in step.inputs
+        ]
         value = editor.add(node, step.op_type, inputs, name=name, dtype=out.dtype, shape=out.shape)
     above = [entry.producer() for entry in node.inputs[:1] if entry is not None]
     removed = [*numbers, *(entry for entry in above if entry is not None)]

@@ -225,6 +225,71 @@ def test_heads_are_not_merged_with_the_batch() -> None:
     assert not KeepBatchApart().run(model).rewrites
 
 
+APART: dict[str, tuple[list[tuple[str, list[str], dict[str, Any]]], list[int]]] = {
+    "scaled behind the turn": (
+        [("Transpose", ["f"], {"perm": [1, 0, 2]}), ("Mul", [".", "half"], {})],
+        [-1, HEADS, 5, SIZE],
+    ),
+    "scaled and shifted": (
+        [("Sub", ["half", "f"], {}), ("Div", [".", "cube"], {}), ("Transpose", ["."], {"perm": [1, 0, 2]})],
+        [-1, HEADS, 5, SIZE],
+    ),
+    "with fewer axes": (
+        [("Transpose", ["f"], {"perm": [1, 0, 2]}), ("Add", ["cube", "."], {})],
+        [-1, HEADS * 5 * SIZE],
+    ),
+    "heads joined": ([("Transpose", ["f"], {"perm": [1, 0, 2]})], [-1, HEADS * 5, SIZE]),
+    "turned around": ([("Transpose", ["f"], {})], [SIZE, -1, HEADS, 5]),
+}
+
+
+def folded(
+    between: list[tuple[str, list[str], dict[str, Any]]], fold: list[int], apart: list[int]
+) -> ir.Model:
+    """Heads folded into the batch by one Reshape, and taken out of it by another."""
+    nodes, last = [helper.make_node("Reshape", ["x", "fold"], ["f"])], "f"
+    for place, (op, inputs, attrs) in enumerate(between):
+        names = [last if name == "." else name for name in inputs]
+        last = f"t{place}"
+        nodes.append(helper.make_node(op, names, [last], **attrs))
+    nodes.append(helper.make_node("Reshape", [last, "apart"], ["y"]))
+    turn = helper.make_node("Transpose", ["z"], ["x"], perm=[1, 0, 2])
+    model = build([turn, *nodes], {"z": ["N", 5, WIDTH]}, {"fold": fold, "apart": apart}, len(apart))
+    for name, shape in (("half", ()), ("cube", (1, 1, 1))):
+        model.graph.initializers.add(
+            ir.Value(name=name, const_value=ir.tensor(np.full(shape, 0.5, np.float32), name=name))
+        )
+    return ir.from_proto(onnx.shape_inference.infer_shapes(ir.to_proto(model), data_prop=True))
+
+
+@pytest.mark.parametrize(("between", "apart"), APART.values(), ids=APART)
+def test_heads_are_kept_apart_whatever_lies_between(between: Any, apart: list[int]) -> None:
+    model = folded(between, [5, -1, SIZE], apart)
+    feeds = {"z": np.random.default_rng(0).standard_normal((3, 5, WIDTH)).astype(np.float32)}
+    before = run(model, feeds)
+    assert len(KeepBatchApart().run(model).rewrites) == 1
+    after = run(model, feeds)
+    assert after.shape == before.shape
+    np.testing.assert_array_equal(after, before)
+    assert sum(node.op_type == "Reshape" for node in model.graph) == 1 + (len(apart) != 4)
+
+
+@pytest.mark.parametrize(
+    ("between", "fold", "apart"),
+    [
+        # Heads outside, samples inside; sizes that share no factor; a factor for each element.
+        ([("Transpose", ["f"], {"perm": [1, 0, 2]})], [5, -1, SIZE], [HEADS, -1, 5, SIZE]),
+        ([("Transpose", ["f"], {"perm": [1, 0, 2]})], [2, -1, 10], [-1, 4, 10]),
+        ([("Mul", ["f", "f"], {})], [5, -1, SIZE], [5, -1, HEADS, SIZE]),
+    ],
+)
+def test_what_cannot_be_kept_apart_stays(between: Any, fold: list[int], apart: list[int]) -> None:
+    model = folded(between, fold, apart)
+    before = [node.op_type for node in model.graph]
+    assert not KeepBatchApart().run(model).rewrites
+    assert [node.op_type for node in model.graph] == before
+
+
 def test_a_fold_that_stays_is_left_alone() -> None:
     nodes = [
         helper.make_node("Reshape", ["x", "fold"], ["f"]),

@@ -49,6 +49,18 @@ def test_others_stay(parse, check, ops, body):
     assert ops(model) == before
 
 
+def test_the_second_sample_is_not_the_first(parse, ops):
+    """A mask that grows from sample to sample."""
+    body = """n1 = Identity(b) k = Range(zero, b, one) f = Cast<to = 1>(k) u = Unsqueeze(f, behind)
+      e = Expand(mask, t) a = Add(e, u) m = Reshape(a, merged) y = Add(w, m) }"""
+    head = HEAD.replace("int64 zero", "int64 one = {1}, int64[3] behind = {1, 2, 3}, int64 zero")
+    model = parse(head + "t = Concat<axis = 0>(b1, rest) " + body)
+    before = ops(model)
+    result = FoldTiles().run(model)
+    assert [entry.reason for entry in result.not_matched] == ["it does not repeat itself for every sample"]
+    assert ops(model) == before
+
+
 def test_what_is_moved_after_its_repetition_broadcasts(parse, check):
     body = """t = Concat<axis = 0>(b1, rest) e = Expand(mask, t) u = Transpose<perm = [0, 1, 3, 2]>(e)
       v = Transpose<perm = [0, 1, 3, 2]>(x) a = Add(v, u) z = Transpose<perm = [0, 1, 3, 2]>(a)

@@ -12,6 +12,7 @@ from snnc.passes.canonical.infer_shapes import InferShapes
 from snnc.passes.canonical.split_products import SplitProducts
 
 PAD = "int64[6] p = {0, 0, 0, 0, 0, 1}, float one = {1}"
+PADS = "int64[6] p2 = {0, 0, 1, 0, 0, 1}, int64[6] rows = {0, 1, 0, 0, 0, 0}"
 BOUNDS = "int64[1] three = {3}, int64[1] end = {9}, int64[1] zero = {0}, int64[1] last = {-1}"
 
 
@@ -22,13 +23,17 @@ BOUNDS = "int64[1] three = {3}, int64[1] end = {9}, int64[1] zero = {0}, int64[1
         ("j = Concat<axis = 2>(v, c) m = MatMul(a, j)", True),
         ('j = Pad<mode = "edge">(v, p) m = MatMul(a, j)', False),
         ("j = Concat<axis = -1>(c, v) m = MatMul(a, j)", False),
+        ("j = Concat<axis = 1>(r, r4) m = MatMul(a, j)", False),
+        ("j = Pad(v2, p2, one) m = MatMul(a, j)", True),
+        ("j = Pad(r4, rows, one) m = MatMul(a, j)", False),
     ],
 )
 def test_columns(parse, evaluate, text, changes):
     size = 2 if "k =" in text else 4
     model = parse(
-        f"g (float[N, 4, 5] a, float[N, 2, 4] b, float[N, 5, 3] v, float[N, 5, 1] c) => "
-        f"(float[N, {size}, 3] y, float[N, {size}, 1] z) <{PAD}, {BOUNDS}> "
+        f"g (float[N, 4, 5] a, float[N, 2, 4] b, float[N, 5, 3] v, float[N, 5, 1] c, "
+        "float[N, 1, 4] r, float[N, 4, 4] r4, float[N, 5, 2] v2) => "
+        f"(float[N, {size}, 3] y, float[N, {size}, 1] z) <{PAD}, {PADS}, {BOUNDS}> "
         f"{{ {text} y = Slice(m, zero, last, last) z = Slice(m, three, end, last) }}"
     )
     InferShapes().run(model)
