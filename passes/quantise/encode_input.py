@@ -343,6 +343,8 @@ def _affine(origin: Value) -> tuple[Array, Array]:
     factor, summand = np.ones(1), np.zeros(1)
     for node in reversed(chain):
         held = next((array for item in node.inputs if (array := constant(item)) is not None), None)
+        if held is None and node.op_type in ("Add", "Sub", "Mul", "Div"):
+            return np.zeros(1), np.zeros(1)  # of two values that vary, such as a square
         operand = np.asarray(held, dtype=np.float64).reshape(-1) if held is not None else np.ones(1)
         first = constant(node.inputs[0]) is not None
         if node.op_type == "Add":

@@ -114,6 +114,33 @@ def test_preprocessing_in_the_network_is_folded_into_the_thresholds(tmp_path, ne
     assert np.abs(middle - (np.arange(255) + 0.5)).max() < 0.01
 
 
+@pytest.mark.parametrize(
+    ("chain", "scale", "known"),
+    [
+        ("a = Mul(x, k) e = Add(a, minus)", "0.00784313725", "0..255"),
+        ("a = Mul(x, k) b2 = Sub(one, a) e = Neg(b2)", "0.00784313725", "0..255"),
+        ("a = Sub(x, half) e = Mul(k, a)", "2", "0..1"),
+        # Of none of these a factor and a summand tell the range.
+        ("a = Mul(x, x) e = Sub(a, half)", "1", ""),
+        ("a = Add(x, x) e = Sub(a, half)", "1", ""),
+        ("a = Div(k, x) e = Sub(a, half)", "1", ""),
+        ("e = Mul(x, k)", "-1", ""),
+        ("e = Identity(x)", "1", ""),
+    ],
+)
+def test_what_preprocessing_implies_of_the_range(tmp_path, network, chain, scale, known):
+    quantised = """c = Conv<pads = [1, 1, 1, 1], strides = [2, 2]>(e, w, b) r = Relu(c)
+        u = Div(r, step) i = Round(u) l = Clip(i, zero, top) q = Mul(l, step)
+        p = GlobalAveragePool(q) f = Flatten(p) y = MatMul(f, v)"""
+    source = network(f"""g (float[N,3,12,12] x) => (float[N,5] y) <float k = {{{scale}}}, float one = {{1}},
+        float half = {{0.5}}, float minus = {{-1}}, float step = {{0.1}}, float zero = {{0}},
+        float top = {{63}}, {CONV}> {{ {chain} {quantised} }}""")
+    conversion = convert(source, ConvertOptions(encode_input=True))
+    assert audit(conversion.model).clean
+    said = f"256 pixel levels in {known}" if known else "because nothing is known of its range"
+    assert said in notes(conversion)
+
+
 def test_patches_by_a_matrix_product(tmp_path, network):
     text = """g (float[N,3,12,12] x) => (float[N,5] y) <
         int64[6] a = {-1, 3, 3, 4, 3, 4}, int64[3] d = {-1, 9, 48}, float[48, 8] w = {RANDOM},
