@@ -86,7 +86,9 @@ class _Finder:
         if pair is None or not is_standard(pair, "Concat") or len(pair.inputs) != 2:
             return None
         first, second = pair.inputs
-        return (data, second) if self._counts(first) else None
+        # One below the other they would be places of the first axis.
+        is_pair = self._known()[0].get(index.name or "", ())[-1:] == (2,)
+        return (data, second) if is_pair and self._counts(first) else None
 
     def _of_elements(self, node: Node, data: Value, index: Value) -> tuple[Value, Value | None] | None:
         repeated = index.producer()
@@ -97,14 +99,13 @@ class _Finder:
         after = self._known()[0].get(index.name or "")
         if not is_standard(repeated, "Expand") or one != (1, 1, 1) or after is None or after[1] != 1:
             return None
+        if source is None or source.shape is None or not self._is_host(source):
+            return None
         flat = self._editor.constant(f"{node.name}.flat", np.array([-1], dtype=np.int64))
         name = f"{node.name}.places"
         place = self._editor.add(node, "Reshape", [source, flat], name=name, dtype=index.dtype)
-        producer = place.producer()
-        if source is None or source.shape is None or producer is None or not self._is_host(source):
-            return None
         place.shape = Shape([source.shape[0]])
-        self._hosted.add(id(producer))
+        self._hosted.add(id(place.producer()))
         self._shapes = []
         return data, place
 
