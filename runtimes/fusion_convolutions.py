@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from snnc.runtimes.fusion_chains import Chain, attributes_of, of_channels, step
-from snnc.runtimes.fusion_products import NEURON, Rows, follow, gather_rows, move_neurons
+from snnc.runtimes.fusion_products import NEURON, Rows, Tree, descend, follow, gather_rows, move_neurons
 from snnc.runtimes.message import Message
 
 __all__ = ["fuse_convolutions"]
 
 _WINDOW = frozenset({"strides", "pads", "dilations", "group"})
 _INT32 = 6
-_FIRED, _FINISHED = "NativeConvFire", "NativeConvFinish"
+_FIRED, _TWICE, _FINISHED = "NativeConvFire", "NativeConvFireTwice", "NativeConvFinish"
 
 
 def fuse_convolutions(view: Message) -> None:
@@ -39,6 +39,8 @@ def fuse_convolutions(view: Message) -> None:
 def _replace(view: Message, index: int, conv: Any, chain: Chain) -> None:
     # What is stored is written where it was before: all that is read is there, and nobody has read it yet.
     place = chain.consumed[-1] if chain.consumed and (chain.stored or chain.neuron is None) else chain.place
+    second = _second(view, chain) if chain.stored else None
+    chain.stored = chain.stored and second is None
     outputs = [chain.name]
     tables: list[str] = []
     neuron: list[Any] = []
@@ -67,7 +69,35 @@ def _replace(view: Message, index: int, conv: Any, chain: Chain) -> None:
     for at in (index, *chain.consumed):
         if at != place:
             view.remove(at)
-    view.replace(place, _FIRED if neuron else _FINISHED, inputs, outputs, attributes)
+    if second is None:
+        view.replace(place, _FIRED if neuron else _FINISHED, inputs, outputs, attributes)
+        return
+    tree, found = second
+    output = f"{chain.name}.native_fired"
+    inputs += _constants(view, output, found)
+    names = ("second_codes", "second_type", "second_depth")
+    attributes += [view.attribute(like, name) for like, name in zip(found.attributes, names, strict=True)]
+    renamed = move_neurons(view, tree, output, found.kind)
+    view.replace(place, _TWICE, inputs, [outputs[0], output], attributes)
+    view.rename(renamed, place)
+
+
+def _second(view: Message, chain: Chain) -> tuple[Tree, Rows] | None:
+    """Find other neurons that read all channels, behind layout ops, where nothing else reads the sums."""
+    shape = view.shape(chain.name)
+    if shape is None or len(shape) < 2 or any(extent is None for extent in shape[1:]):
+        return None
+    extents = tuple(extent or 0 for extent in shape[1:])
+    place = np.arange(chain.channels).reshape(-1, *[1] * (len(extents) - 1))
+    tree = Tree()
+    if not descend(view, chain.name, np.ascontiguousarray(np.broadcast_to(place, (1, *extents))), tree):
+        return None
+    direct = [each for each in tree.neurons if each[1].input[0] == chain.name]
+    tree.neurons = [each for each in tree.neurons if each[1].input[0] != chain.name]
+    if len(direct) != 1 or chain.neuron is None or direct[0][0] != chain.neuron[0] or not tree.neurons:
+        return None
+    found = gather_rows(view, tree, chain.channels)
+    return None if found is None else (tree, found)
 
 
 def _fire_behind_layout(view: Message, index: int, node: Any, chain: Chain) -> None:

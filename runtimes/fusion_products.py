@@ -16,6 +16,7 @@ __all__ = [
     "NEURON",
     "Rows",
     "Tree",
+    "descend",
     "follow",
     "fuse_finishes",
     "fuse_norms",
@@ -96,10 +97,18 @@ def follow(view: Message, source: str, columns: int, axis: int) -> Tree | None:
         return None
     place = np.arange(columns).reshape((columns, *[1] * (-1 - axis if axis < 0 else len(shape) - 1 - axis)))
     numbers = np.broadcast_to(place, (shape[0] or 1, *(extent or 0 for extent in shape[1:])))
-    return tree if _descend(view, source, np.ascontiguousarray(numbers), tree) else None
+    return tree if descend(view, source, np.ascontiguousarray(numbers), tree) else None
 
 
-def _descend(view: Message, name: str, numbers: Array, tree: Tree) -> bool:
+def descend(view: Message, name: str, numbers: Array, tree: Tree) -> bool:
+    """Note all that reads a tensor; return whether it is neurons behind layout ops and nothing else.
+
+    Args:
+        view: The graph.
+        name: The tensor.
+        numbers: The column of each of its elements.
+        tree: Where to note it.
+    """
     if view.is_output(name) or not view.readers.get(name):
         return False
     tree.moved.append(name)
@@ -118,7 +127,7 @@ def _descend(view: Message, name: str, numbers: Array, tree: Tree) -> bool:
         except (ValueError, KeyError, IndexError):
             return False
         for output, result in zip(node.output, results, strict=True):
-            if not _descend(view, output, result, tree):
+            if not descend(view, output, result, tree):
                 return False
     return True
 

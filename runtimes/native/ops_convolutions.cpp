@@ -11,6 +11,24 @@
 namespace snnc {
 namespace {
 
+// Neurons of the channels: a table, and where each channel's part of it is.
+struct Firing {
+  Type type = Type::kUndefined;
+  std::unique_ptr<FireTable> table;
+  FireTable::Positions positions;
+
+  Firing(const Node& node, size_t input, int64_t channels, const char* codes, const char* code_type, const char* depth)
+      : type(node.code_type(code_type)) {
+    Tensor thresholds, rows;
+    require(node.constant(input, &thresholds) && node.constant(input + 1, &rows), "the thresholds are not constant");
+    table = std::make_unique<FireTable>(thresholds, node.codes(codes, type), node.integer(depth));
+    require(rows.type == Type::kI32 && rows.size() == channels, "one row number is needed for each channel");
+    const Shape flat{channels};
+    plan_rows(flat, Tensor{rows.type, flat, rows.data}, table->rows());
+    table->place(rows.as<int32_t>(), channels, &positions);
+  }
+};
+
 // Writes the sums, or first makes potentials and codes of them.
 struct Finish : Drain {
   const Walk* walk = nullptr;
@@ -20,10 +38,8 @@ struct Finish : Drain {
   int shift = -1, wide_shift = -1;   // the second one makes 64-bit sums ones of 32 bits
   const int32_t* other = nullptr;
   int64_t* wide = nullptr;
-  const FireTable* table = nullptr;
-  const FireTable::Positions* positions = nullptr;
-  int width = 0;
-  char* codes = nullptr;
+  const Firing* neurons[2] = {nullptr, nullptr};
+  char* codes[2] = {nullptr, nullptr};
   Finish(int64_t o, int64_t r) : channels(o), results(r) {}
 
   void take(int64_t sample, int64_t channel, int rows, int64_t first, int64_t count, int32_t* c, int64_t ldc) const override {
@@ -40,10 +56,12 @@ struct Finish : Drain {
     if (sums != nullptr) {
       for (int r = 0; r < rows; ++r) std::memcpy(sums + start + r * results, c + r * ldc, static_cast<size_t>(kept) * 4);
     }
-    if (table == nullptr) return;
-    FireLine line = table->line(*positions, channel, true);
-    line.by_row = true;
-    fire_lines(line, c, ldc, rows, kept, width, codes + start * width, results);
+    for (int n = 0; n < 2 && neurons[n] != nullptr; ++n) {
+      FireLine line = neurons[n]->table->line(neurons[n]->positions, channel, true);
+      line.by_row = true;
+      const int width = static_cast<int>(width_of(neurons[n]->type));
+      fire_lines(line, c, ldc, rows, kept, width, codes[n] + start * width, results);
+    }
   }
 
   void take_wide(int64_t sample, int64_t channel, int rows, int64_t first, int64_t count, int64_t* c, int64_t ldc) const override {
@@ -399,51 +417,43 @@ class HostConv : public Convolution {
   }
 };
 
-// A convolution with what follows it, up to the neurons. Inputs: x, weights, [thresholds, rows,] numbers, other. `rows`
-// holds one row number, or one for each channel; `numbers` (5, O) is what FinishLines names; `other` is a tensor like
-// the result, or anything if has_other is 0. Outputs: [codes,] potentials.
+// A convolution with what follows it, up to the neurons: none, one or two of each channel. Inputs: x, weights,
+// [thresholds, rows,] numbers, other[, thresholds, rows]. `rows` holds one row number for each channel; `numbers` (5, O)
+// is what FinishLines names; `other` is a tensor like the result, or anything if has_other is 0. Outputs: [codes, [codes,]]
+// potentials if they are stored.
 class Fused : public Convolution {
  public:
-  Fused(const Node& node, bool fires)
-      : Convolution(node, node.integer("host", 0) != 0), fires_(fires), stores_(node.integer("stores", 0) != 0 || !fires),
+  Fused(const Node& node, size_t neurons)
+      : Convolution(node, node.integer("host", 0) != 0), stores_(node.integer("stores", 0) != 0 || neurons == 0),
         other_(node.integer("has_other", 0) != 0), plain_(node.integer("unchanged", 0) != 0),
         shift_(bits(node, "shift")), wide_shift_(bits(node, "wide_shift")) {
     require(!host() || wide_shift_ >= 0, "the sums of a host convolution are not rounded");
     Tensor numbers;
-    require(node.constant(fires ? 4 : 2, &numbers) && numbers.type == Type::kI32 && numbers.rank() == 2 && numbers.dims[0] == 5,
+    require(node.constant(neurons == 0 ? 2 : 4, &numbers) && numbers.type == Type::kI32 && numbers.rank() == 2 && numbers.dims[0] == 5,
             "the numbers of a fused convolution are not constant, int32 and five for each channel");
     channels_ = numbers.dims[1];
     numbers_.assign(numbers.as<int32_t>(), numbers.as<int32_t>() + numbers.size());
-    if (!fires) return;
-    type_ = node.code_type("code_type");
-    Tensor thresholds, rows;
-    require(node.constant(2, &thresholds) && node.constant(3, &rows), "the thresholds are not constant");
-    table_ = std::make_unique<FireTable>(thresholds, node.codes("codes", type_), node.integer("depth"));
-    require(rows.type == Type::kI32 && rows.size() == channels_, "one row number is needed for each channel");
-    const Shape flat{channels_};
-    plan_rows(flat, Tensor{rows.type, flat, rows.data}, table_->rows());
-    table_->place(rows.as<int32_t>(), channels_, &positions_);
+    if (neurons > 0) firings_.emplace_back(node, 2, channels_, "codes", "code_type", "depth");
+    if (neurons > 1) firings_.emplace_back(node, 6, channels_, "second_codes", "second_type", "second_depth");
   }
 
   void run(const Call& call) const override {
     const Job job = plan(call);
     require(job.outputs == channels_, "the numbers of a fused convolution do not fit its channels");
     Finish finish(job.outputs, job.results);
-    if (fires_) finish.codes = static_cast<char*>(call.output(job.dims, type_));
-    if (stores_) finish.sums = call.output_as<int32_t>(job.dims, fires_ ? 1 : 0);
+    for (size_t n = 0; n < firings_.size(); ++n) {
+      finish.neurons[n] = &firings_[n];
+      finish.codes[n] = static_cast<char*>(call.output(job.dims, firings_[n].type, n));
+    }
+    if (stores_) finish.sums = call.output_as<int32_t>(job.dims, firings_.size());
     if (other_) {
-      const Tensor other = call.input(fires_ ? 5 : 3);
+      const Tensor other = call.input(firings_.empty() ? 3 : 5);
       require(other.type == Type::kI32 && other.dims == job.dims, "what is added to a convolution has another shape");
       finish.other = other.as<int32_t>();
     }
     if (!plain_) finish.numbers = numbers_.data();
     finish.shift = shift_;
     finish.wide_shift = wide_shift_;
-    if (fires_) {
-      finish.table = table_.get();
-      finish.positions = &positions_;
-      finish.width = static_cast<int>(width_of(type_));
-    }
     if (product(job.dims) != 0) compute(call, job, &finish);
   }
 
@@ -453,20 +463,21 @@ class Fused : public Convolution {
     return in_range(name, node.integer(name, -1), -1, 62);
   }
 
-  bool fires_, stores_, other_, plain_;
+  bool stores_, other_, plain_;
   int shift_, wide_shift_;
-  Type type_ = Type::kUndefined;
   int64_t channels_ = 0;
   std::vector<int32_t> numbers_;
-  std::unique_ptr<FireTable> table_;
-  FireTable::Positions positions_;
+  std::vector<Firing> firings_;
 };
 
-struct FiredConv : Fused {
-  explicit FiredConv(const Node& node) : Fused(node, true) {}
-};
 struct FinishedConv : Fused {
-  explicit FinishedConv(const Node& node) : Fused(node, false) {}
+  explicit FinishedConv(const Node& node) : Fused(node, 0) {}
+};
+struct FiredConv : Fused {
+  explicit FiredConv(const Node& node) : Fused(node, 1) {}
+};
+struct TwiceFiredConv : Fused {
+  explicit TwiceFiredConv(const Node& node) : Fused(node, 2) {}
 };
 
 }  // namespace
@@ -476,6 +487,7 @@ void define_convolutions(std::vector<Definition>* list) {
   list->push_back({"SpikeConv", {any, any}, i, make<SpikeConv>});
   list->push_back({"HostConv", {i, any}, Type::kI64, make<HostConv>});
   list->push_back({"NativeConvFire", {any, any, i, i, i, i}, any, make<FiredConv>});
+  list->push_back({"NativeConvFireTwice", {any, any, i, i, i, i, i, i}, any, make<TwiceFiredConv>});
   list->push_back({"NativeConvFinish", {any, any, i, i}, i, make<FinishedConv>});
 }
 

@@ -43,6 +43,7 @@ class Case:
         attrs: Attributes; a value may be of any type that ONNX has.
         constants: Positions of the inputs that are initializers.
         output: ONNX element type that the file declares for the output.
+        second: That of a second output, which nothing reads; 0: there is none.
     """
 
     op: str
@@ -51,6 +52,7 @@ class Case:
     attrs: Mapping[str, Any]
     constants: frozenset[int] = frozenset()
     output: int = TensorProto.INT32
+    second: int = 0
 
     def feeds(self) -> dict[str, Array]:
         """Return the arrays to feed."""
@@ -70,10 +72,13 @@ def message(case: Case, *, native: bool) -> bytes:
     ]
     constants = [numpy_helper.from_array(case.inputs[i], f"x{i}") for i in sorted(case.constants)]
     names = [f"x{i}" for i in range(len(case.inputs))]
-    node = helper.make_node(case.op, names, ["y"], "node", domain=DOMAIN, **case.attrs)
+    results = ["y", "z"] if case.second else ["y"]
+    node = helper.make_node(case.op, names, results, "node", domain=DOMAIN, **case.attrs)
     graph = helper.make_graph(
         [node], "g", inputs, [helper.make_tensor_value_info("y", case.output, None)], constants
     )
+    if case.second:
+        graph.value_info.append(helper.make_tensor_value_info("z", case.second, None))
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
     functions = [] if native else [_function(case.op)]
     model = helper.make_model(graph, opset_imports=opsets, functions=functions, ir_version=10)
@@ -531,7 +536,14 @@ def _conv_chain(op: str) -> Callable[[str], Case]:
         }
         inputs = (x, w, _table(BOOK, limits), np.arange(outputs, dtype=np.int32), numbers, other)
         constants = frozenset({1, 2, 3, 4} if label == "added" else {1, 2, 3, 4, 5})
-        return Case(op, label, inputs, {**attrs, **neuron}, constants, neuron["code_type"])
+        if op == "NativeConvFire":
+            return Case(op, label, inputs, {**attrs, **neuron}, constants, neuron["code_type"])
+        twice = {"second_codes": SIGNED.codes.tolist(), "second_type": onnx_type(SIGNED.dtype)}
+        twice["second_depth"] = (SIGNED.levels - 1).bit_length()
+        table = _table(SIGNED, (np.arange(SIGNED.levels - 1) * 300 - 4000).astype(np.int32)[None])
+        inputs = (*inputs, table, np.zeros(outputs, np.int32))
+        attrs = {**attrs, **neuron, **twice}
+        return Case(op, label, inputs, attrs, constants | {6, 7}, neuron["code_type"], twice["second_type"])
 
     return make
 
@@ -619,6 +631,9 @@ CASES: Mapping[str, tuple[Case, ...]] = {
         _conv_chain("NativeConvFinish"), "plain", "empty", "size 1", "depthwise", "added"
     ),
     "NativeConvFire": _many(_conv_chain("NativeConvFire"), "plain", "empty", "size 1", "window", "added"),
+    "NativeConvFireTwice": _many(
+        _conv_chain("NativeConvFireTwice"), "plain", "empty", "size 1", "window", "added"
+    ),
     "NativeNormFire": _many(_norm_fire, *STANDARD, "plain mean", "scaled"),
     "NativeMatMulFinish": _many(_matmul_finish, *STANDARD, "signed", "added", "moved"),
     "NativeAttention": _many(_attention, "plain", "empty", "size 1", "transposed"),
@@ -641,7 +656,7 @@ def _by_parts(case: Case) -> Array:
         norm = {"axes": [-1], "centred": attrs["centred"], "epsilon": attrs["epsilon"]}
         v, gain = OPS["NormPotential"].packed([r, sign], norm), OPS["NormGain"].packed([r], norm)
         return OPS["ExpGIFGain"].packed([v, gain, table, rows], fire)
-    if case.op in {"NativeConvFinish", "NativeConvFire", "NativeMatMulFinish"}:
+    if case.op in {"NativeConvFinish", "NativeConvFire", "NativeConvFireTwice", "NativeMatMulFinish"}:
         return _chain_by_parts(case, fire)
     if case.op == "NativeMove":
         x = case.inputs[0]
@@ -682,7 +697,7 @@ def _windows_by_parts(case: Case) -> Array:
 
 
 def _chain_by_parts(case: Case, fire: Mapping[str, Any]) -> Array:
-    numbers, other = case.inputs[-2:]
+    numbers, other = case.inputs[2:4] if case.op.endswith("Finish") else case.inputs[4:6]
     if case.op == "NativeMatMulFinish":
         sums = OPS["SpikeMatMul"].packed(case.inputs[:2], {})
         before, bias, factor, constant, weight = numbers

@@ -155,6 +155,40 @@ def test_neurons_behind_slices(builder: Any, neuron: Any, padded: Any) -> None:
     compare(proto, {"v": rng.integers(0, book.levels, (3, 3, 6, 6)).astype(np.int32)})
 
 
+@pytest.mark.parametrize("reader", ["none", "sum"])
+def test_two_neurons(builder: Any, neuron: Any, padded: Any, reader: str) -> None:
+    """All channels have one neuron, and parts of them another; only what something else reads is stored."""
+    rng = np.random.default_rng(1)
+    books = CodeBook(4, 2), CodeBook(8, 4, signed=True)
+    model = builder()
+    model.input("v", np.int32, ["N", 3, 6, 6])
+    weights = rng.integers(-128, 128, (8, 3, 3, 3)).astype(np.int8)
+    conv = model.node("SpikeConv", [model.spikes("v", books[0]), model.constant(weights)], pads=[1] * 4)
+    total = model.node("MembraneAdd", [conv, model.constant(rng.integers(-9, 9, (1, 8, 1, 1)), np.int32)])
+    infos = [helper.make_tensor_value_info(name, 6, ["N", 8, 6, 6]) for name in (conv, total)]
+    parts = [(total, 8, books[0])]
+    for start, end in ((0, 3), (3, 8)):
+        bounds = [model.constant([value], np.int64) for value in (start, end, 1)]
+        parts.append((model.node("Slice", [total, *bounds]), end - start, books[1]))
+        infos.append(helper.make_tensor_value_info(parts[-1][0], 6, ["N", end - start, 6, 6]))
+    codes = {}
+    for part, channels, book in parts:
+        limits = np.sort(rng.integers(-9000, 9000, (channels, book.levels - 1)).astype(np.int32), axis=1)
+        table = [
+            model.constant(padded(book, limits)),
+            model.constant(np.arange(channels, dtype=np.int32).reshape(1, -1, 1, 1)),
+        ]
+        codes[model.node("ExpGIF", [part, *table], **neuron(book))] = (book.dtype, 4)
+    if reader == "sum":
+        codes[model.node("MembraneAdd", [total, total])] = (np.int32, 4)
+    proto = model.proto(codes)
+    proto.graph.value_info.extend(infos)
+    ops = fused_ops(ir.from_proto(proto))
+    assert ("NativeConvFireTwice" in ops) == (reader == "none")
+    assert ops.count("ExpGIF") == (1 if reader == "none" else 3)  # the encoder
+    compare(proto, {"v": rng.integers(0, books[0].levels, (3, 3, 6, 6)).astype(np.int32)})
+
+
 @pytest.mark.parametrize(
     ("said", "numbers", "other", "changes"),
     [
