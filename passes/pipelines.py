@@ -193,6 +193,9 @@ def front_end(
         RecogniseSteps(),
         RecogniseWeights(),
         FoldConstants(),
+        # Once more for what the first round made constant behind a Split or a Gather.
+        RecogniseWeights(),
+        FoldConstants(),
         # A Relu between two quantisers of one grid must go before the second of them does.
         AbsorbActivations(),
         DropRepeatedQuantisers(),

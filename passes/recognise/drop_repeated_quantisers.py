@@ -9,8 +9,7 @@ import numpy as np
 
 from snnc.coding import CodeBook
 from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant
-from snnc.ops.quantise import QUANTISE
-from snnc.passes.editing import Editor, is_output, is_standard, only_consumer
+from snnc.passes.editing import Editor, is_standard, only_consumer
 from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["DropRepeatedQuantisers"]
@@ -62,11 +61,9 @@ class DropRepeatedQuantisers:
     nearest level: no code changes. Where the second one only cuts codes off (a Relu between them) and alone
     reads the first, the first goes: ``clip(Q(u)) = Q'(u)`` if both have the same step and ties.
 
-    A quantiser of a constant, such as rows of a table at constant places, gives a constant.
-
     Matches:
         Quantise after Quantise, with MaxPool or ops that only move elements between them, of equal scalar
-        steps, where the codes of one are codes of the other; Quantise of a constant.
+        steps, where the codes of one are codes of the other.
     Leaves alone:
         "its step differs from the step before"; "it drops codes that others read, or rounds otherwise".
     Keeps:
@@ -83,8 +80,6 @@ class DropRepeatedQuantisers:
         """Drop; see the class."""
         editor = Editor(model)
         for node in [entry for entry in model.graph if _is_quantise(entry)]:
-            if self._of_constant(editor, node):
-                continue
             first = _first(node.inputs[0])
             if first is None:
                 continue
@@ -93,17 +88,6 @@ class DropRepeatedQuantisers:
                 continue
             self._drop(editor, first, node)
         return editor.result()
-
-    @staticmethod
-    def _of_constant(editor: Editor, node: Node) -> bool:
-        """Put the levels of a constant in the place of its quantiser; say whether that was possible."""
-        held, step = constant(node.inputs[0]), constant(node.inputs[1])
-        out = node.outputs[0]
-        if held is None or step is None or is_output(out):
-            return False
-        levels = QUANTISE.packed([held.astype(np.float32), step.astype(np.float32)], attributes(node))
-        made = editor.constant_for(out, levels.astype(np.float32))
-        return editor.replace("quantise a constant", out, made, removed=[node])
 
     @staticmethod
     def _drop(editor: Editor, first: Node, second: Node) -> None:

@@ -22,6 +22,7 @@ from snnc.passes.recognise.weights import (
     read_chain,
     read_dequantised,
     read_quant,
+    read_quantised,
 )
 from snnc.pipeline.contract import PassResult, Semantics
 
@@ -47,6 +48,8 @@ def _reader(node: Node) -> Callable[[Node, dict[str, int]], Integers | str] | No
         return lambda entry, _: read_quant(entry)
     if node.domain in QONNX_DOMAINS and node.op_type == "BipolarQuant":
         return lambda entry, _: read_bipolar(entry)
+    if node.domain == AI_SNNC and node.op_type == "Quantise":
+        return lambda entry, _: read_quantised(entry)
     return read_chain if is_standard(node, *ROUNDINGS) else None
 
 
@@ -69,7 +72,7 @@ class RecogniseWeights:
     Matches:
         DequantizeLinear of constant integers (with a scale in each block: its values as floats); Quant,
         IntQuant and BipolarQuant of QONNX on constants; Round or Floor of a constant with the factors that
-        follow.
+        follow; a recognised quantiser of a constant, such as a weight that is split or turned between two.
     Leaves alone:
         "its scale is not constant"; "its values are not multiples of one scale".
     Keeps:

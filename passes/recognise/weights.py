@@ -10,12 +10,21 @@ import numpy.typing as npt
 
 from snnc.ir import Node, Value, attributes, constant
 from snnc.ir.evaluate import evaluate
+from snnc.ops.quantise import QUANTISE
 from snnc.passes.editing import Array, only_consumer
 from snnc.passes.recognise.affine import Affine, Link, link_of
 from snnc.passes.recognise.linear import parameter
 from snnc.passes.recognise.qonnx import quant_parameters
 
-__all__ = ["Integers", "blocked_floats", "read_bipolar", "read_chain", "read_dequantised", "read_quant"]
+__all__ = [
+    "Integers",
+    "blocked_floats",
+    "read_bipolar",
+    "read_chain",
+    "read_dequantised",
+    "read_quant",
+    "read_quantised",
+]
 
 _ROUND: dict[str, Callable[[Array], Array]] = {
     "ROUND": np.rint,
@@ -126,6 +135,17 @@ def read_bipolar(node: Node) -> Integers | str:
     signs = np.where(data >= 0, 1, -1).astype(np.int64)
     shape = scale if scale.size > 1 else scale.reshape(())
     return Integers(signs, shape.astype(np.float64), node.outputs[0], (node,)).positive()
+
+
+def read_quantised(node: Node) -> Integers | str:
+    """Read a Quantise of a constant: its codes are those of the kernel, which compares in float32."""
+    data, step = constant(node.inputs[0]), constant(node.inputs[1])
+    if data is None or step is None:
+        return "its input or step is not constant"
+    step = step.astype(np.float32)
+    levels = QUANTISE.packed([data.astype(np.float32), step], attributes(node)).astype(np.float64)
+    scale = step.astype(np.float64).reshape(step.shape if step.size > 1 else ())
+    return Integers(np.rint(levels / scale).astype(np.int64), scale, node.outputs[0], (node,))
 
 
 def read_chain(rounding: Node, opsets: dict[str, int]) -> Integers | str:

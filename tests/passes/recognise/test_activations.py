@@ -17,6 +17,7 @@ from snnc.passes.recognise import (
     CheckQuantisers,
     DropRepeatedQuantisers,
     RecogniseQuantisers,
+    RecogniseWeights,
     RemoveStraightThrough,
 )
 from snnc.passes.recognise.uniform import quantise_attributes
@@ -145,7 +146,7 @@ def test_drops_repeated(parse, check, ops):
 
 def test_a_quantised_constant_is_a_constant(parse, check, ops):
     model = graph(parse, f"{quantise('row', 'a', UINT4, 'even')} y = Add(x, a)")
-    check(DropRepeatedQuantisers(), model, spread=3.0)
+    check(RecogniseWeights(), model, spread=3.0)
     assert ops(model) == ["Add"]
 
 
@@ -159,7 +160,7 @@ def test_a_quantised_constant_falls_where_the_kernel_puts_it(parse):
         for value, given in zip(quantiser.inputs, (held, step), strict=True):
             value.const_value = onnx_ir.tensor(given)
         before = attributes(quantiser)
-        DropRepeatedQuantisers().run(model)
+        RecogniseWeights().run(model)
         (sum_,) = model.graph
         np.testing.assert_array_equal(constant(sum_.inputs[1]), QUANTISE.packed([held, step], before))
 

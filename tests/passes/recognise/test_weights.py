@@ -7,7 +7,8 @@ import pytest
 
 from snnc.ir import constant, tensor
 from snnc.ops import attach_functions
-from snnc.passes.recognise import RecogniseWeights
+from snnc.passes.canonical import DropDeadCode, FoldConstants
+from snnc.passes.recognise import RecogniseQuantisers, RecogniseWeights
 from snnc.passes.recognise.weights import Integers
 
 QONNX = '<ir_version: 10, opset_import: ["" : 17, "qonnx.custom_op.general" : 1]>\n'
@@ -139,6 +140,31 @@ def test_chain(parse, evaluate, random_feeds, ops):
     assert integers.tolist() == [[2, -4], [4, -7], [0, 7]]
     assert numerator.tolist() == np.float64(np.float32([0.1, 0.3])).tolist()
     assert not result.notes
+
+
+def test_a_weight_that_is_split_and_turned_between_quantisers(parse, evaluate, random_feeds, ops):
+    """As in_proj_weight of nn.MultiheadAttention, cut for cross-attention, comes from quantize_static."""
+    model = parse(
+        """g (float[N, 3] x) => (float[N, 2] y)
+          <int8[4, 3] q = {-128, 127, 1, 2, 3, 4, 50, 60, -70, 80, 7, 8},
+          float s = {0.01}, int8 z = {3}, int64[2] n = {2, 2}>
+        { w = DequantizeLinear(q, s, z) a, b = Split<axis = 0>(w, n)
+          c = QuantizeLinear(a, s, z) d = DequantizeLinear(c, s, z) t = Transpose<perm = [1, 0]>(d)
+          e = QuantizeLinear(t, s, z) f = DequantizeLinear(e, s, z) y = MatMul(x, f) }"""
+    )
+    feeds = random_feeds(model)
+    before = evaluate(model, feeds)["y"]
+    RecogniseQuantisers().run(model)
+    for _ in range(2):
+        RecogniseWeights().run(model)
+        FoldConstants().run(model)
+    DropDeadCode().run(model)
+    attach_functions(model)
+    assert ops(model) == ["Weight", "MatMul"]
+    np.testing.assert_array_equal(evaluate(model, feeds)["y"], before)
+    integers, numerator, _ = weight(model)
+    np.testing.assert_array_equal(integers, np.array([[-131, -1], [124, 0], [-2, 1]]))
+    assert numerator == np.float64(np.float32(0.01))
 
 
 def test_chain_that_rounds_more_than_once_is_noted(parse):
