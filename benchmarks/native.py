@@ -268,6 +268,12 @@ def registered(path: Path) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
+def export(name: str, target: Path) -> None:
+    """Write a network with random weights, of timm or (ge2mst_small and so on) of snnc, as ONNX."""
+    kind, _, size = name.partition("_")
+    run(*((_EXPORT_GE2MST, size, target) if kind == "ge2mst" else (_EXPORT, name, target, "ts")))
+
+
 def judge(name: str, setting: tuple[int, int], options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measure one network at one setting."""
     source, quantised = folder / f"{name}.ts.onnx", folder / f"{name}.qdq.onnx"
@@ -276,8 +282,7 @@ def judge(name: str, setting: tuple[int, int], options: argparse.Namespace, fold
     if not data.exists():
         np.savez(data, x=rng.standard_normal((4, 3, 224, 224)).astype(np.float32))
     if not source.exists():
-        kind, _, size = name.partition("_")
-        run(*((_EXPORT_GE2MST, size, source) if kind == "ge2mst" else (_EXPORT, name, source, "ts")))
+        export(name, source)
     if not quantised.exists():
         run(_QUANTIZE_STATIC, source, quantised, data)
     target = folder / f"{name}.t{setting[0]}g{setting[1]}.snn.onnx"

@@ -1,21 +1,20 @@
 """The SpikingJelly side of the comparison of transformers: runs in an environment of its own.
 
     python spikingjelly_transformers_worker.py WORK.json
-    python spikingjelly_transformers_worker.py WORK.json --serve
 
 ``WORK.json`` names a network (``kind``, its measures, an ``.npz`` of weights), an ``.npz`` of inputs, the
-recipe and the numbers of time-steps. The answer is one document in JSON on stdout. With ``--serve`` the
-answers are many: a line for each line of stdin, see `serve`. Nothing of snnc is imported here.
+recipe and the numbers of time-steps. The answer is one document in JSON on stdout. Nothing of snnc is
+imported here.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
+import operator
 import re
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -171,29 +170,59 @@ class Transformer(nn.Module):
                 self.token.copy_(arrays["token"])
 
 
+def _even(node: dict[str, Any]) -> tuple[int, ...] | None:
+    """Return what a window pads on both sides of each axis; None if the sides differ."""
+    pads = node.get("pads") or [0] * 4
+    half = len(pads) // 2
+    return tuple(pads[:half]) if pads[:half] == pads[half:] else None
+
+
+def _convolution(node: dict[str, Any], weight: Tensor, bias: Tensor) -> nn.Module:
+    outputs, inputs, *kernel = weight.shape
+    group, padding = node.get("group", 1), _even(node)
+    strides, dilations = node.get("strides", [1, 1]), node.get("dilations", [1, 1])
+    conv = nn.Conv2d(inputs * group, outputs, kernel, strides, padding or 0, dilations, group)
+    conv.weight.data, conv.bias.data = weight, bias
+    if padding is not None:
+        return conv
+    # torch's convolution pads both sides alike.
+    top, left, bottom, right = node["pads"]
+    return nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), conv)
+
+
 class Chain(nn.Module):
-    """A convolutional network from its nodes."""
+    """A network from its nodes: modules where torch has them, else functions."""
+
+    FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {
+        "Identity": lambda node, x: x,
+        "Add": lambda node, x, y: x + y,
+        "Mul": lambda node, x, *y: x * (y[0] if y else _scalar(node["constants"][0])),
+        "MatMul": lambda node, x, y: torch.matmul(x, y),
+        # The same in operators that recipes for ReLU take; ``inner`` is the extent summed over.
+        "Products": lambda node, x, y: (
+            (x.unsqueeze(-2) * y.transpose(-1, -2).unsqueeze(-3)).mean(-1) * float(node["inner"])
+        ),
+        "Concat": lambda node, *parts: torch.cat(parts, node["axis"]),
+        "Transpose": lambda node, x: x.permute(node["perm"]),
+        "Reshape": lambda node, x: torch.reshape(x, node["constants"][0]),
+        "Slice": lambda node, x: operator.getitem(x, _part(*(each[0] for each in node["constants"]))),
+    }
 
     def __init__(self, nodes: list[dict[str, Any]], arrays: dict[str, Tensor]) -> None:
         super().__init__()
-        self.nodes, self.layers = nodes, nn.ModuleDict()
+        self.nodes, self.layers = [], nn.ModuleDict()
         for index, node in enumerate(nodes):
-            layer = self._layer(node, arrays)
-            if layer is not None:
-                self.layers[str(index)] = layer
+            weights = [arrays[name] for name in node["weights"]]
+            if node["op"] in self.FUNCTIONS:
+                self.nodes.append({**node, "constants": [array.tolist() for array in weights]})
+                continue
+            self.nodes.append(node)
+            self.layers[str(index)] = self._layer(node, weights)
 
     @staticmethod
-    def _layer(node: dict[str, Any], arrays: dict[str, Tensor]) -> nn.Module | None:
-        parts = [arrays[name] for name in node["weights"]]
+    def _layer(node: dict[str, Any], parts: list[Tensor]) -> nn.Module:
         if node["op"] == "Conv":
-            top, left, bottom, right = node["pads"]
-            outputs, inputs, rows, columns = parts[0].shape
-            even = (top, left) == (bottom, right)
-            padding = (top, left) if even else 0
-            conv = nn.Conv2d(inputs, outputs, (rows, columns), tuple(node["strides"]), padding)
-            conv.weight.data, conv.bias.data = parts[0], parts[1]
-            # torch's convolution pads both sides alike.
-            return conv if even else nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), conv)
+            return _convolution(node, parts[0], parts[1] if parts[1:] else torch.zeros(len(parts[0])))
         if node["op"] == "BatchNormalization":
             norm = nn.BatchNorm2d(len(parts[0]), eps=node["epsilon"])
             norm.weight.data, norm.bias.data = parts[0], parts[1]
@@ -203,26 +232,49 @@ class Chain(nn.Module):
             linear = nn.Linear(*reversed(parts[0].shape))
             linear.weight.data, linear.bias.data = parts[0], parts[1]
             return linear
-        if node["op"] == "AveragePool":
-            return nn.AvgPool2d(tuple(node["kernel_shape"]), tuple(node["strides"]))
-        return {"Relu": nn.ReLU, "Flatten": nn.Flatten, "Add": lambda: None}[node["op"]]()
+        if node["op"] in {"AveragePool", "MaxPool"}:
+            kind = nn.AvgPool2d if node["op"] == "AveragePool" else nn.MaxPool2d
+            padding = _even(node)
+            if padding is None or node.get("ceil_mode"):
+                raise ValueError(f"{node['op']} with margins that torch does not have")
+            return kind(tuple(node["kernel_shape"]), tuple(node["strides"]), padding)
+        if node["op"] == "GlobalAveragePool":
+            return nn.AdaptiveAvgPool2d(1)
+        return {"Relu": nn.ReLU, "Flatten": nn.Flatten}[node["op"]]()
 
     def forward(self, x: Tensor) -> Tensor:
         """Classify."""
         values = {"": x}
         for index, node in enumerate(self.nodes):
             read = [values[name] for name in node["inputs"]]
-            values[node["output"]] = (
-                read[0] + read[1] if node["op"] == "Add" else self.layers[str(index)](read[0])
-            )
+            if node["op"] in self.FUNCTIONS:
+                values[node["output"]] = self.FUNCTIONS[node["op"]](node, *read)
+            else:
+                values[node["output"]] = self.layers[str(index)](read[0])
         return values[self.nodes[-1]["output"]]
+
+
+def _scalar(number: Any) -> float:
+    """Return a number in brackets without them; more than one is no scalar."""
+    while isinstance(number, list):
+        (number,) = number
+    return float(number)
+
+
+def _part(start: int, end: int, axis: int, step: int) -> tuple[slice, ...]:
+    return (*[slice(None)] * axis, slice(start, end, step))
 
 
 def networks(work: dict[str, Any]) -> dict[str, nn.Module]:
     """Return the float network in every form in which it can be written, by name of the form."""
     arrays = {name: torch.from_numpy(array) for name, array in np.load(work["weights"]).items()}
     if work["kind"] == "chain":
-        return {"as it is": Chain(work["nodes"], arrays).eval()}
+        forms = {"as it is": work["nodes"]}
+        if any("inner" in node for node in work["nodes"]):
+            forms["products and means"] = [
+                {**node, "op": "Products"} if "inner" in node else node for node in work["nodes"]
+            ]
+        return {name: Chain(nodes, arrays).eval() for name, nodes in forms.items()}
     made: dict[str, nn.Module] = {}
     measures = work["measures"]
     for name, form in FORMS.items():
@@ -234,9 +286,8 @@ def networks(work: dict[str, Any]) -> dict[str, nn.Module]:
     return made
 
 
-def recipe(name: str, steps: int, calibration: Tensor) -> Any:
-    """Return a converter with one of SpikingJelly's recipes for transformers."""
-    batches = list(calibration.split(BATCH))
+def recipe(name: str, steps: int, batches: list[Tensor]) -> Any:
+    """Return a converter with one of SpikingJelly's recipes for transformers, calibrated on some batches."""
     if name == "STA, equivalent":
         return ann2snn.Converter(ann2snn.STATransformerRecipe(time_steps=steps))
     if name == "STA, spiking encoder":
@@ -272,31 +323,6 @@ def judge(network: nn.Module, images: Tensor, labels: Tensor, steps: int) -> dic
     return {"accuracy": 100 * right / len(labels)}
 
 
-def serve(work: dict[str, Any]) -> None:
-    """Answer each line of stdin, a document in JSON, with one line.
-
-    ``{"recipe": NAME, "steps": T}`` converts with a recipe, or takes the float network for the name "float";
-    the answer has the logits of all images. ``{}`` then runs the first image once; the answer has the
-    processor seconds of that.
-    """
-    data = {name: torch.from_numpy(array) for name, array in np.load(work["data"]).items()}
-    images, network, steps = data["images"], nn.Module(), 1
-    for line in sys.stdin:
-        asked = json.loads(line)
-        if not asked:
-            start = time.process_time()
-            present(network, images[:1], steps)
-            print(json.dumps({"seconds": time.process_time() - start}), flush=True)
-            continue
-        steps = asked["steps"]
-        network = networks(work)["nn.MultiheadAttention"]
-        if asked["recipe"] != "float":
-            network = recipe(asked["recipe"], steps, data["calibration"]).convert(network).eval()
-            functional.set_step_mode(network, "s")
-        logits = torch.cat([present(network, image, steps) for image in images.split(1)])
-        print(json.dumps({"logits": logits.tolist()}), flush=True)
-
-
 def reason(error: Exception) -> str:
     """Return what an error says in one line, without addresses in memory."""
     text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(str(error).split()))
@@ -307,9 +333,6 @@ def main() -> int:
     """Answer one request."""
     torch.set_num_threads(1)
     work = json.loads(Path(sys.argv[1]).read_text())
-    if "--serve" in sys.argv:
-        serve(work)
-        return 0
     data = {name: torch.from_numpy(array) for name, array in np.load(work["data"]).items()}
     images, labels = data["images"], data["labels"]
     forms = networks(work)
@@ -324,7 +347,8 @@ def main() -> int:
     for form, network in forms.items():
         try:
             for steps in work["steps"]:
-                converted = recipe(work["recipe"], steps, data["calibration"]).convert(network).eval()
+                made = recipe(work["recipe"], steps, list(data["calibration"].split(BATCH)))
+                converted = made.convert(network).eval()
                 row = judge(converted, images, labels, steps)
                 answer["rows"].append({"form": form, "steps": steps, **row})
                 print(work["recipe"], form, steps, row, file=sys.stderr, flush=True)

@@ -23,7 +23,7 @@ from onnx import TensorProto
 from snnc.errors import SnncError
 from snnc.ops import OPS
 from snnc.runtimes.onnxruntime_runtime import open_session
-from tests.runtimes.native_rows import CASES, Case, message
+from tests.runtimes.native_rows import CASES, Case, message, reference
 
 __all__ = ["malformed", "run"]
 
@@ -141,14 +141,16 @@ def _judge(case: Case, well_formed: bool) -> str:
     found = run(case, True)
     if isinstance(found, str):
         return found
-    # A shape that still fits its operator must give what the function body gives.
+    # A shape that still fits its operator must give what the function body gives. Where there is nothing to
+    # add up numpy says what that is: onnxruntime's own MatMul leaves stacks of such products unwritten.
     if well_formed and case.op in OPS:
-        stock = run(case, False)
-        if isinstance(stock, str) or stock.size == found.size == 0:
+        nothing = any(array.size == 0 for array in case.inputs)
+        wanted = np.asarray(reference(case)) if nothing else run(case, False)
+        if isinstance(wanted, str) or (wanted.size == found.size == 0 and not nothing):
             return "ran"
-        if stock.dtype != found.dtype or not np.array_equal(stock, found):
-            return f"DIFFERS: {found.dtype}{found.shape} from {stock.dtype}{stock.shape}"
-        return "ran, as the body"
+        if wanted.dtype != found.dtype or not np.array_equal(wanted, found):
+            return f"DIFFERS: {found.dtype}{found.shape} from {wanted.dtype}{wanted.shape}"
+        return "ran, as numpy" if nothing else "ran, as the body"
     return "ran"
 
 
