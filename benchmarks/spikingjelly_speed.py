@@ -191,6 +191,11 @@ class Worker:
         """Return what runs one image and says its processor time."""
         return lambda: float(self._ask({"seconds": steps})["seconds"])
 
+    def versions(self) -> dict[str, str]:
+        """Return the versions of its packages."""
+        found = self._ask({"versions": ["spikingjelly", "torch", "numpy"]})
+        return {f"{name} (SpikingJelly's side)": number for name, number in found.items()}
+
     def end(self) -> None:
         """End the process."""
         assert self._process.stdin is not None
@@ -356,6 +361,8 @@ def take_turns(network: Network, result: Entry, rounds: int) -> None:
     for _ in range(rounds + 1):
         for key, clock in clocks.items():
             times[key].append(clock())
+    result["versions"] = {package: version(package) for package in ("snnc", "numpy", "onnxruntime")}
+    result["versions"] |= workers["float"].versions()
     for worker in workers.values():
         worker.end()
     result["rounds"] = rounds
@@ -393,9 +400,7 @@ def main() -> int:
         elif result.get("snnc") != network.ours:
             raise SystemExit(f"{name}: the search that was recorded is not of this network; leave out --only")
         take_turns(network, result, options.rounds)
-        result |= {"machine": processor()}
-        result["versions"] = {package: version(package) for package in ("snnc", "numpy", "onnxruntime")}
-        results[network.name] = result
+        results[network.name] = result | {"machine": processor()}
         file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     write_section(HERE / "RESULTS.md", TITLE, section(results))
     return 0

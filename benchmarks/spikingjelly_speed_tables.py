@@ -86,7 +86,7 @@ def _pairs(name: str, result: Mapping[str, Any]) -> list[str]:
                 str(steps),
                 f"{found['decibel']:.1f}",
                 f"{found['same']:.0f} %",
-                f"{theirs:.1f}",
+                f"{theirs:,.1f}",
             ]
             cells.append(f"{'' if reaches else '> '}{theirs / ours:.1f}")
         lines.append(f"| {' | '.join(cells)} |")

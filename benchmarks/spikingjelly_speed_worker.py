@@ -6,7 +6,8 @@
 question in JSON, each line of stdout its answer:
 
 - ``{"answers": T}``: the logits of all images after T time-steps, and from which step on outputs are summed;
-- ``{"seconds": T}``: the processor time of the first image with T time-steps.
+- ``{"seconds": T}``: the processor time of the first image with T time-steps;
+- ``{"versions": NAMES}``: the versions of packages.
 
 A recipe that refuses the network in every form answers the first question with ``refused``, and the process
 ends. Nothing of snnc is imported here.
@@ -15,6 +16,7 @@ ends. Nothing of snnc is imported here.
 from __future__ import annotations
 
 import copy
+import importlib.metadata
 import json
 import sys
 import time
@@ -195,6 +197,11 @@ def main() -> int:
     side: Side | None = None
     for line in sys.stdin:
         asked = json.loads(line)
+        if "versions" in asked:
+            print(
+                json.dumps({name: importlib.metadata.version(name) for name in asked["versions"]}), flush=True
+            )
+            continue
         try:
             side = side or opened(work, name)
         except Refused as refused:

@@ -142,7 +142,7 @@ def test_the_section_says_what_was_found(tables: Any) -> None:
     lines = tables.section({"net": result, "other": none})
     assert "| net | T = 4, G = 2 | 10.0 | 25 % | 10.0 | quick | 3 | 10.0 | 50 % | 150.0 | 15.0 |" in lines
     assert (
-        "| net | T = 8, G = 4 | 20.0 | 75 % | 20.0 | slow | 256 | 19.0 | 50 % | 9000.0 | > 450.0 |" in lines
+        "| net | T = 8, G = 4 | 20.0 | 75 % | 20.0 | slow | 256 | 19.0 | 50 % | 9,000.0 | > 450.0 |" in lines
     )
     assert "| other | T = 8, G = 4 | 20.0 | 75 % | 20.0 | none answers |  |  |  |  |  |" in lines
     assert "| net | refused | refused: `ValueError: a \\| b` |" in lines
