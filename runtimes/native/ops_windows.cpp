@@ -44,7 +44,12 @@ struct Places {
     const T* from = sample + base[s];
     for (int64_t r : row) {
       const T* line = from + r;
-      for (size_t c = 0; c < count; ++c) to[c] = line[places[c]];
+      size_t c = 0;
+      for (; c + 4 <= count; c += 4) {  // all loads before the stores, which they do not depend on
+        const T v0 = line[places[c]], v1 = line[places[c + 1]], v2 = line[places[c + 2]], v3 = line[places[c + 3]];
+        to[c] = v0, to[c + 1] = v1, to[c + 2] = v2, to[c + 3] = v3;
+      }
+      for (; c < count; ++c) to[c] = line[places[c]];
       std::fill(to + count, to + pitch, T{0});
       to += pitch;
     }
@@ -221,7 +226,13 @@ class Windows : public Kernel {
       const int64_t* places = y_.row.data() + row;
       for (int64_t c = 0; c < values.columns; ++c) {
         int32_t* to = out + y_.col[c];
-        for (int64_t r = 0; r < count; ++r) to[places[r]] = sums[r * sum_pitch + c];
+        const int32_t* from = sums + c;
+        int64_t r = 0;
+        for (; r + 4 <= count; r += 4, from += 4 * sum_pitch) {
+          const int32_t v0 = from[0], v1 = from[sum_pitch], v2 = from[2 * sum_pitch], v3 = from[3 * sum_pitch];
+          to[places[r]] = v0, to[places[r + 1]] = v1, to[places[r + 2]] = v2, to[places[r + 3]] = v3;
+        }
+        for (; r < count; ++r, from += sum_pitch) to[places[r]] = *from;
       }
     }
   }
