@@ -40,6 +40,8 @@ OFFSET = "snnc.value_of_code_0"
 Array = npt.NDArray[Any]
 _LAYOUT = LAYOUT_OPS | {"Pad"}
 _PRODUCTS = ("Conv", "MatMul")
+#: Operations that leave the channels of a value where they are.
+_KEEPS_CHANNELS = frozenset({"Cast", "Identity", "Dropout", "Pad"})
 _MOST_CHANNELS = 16
 _IMAGE_RANKS = (3, 4, 5)
 
@@ -98,7 +100,8 @@ class EncodeInput:
             seen = self.observer(_up_to(model, origin, axis), [_OBSERVED])[_OBSERVED]
             code = of_samples(seen.values, seen.low, channels=axis is not None, offsets=offsets)
         else:
-            code = of_affine(*_affine(origin)) or of_any()
+            affine = _affine(origin, axis)
+            code = (of_affine(*affine) if affine is not None else None) or of_any()
             if not offsets and bool(np.any(code.offset != 0)):
                 code = of_any()
         if axis is None or code.step.ndim == 0:
@@ -262,9 +265,6 @@ def _origins(model: Model, host: set[int]) -> dict[Value, list[tuple[Node, int]]
             continue
         if node.op_type == "Shape" or all(id(value) in host for value in node.outputs):
             continue
-        # Truth values of a mask stay truth values: they open gates.
-        if node.op_type == "Cast" and node.outputs[0].dtype != DataType.FLOAT:
-            continue
         for place, value in enumerate(node.inputs):
             if value is None or id(value) not in host or value.dtype != DataType.FLOAT:
                 continue
@@ -333,19 +333,27 @@ def _up_to(model: Model, origin: Value, axis: int | None) -> Model:
     return copy
 
 
-def _affine(origin: Value) -> tuple[Array, Array]:
-    """Return factor and summand of the elementwise operations in front of a value, per channel or one."""
+def _affine(origin: Value, axis: int | None) -> tuple[Array, Array] | None:
+    """Return what the elementwise operations in front of a value multiply an input by, and add to it.
+
+    Args:
+        origin: The value.
+        axis: The axis of its channels; None means the last one.
+
+    Returns:
+        Factor and summand, one number or one for each channel; None if the chain is no such function.
+    """
     chain = []
     value: Value | None = origin
     while value is not None and (node := value.producer()) is not None:
         chain.append(node)
         value = next((item for item in node.inputs if item is not None and constant(item) is None), None)
-    factor, summand = np.ones(1), np.zeros(1)
+    factor, summand = np.ones(()), np.zeros(())
     for node in reversed(chain):
         held = next((array for item in node.inputs if (array := constant(item)) is not None), None)
         if held is None and node.op_type in ("Add", "Sub", "Mul", "Div"):
-            return np.zeros(1), np.zeros(1)  # of two values that vary, such as a square
-        operand = np.asarray(held, dtype=np.float64).reshape(-1) if held is not None else np.ones(1)
+            return None  # of two values that vary, such as a square
+        operand = np.asarray(held, dtype=np.float64) if held is not None else np.ones(())
         first = constant(node.inputs[0]) is not None
         if node.op_type == "Add":
             summand = summand + operand
@@ -356,6 +364,23 @@ def _affine(origin: Value) -> tuple[Array, Array]:
             factor, summand = factor * operand, summand * operand
         elif node.op_type == "Neg":
             factor, summand = -factor, -summand
-        elif node.op_type not in _LAYOUT | {"Cast"} or attributes(node).get("axis"):
-            return np.zeros(1), np.zeros(1)
-    return factor, summand
+        elif node.op_type == "Transpose":
+            factor, summand = (_turned(part, node) for part in (factor, summand))
+        elif node.op_type not in _KEEPS_CHANNELS and (
+            node.op_type not in _LAYOUT or (factor.size, summand.size) != (1, 1)
+        ):
+            return None
+    rank = len(origin.shape or ())
+    along = axis if axis is not None else rank - 1
+    parts = [part.reshape((1,) * (rank - part.ndim) + part.shape) for part in (factor, summand)]
+    if any(size != 1 and place != along for part in parts for place, size in enumerate(part.shape)):
+        return None
+    return parts[0].reshape(-1), parts[1].reshape(-1)
+
+
+def _turned(part: Array, node: Node) -> Array:
+    """Return numbers that broadcast to a value as they broadcast to its transpose."""
+    if part.size == 1:
+        return part.reshape(())
+    rank = len(node.outputs[0].shape or ())
+    return np.transpose(part.reshape((1,) * (rank - part.ndim) + part.shape), attributes(node).get("perm"))
