@@ -321,9 +321,9 @@ def contradiction(model: ir.Model, untrue: dict[str, str] | None = None) -> tupl
         text = str(error).strip()
         matches = [found for line in reversed(text.splitlines()) if (found := _INFERENCE.search(line))]
         # A node behind the guilty one lacks the type of its input.
-        for found in sorted(matches, key=lambda found: "but instead is null" in found["what"]):
-            if found is not None:
-                return found["node"], f"{found['op']}: {found['what']}"
+        found = min(matches, key=lambda found: "but instead is null" in found["what"], default=None)
+        if found is not None:
+            return found["node"], f"{found['op']}: {found['what']}"
         return None, text.splitlines()[-1] if text else "its shapes contradict each other"
     if untrue is not None:
         untrue.update(_untrue(model.graph, inferred.graph))

@@ -44,11 +44,10 @@ def _constant_shape(value: ir.Value | None) -> tuple[int, ...] | None:
 
 def _origin(value: ir.Value | None) -> str | None:
     """Return the name of the network input that a value is, moved at most."""
-    while value is not None:
-        if value.is_graph_input():
+    while True:
+        if value is not None and value.is_graph_input():
             return value.name
-        producer = value.producer()
+        producer = value.producer() if value is not None else None
         if producer is None or producer.op_type not in _CARRIES or not producer.inputs:
             return None
         value = producer.inputs[0]
-    return None

@@ -194,10 +194,9 @@ def take_weights(
 
 
 def _set(message: Any, field: str, value: Any) -> None:
+    # A model and a graph have no field but the graph itself that holds a single message.
     if isinstance(value, str | int | float | bytes):
         setattr(message, field, value)
-    elif hasattr(value, "CopyFrom"):
-        getattr(message, field).CopyFrom(value)
     else:
         getattr(message, field).extend(value)
 
