@@ -40,25 +40,27 @@ NOTES = """
 
 Zen 4 has AVX-512 with VNNI and no matrix registers.
 
-Peaks, measured on one thread: products of bytes 225 GMAC/s and of 16 bits 113 in the kernels themselves
-(64 and 32 a cycle; 55 in float), reading memory 15 GB/s, the third-level cache 90, the second 110; a
-neuron 0.15 ns with even steps up to 64 cells, 0.28 up to 512, 0.41 up to 1,024, 0.9 with a table in
-memory.
+Peaks, measured on one thread: products of bytes 225 GMAC/s and of 16 bits 113 in the kernels themselves (64
+and 32 a cycle; 55 in float), reading memory 15 GB/s, the third-level cache 90, the second 110; a neuron
+0.15 ns with even steps up to 64 cells, 0.28 up to 512, 0.41 up to 1,024, 0.9 with a table in memory; with
+tables of bytes in registers (AVX-512 VBMI) 0.14 up to 512 cells, 0.19 where single precision must look out
+for borders.
 
-Reached: DeiT at T = 4, G = 2 (DeiT-Tiny 0.47 and 0.44, DeiT-S 0.36 and 0.34; int8 0.55 to 0.65), DeiT-S at
-8, 4 against float (0.49 and 0.46), ResNet-18 (0.40 and 0.42 at 4, 2; 0.42 and 0.45 at 8, 4); int8 for
-ResNet-18 and Ge2mS-T. Not reached: Ge2mS-T (0.51 and 0.56 at 4, 2; 0.59 and 0.62 at 8, 4; goal 0.45),
-DeiT-Tiny at 8, 4 (0.62 and 0.60, goal 0.55; int8 0.76 twice, goal 0.75) and int8 for DeiT-S there (0.83
-and 0.80). The float network is stronger
-competition than on the other machine: 29 ms for DeiT-Tiny in place of 46.
+Reached: DeiT at T = 4, G = 2 (DeiT-Tiny 0.48 and 0.42, DeiT-S 0.36 and 0.34; int8 0.52 to 0.65), DeiT-S at
+8, 4 against float (0.49 and 0.46), ResNet-18 (0.39 and 0.41 at 4, 2 and at 8, 4), Ge2mS-T at 4, 2 with
+batch 1 (0.44); int8 for ResNet-18 and Ge2mS-T. Not reached: Ge2mS-T with batch 8 at 4, 2 (0.47) and at 8, 4
+(0.50 and 0.53; goal 0.45), DeiT-Tiny at 8, 4 (0.63 and 0.61, goal 0.55; int8 0.78 with batch 1, goal 0.75)
+and int8 for DeiT-S there (0.87 and 0.77). The float network is stronger competition than on the other
+machine: 29 ms for DeiT-Tiny in place of 46.
 
-Profiles (perf, batch 1, one thread; shares of all samples, a tenth to a fifth of which are Python
-loading the file). DeiT-Tiny at 8, 4, 16.2 to 18 ms: 26 % products of bytes, 13 % finding and multiplying
-what signed codes have beyond a byte, 11 % 16-bit products of attention, 24 % neurons (GELU 11, even steps 8,
-scores 5), 5 % norms. DeiT-S at 8, 4, 43 to 49 ms: 38, 13, 7, 17 and 4 %. ResNet-18 at 8, 4, 17 to 22 ms: 43
-% products of bytes, 4 % the first layer, 6 % neurons, 5 % padding and interleaving. Ge2mS-T at 8, 4, 21
-to 24 ms: 23 % products of bytes, 8 % the first layer and windows of attention, 19 % neurons, 5 %
-padding of depthwise inputs, 7 % moves and copies.
+Profiles (perf, batch 1, one thread). DeiT-Tiny at 8, 4, 17 to 18.5 ms: 27 % products of bytes, 13 % finding
+and multiplying what signed codes have beyond a byte, 13 % 16-bit products of attention, 24 % neurons (GELU
+13, even steps 6, scores 6), 5 % norms. Ge2mS-T at 8, 4, 17 to 18 ms: 35 % products of bytes, 11 % of 16
+bits (the first layer, codes with a sign), 19 % neurons, 6 % padding, 4 % reading and writing windows of
+attention, 3 % interleaving. Older ones, shares of all samples, a tenth to a fifth of which are Python
+loading the file: DeiT-S at 8, 4, 43 to 49 ms: 38 % products of bytes, 13 % what codes have beyond a byte, 7
+% attention, 17 % neurons, 4 % norms. ResNet-18 at 8, 4, 17 to 22 ms: 43 % products of bytes, 4 % the first
+layer, 6 % neurons, 5 % padding and interleaving.
 
 Rooflines (bytes between operators are estimates).
 DeiT-Tiny: 1.07 GMAC in bytes 4.8 ms, a sixth of them again for what is left of signed codes 0.8, 0.18
@@ -69,8 +71,8 @@ neurons, which is why it is nearer.
 ResNet-18: 1.99 GMAC 8.8 ms, 14 % more for margins and for planes of 49 or 222 columns in panels
 of 64, 0.12 GMAC of the first layer in two digits of 16 bits 2.1, neurons 0.9, 11 MB of weights and 29
 MB between operators 2.7: 15.7 of 35, so 0.45 at best at T = 8, G = 4. Ge2mS-T: 1.29 GMAC 5.7 ms, first
-layer 1.6, 8.8 million neurons 3.0, 69 MB 4.6 if none of it stayed in cache: 15 of 35 to 40, so 0.38 to
-0.43 at best.
+layer 1.6, 8.8 million neurons 1.7, 69 MB 4.6 if none of it stayed in cache: 13.6 of 33 to 35, so 0.39 to
+0.41 at best.
 
 Designs tried here, with the times of whole networks at T = 8, G = 4, batch 1, one thread:
 - Sums of a block in an array: gcc 12 stored all 24 vectors to memory in every step, because the loops
@@ -83,10 +85,10 @@ Designs tried here, with the times of whole networks at T = 8, G = 4, batch 1, o
   words (0.75 ns), or permutations of up to 32 registers and single precision where that is proved exact
   (0.16 to 0.41): Ge2mS-T 27 to 25 ms.
 
-Designs for transformers, DeiT-Tiny (batch 1, one thread, least of 20 to 40 turns alone on the machine;
-21.4 ms at T = 8, G = 4 and 16.4 at 4, 2 before):
-- Tables of curved neurons: cells that note where in them their limit begins, in place of eight times as many
-  that are open if they hold one. GELU falls from 18 to 11 % of the time, as the limits of single rows,
+Designs for transformers, DeiT-Tiny (batch 1, one thread, least of 20 to 40 turns alone on the machine; 21.4
+ms at T = 8, G = 4 and 16.4 at 4, 2 before):
+- Tables of curved neurons: cells that note where in them their limit begins, in place of eight times as
+  many that are open if they hold one. GELU falls from 18 to 11 % of the time, as the limits of single rows,
   0.5 MB a layer, are hardly read any more. 2,048 or 1,024 cells a class: no difference.
 - The membrane arithmetic behind products and before norms done by them, queries, keys and values one copy
   each (180 nodes less), codes that are hardly negative moved into unsigned bytes: with the tables 20.2, and
@@ -107,29 +109,39 @@ Designs for convolutions (batch 1, one thread, least of 20 to 40 turns on a busy
 - Slices of a code and digits of a weight, which the compiler splits so that float32 sums stay exact, joined
   to one product modulo 2^32: ResNet-18 at 8, 4 had three 3 x 3 convolutions twice for this, 18.4 to 15.5 ms
   (kept).
-- Attention in windows as one operator, read and written in place: Ge2mS-T at 4, 2 20.9 to 18.8 ms, at 8, 4
-  no difference. With planes of bytes for depthwise convolutions and padding in one pass 16.8, and 22.3 to
-  20.3 at 8, 4: 0.46 and 0.57 of the float network (not kept yet: not tested on every instruction set).
-- Two neurons behind one convolution without stored sums: no difference beside those.
 
-What keeps Ge2mS-T from 0.45: 298 nodes at 4, 2, many of a few microseconds; at 8, 4 the neurons (21 % of the
-time), of which all with 160 limits and two thirds of those with 80 are not exact in float32 and run in
-float64, products of bytes (19 %) and of 16 bits (7 %).
+Designs for Ge2mS-T (batch 1, one thread, least of 24 to 60 turns with what was before, alone on the machine,
+whose own speed varied between the pairs; at 4, 2 17.0 ms and at 8, 4 19.0 before; all kept):
+- Planes of bytes for depthwise convolutions, margins written in one pass, panels of 64 columns interleaved
+  at once: 16.2 and 18.4; batch 8 140 to 131 and 148 to 143.
+- Attention in windows as one operator, read and written in place: 15.2 and 18.1; batch 8 133 to 116 and 152
+  to 148.
+- Neurons with even steps: limits so many that single precision is not exact for each potential ran in
+  double. Now in single, and again in double where a result is nearer to a border than its roundings reach:
+  with fewer allocations for windows 0.1 ms each, as finding the code in 512 words took the time. Tables of
+  bytes in registers, 64 potentials at a time: 8, 4 18.5 to 17.7.
+- Two neurons behind one convolution, without stored sums and slices of them: 15.5 to 15.2 and 17.7 to 17.2.
+- Four elements of a window loaded before any is stored: 15.5 to 15.0 and 17.6 to 17.1.
 
-Stock on this machine: DeiT-Tiny 4.4 at 4, 2 and 5.3 at 8, 4; DeiT-S 2.8 and 3.5; the goal of 1.3 is not
+What keeps Ge2mS-T from 0.45 at 8, 4 (2 to 3 ms): products of bytes are 5.7 ms at their peak; codes up to
+240 with a sign go through products of 16 bits (about 1 ms, twice what bytes take), and neurons take 3.3 ms,
+twice what they do alone (probably as they are the first to read the sums, in pieces of at most 64). With
+batch 8 the float network takes 5 % less for each image, and this one no less.
+
+Stock on this machine: DeiT-Tiny 4.6 at 4, 2 and 5.4 at 8, 4; DeiT-S 2.8 and 3.4; the goal of 1.3 is not
 reached. Profile of DeiT-Tiny at 8, 4 (onnxruntime's own, busy machine, 207 ms): 117 ms the loops of the
-binary search, 27 the float products, 11 64-bit divisions, 10 sums, 8 each casts and differences. One neuron,
-151,296 elements, one thread, ns an element: the search 16.9 with 255 thresholds and 9.1 with 15; a grid of
-cells from the compiler, one table a node, with two lookups 4.3 and with three 5.0 (equal bits); one lookup
-in a table of all potentials 1.8 (a bound: 65,536 potentials at most); arithmetic in float64 for even steps
-1.9, in float32 1.1. GatherElements takes 0.9 to 1.2 of it whatever the size of the table and the type of its
-entries; Gather on tables of bytes 9.2. Limit: 1.3 of 29 ms are 38, of which 27 are the float products
-(51 GMAC/s; as bytes 173 GMAC/s and 9 ms, but only for unsigned codes, which few are: 11 GMAC/s for signed
-ones); 5.9 million neurons with the quickest exact tables are 25 ms, norms and quotients in 64 bits 40 more:
-about 92, so 3.2. The cells are not taken: a neuron would carry another input in every file and runtime,
-for 3.2 in place of 5.3.
+binary search, 27 the float products, 11 64-bit divisions, 10 sums, 8 each casts and differences. One
+neuron, 151,296 elements, one thread, ns an element: the search 16.9 with 255 thresholds and 9.1 with 15; a
+grid of cells from the compiler, one table a node, with two lookups 4.3 and with three 5.0 (equal bits); one
+lookup in a table of all potentials 1.8 (a bound: 65,536 potentials at most); arithmetic in float64 for even
+steps 1.9, in float32 1.1. GatherElements takes 0.9 to 1.2 of it whatever the size of the table and the type
+of its entries; Gather on tables of bytes 9.2. Limit: 1.3 of 29 ms are 38, of which 27 are the float
+products (51 GMAC/s; as bytes 173 GMAC/s and 9 ms, but only for unsigned codes, which few are: 11 GMAC/s for
+signed ones); 5.9 million neurons with the quickest exact tables are 25 ms, norms and quotients in 64 bits
+40 more: about 92, so 3.2. The cells are not taken: a neuron would carry another input in every file and
+runtime, for 3.2 in place of 5.3.
 
-Opening: 0.2 to 1.5 times the float network's time, and numpy packed is 3.1 to 6.5 times as fast as
+Opening: 0.3 to 1.5 times the float network's time, and numpy packed is 3.1 to 5.1 times as fast as
 time-stepped. SpikingJelly's conversion of DeiT with the same agreement takes 23.6 times as long (DeiT-Tiny,
 T = 8) and 19.0 (DeiT-S, T = 6; the goal is 20): see its section; beside T = 4, G = 2 it is 9 to 18 times.
 Of ResNet-18 it takes 117 times as long (T = 31, beside T = 8, G = 4) and 31 times (T = 10, beside T = 4,
