@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snnc.errors import InternalError, Where
 from snnc.ir import Node
 from snnc.ops import LAYOUT
 from snnc.passes.lower.builder import Builder
@@ -75,8 +74,7 @@ def reshaped(build: Builder, node: Node, x: View, shape: Sequence[int]) -> View:
     moved = build.fresh(f"{node.name}.moved", x.shape, x.buffer.dtype)
     copy(build, node.name or "", moved, x, complete=False)
     straight = reshape(moved, shape)
-    if straight is None:
-        raise InternalError("SNN171", "dense elements take any shape", where=Where(node=node.name))
+    assert straight is not None  # dense elements take any shape
     return straight
 
 
@@ -92,8 +90,7 @@ def _picked(
     if node.op_type == "Gather":
         axis = int(attrs.get("axis", 0)) % len(x.shape)
         places = inputs[1]
-        if places is None:
-            raise InternalError("SNN171", "an index is not constant", where=Where(node=node.name))
+        assert places is not None  # the moved input is the only one of run time
         flat = [int(place) % x.shape[axis] for place in places.reshape(-1)]
         view = gather(x, axis, flat)
         if view is None:

@@ -64,23 +64,21 @@ def host(builder: SpikeBuilder, node: Node) -> bool:
 
 def _declare(builder: SpikeBuilder, made: Value, node: Node) -> None:
     """Declare arithmetic behind a node that the user lets the host compute: it belongs to that."""
-    producer, cause = made.producer(), _cause(builder, node)
-    if producer is not None and cause is not None:
-        declare_like(producer, cause, node.op_type)
+    producer = made.producer()
+    assert producer is not None
+    declare_like(producer, _cause(builder, node), node.op_type)
 
 
-def _cause(builder: SpikeBuilder, node: Node) -> Node | None:
+def _cause(builder: SpikeBuilder, node: Node) -> Node:
+    """Return a sealed node that arithmetic of the host stands behind."""
     stack = [node]
-    while stack:
-        current = stack.pop()
-        if is_sealed(current):
-            return current
+    while not is_sealed(current := stack.pop()):
         for value in current.inputs:
             kind = builder.kind(value) if value is not None else None
             source = value.producer() if value is not None else None
             if source is not None and isinstance(kind, FloatValue) and kind.hosted:
                 stack.append(source)
-    return None
+    return current
 
 
 def _reduction(

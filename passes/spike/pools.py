@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from snnc.errors import InternalError, UnsupportedError, Where
+from snnc.errors import UnsupportedError, Where
 from snnc.ir import DataType, Node, attributes
 from snnc.passes.analysis import Activated, Coded, Merged, as_membrane
 from snnc.passes.quantise.grids import EXACT_FLOAT32
 from snnc.passes.spike.builder import SpikeBuilder, data_type
+from snnc.passes.spike.typed import given
 
 __all__ = ["average", "largest"]
 
 
 def average(builder: SpikeBuilder, node: Node) -> None:
     """AveragePool: the sum of a window; the division is part of the step."""
-    source, output = node.inputs[0], node.outputs[0]
-    if source is None:
-        raise InternalError("SNN156", "a pool of nothing", where=Where(node=node.name))
+    source, output = given(node.inputs[0], node), node.outputs[0]
     attrs = attributes(node)
     spatial = len(attrs["kernel_shape"])
     window = {

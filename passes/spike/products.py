@@ -216,6 +216,5 @@ def _joined(builder: SpikeBuilder, node: Node, parts: list[tuple[int, Value]]) -
                 "MembraneAdd", [total, shifted], {}, f"{name}_sum_{shift}", DataType.INT32, node, like=output
             )
         )
-    if total is None:
-        raise InternalError("SNN157", "a product without parts", where=Where(node=node.name))
+    assert total is not None  # a product has parts
     return total

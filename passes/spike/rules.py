@@ -79,8 +79,8 @@ def _quantise(builder: SpikeBuilder, node: Node) -> None:
     ]
     spikes = builder.emit(op, inputs, attrs, name, data_type(book.dtype), node, like=output)
     producer = spikes.producer()
-    if producer is not None:
-        producer.metadata_props["snnc.tensor"] = name
+    assert producer is not None
+    producer.metadata_props["snnc.tensor"] = name
     builder.put(output, spikes)
 
 

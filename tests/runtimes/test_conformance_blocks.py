@@ -226,6 +226,25 @@ def test_layout_of_spikes(builder: Any, everywhere: Any) -> None:
     everywhere(proto, {"v": levels_input(rng, book, (3, 4, 6))})
 
 
+def test_blocks_of_space_and_depth(builder: Any, everywhere: Any) -> None:
+    rng = np.random.default_rng(13)
+    book = CodeBook(4, 2)
+    model = builder()
+    model.input("v", np.int32, ["N", 8, 4, 6])
+    x = model.spikes("v", book)
+    wide = [
+        model.node("DepthToSpace", [x], blocksize=2),
+        model.node("DepthToSpace", [x], blocksize=2, mode="CRD"),
+        model.node("SpaceToDepth", [x], blocksize=2),
+    ]
+    sums = [model.node("Charge", [value]) for value in wide]
+    proto = model.proto(dict.fromkeys(sums, (np.int32, 4)))
+    found = everywhere(proto, {"v": levels_input(rng, book, (3, 8, 4, 6))})
+    assert found[sums[0]].shape == found[sums[1]].shape == (3, 2, 8, 12)
+    assert found[sums[2]].shape == (3, 32, 2, 3)
+    assert (found[sums[0]] != found[sums[1]]).any()
+
+
 def test_attention_with_held_operands(builder: Any, everywhere: Any, padded: Any, neuron: Any) -> None:
     """Two heads: scores from spikes of q and a held k, then spikes of the scores and a held v."""
     rng = np.random.default_rng(13)
