@@ -57,10 +57,10 @@ SPIKING = (
     "threshold balancing",
     "rate, 99.9 %",
     "rate, maximum",
-    "SpikeZIP",
 )
 #: Those that send real numbers and compute every operator in float: one step of them is the float network.
-EQUIVALENT = ("STA, equivalent", "TD-equivalent")
+#: SpikeZIP is one of them where there are none of the quantisers that it replaces.
+EQUIVALENT = ("STA, equivalent", "TD-equivalent", "SpikeZIP")
 #: Of timm's DeiT, by the names of `spikingjelly_transformers_worker.py`.
 MEASURES = {
     "deit_tiny_patch16_224": {"width": 192, "hidden": 768, "heads": 3},

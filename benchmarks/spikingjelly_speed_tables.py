@@ -25,11 +25,11 @@ _TRIED = """\
 What was tried, in this order; each recipe gets at most the T with which one before it suffices, and is
 given up from T = 32 on where the gain of the last doubling, made at each doubling to come, would not
 suffice. *Channel-wise*, *rate*: RateCodingRecipe, thresholds at that percentile or at the maximum,
-channel-wise with half thresholds at the start. *SpikeZIP* asks for a network that was trained with its
-quantisers and gets the float one."""
+channel-wise with half thresholds at the start."""
 _EQUIVALENT = """\
 Beside them, recipes that send real numbers and compute all operators in float at every step, so that
-one step is the float network, and the float network itself:"""
+one step is the float network, and the float network itself. *SpikeZIP* replaces the quantisers with
+which a network was trained; here there are none."""
 
 
 def winners(entries: Sequence[Mapping[str, Any]], goals: int) -> list[tuple[str, int, bool]]:
@@ -110,9 +110,7 @@ def _floats(name: str, result: Mapping[str, Any]) -> list[str]:
     lines = [
         f"| {name} | {words[row['runs']]} | {row['ms']:.1f} |" for row in result["ms"] if row["runs"] in words
     ]
-    for entry in result["equivalent"]:
-        if "refused" in entry:
-            lines.append(_history(name, entry))
+    lines += [_history(name, entry) for entry in result["equivalent"] if entry["reached"][0] is None]
     return lines
 
 
@@ -125,7 +123,7 @@ def section(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
         lines += _pairs(name, result)
     lines += ["", _TRIED, "", "| network | recipe | T: SNR, dB |", "|---|---|---|"]
     lines += [_history(name, entry) for name, result in results.items() for entry in result["recipes"]]
-    lines += ["", _EQUIVALENT, "", "| network | runs | ms |", "|---|---|---|"]
+    lines += ["", _EQUIVALENT, "", "| network | runs | ms, or T: SNR, dB |", "|---|---|---|"]
     for name, result in results.items():
         lines += _floats(name, result)
     lines.append("")

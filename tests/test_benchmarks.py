@@ -125,7 +125,11 @@ def test_the_section_says_what_was_found(tables: Any) -> None:
             {"timesteps": 8, "groups": 4, "decibel": 20.0, "same": 75.0},
         ],
         "recipes": [REFUSED, MUTE, SLOW, QUICK],
-        "equivalent": [{"recipe": "equal", "reached": [1], "tried": {}}, {**REFUSED, "reached": [None]}],
+        "equivalent": [
+            {"recipe": "equal", "reached": [1], "tried": {}},
+            {**REFUSED, "reached": [None]},
+            entry("other", [None], T1=-11.0),
+        ],
         "ms": [
             {"runs": "onnxruntime", "steps": 0, "ms": 30.0},
             {"runs": "snnc", "steps": 4, "ms": 10.0},
@@ -150,4 +154,5 @@ def test_the_section_says_what_was_found(tables: Any) -> None:
     assert "| net | quick | 2: 9.5, 3: 10.0, 256: 18.0 |" in lines
     assert "| net | equal, T = 1 | 50.0 |" in lines
     assert "| net | float, onnxruntime | 30.0 |" in lines
+    assert "| net | other | 1: -11.0 |" in lines
     assert any(line.endswith("--networks net other --largest 256 --images 8 --rounds 5`") for line in lines)
