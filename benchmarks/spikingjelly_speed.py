@@ -351,18 +351,19 @@ def take_turns(network: Network, result: Entry, rounds: int) -> None:
     chosen = winners(result["recipes"], len(SETTINGS))
     wanted = dict.fromkeys([("float", 1), *((recipe, steps) for recipe, steps, _ in chosen)])
     wanted |= {(entry["recipe"], 1): None for entry in result["equivalent"] if entry["reached"][0]}
-    workers = {recipe: network.start(recipe) for recipe, _ in wanted}
+    # A process for each, since some recipes convert anew for another number of steps.
+    workers = {(recipe, steps): network.start(recipe) for recipe, steps in wanted}
     clocks = {("onnxruntime", 0): network.float}
     clocks |= {
         ("snnc", row["timesteps"]): clock for row, clock in zip(network.ours, network.clocks, strict=True)
     }
-    clocks |= {(recipe, steps): workers[recipe].clock(steps) for recipe, steps in wanted}
+    clocks |= {key: worker.clock(key[1]) for key, worker in workers.items()}
     times: dict[tuple[str, int], list[float]] = {key: [] for key in clocks}
     for _ in range(rounds + 1):
         for key, clock in clocks.items():
             times[key].append(clock())
     result["versions"] = {package: version(package) for package in ("snnc", "numpy", "onnxruntime")}
-    result["versions"] |= workers["float"].versions()
+    result["versions"] |= workers["float", 1].versions()
     for worker in workers.values():
         worker.end()
     result["rounds"] = rounds

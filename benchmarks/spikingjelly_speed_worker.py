@@ -63,16 +63,16 @@ def convert(work: dict[str, Any], make: Callable[[], Any]) -> nn.Module:
     Raises:
         Refused: None is accepted.
     """
-    refusals = {}
-    for form, network in networks(work).items():
+    refusals = []
+    for network in networks(work).values():
         try:
             converted: nn.Module = make().convert(network).eval()
         except (ValueError, TypeError, NotImplementedError) as error:
-            refusals[form] = reason(error)
+            refusals.append(reason(error))
             continue
         functional.set_step_mode(converted, "s")
         return converted
-    raise Refused("; ".join(f"{form}: {text}" for form, text in refusals.items()))
+    raise Refused("; ".join(dict.fromkeys(refusals)))
 
 
 class Float:
