@@ -20,8 +20,6 @@ EXACT_FLOAT32 = 2**24
 _FINEST_SHIFT = 6
 # Weights worked on at a time.
 _AT_ONCE = 1 << 16
-# Above this size of a step, quotients of float64 by it keep all of their bits.
-_NORMAL = 2.0**-900
 
 
 @dataclass(frozen=True)
@@ -127,16 +125,13 @@ def _rounded(
     integers = np.empty(charge.shape, dtype=dtype)
     steps = np.broadcast_to(step, charge.shape)
 
-    # A step is at least the largest magnitude over `largest`: nothing rounds beyond, subnormals aside.
-    clipped = largest is not None and float(step.min()) < _NORMAL
-
+    # A step is at least the largest magnitude over `largest`: nothing rounds beyond. Products of two float32
+    # are no subnormal numbers of float64.
     def write(part: slice) -> None:
         near = _part(charge, times, part)
         # Without factors the part may be a view of the weights.
         near = np.divide(near, steps[part], out=None if times is None else near)
         np.rint(near, out=near)
-        if clipped:
-            np.clip(near, -largest, largest, out=near)  # type: ignore[operator]
         integers[part] = near
 
     over_cores(write, rows_at_once(charge))

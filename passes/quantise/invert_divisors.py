@@ -64,8 +64,8 @@ class InvertDivisors:
 def divides_by_a_sum(node: Node) -> bool:
     """Whether the divisor of a node is a sum of codes, or of products of codes, and perhaps a constant."""
     value = node.inputs[1]
-    while value is not None:
-        maker = value.producer()
+    while True:
+        maker = value.producer() if value is not None else None
         if maker is None or maker.domain not in ("", "ai.onnx"):
             return False
         if maker.op_type in _SUMS:
@@ -79,4 +79,3 @@ def divides_by_a_sum(node: Node) -> bool:
             value = maker.inputs[0]
         else:
             return False
-    return False

@@ -26,8 +26,7 @@ def follow_sign(graph: Graph, node: Node, analysis: TypeAnalysis) -> None:
         return
     kind = as_membrane(analysis.kind(node.inputs[0]))
     multiplier, source = constant(node.inputs[1]), constant(node.inputs[3])
-    if kind is None or multiplier is None or source is None:
-        return
+    assert kind is not None and multiplier is not None and source is not None
     turned = np.asarray(-kind.step, dtype=object)
     rank = kind.step.ndim
     if same(as_exact(source, rank), kind.step) or not same(as_exact(source, rank), _as_float(turned)):

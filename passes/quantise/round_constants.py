@@ -192,8 +192,7 @@ def _is_idle(node: Node, analysis: TypeAnalysis) -> bool:
 def _leave_out(graph: Graph, node: Node, result: PassResult) -> None:
     place = 0 if constant(node.inputs[1]) is not None else 1
     kept, held = node.inputs[place], node.inputs[1 - place]
-    if kept is None:
-        return
+    assert kept is not None
     node.outputs[0].replace_all_uses_with(kept)
     remove_node(graph, node)
     drop_if_unused(graph, held)

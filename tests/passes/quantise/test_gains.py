@@ -150,3 +150,114 @@ def test_ratios_round_in_float64_as_exact_numbers_do() -> None:
         for ratios in (as_exact(plain), as_exact(plain) / 3, as_exact(np.array([2.0**40, 0.5, 1.5, 2.5]))):
             wanted = [min(round(Fraction(ratio) * 2**bits), 2**31 - 1) for ratio in ratios.tolist()]
             assert _rounded(ratios, bits).tolist() == wanted
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("y = Div(x, z)", "it divides values without a code"),
+        ("y = LayerNormalization(x, z)", "its scale or bias is not constant"),
+        ("y = LayerNormalization(x, ones, z)", "its scale or bias is not constant"),
+        (
+            "y = LayerNormalization(x, ones)",
+            "its input carries no code: a normalisation of the network input has no form",
+        ),
+    ],
+)
+def test_reasons_of_values_without_a_code(parse, ops, body, reason):
+    model = parse(
+        "g (float[N, 4] x, float[N, 4] z) => (float[N, 4] y) <float[4] ones = {1, 1, 1, 1}> { " + body + " }"
+    )
+    before = ops(model)
+    result = IntroduceGains().run(model)
+    assert [entry.reason for entry in result.not_matched] == [reason]
+    assert ops(model) == before and not result.rewrites
+
+
+@pytest.mark.parametrize(
+    ("numerators", "attributes_of_norm", "reason"),
+    [
+        ("0.125, 0.25, 0.0625, 0.125", "axis = 0", "it normalises the batch"),
+        ("0.125, 0.25, 0, 0.125", "axis = -1", "a channel of its input is always zero"),
+        ("0.1, 0.13, 0.07, 0.1", "epsilon = 1e30", "its epsilon is too large for the grid of its input"),
+    ],
+)
+def test_reasons_of_a_normalisation_leave_nothing_behind(parse, ops, numerators, attributes_of_norm, reason):
+    text = f"z = LayerNormalization<{attributes_of_norm}>(u, scale, offset)"
+    model = norm_model(parse, numerators, text)
+    norms = [node for node in model.graph if node.op_type == "LayerNormalization"]
+    norms[1].outputs[0].replace_all_uses_with(norms[0].outputs[0], replace_graph_outputs=True)
+    model.graph.remove(norms[1], safe=True)
+    before, held = ops(model), set(model.graph.initializers)
+    result = IntroduceGains().run(model)
+    assert [entry.reason for entry in result.not_matched] == [reason]
+    assert ops(model) == before and set(model.graph.initializers) == held and not result.rewrites
+
+
+@pytest.mark.parametrize(
+    ("body", "kinds"),
+    [
+        # What looks at the probabilities before they are summed: the quotient is taken at once.
+        (
+            "a = Softmax(s) r = Reshape(a, flat) q = Reshape(r, back) y = MatMul(q, v)",
+            "Quantise ReduceSum Div",
+        ),
+        ("a = Softmax(s) r = Relu(a) y = MatMul(r, v)", "Quantise ReduceSum Div Relu MatMul"),
+        # Operators that keep the rows are passed.
+        (
+            "a = Softmax(s) r = Identity(a) i = Dropout(r) y = MatMul(i, v)",
+            "Quantise Identity Dropout MatMul",
+        ),
+    ],
+)
+def test_ways_from_a_softmax_to_its_product(parse, ops, evaluate, random_feeds, body, kinds):
+    from snnc.ops import attach_functions
+
+    header = ATTENTION.replace("g (", "g (").rstrip()
+    model = parse(f"{header} <int64[3] flat = {{0, 0, 25}}, int64[4] back = {{0, 0, 5, 5}}> {{ {body} }}")
+    feeds = random_feeds(model, spread=2.0)
+    expected = evaluate(model, feeds)["y"]
+    SplitSoftmax(8, 8).run(model)
+    found = " ".join(op for op in ops(model) if op not in ("ReduceMax", "Sub", "Exp"))
+    assert kinds in found
+    attach_functions(model)
+    assert np.abs(evaluate(model, feeds)["y"] - expected).max() < 0.03
+
+
+def test_a_guard_that_asks_for_something_else_stays(parse, ops):
+    body = "a = Softmax(s) o = Greater(s, v0) g = Where(o, zero, a) y = MatMul(g, v)"
+    model = parse(
+        "g (float[N, 2, 5, 5] s, float[N, 2, 5, 3] v) => (float[N, 2, 5, 3] y) "
+        f"<float zero = {{0}}, float v0 = {{9}}> {{ {body} }}"
+    )
+    SplitSoftmax(8, 8).run(model)
+    assert "Where" in ops(model)
+
+
+def test_a_code_of_probabilities_without_positive_levels_is_none(parse, ops):
+    text = QUANTISE.replace(
+        "signed = 0, smallest = 0, largest = 15", "signed = 1, smallest = -1, largest = 0"
+    )
+    codes = "codes = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]"
+    text = text.replace(codes, "codes = [-1, 0]")
+    model = parse(
+        f"{ATTENTION} <float step = {{0.1}}> {{ a = Softmax(s) "
+        f"c = ai.snnc.{text}(a, step) y = MatMul(c, v) }}"
+    )
+    SplitSoftmax(8, 8).run(model)
+    # The quantiser stays behind the quotient.
+    assert ops(model)[-3:] == ["Div", "Quantise", "MatMul"]
+
+
+def test_a_softmax_of_unknown_rank_stays(parse, ops):
+    header = '<ir_version: 10, opset_import: ["" : 17, "my.own" : 1, "ai.snnc" : 1]>'
+    model = parse(f"{header} {ATTENTION} {{ t = my.own.Thing(s) a = Softmax(t) y = MatMul(a, v) }}")
+    before = ops(model)
+    assert not SplitSoftmax(8, 8).run(model).rewrites and ops(model) == before
+
+
+def test_an_operand_of_unknown_shape_is_summed_all_the_same(parse, ops):
+    header = '<ir_version: 10, opset_import: ["" : 17, "my.own" : 1, "ai.snnc" : 1]>'
+    model = parse(f"{header} {ATTENTION} {{ u = my.own.Thing(v) a = Softmax(s) y = MatMul(a, u) }}")
+    SplitSoftmax(8, 8).run(model)
+    assert ops(model)[-2:] == ["ReduceSum", "Div"]

@@ -50,3 +50,10 @@ def test_sums_and_constants_stay(parse, ops, body, reason):
     result = InvertDivisors().run(model)
     assert ops(model) == before
     assert [entry.reason for entry in result.not_matched] == ([reason] if reason else [])
+
+
+def test_a_divisor_of_the_host_stays(parse, ops):
+    """Which any host computes from the input: it is quantised like the input itself."""
+    model = graph(parse, "q = QUANTISE(x, s) d = Add(x, half) y = Div(q, d)")
+    result = InvertDivisors().run(model)
+    assert ops(model) == ["Quantise", "Add", "Div"] and not result.not_matched

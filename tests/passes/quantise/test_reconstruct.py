@@ -163,3 +163,44 @@ def test_records_of_repairs_are_read_as_they_were_written() -> None:
     for text in ("[]", '{"a": 3}', '{"a": {"bias": "?"}}', '{"a": {"bias": "AAAA"}}'):
         with pytest.raises(InputError, match="SNN305"):
             read_repairs(text)
+
+
+@pytest.mark.parametrize("moments", [False, True])
+def test_groups_of_a_convolution_are_repaired_each_for_itself(moments: bool) -> None:
+    """As products of matrices, of which a group's rows are the taps of its channels."""
+    random = np.random.default_rng(2)
+    groups, outputs, taps = 2, 3, 4
+    weights = random.standard_normal((groups * outputs, 2, 2))
+    step = np.abs(weights).max(axis=(1, 2), keepdims=True) / 3
+    nearest = np.rint(weights / step).astype(np.int64)
+    seen = [correlated(random, 300, taps) for _ in range(groups)]
+    coded = [x + 0.1 for x in seen]
+    squares = np.stack([x.T @ x / len(x) for x in coded]) if moments else None
+    inputs = Inputs(np.stack([x.mean(0) for x in seen]), np.stack([x.mean(0) for x in coded]), squares)
+    whole = repaired(weights, np.ones((1, 1, 1)), nearest, step, inputs, 3, convolution=True)
+    for group in range(groups):
+        part = slice(group * outputs, (group + 1) * outputs)
+        of_one = Inputs(
+            inputs.mean[group : group + 1],
+            inputs.coded[group : group + 1],
+            None if squares is None else squares[group : group + 1],
+        )
+        matrix, integers, steps = (
+            np.ascontiguousarray(array[part].reshape(outputs, -1).T) for array in (weights, nearest, step)
+        )
+        alone = repaired(matrix, np.ones((1, 1)), integers, steps, of_one, 3, convolution=False)
+        np.testing.assert_allclose(whole.bias[part], alone.bias, rtol=1e-6)
+        assert (whole.moved is None) == (alone.moved is None) == (not moments)
+        if moments:
+            assert np.array_equal(whole.moved[part].reshape(outputs, -1).T, alone.moved)
+            assert alone.moved.any()
+
+
+def test_inputs_that_were_always_zero_move_nothing() -> None:
+    random = np.random.default_rng(4)
+    weights = random.standard_normal((5, 6))
+    step = np.full((1, 6), 0.3)
+    nearest = np.rint(weights / step).astype(np.int64)
+    nothing = Inputs(np.zeros((1, 5)), np.zeros((1, 5)), np.zeros((1, 5, 5)))
+    repair = repaired(weights, np.ones((1, 1)), nearest, step, nothing, 9, convolution=False)
+    assert repair.moved is not None and not repair.moved.any() and not repair.bias.any()

@@ -352,3 +352,14 @@ def test_halves_of_the_samples_are_told_apart():
         # A bin is an eighth of an octave.
         assert (half.peaks >= alone.distribution().peaks).all()
         assert (half.peaks <= alone.distribution().peaks * 2 ** (1 / 4)).all()
+
+
+@pytest.mark.parametrize("axes", [(), (2,)])
+def test_a_batch_of_nothing_tells_nothing(axes: tuple[int, ...]) -> None:
+    x = draw("gauss")
+    histogram = Histogram(axes)
+    for part in (x[:0], x[:4], x[:, :0], x[4:]):
+        histogram.add(part)
+    found, wanted = histogram.distribution(), seen(x, axes, 2)
+    book = BOOKS[1]
+    assert best_step(found, book).step.tolist() == best_step(wanted, book).step.tolist()

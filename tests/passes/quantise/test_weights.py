@@ -291,3 +291,15 @@ def test_the_first_layer_is_an_output(net: Any, agree: Any, in_float64: Any) -> 
     result = agree(made, feeds)
     wanted = in_float64(made.model(), feeds)["conv"]
     assert np.abs(result.outputs["conv"] - wanted).max() < 2e-3
+
+
+@pytest.mark.parametrize("text", ["int2", "int8", "int16"])
+def test_the_smallest_weights_stay_within_their_width(text: str) -> None:
+    """Subnormal numbers of float32, times the smallest step of a code."""
+    tiny = np.finfo(np.float32).smallest_subnormal
+    charge = np.array([[400, -400, 127], [3, 1, 0]]) * np.float64(tiny) * np.float64(tiny)
+    form = WeightFormat(text)
+    integers, step = integer_grid(charge, (1,), form, 15, powers_of_two=False)
+    largest = form.largest
+    assert largest is not None and np.abs(integers.astype(np.int64)).max() == largest
+    assert np.abs(integers * step - charge).max() <= step.max() / 2
