@@ -7,7 +7,8 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from snnc.ir import DataType, Node, Value, attributes, concrete_shapes, constant
+from snnc.ir import AI_SNNC, DataType, Node, Value, attributes, concrete_shapes, constant
+from snnc.ops.quantise import QUANTISE
 from snnc.passes.analysis.hosted import host_nodes
 from snnc.passes.analysis.layout import LAYOUT_OPS
 from snnc.passes.analysis.reach import reach_of
@@ -43,7 +44,8 @@ class Masks:
 
     A mask is a summand that is -inf, or below `CLOSED`, at some places (and zero or a bias at the others), or
     a Where between scores and such a number. A mask that the host computes must come from a 0/1 mask alone:
-    its values are followed through the arithmetic, and have to be zero where it is open.
+    its values are followed through the arithmetic, and have to be zero where it is open. A quantiser between
+    the mask and the softmax acts on the scores alone then; what masks must mask as its level too.
 
     Args:
         editor: Editor of the model.
@@ -57,6 +59,7 @@ class Masks:
         self.computed: list[Value] = []
         self._behind = False
         self._shapes: list[dict[str, tuple[int, ...]]] = []
+        self._quantisers: list[Node] = []
 
     def take_off(self, softmax: Node) -> Value | str | None:
         """Remove the masks in front of a softmax from the graph.
@@ -66,6 +69,7 @@ class Masks:
             why one could not be taken off.
         """
         self.fixed, self.computed, self._behind, self._softmax = [], [], False, softmax
+        self._quantisers = []
         value = softmax.inputs[0]
         while (
             value is not None and (node := value.producer()) is not None and only_consumer(value) is not None
@@ -93,7 +97,22 @@ class Masks:
             return self._range(node)
         if is_standard(node, "Mul", "Div"):
             return self._factor(node)
+        if node.domain == AI_SNNC and node.op_type == "Quantise" and constant(node.inputs[1]) is not None:
+            self._quantisers.append(node)
+            return node.inputs[0]
         return None
+
+    def _closes(self, numbers: npt.ArrayLike) -> BoolArray:
+        """Return which numbers mask: those below `CLOSED` whose levels of quantisers behind are so, too."""
+        levels = np.asarray(numbers, dtype=np.float32)
+        closed: BoolArray = np.asarray(levels <= CLOSED)
+        for quantiser in reversed(self._quantisers):
+            step = constant(quantiser.inputs[1])
+            if step is None or step.size != 1:
+                return np.zeros_like(closed)
+            levels = QUANTISE.packed([levels, step.astype(np.float32).reshape(())], attributes(quantiser))
+            closed = closed & (levels <= CLOSED)
+        return closed
 
     def _sum(self, node: Node) -> Value | str | None:
         if self.is_hosted(node.outputs[0]):
@@ -111,7 +130,7 @@ class Masks:
                     return node.outputs[0]
                 if numbers is None and not self._reaches_closed(mask):
                     return scores  # a bias, of which a quantiser makes spikes
-                if numbers is None or any(n != 0 and not sign * n <= CLOSED for n in numbers):
+                if numbers is None or any(n != 0 and not self._closes(sign * n) for n in numbers):
                     if numbers is not None and self._from_floats(mask):
                         return scores  # a bias as well: an input of floats holds any numbers
                     seen = "unknown" if numbers is None else ", ".join(f"{n:g}" for n in sorted(numbers))
@@ -186,7 +205,7 @@ class Masks:
         return self._truth(node, "Greater" if sign > 0 else "Less", [mask, limit])
 
     def _constant_summand(self, node: Node, scores: Value, mask: npt.NDArray[np.float32]) -> Value | str:
-        open_places = mask > CLOSED
+        open_places = ~self._closes(mask)
         if bool(open_places.all()):
             return scores
         rest = np.where(open_places, mask, np.float32(0))
@@ -209,7 +228,7 @@ class Masks:
             scores, other = node.inputs[place], constant(node.inputs[3 - place])
             if other is None or scores is None or condition is None or constant(scores) is not None:
                 continue
-            if bool(np.any(~(other <= CLOSED))):
+            if not bool(np.all(self._closes(other))):
                 return "a choice between scores and numbers that do not mask"
             held = constant(condition)
             if held is None and not self.is_hosted(condition):

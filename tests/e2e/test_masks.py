@@ -19,6 +19,7 @@ from snnc.runtimes import NumpyPacked, NumpyTimestep, OnnxRuntime
 Array = npt.NDArray[Any]
 TOKENS, WIDTH = 6, 8
 
+QUANTISED = "i = QuantizeLinear(m, coarse, top) s = DequantizeLinear(i, coarse, top)"
 #: How a mask is written: from `causal` (bool [6, 6], true where open) or the input `open` (int64 [N, 6]).
 FORMS = {
     "infinite": "s = Add(raw, infinite)",
@@ -51,12 +52,19 @@ FORMS = {
     " m = Where(b, zero, large) n = Add(m, infinite) s = Add(raw, n)",
     "a choice of a sum": "u = Unsqueeze(open, rows) f = Cast<to = 1>(u) c = Sub(unit, f)"
     " l = Mul(c, huge) d = Add(raw, l) s = Where(causal, d, large)",
+    # As quantize_static writes them: the lowest level masks.
+    "where, quantised": f"m = Where(causal, raw, large) {QUANTISED}",
+    "summand, quantised": f"m = Add(raw, infinite) {QUANTISED}",
+    "compared, quantised": "u = Unsqueeze(open, rows) b = Cast<to = 9>(u) m = Where(b, raw, large)"
+    f" {QUANTISED}",
+    "bert, quantised": "u = Unsqueeze(open, rows) f = Cast<to = 1>(u) c = Sub(unit, f) l = Mul(c, large)"
+    f" m = Add(raw, l) {QUANTISED}",
     "computed and constant": "u = Unsqueeze(open, rows) b = Cast<to = 9>(u) m = Where(b, raw, large)"
     " s = Add(m, infinite)",
 }
 CONSTANT = {
     "infinite", "where", "where-not", "product", "floor", "subtracted", "behind a number", "floor of rows",
-    "two",
+    "two", "where, quantised", "summand, quantised",
 }  # fmt: skip
 
 
@@ -68,7 +76,7 @@ def network(form: str, *, guarded: bool = False) -> onnx.ModelProto:
     text = f"""<ir_version: 10, opset_import: ["" : 17]>
     g (int64[N, {TOKENS}] ids, int64[N, {TOKENS}] open) => (float[N, {TOKENS}, 3] y)
     <int64[1] rows = {{1}}, float unit = {{1}}, float zero = {{0}}, float large = {{-1000000000}},
-     float huge = {{-3.4e38}}> {{
+     float huge = {{-3.4e38}}, float coarse = {{4}}, uint8 top = {{250}}> {{
       x = Gather<axis = 0>(table, ids)
       q = MatMul(x, wq)
       k = MatMul(x, wk)
@@ -181,6 +189,9 @@ def test_a_summand_of_the_host_that_is_no_mask_is_refused(tmp_path: Path) -> Non
 #: What masks nothing, or not where it stands: the reason that is given.
 UNMASKED = {
     "c = Greater(raw, zero) s = Where(c, raw, large)": "a mask that depends on coded values",
+    "m = Where(causal, raw, large) i = QuantizeLinear(m, unit, top) s = DequantizeLinear(i, unit, top)": (
+        "a choice between scores and numbers that do not mask"
+    ),
     **{
         f"{mask} s = Transpose<perm = [0, 2, 1]>(m)": "in front of a change of their layout"
         for mask in (
