@@ -9,7 +9,9 @@ import numpy as np
 
 from snnc.coding import CodeBook
 from snnc.ir import AI_SNNC, Model, Node, Value, attributes, constant
+from snnc.ops.quantise import QUANTISE
 from snnc.passes.editing import Editor, is_standard, only_consumer
+from snnc.passes.recognise.masks import Masks
 from snnc.pipeline.contract import PassResult, Semantics
 
 __all__ = ["DropRepeatedQuantisers"]
@@ -19,6 +21,10 @@ _SELECTING = (
     "MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather",
     "Identity", "Expand", "DepthToSpace", "SpaceToDepth"
 )  # fmt: skip
+
+
+#: A scale of 1 / 255, rounded to float32, gives 1 but for the last bit.
+_LAST_BITS = 2.0**-22
 
 
 def _is_quantise(node: Node | None) -> bool:
@@ -53,17 +59,31 @@ def _only_cuts(first: Node, before: CodeBook, second: Node, after: CodeBook) -> 
     return node is second
 
 
+def _holds_levels(masks: Masks, node: Node) -> bool:
+    """Whether a quantiser reads a mask of the host all of whose numbers are its levels."""
+    value, step = node.inputs[0], _scalar_step(node)
+    numbers = masks.known(value) if value is not None and step is not None else None
+    if numbers is None:
+        return False
+    held = np.array(sorted(numbers), dtype=np.float32)
+    levels = QUANTISE.packed([held, np.asarray(step, dtype=np.float32)], attributes(node))
+    return bool(np.all(np.abs(levels - held) <= _LAST_BITS * np.abs(held)))
+
+
 @dataclass(frozen=True)
 class DropRepeatedQuantisers:
-    """Remove a quantiser whose input holds values of an earlier one of the same step, all of them its levels.
+    """Remove a quantiser whose input holds nothing but its levels.
 
     Tools that put a quantiser on every edge make such pairs around MaxPool and Reshape. A level is its own
     nearest level: no code changes. Where the second one only cuts codes off (a Relu between them) and alone
     reads the first, the first goes: ``clip(Q(u)) = Q'(u)`` if both have the same step and ties.
 
+    A mask that the host computes from integers holds few numbers, zeros and ones or what closes a softmax. If
+    all of them are levels, up to the last bit of float32, the mask is seen as one without its quantiser.
+
     Matches:
         Quantise after Quantise, with MaxPool or ops that only move elements between them, of equal scalar
-        steps, where the codes of one are codes of the other.
+        steps, where the codes of one are codes of the other; Quantise of a mask of the host.
     Leaves alone:
         "its step differs from the step before"; "it drops codes that others read, or rounds otherwise".
     Keeps:
@@ -79,7 +99,11 @@ class DropRepeatedQuantisers:
     def run(self, model: Model) -> PassResult:
         """Drop; see the class."""
         editor = Editor(model)
+        masks = Masks(editor)
         for node in [entry for entry in model.graph if _is_quantise(entry)]:
+            if _holds_levels(masks, node) and node.inputs[0] is not None:
+                editor.replace("quantiser of a mask", node.outputs[0], node.inputs[0])
+                continue
             first = _first(node.inputs[0])
             if first is None:
                 continue

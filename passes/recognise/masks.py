@@ -341,6 +341,10 @@ class Masks:
         numbers = self.numbers(value)
         return numbers is not None and numbers <= {0.0, 1.0} and not self._from_floats(value)
 
+    def known(self, value: Value) -> Numbers | None:
+        """Return all numbers that a value of the host can hold; None if it may be others, or is no host's."""
+        return self.numbers(value) if self.is_hosted(value) and not self._from_floats(value) else None
+
     def _from_floats(self, value: Value) -> bool:
         waiting, seen = [value], {id(value)}
         while waiting:

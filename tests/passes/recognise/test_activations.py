@@ -144,6 +144,27 @@ def test_drops_repeated(parse, check, ops):
     assert result.rewrites[0].removed == ("n_b",)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "mask", "step", "goes"),
+    [
+        ("int64[N, 4] m", "f = Cast<to = 1>(m)", 1 / 15, True),
+        ("bool[N, 4] m", "n = Not(m) g = Cast<to = 1>(n) f = Mul(g, closed)", 10000 / 15, True),
+        # Two thirds is no level; an input of floats, and what the network computes, may be any number.
+        ("int64[N, 4] m", "f = Cast<to = 1>(m)", 2 / 3, False),
+        ("float[N, 4] m", "f = Mul(m, closed)", 1 / 15, False),
+        ("bool[N, 4] m", "f = Sub(x, closed)", 1 / 15, False),
+    ],
+)
+def test_a_quantiser_of_a_mask_whose_numbers_are_levels(parse, ops, inputs, mask, step, goes):
+    book = CodeBook.uniform(-15, 15)
+    model = parse(
+        f"g (float[N, 4] x, {inputs}) => (float[N, 4] y) <float s = {{{step}}}, float closed = {{-10000}}> "
+        f"{{ {mask} {quantise('f', 'a', book, 'even')} z = Relu(x) y = Add(z, a) }}"
+    )
+    result = DropRepeatedQuantisers().run(model)
+    assert ("Quantise" not in ops(model)) == bool(result.rewrites) == goes
+
+
 def test_a_quantised_constant_is_a_constant(parse, check, ops):
     model = graph(parse, f"{quantise('row', 'a', UINT4, 'even')} y = Add(x, a)")
     check(RecogniseWeights(), model, spread=3.0)
