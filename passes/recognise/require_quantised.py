@@ -13,7 +13,7 @@ from snnc.ir.hosting import is_sealed
 from snnc.passes.analysis.activations import ACTIVATION_OPS
 from snnc.passes.analysis.hosted import host_nodes, is_table_read
 from snnc.passes.canonical.chain import WHY
-from snnc.passes.editing import is_output
+from snnc.passes.editing import is_output, is_standard
 from snnc.passes.quantise.invert_divisors import divides_by_a_sum
 from snnc.passes.recognise.remedies import activation_remedy
 from snnc.pipeline.contract import PassResult, Semantics
@@ -47,6 +47,10 @@ _PRODUCTS = frozenset({"Conv", "MatMul"})
 
 
 _TWO_VALUES = "multiplies two computed values that do not both carry codes"
+_CHOICE = (
+    "it makes numbers of a choice between values of the network (a comparison, ArgMax, one_hot): weigh them "
+    "with a softmax, or cut the model in front of the choice"
+)
 _RESET = (
     "multiplies a potential by spikes, as a neuron does that is reset to a value: train with reset by "
     "subtraction (v_reset=None in SpikingJelly, reset_mechanism='subtract' in snnTorch)"
@@ -199,13 +203,20 @@ class _Walk:
         return _Kind.SUM
 
     def _left_over(self, node: Node, detail: str = "") -> _Kind:
-        remedy = activation_remedy(node.op_type) or "it has no form with spikes"
+        remedy = _CHOICE if _of_choice(node) else activation_remedy(node.op_type)
+        remedy = remedy or "it has no form with spikes"
         why = self.reasons.get(node.name or "")
         if why is not None:
             remedy = f"{why}; {remedy}"
         self.complain(node, f"{node.op_type} is left over: {remedy}{detail}")
         # What reads it is judged as if this node had been fine: one cause, one message.
         return _Kind.CODED
+
+
+def _of_choice(node: Node) -> bool:
+    """Whether a Cast makes numbers of integers or truth values."""
+    source = node.inputs[0].dtype if is_standard(node, "Cast") and node.inputs[0] is not None else None
+    return source is not None and not source.is_floating_point()
 
 
 def _is_reset(node: Node) -> bool:

@@ -84,6 +84,11 @@ def test_accepts(parse, body):
             "the second operand",
         ),
         (f"{q('x', 'a')} y = Cos(a)", "n_y", "Cos is left over"),
+        (
+            f"{q('x', 'a')} b = Greater(a, s) y = Cast<to = 1>(b)",
+            "n_y",
+            "Cast is left over: it makes numbers of a choice between values of the network",
+        ),
         (f"{q('x', 'a')} y = IsInf(a)", "n_y", "IsInf is left over: it has no form with spikes"),
     ],
 )
