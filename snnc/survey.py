@@ -221,14 +221,26 @@ def _never_negative(model: Model) -> frozenset[str]:
     found: set[str] = set()
     for node in model.graph:
         read = [value for value in node.inputs if value is not None]
-        if node.op_type in _POSITIVE or (
-            node.op_type in _HANDS_ON
-            and read
-            and all(value.name in found or _is_positive(value) for value in read)
-            and any(value.name in found for value in read)
+        if (
+            node.op_type in _POSITIVE
+            or _is_square(node)
+            or (
+                node.op_type in _HANDS_ON
+                and read
+                and all(value.name in found or _is_positive(value) for value in read)
+                and any(value.name in found for value in read)
+            )
         ):
             found |= {value.name for value in node.outputs if value.name}
     return frozenset(found)
+
+
+def _is_square(node: Node) -> bool:
+    """Whether a node multiplies a value by itself, or takes it to a constant power that is even."""
+    if node.op_type == "Mul":
+        return node.inputs[0] is node.inputs[1]
+    power = constant(node.inputs[1]) if node.op_type == "Pow" else None
+    return power is not None and bool(np.all(power % 2 == 0))
 
 
 def _is_positive(value: Value) -> bool:

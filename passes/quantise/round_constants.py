@@ -45,7 +45,7 @@ class RoundConstants:
     membrane as integers instead.
 
     Matches: Add and Sub of a membrane and a constant that varies along two or more axes, or of any constant
-    where a run-time value divides the sum or is divided by it; constants in a
+    where a run-time value divides the sum or is divided by it, scaled or not; constants in a
     Concat with membranes, repeated over the batch or not, and the bias that a Concat of them has; a bias per
     channel where a maximum over channels reads it.
     Leaves alone: biases per tensor or per channel.
@@ -209,9 +209,14 @@ def _is_divided(node: Node) -> bool:
             seen += 1
             if reader.op_type == "Div" and reader.domain == "" and constant(reader.inputs[1]) is None:
                 return True
-            if reader.op_type in LAYOUT_OPS and reader.domain == "":
+            if reader.domain == "" and (reader.op_type in LAYOUT_OPS or _scales(reader)):
                 waiting += reader.outputs
     return False
+
+
+def _scales(node: Node) -> bool:
+    """Whether a node multiplies or divides by a constant."""
+    return node.op_type in ("Mul", "Div") and any(constant(value) is not None for value in node.inputs)
 
 
 def _expanded(node: Node, position: int) -> Node | None:

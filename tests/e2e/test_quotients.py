@@ -61,6 +61,20 @@ def signed_weights(net: Any, x: str) -> str:
     return str(net.op("Div", [net.op("MatMul", [weights, net.op("Relu", [x])]), total]))
 
 
+def energies(square: str) -> Build:
+    """Attention by energy, as SimAM has it: what keeps the divisor from zero is scaled with it."""
+
+    def build(net: Any, x: str) -> str:
+        centred = net.op("Sub", [x, net.op("ReduceMean", [x], axes=[1], keepdims=1)])
+        squares = net.op(square, [centred, centred if square == "Mul" else net.const(2.0)])
+        variance = net.op("Div", [net.op("ReduceSum", [squares, axis(net, 1)], keepdims=1), net.const(4.0)])
+        divisor = net.op("Mul", [net.op("Add", [variance, net.const(0.1)]), net.const(4.0)])
+        energy = net.op("Add", [net.op("Div", [squares, divisor]), net.const(0.5)])
+        return str(net.op("Mul", [x, net.op("Sigmoid", [energy])]))
+
+    return build
+
+
 FORMS: dict[str, Build] = {
     "shares": shares("Relu", None),
     "shares, guarded": shares("Softplus", 1e-6),
@@ -68,6 +82,8 @@ FORMS: dict[str, Build] = {
     "shares, a large summand": shares("Sigmoid", 0.5),
     "global response": response,
     "linear attention": linear_attention,
+    "energies": energies("Mul"),
+    "energies by a power": energies("Pow"),
 }
 
 
