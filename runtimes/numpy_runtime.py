@@ -117,7 +117,8 @@ class _NumpyRuntime:
             UsageError: SNN250, a tap names no tensor of the model.
         """
         check_taps(taps, [name for step in self._steps for name in step.outputs])
-        wanted = (*self._outputs, *(tap for tap in taps if tap not in self._outputs))
+        outputs = set(self._outputs)
+        wanted = (*self._outputs, *(tap for tap in taps if tap not in outputs))
         return run_in_batches(
             check_inputs(inputs, self._inputs),
             self._inputs,

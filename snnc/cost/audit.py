@@ -7,7 +7,7 @@ to. Whatever is not known to be free of multiplications is a finding: the audit 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -230,6 +230,9 @@ class _Walk:
     inputs: set[int]
     floats: set[int] = field(default_factory=set)
 
+    def _on_host(self, value: Value | None) -> bool:
+        return id(value) in self.inputs or id(value) in self.floats
+
     def visit(self, node: Node) -> AuditRow:
         """Judge one node."""
         read = [value for value in node.inputs if value is not None and constant(value) is None]
@@ -237,7 +240,7 @@ class _Walk:
         if node.domain == AI_SNNC:
             if node.op_type == "Readout":
                 self.floats |= made
-            return _own(node, self.inputs | self.floats)
+            return _own(node, self._on_host)
         if _is_table_read(node):
             return _row(node, "layout", "reads a table")
         if node.op_type in ("Shape", "Size") or (node.op_type == "Range" and not read):
@@ -247,7 +250,7 @@ class _Walk:
             self.inputs |= made
             return _row(node, "host", "of constants alone")
         of_inputs = bool(read) and all(id(value) in self.inputs for value in read)
-        on_host = bool(read) and all(id(value) in self.inputs or id(value) in self.floats for value in read)
+        on_host = bool(read) and all(self._on_host(value) for value in read)
         if on_host and (declared(node) or _moves(node)):
             # Moves alone do not make floats of spikes, nor inputs of floats.
             (self.inputs if of_inputs else self.floats).update(made)
@@ -268,12 +271,12 @@ class _Walk:
         return _row(node, "finding", f"a standard operator {where}")
 
 
-def _own(node: Node, host: set[int]) -> AuditRow:
+def _own(node: Node, on_host: Callable[[Value | None], bool]) -> AuditRow:
     kind = ARITHMETIC.get(node.op_type)
     if kind is None:
         return _row(node, "finding", "this op is not of the spike dialect")
     spiking = node.inputs[:1] if node.op_type in _MASKED else node.inputs
-    if node.op_type not in _FROM_HOST and any(id(value) in host for value in spiking):
+    if node.op_type not in _FROM_HOST and any(on_host(value) for value in spiking):
         return _row(node, "finding", "reads floats of the host without an encoder")
     if node.op_type in _SYNAPSES:
         if not _carries_spikes(node.inputs[0]):

@@ -50,6 +50,8 @@ def test_a_node_that_reads_very_many_values_is_removed_in_a_moment():
     remove_node(made, node)
     assert time.process_time() - before < 5  # it was minutes
     assert not list(made) and not source.uses() and node.graph is None
+    with pytest.raises(ValueError, match="'sum' is of another graph"):
+        remove_node(made, node)
 
 
 def test_a_node_that_gives_an_output_of_the_graph_stays():
