@@ -37,6 +37,13 @@ def elements_per_sample(model: ir.Model, names: Iterable[str]) -> int:
     return max(1, elements)
 
 
+_LISTS = {
+    onnx.AttributeProto.INTS: "ints",
+    onnx.AttributeProto.FLOATS: "floats",
+    onnx.AttributeProto.STRINGS: "strings",
+}
+
+
 def with_outputs(
     model: ir.Model, names: Sequence[str]
 ) -> tuple[onnx.ModelProto, dict[str, npt.NDArray[Any]]]:
@@ -59,6 +66,7 @@ def with_outputs(
     proto, large = split(model)
     weights = list(proto.graph.initializer)
     del proto.graph.initializer[:]
+    empty = _take_empty_lists(proto.graph)
     graph = surgeon.import_onnx(proto)
     tensors = graph.tensors()
     present = {output.name for output in graph.outputs}
@@ -70,4 +78,24 @@ def with_outputs(
             present.add(name)
     tapped = surgeon.export_onnx(graph, do_type_check=False)
     tapped.graph.initializer.extend(weights)
+    for place, attribute in empty:
+        tapped.graph.node[place].attribute.append(attribute)
     return tapped, large
+
+
+def _take_empty_lists(graph: onnx.GraphProto) -> list[tuple[int, onnx.AttributeProto]]:
+    """Remove attributes that are lists of nothing, of which onnx-graphsurgeon cannot tell the type."""
+    found = []
+    for place, node in enumerate(graph.node):
+        kept = []
+        for attribute in node.attribute:
+            is_empty = attribute.type in _LISTS and not getattr(attribute, _LISTS[attribute.type])
+            if is_empty and not attribute.ref_attr_name:
+                found.append((place, onnx.AttributeProto.FromString(attribute.SerializeToString())))
+            else:
+                kept.append(attribute)
+        if len(kept) < len(node.attribute):
+            copies = [onnx.AttributeProto.FromString(entry.SerializeToString()) for entry in kept]
+            del node.attribute[:]
+            node.attribute.extend(copies)
+    return found

@@ -27,7 +27,7 @@ _CODE_TYPES: dict[Any, type[np.integer[Any]]] = {
 
 
 def check_codes(model: Model, file: str | None = None) -> None:
-    """Check the code of every neuron of a spiking model.
+    """Check inputs and attributes of every node of ``ai.snnc``, and the code of every neuron.
 
     Args:
         model: The model.
@@ -40,8 +40,7 @@ def check_codes(model: Model, file: str | None = None) -> None:
     problems = [
         Problem(f"{node.op_type}: {fault}", Where(node=node.name))
         for node in model.graph
-        if node.domain == AI_SNNC
-        and (fault := _fault(node) if node.op_type in _CODED else _fault_of_constants(node)) is not None
+        if node.domain == AI_SNNC and (fault := _fault_of(node)) is not None
     ]
     if problems:
         raise InputError(
@@ -51,6 +50,15 @@ def check_codes(model: Model, file: str | None = None) -> None:
             hint="the file is damaged: convert the model again",
             problems=problems,
         )
+
+
+def _fault_of(node: Node) -> str | None:
+    from snnc.ops import OPS  # which imports this module
+
+    fault = _fault(node) if node.op_type in _CODED else _fault_of_constants(node)
+    if fault is not None or node.op_type not in OPS:
+        return fault
+    return next(iter(OPS[node.op_type].problems(len(node.inputs), attributes(node))), None)
 
 
 def _fault_of_constants(node: Node) -> str | None:
@@ -87,7 +95,7 @@ def _fault(node: Node) -> str | None:
     # The body of the function searches so many rounds, whatever it is.
     if not isinstance(depth, int) or not (len(codes) - 1).bit_length() <= depth <= _DEEPEST:
         return f"its depth is {depth!r}, which is no search among {len(codes)} codes"
-    if kind not in _CODE_TYPES or not _holds(_CODE_TYPES[kind], codes):
+    if not isinstance(kind, int) or kind not in _CODE_TYPES or not _holds(_CODE_TYPES[kind], codes):
         return f"its codes do not fit type {kind!r}"
     thresholds, rows = node.inputs[-2:] if len(node.inputs) > 2 else (None, None)
     return _fault_of_table(constant(thresholds), constant(rows), len(codes), depth, node.op_type == "Encode")

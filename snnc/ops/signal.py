@@ -24,7 +24,10 @@ def _cached_book(items: tuple[tuple[str, int | str], ...]) -> CodeBook:
 
 def book_of(attrs: Mapping[str, Any]) -> CodeBook:
     """Return the code book that a node's attributes describe."""
-    return _cached_book(tuple((key, attrs[key]) for key in _BOOK_KEYS if key in attrs))
+    found = {key: attrs[key] for key in _BOOK_KEYS if key in attrs}
+    if not all(isinstance(value, int | str) for value in found.values()):
+        return CodeBook.from_attributes(found)  # which says what is wrong with them
+    return _cached_book(tuple(found.items()))
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,8 @@ TAMPERED = [
     *rows_of("a readout to infinity", constant("Readout", 1, lambda a: a * 0 + np.inf)),
     *rows_of("a readout that is NaN", constant("Readout", 1, lambda a: a * np.nan), "SNN323"),
     *rows_of("a function that calls itself", recursive, "SNN320"),
+    *rows_of("codes of several types", attribute("ExpGIF", "code_type", ints=[2], type=7), count=10),
+    *rows_of("a list of bits", attribute("FixedPointEncode", "bits", ints=[8] * 4, type=7), count=10),
     Row(
         47,
         "weights of another shape: run",
