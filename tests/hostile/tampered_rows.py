@@ -74,6 +74,16 @@ def attribute(op: str, name: str, **fields: Any) -> Change:
     return change
 
 
+def listed(op: str, name: str) -> Change:
+    """A number becomes a list of numbers."""
+
+    def change(made: onnx.ModelProto) -> None:
+        held = next(each for each in first(made, op).attribute if each.name == name)
+        held.CopyFrom(helper.make_attribute(name, [held.i] * 4))
+
+    return change
+
+
 def without(op: str, name: str) -> Change:
     def change(made: onnx.ModelProto) -> None:
         held = first(made, op)
@@ -151,8 +161,8 @@ TAMPERED = [
     *rows_of("a readout to infinity", constant("Readout", 1, lambda a: a * 0 + np.inf)),
     *rows_of("a readout that is NaN", constant("Readout", 1, lambda a: a * np.nan), "SNN323"),
     *rows_of("a function that calls itself", recursive, "SNN320"),
-    *rows_of("codes of several types", attribute("ExpGIF", "code_type", ints=[2], type=7), count=10),
-    *rows_of("a list of bits", attribute("FixedPointEncode", "bits", ints=[8] * 4, type=7), count=10),
+    *rows_of("codes of several types", listed("ExpGIF", "code_type"), count=10),
+    *rows_of("a list of bits", listed("FixedPointEncode", "bits"), count=10),
     Row(
         47,
         "weights of another shape: run",
