@@ -148,10 +148,11 @@ signed ones); 5.9 million neurons with the quickest exact tables are 25 ms, norm
 runtime, for 3.2 in place of 5.3.
 
 Opening: 0.3 to 1.5 times the float network's time, and numpy packed is 3.1 to 5.1 times as fast as
-time-stepped. SpikingJelly's conversion of DeiT with the same agreement takes 23.6 times as long (DeiT-Tiny,
-T = 8) and 19.0 (DeiT-S, T = 6; the goal is 20): see its section; beside T = 4, G = 2 it is 9 to 18 times.
-Of ResNet-18 it takes 117 times as long (T = 31, beside T = 8, G = 4) and 31 times (T = 10, beside T = 4,
-G = 2).
+time-stepped. SpikingJelly's own conversion at the least T with the same agreement takes, beside T = 8,
+G = 4, 27.7 times as long for DeiT-Tiny (T = 8), 20.8 for DeiT-S (T = 6) and 111 for ResNet-18 (T = 31;
+the goal is 20); for Ge2mS-T it does not get there by T = 256, with 1,349 times as long (9.4 dB beside
+18.3). Beside T = 4, G = 2 it is 14.0, 13.5 (T = 3 both), 34 (T = 10) and again not reached: see its
+section.
 
 ### What limits them on the Intel machine
 

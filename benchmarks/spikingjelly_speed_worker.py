@@ -9,8 +9,8 @@ question in JSON, each line of stdout its answer:
 - ``{"seconds": T}``: the processor time of the first image with T time-steps;
 - ``{"versions": NAMES}``: the versions of packages.
 
-A recipe that refuses the network in every form answers the first question with ``refused``, and the process
-ends. Nothing of snnc is imported here.
+A recipe that refuses the network in every form, or makes one that does not run, answers with ``refused``, and
+the process ends. Nothing of snnc is imported here.
 """
 
 from __future__ import annotations
@@ -210,7 +210,11 @@ def main() -> int:
         if "seconds" in asked:
             print(json.dumps({"seconds": side.seconds(asked["seconds"])}), flush=True)
             continue
-        start, logits = side.answers(asked["answers"])
+        try:
+            start, logits = side.answers(asked["answers"])
+        except (RuntimeError, TypeError, ValueError) as error:
+            print(json.dumps({"refused": f"converted, it does not run: {reason(error)}"}), flush=True)
+            return 0
         print(json.dumps({"start": start, "logits": logits.tolist()}), flush=True)
     return 0
 
