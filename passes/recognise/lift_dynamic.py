@@ -74,7 +74,7 @@ class _Lift:
         if is_standard(node, *_MOVING) and id(node.inputs[0]) in self._known:
             self._move(node)
             return
-        if is_linear(node, "DequantizeLinear") and id(node.inputs[0]) in self._known:
+        if is_linear(node, "DequantizeLinear"):
             self._dequantise(node)
             return
         rule = self.rules.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
@@ -85,9 +85,40 @@ class _Lift:
                 self.editor.fail(str(reason), node)
 
     def _dequantise(self, node: Node) -> None:
-        known = self._known[id(node.inputs[0])]
-        if node.inputs[1] is known.scale and len(node.inputs) > 2 and node.inputs[2] is known.zero:
+        known = self._known.get(id(node.inputs[0]))
+        if known is None:
+            moved = self._of_table(node, *[*node.inputs, None][:3])
+            if moved is not None:
+                makers = [node, node.inputs[0].producer()] if node.inputs[0] is not None else [node]
+                removed = [maker for maker in makers if maker is not None]
+                self.editor.replace("lift rows of a table", node.outputs[0], moved, removed=removed)
+        elif node.inputs[1] is known.scale and len(node.inputs) > 2 and node.inputs[2] is known.zero:
             self.editor.replace("lift DequantizeLinear", node.outputs[0], known.floats, removed=[node])
+
+    def _of_table(
+        self, anchor: Node, integers: Value | None, scale: Value | None, zero: Value | None
+    ) -> Value | None:
+        """Return moved constant integers, such as rows of a table, as what a table of floats gives."""
+        mover = integers.producer() if integers is not None else None
+        parts = [constant(part) for part in (scale, zero) if part is not None]
+        if mover is None or not is_standard(mover, *_MOVING) or constant(mover.inputs[0]) is None:
+            return None
+        if not parts or any(part is None or part.size != 1 for part in parts):
+            return None
+        table = mover.inputs[0]
+        floats = self.editor.add(
+            anchor,
+            "DequantizeLinear",
+            [table, scale, *([zero] if zero is not None else [])],
+            name=f"{table.name}.float" if table is not None else "table",
+            domain=self.domain,
+            shape=table.shape if table is not None else None,
+        )
+        out, attrs = mover.outputs[0], attributes(mover)
+        inputs = [floats, *mover.inputs[1:]]
+        return self.editor.add(
+            anchor, mover.op_type, inputs, attrs, name=f"{out.name}.float", shape=out.shape
+        )
 
     def finish(self) -> None:
         """Drop what nothing reads any more."""
@@ -129,6 +160,9 @@ class _Lift:
         held, step, shift = constant(integers), constant(scale), constant(offset)
         if step is None or (offset is not None and shift is None):
             raise _NotRead("the scale or zero point of an operand depends on the data")
+        moved = self._of_table(node, integers, scale, offset)
+        if moved is not None:
+            return moved
         parts = [step] if shift is None else [step, shift]
         attrs: dict[str, Any] = {}
         if any(part.size > 1 for part in parts):
@@ -313,7 +347,7 @@ class LiftDynamic:
         MatMulInteger and ConvInteger with the Cast and the multiplications by both scales behind them;
         MatMulIntegerToFloat, DynamicQuantizeMatMul, DynamicQuantizeLSTM, QAttention,
         QEmbedLayerNormalization;
-        layout ops and DequantizeLinear on such integers.
+        layout ops and DequantizeLinear on such integers; rows of integer tables.
     Leaves alone:
         "its result is not multiplied by the scales of its operands, once each"; "its integers are read by
         something else than a Cast"; "the scale or zero point of an operand depends on the data"; "its scales

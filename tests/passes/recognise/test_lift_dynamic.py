@@ -139,9 +139,11 @@ def test_what_quantize_dynamic_writes(tmp_path: Path, name: str, per_channel: bo
     )
     model = check(onnx.load(tmp_path / "dynamic.onnx"), feeds, 30.0)
     if name != "recurrent":
-        # The integers of the weights are kept.
-        held = [constant(node.inputs[0]) for node in model.graph if node.op_type == "DequantizeLinear"]
-        assert {str(array.dtype) for array in held if array is not None} == {weights[1:].lower()}
+        # The integers of the weights are kept; tables are of uint8 always.
+        products = [entry for entry in model.graph if entry.op_type in ("Conv", "MatMul")]
+        makers = [value.producer() for entry in products for value in entry.inputs[1:2]]
+        held = [constant(maker.inputs[0]) for maker in makers if maker.op_type == "DequantizeLinear"]
+        assert held and {str(array.dtype) for array in held} == {weights[1:].lower()}
 
 
 def integers(*shape: int) -> Any:
@@ -228,6 +230,15 @@ def test_moved_integers() -> None:
     moved = [QUANTISE, node("Reshape", "q dims", "r"), node("DequantizeLinear", "r s z")]
     model = check(network(moved, feeds, {"dims": np.array([8, 8])}, [8, 8]), feeds)
     assert [entry.op_type for entry in model.graph] == ["Reshape"]
+
+
+def test_rows_of_an_integer_table() -> None:
+    """Embeddings of quantize_dynamic: a Gather of integers in front of DequantizeLinear."""
+    feeds = {"i": RANDOM.integers(0, 9, (2, 5))}
+    rows = [node("Gather", "w i", "e"), node("DequantizeLinear", "e us uz")]
+    model = check(network(rows, feeds, {"w": integers(9, 8), **ONE}, [2, 5, 8]), feeds, 200.0)
+    assert [entry.op_type for entry in model.graph] == ["DequantizeLinear", "Gather"]
+    assert constant(model.graph[0].inputs[0]).dtype == np.int8
 
 
 def test_networks_without_such_operators_stay() -> None:
