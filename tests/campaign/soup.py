@@ -19,7 +19,7 @@ UNARY = (
     "Sigmoid", "Tanh", "Erf", "Softplus", "Softsign", "Elu", "Selu", "Celu", "LeakyRelu", "ThresholdedRelu",
     "HardSigmoid", "HardSwish", "Mish", "Identity", "Dropout", "Gelu",
 )  # fmt: skip
-#: What it says is refused, for values that the network computes: functions that jump.
+#: Functions that jump: tables of a code hold them, but for Hardmax, which is refused for computed values.
 JUMPS = ("Floor", "Ceil", "Round", "Sign", "Tan", "Where", "Hardmax")
 BINARY = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Mean", "Sum", "PRelu")
 REDUCE = (
