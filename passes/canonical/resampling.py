@@ -61,7 +61,9 @@ def _places(mode: str, x: Array, ratio: np.float32, old: int, new: int) -> Array
     if mode == "half_pixel_symmetric":
         adjusted = np.float32(new) / np.float32(ratio * np.float32(old))
         offset = np.float32(old) / np.float32(2) * (np.float32(1) - adjusted)
-        return np.asarray(offset + middle - _HALF, dtype=np.float32)
+        # Runtimes add these three in float64: a place beside an element must not come to lie on it.
+        wide = float(offset) + (x.astype(np.float64) + 0.5) / float(ratio) - 0.5
+        return np.asarray(wide, dtype=np.float32)
     if mode == "asymmetric":
         return np.asarray(x / ratio, dtype=np.float32)
     if mode == "align_corners":

@@ -12,17 +12,6 @@ namespace {
 
 constexpr int kMostFraction = 20;
 
-struct Block : Sink {
-  int32_t* out;
-  int64_t pitch;
-  Block(int32_t* to, int64_t p) : out(to), pitch(p) {}
-  void tile(int64_t, int, int64_t, int, const int32_t*, int64_t) const override {}
-  int32_t* place(int64_t row, int64_t col, int64_t* ldc) const override {
-    *ldc = pitch;
-    return out + row * pitch + col;
-  }
-};
-
 Type small_code_type(const Node& node, const char* name) {
   const Type type = node.code_type(name);
   require(fits16(type), "codes of more than 16 bits");

@@ -57,17 +57,6 @@ struct Places {
   }
 };
 
-struct Block : Sink {
-  int32_t* out;
-  int64_t pitch;
-  Block(int32_t* to, int64_t p) : out(to), pitch(p) {}
-  void tile(int64_t, int, int64_t, int, const int32_t*, int64_t) const override {}
-  int32_t* place(int64_t row, int64_t col, int64_t* ldc) const override {
-    *ldc = pitch;
-    return out + row * pitch + col;
-  }
-};
-
 // Matrices are small: setting up matrix registers would not pay.
 Form small_form(Type rows, Type matrix) {
   if (kernels().product8_unsigned_rows == nullptr || matrix != Type::kI8 || rows == Type::kI16) return Form::k16;

@@ -21,6 +21,18 @@ struct Sink {
   virtual int32_t* place(int64_t, int64_t, int64_t*) const { return nullptr; }
 };
 
+// Sums that stay where they are put: in an array whose rows are `pitch` apart.
+struct Block : Sink {
+  int32_t* out;
+  int64_t pitch;
+  Block(int32_t* to, int64_t p) : out(to), pitch(p) {}
+  void tile(int64_t, int, int64_t, int, const int32_t*, int64_t) const override {}
+  int32_t* place(int64_t row, int64_t col, int64_t* ldc) const override {
+    *ldc = pitch;
+    return out + row * pitch + col;
+  }
+};
+
 // Memory aligned to a cache line, kept by each thread between calls.
 class Scratch {
  public:

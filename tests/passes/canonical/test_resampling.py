@@ -37,6 +37,17 @@ def test_the_same_numbers(parse: Any, check: Any, ops: Any, places: str, mode: s
         assert "Resize" not in ops(model)
 
 
+@pytest.mark.parametrize("rounding", ["floor", "ceil", "round_prefer_floor"])
+@pytest.mark.parametrize("places", PLACES)
+def test_the_nearest_element_where_places_lie_beside_one(
+    parse: Any, check: Any, places: str, rounding: str
+) -> None:
+    """From five to three the second place is two, or less by what float32 loses."""
+    for height, width in ((2, 3), (3, 4)):
+        mode = f'mode = "nearest", nearest_mode = "{rounding}", coordinate_transformation_mode = "{places}"'
+        assert check(WriteOutMoves(), resized(parse, mode, height, width), tolerance=0.0).rewrites
+
+
 @pytest.mark.parametrize(
     ("attributes", "reason"),
     [
