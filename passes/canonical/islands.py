@@ -28,7 +28,7 @@ def narrow_islands(editor: Editor) -> int:
             continue
         dependent |= {id(value) for value in node.outputs}
         casts = is_standard(node, "Cast", "CastLike")
-        if is_standard(node, "Cast") and _target(node) == DataType.DOUBLE:
+        if is_standard(node, "Cast") and _is_to_double(node):
             set_attribute(node, "to", int(DataType.FLOAT))
             made = list(node.outputs)
         elif not casts and any(id(value) in doubles for value in node.inputs):
@@ -44,9 +44,9 @@ def narrow_islands(editor: Editor) -> int:
     return len(doubles)
 
 
-def _target(node: Node) -> DataType | None:
-    attribute = node.attributes.get("to")
-    return DataType(attribute.value) if attribute is not None else None
+def _is_to_double(cast: Node) -> bool:
+    attribute = cast.attributes.get("to")  # any number: what names no type is refused later
+    return attribute is not None and attribute.value == int(DataType.DOUBLE)
 
 
 def _join(editor: Editor, node: Node, doubles: set[int]) -> None:
@@ -70,6 +70,6 @@ def _is_double(value: Value) -> bool:
         return value.dtype == DataType.DOUBLE
     maker = value.producer()
     if is_standard(maker, "Cast") and maker is not None:
-        return _target(maker) == DataType.DOUBLE
+        return _is_to_double(maker)
     held = maker.attributes.get("value") if is_standard(maker, "Constant") and maker is not None else None
     return getattr(getattr(held, "value", None), "dtype", None) == DataType.DOUBLE
