@@ -43,12 +43,13 @@ CALIBRATION = "insert-quantisers"
 #: Seconds between two looks at the memory.
 _MOMENT = 0.004
 _NOTES = """
-Passes, s: of all threads. From DeiT-T to ViT-L the weights grow 53 times, the time 5 times and the
-memory twice. Weights, thresholds and ranges of 256 KB or more lie in unnamed temporary files that are
+Passes, s: of all threads. From DeiT-T to ViT-L the weights grow 53 times, the time 4 times and the
+memory 3 times. Weights, thresholds and ranges of 256 KB or more lie in unnamed temporary files that are
 mapped; 0.5 GB is reached since (1,195 MB before, 1,411 before ranges had 32 bits and gaps were given
 back to the system).
 
-ViT-L needs more than 10 processor seconds. A profile of four of its blocks: of the 0.92 s that their
+ViT-L needs 9.7 s by the clock and 10.9 processor seconds (10.2 and 11.3 while every position had ranges
+of its own, 0.9 GB of them). A profile of four of its blocks: of the 0.92 s that their
 weights take, grids 0.27, types and exact numbers 0.24, fidelity 0.15, writing 0.11. The digest of the
 file takes 0.7 s (estimate), and tables of Gelu 45 ms for 4,096 rows. Tried for the time: products of
 weights and steps in cache-sized pieces on all cores in place of whole float64 copies (kept); sums of
