@@ -347,7 +347,10 @@ class Walk:
         return _Seen(Carried.QUOTIENT, frozenset({len(node.outputs[0].shape or ()) - 1}))
 
     def _concat(self, node: Node) -> _Seen:
-        allowed = (Carried.SUM, Carried.CURVE, Carried.POOLED)
+        allowed = [Carried.SUM, Carried.POOLED]
+        # A constant beside it (coordinates of the places) is rounded to the step of a sum, not of a function.
+        if not any(value is not None and _is_held(value) for value in node.inputs):
+            allowed.append(Carried.CURVE)
         parts = [self._read(node, place, *allowed) for place in range(len(node.inputs))]
         kinds = {part.kind for part in parts}
         if Carried.OTHER in kinds:
@@ -380,6 +383,11 @@ def _is_along(node: Node, varies: Axes) -> bool:
 def _is_weight(value: Value | None) -> bool:
     node = value.producer() if value is not None else None
     return node is not None and node.domain == AI_SNNC and node.op_type == "Weight"
+
+
+def _is_held(value: Value) -> bool:
+    """Whether a value is a constant, repeated for every sample or not."""
+    return constant(value) is not None or _is_repeated(value)
 
 
 def _is_repeated(value: Value) -> bool:

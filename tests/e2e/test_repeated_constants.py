@@ -47,6 +47,9 @@ FORMS = {
     " vt = Transpose<perm = [1, 0, 2]>(v0) v1 = Reshape(vt, keys) v = Transpose<perm = [1, 0, 2]>(v1)"
     " s = MatMul(q, k) p = Softmax<axis = -1>(s) z0 = MatMul(p, v) z1 = Transpose<perm = [1, 0, 2]>(z0)"
     " z2 = Reshape(z1, back) z = Transpose<perm = [1, 0, 2]>(z2) f = Flatten(z) y = MatMul(f, wo)",
+    # Coordinates of the places beside what a function gives.
+    "beside a function": "whole = Concat<axis = 0>(n, tail) e = Expand(scale, whole)"
+    " c = Concat<axis = 2>(h, e) z0 = MatMul(c, wo) z = Tanh(z0) y = Flatten(z)",
     "scale of ones": "whole = Concat<axis = 0>(n, tail) e = Expand(one, whole)"
     " m = ReduceMean<axes = [1], keepdims = 1>(e) g = Mul(k0, m) a = Add(g, v0) b = Slice(a, zero, two,"
     " tokens)"
